@@ -1,0 +1,1 @@
+"""The sciences: one package a domain; neighbours never import each other."""
