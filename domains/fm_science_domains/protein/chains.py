@@ -1,8 +1,8 @@
 """The shipped protein chains: 2,948 compact X-ray backbones of 40 to 128 residues, no two alike, in four megabytes.
 
-A chain walks in small steps, so the file stores steps: each CA relative to the CA before it, N and C relative to their
-CA, O relative to its C, as integers of 0.01 angstrom, low bytes and high bytes in separate planes because zip then packs
-them well. Decoding is one cumulative sum. Provenance and licence stand in ``chains.md`` beside this file.
+A chain walks in small steps, so the file stores steps: each CA relative to the CA before it, N and C relative to
+their CA, O relative to its C, as integers of 0.01 angstrom, low bytes and high bytes in separate planes because zip
+packs those well. Decoding is one cumulative sum. Provenance and licence stand in ``chains.md`` beside this file.
 """
 
 from __future__ import annotations
