@@ -1,7 +1,7 @@
 """Make the shipped protein chains: ``python -m benchmarks.make_protein_chains proteins.npz``.
 
 The input holds X-ray backbones taken from the structure database of ProMod3 (Debian package ``promod3-data``): arrays
-``pdb_id``, ``chain``, ``length``, ``cluster30``, ``rg_ratio`` for each chain, and ``seq``, ``dssp``, ``xyz_centiangstrom``
+``pdb_id``, ``chain``, ``length``, ``cluster30``, ``rg_ratio`` for each chain; ``seq``, ``dssp``, ``xyz_centiangstrom``
 for all residues of all chains in a row. Kept are compact chains of 40 to 128 residues; see ``chains.md`` for the rules.
 """
 
