@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from .structure import Backbone
 
 FILE = Path(__file__).with_name("chains.npz")
 UNIT = 0.01  # angstrom per stored integer
@@ -67,3 +70,10 @@ def shipped(path: Path = FILE) -> tuple[Chain, ...]:
         Chain(name, coords[cut], letters[0][cut], letters[1][cut], cluster)
         for name, cut, cluster in zip(names, cuts, clusters, strict=True)
     )
+
+
+@cache
+def backbones(held_out: bool) -> tuple[Backbone, ...]:
+    """The shipped chains of one side of the split, in angstrom; read only."""
+    chains = (chain for chain in shipped() if chain.held_out == held_out)
+    return tuple(Backbone(torch.from_numpy(c.coords) * UNIT, c.sequence, c.name) for c in chains)

@@ -27,10 +27,8 @@ from .structure import ATOMS, Backbone, with_oxygen
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 BREAK = 1.8  # angstrom; a longer C-N distance is a chain break
-NAMES = dict(
-    A="ALA", R="ARG", N="ASN", D="ASP", C="CYS", Q="GLN", E="GLU", G="GLY", H="HIS", I="ILE", L="LEU", K="LYS",
-    M="MET", F="PHE", P="PRO", S="SER", T="THR", W="TRP", Y="TYR", V="VAL", X="UNK",
-)  # fmt: skip
+RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK".split()
+NAMES = dict(zip("ARNDCQEGHILKMFPSTWYVX", RESIDUES, strict=True))
 NUCLEOTIDES = {"A", "C", "G", "U", "I", "N", "DA", "DC", "DG", "DT", "DU", "DI"}
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
@@ -50,9 +48,9 @@ def read_backbones(
     """All usable chains of files and folders (searched recursively), and what was dropped.
 
     A chain is named after its file, with ``_chain`` when the file has several. Chains are dropped outside
-    ``min_length`` to ``max_length`` residues, when N, CA or C of a residue is missing (a missing O is rebuilt), and at a
-    C-N distance above ``max_bond`` angstrom (None keeps broken chains, as when generated structures are to be scored).
-    Where a folder holds the same name as PDB and mmCIF, the mmCIF counts.
+    ``min_length`` to ``max_length`` residues, when N, CA or C of a residue is missing (a missing O is rebuilt), and
+    at a C-N distance above ``max_bond`` angstrom (None keeps broken chains, as when generated structures are to be
+    scored). Where a folder holds the same name as PDB and mmCIF, the mmCIF counts.
 
     Raises UserError when a path does not exist or is no structure file, or when no usable chain remains.
     """
@@ -135,10 +133,10 @@ def _read(path: Path, max_bond: float | None) -> list[tuple[str, Backbone | str]
     if not chains:
         return [("", "holds no amino-acid residues")]
     several = len(chains) > 1
-    return [(c, _build(f"{_stem(path)}_{c}" if several else _stem(path), r, max_bond)) for c, r in chains]
+    return [(c, _build(path, c if several else "", r, max_bond)) for c, r in chains]
 
 
-def _build(name: str, residues: list, max_bond: float | None) -> Backbone | str:
+def _build(path: Path, chain: str, residues: list, max_bond: float | None) -> Backbone | str:
     from Bio.Data.PDBData import protein_letters_3to1_extended as letters
 
     missing = [(r, atom) for r in residues for atom in ATOMS[:3] if atom not in r]
@@ -157,7 +155,8 @@ def _build(name: str, residues: list, max_bond: float | None) -> Backbone | str:
     for i, r in enumerate(residues):
         if "O" in r:
             full[i, 3] = torch.from_numpy(r["O"].coord)
-    return Backbone(full, "".join(letters.get(r.get_resname().strip(), "X") for r in residues), name)
+    sequence = "".join(letters.get(r.get_resname().strip(), "X") for r in residues)
+    return Backbone(full, sequence, f"{_stem(path)}_{chain}" if chain else _stem(path), str(path))
 
 
 def _number(residue: Any) -> str:

@@ -35,11 +35,12 @@ END_PSI = math.radians(140.0)  # psi assumed for the last oxygen, which no next 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O; sequence: L one-letter codes."""
+    """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O."""
 
     coords: Tensor
-    sequence: str | None = None
+    sequence: str | None = None  # L one-letter codes, X where unknown
     name: str = ""
+    source: str = ""  # the file it was read from
 
     def __len__(self) -> int:
         return self.coords.shape[0]
