@@ -119,9 +119,9 @@ class CenteredSites(Sites):
 @dataclass(frozen=True)
 class Functions(Flat):
     """Functions known by their values at N sensors, with the inner product sum_i w_i f_i g_i of L² (Kerrigan,
-    Migliorini & Smyth 2024). Binding reads the weights ``cond["weights"]`` ``(B, N)`` (default 1 / N), so that doubling the
-    sensors doubles no cost; priors and networks read the sensors' places ``cond["coords"]`` ``(B, N, d)``. Gaussian
-    tangents and densities are those of the sensor values.
+    Migliorini & Smyth 2024). Binding reads the weights ``cond["weights"]`` ``(B, N)`` (default 1 / N), so that doubling
+    the sensors doubles no cost; priors and networks read the sensors' places ``cond["coords"]`` ``(B, N, d)``.
+    Gaussian tangents and densities are those of the sensor values.
 
     Args:
         channels: values at one sensor.
