@@ -36,6 +36,7 @@ class Leaf(Space):
     event: tuple[int, ...] = ()  #: shape of a point on one site
     dimension: int = 0  #: intrinsic dimension of one site
     volume: float = math.inf  #: Riemannian volume of one site
+    injectivity: float = math.inf  #: how far geodesics from a site stay shortest
 
     @property
     def tangent_event(self) -> tuple[int, ...]:
@@ -109,6 +110,10 @@ class Sites(Space):
     @property
     def linear(self) -> bool:  # type: ignore[override]
         return self.leaf.linear
+
+    @property
+    def isometric(self) -> bool:  # type: ignore[override]
+        return self.leaf.isometric
 
     @property
     def live(self) -> Tensor:

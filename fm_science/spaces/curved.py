@@ -36,6 +36,8 @@ class Torus(Leaf):
 
     dim: int
     on: str = "nodes"
+    injectivity = math.pi
+    isometric = True
 
     @property
     def event(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -70,6 +72,7 @@ class Quadric(Leaf):
     the origin."""
 
     dim: int
+    isometric = True
 
     @property
     def event(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -94,6 +97,7 @@ class Sphere(Quadric):
 
     dim: int = 2
     on: str = "nodes"
+    injectivity = math.pi
 
     @property
     def volume(self) -> float:  # type: ignore[override]

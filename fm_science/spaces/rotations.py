@@ -98,6 +98,8 @@ class SO3(Leaf):
     tangent_event = (3,)  # type: ignore[assignment]
     dimension = 3
     volume = 8 * math.pi**2
+    injectivity = math.pi
+    isometric = True
 
     def origin(self, like: Tensor) -> Tensor:
         return torch.eye(3, dtype=like.dtype, device=like.device)
