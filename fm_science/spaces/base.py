@@ -58,6 +58,22 @@ class Leaf(Space):
         sites = x.shape[: x.ndim - len(self.event)]
         return self.tangent(x, torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device))
 
+    def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
+        """Log of the factor by which ``exp`` at ``x`` stretches volume at the tangent ``u``, ``(...)``: the volume
+        density of normal coordinates."""
+        return torch.zeros_like(self.dot(x, u, u))
+
+    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        """All geodesics from the origin to the point that the tangent ``u`` at the origin leads to.
+
+        Returns:
+            Their squared lengths, and the log of the factor by which ``exp`` stretches volume at their ends, each
+            ``(K, ..., F)``: K ways, with at most ``turns`` turns around the space, in each of the F independent
+            factors of a site.
+        """
+        origin = self.origin(u).expand(*u.shape[: u.ndim - len(self.tangent_event)], *self.event)
+        return self.dot(origin, u, u)[None, ..., None], self.log_volume(origin, u)[None, ..., None]
+
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
         """Independent uniform points ``(*sites, *event)``. Raises TypeError where the volume is infinite."""
         raise TypeError(
