@@ -4,4 +4,5 @@ Each check measures every law, and raises one AssertionError that names the brok
 the measured errors by law, so that a table of them is one line away.
 """
 
+from fm_science.testing.priors import check_prior as check_prior
 from fm_science.testing.spaces import check_space as check_space
