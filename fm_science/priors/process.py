@@ -123,7 +123,7 @@ class GaussianProcess(Prior):
             axes = tuple(range(1, 1 + len(grid)))
             x = torch.fft.ifftn(colour * torch.fft.fftn(white.unflatten(1, grid), dim=axes), dim=axes).real
             return bound_space.project(x.flatten(1, len(grid)))
-        return bound_space.project(self._factor(bound_space, coords) @ white)
+        return bound_space.project((self._factor(bound_space, coords) @ white.double()).to(white))
 
     def log_prob(self, space: Any, x: Tensor) -> Tensor:
         coords = self._coords(space, x)
@@ -135,8 +135,9 @@ class GaussianProcess(Prior):
             square, logdet = total(waves / spectrum[..., None]), total(spectrum.log())
         else:
             factor = self._factor(space, coords)
-            white = torch.linalg.solve_triangular(factor.expand(len(x), -1, -1), x, upper=False)
+            white = torch.linalg.solve_triangular(factor.expand(len(x), -1, -1), x.double(), upper=False)
             square, logdet = total(white.square()), 2 * total(factor.diagonal(dim1=-2, dim2=-1).log())
+        square, logdet = square.to(x), logdet.to(x)
         return -0.5 * (square + space.leaf.channels * logdet + space.dimension * math.log(2 * math.pi))
 
     def scaled(self, factor: float) -> GaussianProcess:
@@ -157,9 +158,9 @@ class GaussianProcess(Prior):
         return self.nugget * self.kernel.std**2
 
     def _factor(self, space: Any, coords: Tensor) -> Tensor:
-        """The Cholesky factor ``(B or 1, N, N)`` of the covariance of the live sensors; one where all samples share
-        their sensors."""
-        live = space.live
+        """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
+        all samples share their sensors."""
+        live, coords = space.live, coords.double()
         if bool((coords == coords[:1]).all() & (live == live[:1]).all()):
             coords, live = coords[:1], live[:1]
         covariance = self.kernel.covariance(coords[:, :, None] - coords[:, None])
