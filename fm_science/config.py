@@ -45,6 +45,13 @@ def validate(groups: Mapping[str, type], values: Mapping[str, Any]) -> dict[str,
     return checked
 
 
+def whole(name: str, value: Any, low: int = 0) -> int:
+    """A whole number of at least ``low``. Raises OptionError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise OptionError(f"{name} must be a whole number of at least {low}, not {value!r}")
+    return value
+
+
 def names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """The dotted names of all groups and options of a tree."""
     for key, value in tree.items():
