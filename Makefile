@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # What is trained when nothing else is said; the words in ARGS win.
-word = $(patsubst $(1)=%,%,$(filter $(1)=%,$(ARGS)))
-DOMAIN := $(or $(call word,domain),protein)
-PRESET := $(if $(call word,preset),,$(if $(wildcard configs/preset/$(DOMAIN)/quick.yaml),preset=quick))
-RUN := $(or $(call word,resume),$(call word,run),runs/$(DOMAIN)/$(shell date +%Y-%m-%d_%H-%M-%S))
-WORDS := $(if $(call word,resume),$(ARGS),domain=$(DOMAIN) $(PRESET) run=$(RUN) $(filter-out domain=% run=%,$(ARGS)))
+given = $(patsubst $(1)=%,%,$(filter $(1)=%,$(ARGS)))
+DOMAIN := $(or $(call given,domain),protein)
+PRESET := $(if $(call given,preset),,$(if $(wildcard configs/preset/$(DOMAIN)/quick.yaml),preset=quick))
+RUN := $(or $(call given,resume),$(call given,run),runs/$(DOMAIN)/$(shell date +%Y-%m-%d_%H-%M-%S))
+WORDS := $(if $(call given,resume),$(ARGS),domain=$(DOMAIN) $(PRESET) run=$(RUN) $(filter-out domain=% run=%,$(ARGS)))
 
 .PHONY: train test check help clean
 
