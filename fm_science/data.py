@@ -1,0 +1,132 @@
+"""Data on its way to a training step: padded batches whose order depends on a seed and the step's number alone.
+
+A datum is an unbatched state with its conditions. Batches gather data of similar size, so that little is padding. The
+k-th batch is a function of (seed, k): a run that stops and resumes sees exactly the batches it would have seen, and
+the order does not depend on how many processes share the work.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from fm_science.state import Context, State
+
+Item = tuple[State, Mapping[str, Tensor]]
+
+
+class Dataset(Protocol):
+    """A map-style data set of items; ``sizes`` ``(len,)`` holds the number of sites of each."""
+
+    sizes: Tensor
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item: ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a domain trains on.
+
+    Args:
+        train: the training set.
+        validation: the held-out set.
+        batch: items a batch.
+        budget: with a positive value, at most this many padded pairs of sites (items times squared size) a batch.
+        workers: processes that prepare batches; 0: none.
+    """
+
+    train: Dataset
+    validation: Dataset
+    batch: int = 32
+    budget: int = 0
+    workers: int = 0
+
+
+def collate(space: Any, items: Sequence[Item]) -> tuple[State, Context]:
+    """A padded batch and its context. Conditions of equal shape are stacked, others padded with zeros along sites."""
+    points, conditions = zip(*items, strict=True)
+    counts = torch.tensor([space.count(p) for p in points])
+    mask = torch.arange(int(counts.max())) < counts[:, None]
+    cond = {name: _padded([c[name] for c in conditions]) for name in conditions[0]}
+    return space.stack(points), Context(mask, cond)
+
+
+def _padded(values: Sequence[Tensor]) -> Tensor:
+    if len({v.shape for v in values}) == 1:
+        return torch.stack(list(values))
+    return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+
+
+class StepBatches(Sampler[list[int]]):
+    """An endless sampler whose k-th batch depends on (seed, k) only.
+
+    Args:
+        sizes: ``(n,)`` number of sites of each datum.
+        batch: data a batch and process.
+        budget: most padded site pairs a batch and process; 0: no bound.
+        seed: of the order.
+        start: the number of the first batch, asked when iteration begins (a trainer's global step).
+        rank: which process this is, of ``world``.
+    """
+
+    def __init__(
+        self, sizes: Tensor, batch: int, budget: int = 0, seed: int = 0, start: Callable[[], int] = lambda: 0,
+        rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        self.sizes, self.batch, self.budget, self.seed = sizes, batch, budget, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """The global batches of one pass over the data: similar sizes together, in random order."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.sizes), generator=generator)
+        whole = self.batch * self.world
+        batches: list[list[int]] = []
+        for pool in order.split(32 * whole):
+            pool = pool[self.sizes[pool].argsort(stable=True)]
+            batches += self._cut(pool.tolist(), whole)
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[i] for i in shuffled]
+
+    def _cut(self, pool: list[int], whole: int) -> list[list[int]]:
+        batches: list[list[int]] = [[]]
+        sizes = self.sizes[pool].tolist()
+        for index, size in zip(pool, sizes, strict=True):  # sizes ascend, so the newest is the largest
+            last = batches[-1]
+            full = len(last) == whole or (self.budget and (len(last) + 1) * size**2 > self.budget * self.world)
+            batches = [*batches, [index]] if full and last else [*batches[:-1], [*last, index]]
+        return [b for b in batches if len(b) >= self.world]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        k = self.start()
+        for epoch in itertools.count():
+            plan = self.plan(epoch)
+            for batch in plan[k:]:
+                yield batch[self.rank :: self.world]
+            k = max(0, k - len(plan))
+
+
+def train_loader(data: Data, space: Any, seed: int, start: Callable[[], int], rank: int, world: int) -> DataLoader:
+    """The endless loader of training batches ``(x1, context)``."""
+    order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
+    return DataLoader(
+        data.train, batch_sampler=order, collate_fn=partial(collate, space), num_workers=data.workers,
+        persistent_workers=data.workers > 0,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def validation_loader(data: Data, space: Any, most: int = 256) -> DataLoader:
+    """Batches of up to ``most`` held-out data, always the same ones in the same order."""
+    chosen = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(0))[:most].sort().values
+    plan = StepBatches(data.validation.sizes[chosen], data.batch, data.budget).plan(0)
+    batches = [chosen[b].tolist() for b in plan]
+    return DataLoader(data.validation, batch_sampler=batches, collate_fn=partial(collate, space))  # type: ignore

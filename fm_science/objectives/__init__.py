@@ -1,0 +1,9 @@
+"""Objectives: what a training step minimises."""
+
+from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
+from fm_science.objectives.times import BetaTime as BetaTime
+from fm_science.objectives.times import InverseSquare as InverseSquare
+from fm_science.objectives.times import LogitNormalTime as LogitNormalTime
+from fm_science.objectives.times import Mixture as Mixture
+from fm_science.objectives.times import Stratified as Stratified
+from fm_science.objectives.times import UniformTime as UniformTime

@@ -1,0 +1,10 @@
+"""Spaces: where points live, and how they may move."""
+
+from fm_science.spaces.base import Leaf as Leaf
+from fm_science.spaces.base import Product as Product
+from fm_science.spaces.base import Sites as Sites
+from fm_science.spaces.base import Space as Space
+from fm_science.spaces.flat import Centered as Centered
+from fm_science.spaces.flat import Euclidean as Euclidean
+from fm_science.spaces.rotations import SO3 as SO3
+from fm_science.spaces.rotations import frames as frames

@@ -1,0 +1,133 @@
+"""Rotations, and the rigid frames that are built with them.
+
+A point of SO(3) is a 3x3 matrix; a tangent at R is a rotation vector w in the body frame (radians along the axis), so
+that exp(R, w) = R expm(hat(w)). Both maps go through quaternions and smooth functions only: they and their gradients
+stay finite and accurate from the identity to half turns, where formulas with arccos or skew/sin lose everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fm_science.spaces.base import Leaf, Product, root
+from fm_science.spaces.flat import Centered
+
+
+def hat(w: Tensor) -> Tensor:
+    """The skew matrix ``(..., 3, 3)`` with hat(w) v = w x v."""
+    a, b, c = w.unbind(-1)
+    zero = torch.zeros_like(a)
+    return torch.stack([zero, -c, b, c, zero, -a, -b, a, zero], -1).unflatten(-1, (3, 3))
+
+
+def rotation_exp(w: Tensor) -> Tensor:
+    """Rotation vector ``(..., 3)`` in radians to matrix (Rodrigues), through sinc so that w = 0 has a gradient."""
+    half = root((w * w).sum(-1))[..., None, None] / (2 * math.pi)
+    skew = hat(w)
+    eye = torch.eye(3, dtype=w.dtype, device=w.device)
+    return eye + torch.sinc(2 * half) * skew + 0.5 * torch.sinc(half).square() * skew @ skew
+
+
+def quaternion_matrix(q: Tensor) -> Tensor:
+    """Quaternion ``(..., 4)``, real part first, of any nonzero length, to a rotation matrix."""
+    w, x, y, z = (q / root((q * q).sum(-1, keepdim=True))).unbind(-1)
+    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def davenport(m: Tensor) -> Tensor:
+    """The symmetric 4x4 matrix K of a 3x3 ``m`` with q'Kq = trace(R(q)'m) (Davenport 1968). Its top eigenvector is
+    the quaternion of the rotation nearest to ``m``; for a rotation K = 4qq' - 1."""
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in m.unbind(-2))
+    rows = [a + e + i, h - f, c - g, d - b, h - f, a - e - i, b + d, c + g,
+            c - g, b + d, e - a - i, f + h, d - b, c + g, f + h, i - a - e]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (4, 4))
+
+
+def _largest_column(k: Tensor) -> Tensor:
+    """The unit column of the symmetric ``k`` with the largest diagonal entry."""
+    index = k.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None].expand(*k.shape[:-1], 1)
+    q = k.gather(-1, index).squeeze(-1)
+    return q / root((q * q).sum(-1, keepdim=True))
+
+
+def rotation_log(r: Tensor) -> Tensor:
+    """Matrix ``(..., 3, 3)`` to rotation vector of length at most pi, by the largest quaternion component (Shepperd
+    1978), exact at pi too."""
+    eye = torch.eye(4, dtype=r.dtype, device=r.device)
+    q = _largest_column(davenport(r) + eye)
+    q = torch.where(q[..., :1] < 0, -q, q)
+    w, v = q[..., :1], q[..., 1:]
+    s = root((v * v).sum(-1, keepdim=True))
+    small = s < 1e-6  # there 2 atan2(s, w) / s = 2 to rounding, and the quotient would be 0 / 0
+    return torch.where(small, 2.0, 2 * torch.atan2(s, w) / torch.where(small, 1.0, s)) * v
+
+
+def nearest_rotation(m: Tensor) -> Tensor:
+    """The rotation nearest to an arbitrary 3x3 matrix, with a finite gradient everywhere.
+
+    The top eigenvector of Davenport's matrix is found by squaring the shifted matrix eight times, since the gradient
+    of a singular value decomposition is undefined at a rotation.
+    """
+    eye3, eye4 = (torch.eye(n, dtype=m.dtype, device=m.device) for n in (3, 4))
+    m = m + torch.finfo(m.dtype).tiny ** 0.25 * eye3  # a zero matrix gives the identity
+    norm = root((m * m).sum((-2, -1), keepdim=True))
+    k = davenport(m / norm) + eye4
+    for _ in range(8):
+        k = k @ k
+        k = k / k.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    return quaternion_matrix(_largest_column(k))
+
+
+@dataclass(frozen=True)
+class SO3(Leaf):
+    """Rotations with the angle metric: distance is the angle in radians, the volume is 8 pi².
+
+    Points ``(..., 3, 3)``; tangents ``(..., 3)``, body-frame rotation vectors: exp(R, w) = R expm(hat(w)).
+    """
+
+    event = (3, 3)
+    tangent_event = (3,)  # type: ignore[assignment]
+    dimension = 3
+    volume = 8 * math.pi**2
+
+    def origin(self, like: Tensor) -> Tensor:
+        return torch.eye(3, dtype=like.dtype, device=like.device)
+
+    def exp(self, x: Tensor, u: Tensor) -> Tensor:
+        y = x @ rotation_exp(u)
+        return 1.5 * y - 0.5 * y @ (y.mT @ y)  # one Newton-Schulz step: rounding cannot add up over many moves
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return rotation_log(x.mT @ y)
+
+    def project(self, x: Tensor) -> Tensor:
+        return nearest_rotation(x)
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        return u
+
+    def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
+        return u  # left-invariant vector fields keep their body-frame components
+
+    def gaussian(self, x: Tensor) -> Tensor:
+        return torch.randn(x.shape[:-1], dtype=x.dtype, device=x.device)
+
+    def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
+        return quaternion_matrix(torch.randn(*sites, 4, dtype=like.dtype, device=like.device))
+
+    def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
+        return rotation.reshape(len(x), *[1] * (x.ndim - 3), 3, 3) @ x
+
+
+def frames() -> Product:
+    """One rigid frame a site: SE(3) as centred translations beside rotations, the space of protein backbones (Yim et
+    al. 2023). The part ``translations`` is ``(B, N, 3)``, ``rotations`` is ``(B, N, 3, 3)``."""
+    return Product(translations=Centered(), rotations=SO3())

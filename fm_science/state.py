@@ -1,0 +1,137 @@
+"""What flows, and what does not.
+
+A *state* is a tensor, or a plain dict of named states: atom positions beside atom types beside bonds. A *context* is
+everything about a batch that stays put while the state flows: which sites are real, the conditions, the sites that are
+frozen. The handful of functions here are the only ones besides the products that ever walk a dict; all other code adds
+and scales states without looking inside.
+
+Shapes: a tensor on nodes is ``(B, N, *event)``, on edges ``(B, N, N, *event)``, on the graph ``(B, *event)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+State: TypeAlias = "Tensor | dict[str, State]"
+
+
+def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:
+    """Apply ``fn`` to every tensor of ``state`` (and the matching tensors of ``rest``); same dict out."""
+    if isinstance(state, Mapping):
+        return {name: tree_map(fn, part, *(r[name] for r in rest)) for name, part in state.items()}
+    return fn(state, *rest)
+
+
+def leaves(state: State) -> list[Tensor]:
+    """The tensors of a state, in the order of their names."""
+    if isinstance(state, Mapping):
+        return [leaf for part in state.values() for leaf in leaves(part)]
+    return [state]
+
+
+def batch_size(state: State) -> int:
+    """How many samples the batch holds."""
+    return leaves(state)[0].shape[0]
+
+
+def add(*states: State) -> State:
+    """The sum of states of equal shape."""
+    return tree_map(lambda *xs: sum(xs[1:], xs[0]), *states)
+
+
+def scale(weight: float | Tensor, state: State) -> State:
+    """Multiply by a number, or by one number a sample, ``(B,)``."""
+    return tree_map(lambda x: lift(weight, x) * x, state)
+
+
+def lift(weight: float | Tensor, x: Tensor) -> float | Tensor:
+    """Append axes to ``weight`` ``(B,)`` until it broadcasts against ``x`` from the left; numbers pass through."""
+    if not torch.is_tensor(weight) or weight.ndim == 0:
+        return weight
+    return weight.reshape(weight.shape + (1,) * (x.ndim - weight.ndim))
+
+
+def take(state: State, index: Tensor) -> State:
+    """The samples ``index`` of a batch."""
+    return tree_map(lambda x: x[index], state)
+
+
+def pin(mask: Tensor, x: Tensor, value: Tensor | float) -> Tensor:
+    """``x`` where ``mask`` is true and ``value`` elsewhere; the mask covers the leading axes of ``x``."""
+    return torch.where(lift(mask, x), x, value)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything about a batch that does not flow.
+
+    Attributes:
+        mask: ``(B, N)`` bool, which sites are real (the others are padding).
+        cond: named conditions, each with the batch first: labels ``(B,)``, properties, coordinates of sensors.
+        free: ``(B, N)`` bool, which sites may move, or a dict with one such tensor for each part; ``None``: all. An
+            edge is frozen when both its ends are.
+        known: the values that frozen sites keep, a state of the full shape; required with ``free``.
+        previous: the last predicted endpoint, for self-conditioned networks; set by ``Flow`` once a step.
+    """
+
+    mask: Tensor
+    cond: Mapping[str, Tensor] = field(default_factory=dict)
+    free: Any = None
+    known: Any = None
+    previous: Any = None
+
+    def __post_init__(self) -> None:
+        if self.free is not None and self.known is None:
+            raise ValueError("a context with frozen sites needs the values they keep: Context(..., free=free, known=x)")
+
+    @staticmethod
+    def full(n: int, sites: int = 1, **cond: Tensor) -> Context:
+        """A context of ``n`` samples whose ``sites`` are all real; conditions by name."""
+        return Context(torch.ones(n, sites, dtype=torch.bool), cond)
+
+    @property
+    def size(self) -> int:
+        """How many samples the batch holds."""
+        return self.mask.shape[0]
+
+    def sites(self, on: str) -> Tensor:
+        """Which sites are real: nodes ``(B, N)``, edges ``(B, N, N)`` without the diagonal, graph ``(B,)``."""
+        if on == "graph":
+            return torch.ones_like(self.mask[:, 0])
+        if on == "nodes":
+            return self.mask
+        diagonal = torch.eye(self.mask.shape[1], dtype=torch.bool, device=self.mask.device)
+        return self.mask[:, :, None] & self.mask[:, None, :] & ~diagonal
+
+    def frozen(self, on: str) -> Tensor | None:
+        """Which sites are held at ``known``; ``None`` where nothing is frozen. A graph site freezes only by a
+        ``(B,)`` tensor of its own."""
+        if self.free is None or (on == "graph" and self.free.ndim != 1):
+            return None
+        if on == "edges":
+            return ~self.free[:, :, None] & ~self.free[:, None, :]
+        return ~self.free
+
+    def part(self, name: str) -> Context:
+        """The context as one part of a product sees it."""
+        if self.free is None:
+            return self
+        free = self.free.get(name) if isinstance(self.free, Mapping) else self.free
+        return replace(self, free=free, known=self.known[name])
+
+    def take(self, index: Tensor) -> Context:
+        """The samples ``index`` of the batch."""
+        return self._each(lambda x: x[index])
+
+    def to(self, device: torch.device | str, **options: Any) -> Context:
+        """The same context on another device."""
+        return self._each(lambda x: x.to(device, **options))
+
+    def _each(self, fn: Callable[[Tensor], Tensor]) -> Context:
+        optional = {n: tree_map(fn, v) for n in ("free", "known", "previous") if (v := getattr(self, n)) is not None}
+        return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **optional)
