@@ -36,13 +36,7 @@ def validate(groups: Mapping[str, type], values: Mapping[str, Any]) -> dict[str,
     """The groups as instances of their dataclasses. Raises OptionError that names the option and what is wrong."""
     from fm_science.domain import group
 
-    checked = {}
-    for name, cls in groups.items():
-        try:
-            checked[name] = group(cls, values.get(name))
-        except OptionError as error:
-            raise OptionError(f"{name}: {error}") from error
-    return checked
+    return {name: group(cls, values.get(name), name) for name, cls in groups.items()}
 
 
 def whole(name: str, value: Any, low: int = 0) -> int:
@@ -120,12 +114,11 @@ def load(file: Path) -> Tree:
     return tree
 
 
-def save(tree: Mapping[str, Any], folder: Path) -> None:
-    """Write the complete configuration of a run, with the version that made it."""
+def save(tree: Mapping[str, Any], file: Path) -> None:
+    """Write a tree as YAML, with the version that made it."""
     from omegaconf import OmegaConf
 
-    text = OmegaConf.to_yaml(OmegaConf.create({"version": __version__, **tree}))
-    (folder / FILE).write_text(text)
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create({"version": __version__, **tree})))
 
 
 def read(run: Path) -> Tree:

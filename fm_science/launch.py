@@ -94,15 +94,17 @@ def run(
     base: config.Tree,
     job: Callable[[config.Tree, int | None], None],
     choices: Mapping[str, Mapping[str, config.Tree]] | None = None,
+    place: str = "run",
 ) -> None:
     """Compose the configuration of each job and call ``job(tree, number)``; the number is None outside a sweep.
 
     ``choices`` are Hydra's config groups: ``{"preset": {"quick": tree}}`` lets ``preset=quick`` merge that tree into
-    the root. A group whose name stands in ``base`` with a value starts with that choice.
+    the root. A group whose name stands in ``base`` with a value starts with that choice. ``place`` is the key that
+    names the folder of a sweep.
     """
     import hydra
 
-    _store(command, base, choices or {})
+    _store(command, base, choices or {}, place)
     composed: list[config.Tree] = []
 
     def task(tree: Any) -> None:
@@ -125,7 +127,7 @@ def run(
         job(tree, None)
 
 
-def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, config.Tree]]) -> None:
+def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, config.Tree]], place: str) -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
@@ -135,7 +137,7 @@ def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, c
     picks: list[Any] = [{group: base.get(group)} for group in choices]
     quiet = {
         "run": {"dir": "."},
-        "sweep": {"dir": "${run}", "subdir": "${hydra.job.num}"},
+        "sweep": {"dir": f"${{{place}}}", "subdir": "${hydra.job.num}"},
         "output_subdir": None,
         "job": {"chdir": False},
     }

@@ -75,15 +75,13 @@ def _ready(cls: Any) -> bool:
 
 def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State, Context]:
     """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
-    items, contexts = [], []
+    items = []
     for number in numbers:
         with _seeded(seed, number):
             context = domain.request(1)
             noise = flow.noise(context)
         items.append((take(noise, 0), {name: value[0] for name, value in context.cond.items()}))
-        contexts.append(context)
-    x, context = collate(flow.path.space, items)
-    return x, context
+    return collate(flow.path.space, items)
 
 
 def draw(domain: Domain, flow: Flow, plan: Drawing, every: int = 0) -> Iterator[tuple[int, list[Any], Frames]]:
@@ -94,7 +92,7 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, every: int = 0) -> Iterator[
         x, context = start(domain, flow, numbers, plan.seed)
         x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
         frames = [domain.decode(x, context)] if every else []
-        with torch.no_grad(), _seeded(plan.seed, plan.n + numbers[0]):
+        with torch.no_grad(), _seeded(plan.seed, plan.n + numbers[0], plan.device):
             for step, x in enumerate(flow.trajectory(x, context, plan.solver, plan.steps), start=1):
                 if every and step % every == 0:
                     frames.append(domain.decode(x, context))
@@ -105,8 +103,9 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, every: int = 0) -> Iterator[
 class _seeded:
     """Torch's generators, seeded inside by (seed, number) and as they were outside."""
 
-    def __init__(self, seed: int, number: int) -> None:
-        self.seed, self.fork = seed * 1_000_003 + number, torch.random.fork_rng()
+    def __init__(self, seed: int, number: int, device: torch.device | str = "cpu") -> None:
+        devices = [device] if torch.device(device).type == "cuda" else []
+        self.seed, self.fork = seed * 1_000_003 + number, torch.random.fork_rng(devices)
 
     def __enter__(self) -> None:
         self.fork.__enter__()

@@ -31,16 +31,14 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fm_science import config, launch
+from fm_science.commands.folders import CHECKPOINT, claim, log_errors
 from fm_science.errors import UserError
 from fm_science.plugins import Plugin, domains, find
-
-CHECKPOINT = Path("checkpoints", "last.ckpt")
 
 
 def usage(rest: list[str]) -> str:
@@ -130,24 +128,10 @@ def fit(tree: config.Tree, run: Path) -> None:
     with log_errors(run), restart(run):
         domain = plugin.builder()(**groups)
         if first:
-            config.save(tree, run)
+            config.save(tree, run / config.FILE)
         training.fit(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
     if first:
         print(f"trained: {run}\nnext: fm-science sample {run}; fm-science evaluate {run}")
-
-
-@contextmanager
-def log_errors(run: Path) -> Iterator[None]:
-    """Write the traceback of an unexpected failure into the run folder."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        file = run / ("error.log" if launch.rank() == 0 else f"error-{launch.rank()}.log")
-        file.write_text(traceback.format_exc())
-        error.add_note(f"traceback in {file}")
-        raise
 
 
 @contextmanager
@@ -159,17 +143,3 @@ def restart(run: Path) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
-
-
-def claim(run: Path) -> None:
-    """Raise UserError unless the folder is new or empty: nothing that was saved is lost."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run} is a file, not a folder; choose another run=DIR")
-    if run.is_dir() and any(run.iterdir()):
-        raise UserError(f"{run} already holds files; choose another run=DIR, or continue it with resume={run}")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / ".write").touch()
-        (run / ".write").unlink()
-    except OSError as error:
-        raise UserError(f"cannot write into {run}: {error.strerror}") from error
