@@ -1,0 +1,128 @@
+"""Fit: train a domain's flow into a run folder."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.loggers import CSVLogger
+
+from fm_science.data import train_loader, validation_loader
+from fm_science.domain import Domain
+from fm_science.flow import Flow
+from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
+from fm_science.training.module import FlowModule, step_seed
+from fm_science.training.options import Optimizer, Trainer
+
+
+def fit(
+    domain: Domain, trainer: Trainer | None, optimizer: Optimizer | None, folder: Path | str,
+    seed: int = 0, resume: bool = False, loggers: tuple[Any, ...] = (),
+) -> Flow:  # fmt: skip
+    """Train ``domain`` and keep everything in ``folder``.
+
+    Writes ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights) and
+    samples of each validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on
+    (seed, k) alone.
+
+    Args:
+        domain: what to train; its network is trained in place.
+        trainer, optimizer: options; ``None``: the defaults.
+        folder: the run folder, made where absent.
+        seed: of data order, noise, times and samples. The network's first weights are the domain's affair.
+        resume: continue from ``checkpoints/last.ckpt``.
+        loggers: more Lightning loggers beside the CSV one.
+
+    Returns:
+        The trained flow with averaged weights.
+    """
+    options, folder = trainer or Trainer(), Path(folder)
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(step_seed(seed, 0))
+    flow = Flow(domain.path, domain.prior, domain.network, domain.sampler)
+    poses = () if domain.equivariant else domain.symmetries
+    module = FlowModule(flow, domain.objective, optimizer or Optimizer(), options.max_steps, seed, poses)
+    last = checkpoints / "last.ckpt" if resume else None
+    lightning = _lightning(domain, folder, options, seed, _logger(folder, last), loggers)
+    batches = _Batches(domain, domain.path.space, seed, options.validation_data)
+    with warnings.catch_warnings():
+        for noise in (
+            "num_workers",
+            "does not have many workers",
+            "LeafSpec",
+            "treespec",
+            "lr_scheduler",
+            "Experiment logs",
+        ):
+            warnings.filterwarnings("ignore", message=f".*{noise}.*")
+        lightning.fit(
+            module, datamodule=batches, ckpt_path=str(last) if last else None, weights_only=True
+        )  # fmt: skip
+    flow.domain = domain
+    return flow
+
+
+class _Batches(pl.LightningDataModule):
+    """The domain's data as loaders that know the trainer's step and rank."""
+
+    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int) -> None:
+        super().__init__()
+        self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
+
+    def train_dataloader(self) -> Any:
+        trainer = self.trainer
+        assert trainer is not None
+        return train_loader(
+            self.data, self.space, self.seed, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
+        )  # fmt: skip
+
+    def val_dataloader(self) -> Any:
+        return validation_loader(self.data, self.space, self.held_out)
+
+
+def _logger(folder: Path, last: Path | None) -> CSVLogger:
+    """The CSV logger, with the rows of the resumed run up to its checkpoint."""
+    rows = read_metrics(folder / "metrics.csv") if last else []
+    step = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last else 0
+    logger = CSVLogger(folder, name="", version="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for row in rows:
+            if row["step"] < step:
+                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, int(row["step"]))
+        if rows:
+            logger.save()
+    return logger
+
+
+def _lightning(
+    domain: Domain, folder: Path, options: Trainer, seed: int, logger: Any, loggers: tuple[Any, ...]
+) -> pl.Trainer:
+    callbacks: list[Callback] = [
+        Samples(domain, folder / "samples", options.validation_samples, seed),
+        warm_average(options.ema),
+        Curves(folder),
+        LastCheckpoint(folder / "checkpoints", options.checkpoint_every),
+    ]
+    if options.max_minutes:
+        callbacks.insert(0, Timer(duration=timedelta(minutes=options.max_minutes), verbose=False))
+    if options.progress:
+        callbacks.append(Progress(options.max_steps, options.log_every))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pl.Trainer(
+            accelerator=options.accelerator, devices=options.devices, strategy=options.strategy,
+            precision=options.precision, max_steps=options.max_steps, max_epochs=-1,  # type: ignore[arg-type]
+            gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
+            val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
+            log_every_n_steps=options.log_every, logger=[logger, *loggers], callbacks=callbacks,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        )  # fmt: skip

@@ -1,0 +1,111 @@
+"""The Lightning module: one objective on one flow, with every step's randomness fixed by (seed, step, rank)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from fm_science.flow import Flow
+from fm_science.objectives import UniformTime
+from fm_science.state import Context, State
+from fm_science.symmetries import Symmetry
+from fm_science.training.options import Optimizer
+
+BINS = 5  #: validation losses are told apart by this many equal bins of time
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The seed of everything that is random in one training step of one process."""
+    return (seed * 1_000_003 + step) * 4_099 + rank
+
+
+class FlowModule(pl.LightningModule):
+    """Trains a flow.
+
+    Args:
+        flow: path, prior and network.
+        objective: named losses ``(B,)`` of a batch; their sum is minimised.
+        optimizer: its options.
+        max_steps: the length of the learning-rate schedule.
+        seed: of every random draw of training.
+        poses: symmetries by which data are moved at random, for networks that do not respect them.
+    """
+
+    def __init__(
+        self, flow: Flow, objective: Any, optimizer: Optimizer, max_steps: int, seed: int = 0,
+        poses: tuple[Symmetry, ...] = (),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.flow, self.objective, self.options = flow, objective, optimizer
+        self.max_steps, self.seed, self.poses = max_steps, seed, poses
+        self.skipped = 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+
+    def training_step(self, batch: tuple[State, Context], batch_idx: int) -> Tensor:
+        x1, context = batch
+        for symmetry in self.poses:
+            x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
+        losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context).items()}
+        total = torch.stack(list(losses.values())).sum()
+        self._record("train", losses, total, context.size)
+        return total
+
+    def on_validation_start(self) -> None:
+        torch.manual_seed(step_seed(self.seed, 0, self.global_rank))
+
+    def validation_step(self, batch: tuple[State, Context], batch_idx: int) -> None:
+        """Losses by time: the objective restricted to each bin of times."""
+        x1, context = batch
+        totals = []
+        for k in range(BINS):
+            inside = _restricted(self.objective, k / BINS, (k + 1) / BINS)
+            losses = {n: v.mean() for n, v in inside(self.flow, x1, context).items()}
+            totals.append(torch.stack(list(losses.values())).sum())
+            named = {f"validation/t{k / BINS:.1f}-{(k + 1) / BINS:.1f}/{n}": v for n, v in losses.items()}
+            self.log_dict(named, batch_size=context.size, sync_dist=True)
+        self.log("validation/loss", torch.stack(totals).mean(), batch_size=context.size, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        o = self.options
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
+        )  # fmt: skip
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._pace)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _pace(self, step: int) -> float:
+        o = self.options
+        done = min(1.0, step / self.max_steps)
+        return min(1.0, (step + 1) / (o.warmup + 1)) * (o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+        """Clip the norm; a gradient that is not finite is dropped and counted, and the step leaves the weights."""
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        if not bool(norm.isfinite()):
+            optimizer.zero_grad(set_to_none=True)
+            self.skipped += 1
+        self.log("train/gradient", norm)
+        self.log("train/skipped", float(self.skipped))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skipped"] = self.skipped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped = checkpoint["skipped"]
+
+    def _record(self, stage: str, losses: Mapping[str, Tensor], total: Tensor, size: int) -> None:
+        self.log_dict({f"{stage}/{k}": v.detach() for k, v in losses.items()}, batch_size=size)
+        self.log(f"{stage}/loss", total.detach(), batch_size=size)
+
+
+def _restricted(objective: Any, low: float, high: float) -> Any:
+    """The objective at times in [low, high) only; objectives without a law of times stay as they are."""
+    return replace(objective, times=UniformTime(low, high)) if hasattr(objective, "times") else objective
