@@ -26,8 +26,8 @@ def fit(
 ) -> Flow:  # fmt: skip
     """Train ``domain`` and keep everything in ``folder``.
 
-    Writes ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights) and
-    samples of each validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on
+    Writes ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights)
+    and samples of each validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on
     (seed, k) alone.
 
     Args:

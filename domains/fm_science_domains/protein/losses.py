@@ -1,0 +1,121 @@
+"""Auxiliary losses that tell a protein network about chemistry: bonds, local shape, and bodies that cannot overlap.
+
+Flow matching alone scores every frame by itself; a bond, however, lies between two frames, so that two small errors can
+make one bad bond. These losses look at the predicted endpoint as atoms. They are auxiliaries: they pull the predicted
+mean towards something chain-like and so bias the field a little; that is why each has a window of time, where the chain
+can already be told, and a ceiling per example. Each is zero at the truth and unchanged by rotations and translations.
+
+A loss is called as ``loss(x1hat, x1, t, context) -> (B,)`` with states ``{"translations": (B, N, 3) nm, "rotations":
+(B, N, 3, 3)}``; ``context.mask`` (B, N) marks real residues and ``context.cond["residue"]`` (B, N) their numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+ATOMS = ((-0.0525, 0.1363, 0.0), (0.0, 0.0, 0.0), (0.1526, 0.0, 0.0))  # nm: N, CA, C in the residue's own axes
+
+
+def atoms(state: State) -> Tensor:
+    """Positions (B, N, 3 atoms, 3) in nm of N, CA and C, with ideal geometry inside a residue."""
+    ideal = state["translations"].new_tensor(ATOMS)
+    return torch.einsum("bnij,aj->bnai", state["rotations"], ideal) + state["translations"][:, :, None]
+
+
+def distances(a: Tensor) -> Tensor:
+    """All distances (B, M, M) between points (B, M, 3); exact also for close points, gradient zero on the diagonal."""
+    return torch.cdist(a, a, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Weight of an auxiliary over time: 0 before ``start``, then 1 / (1 - min(t, late))²; ``ceiling`` per example."""
+
+    start: float = 0.25
+    late: float = 0.9
+    ceiling: float = 5.0
+
+    def __call__(self, value: Tensor, t: Tensor) -> Tensor:
+        weight = (t > self.start) / (1 - t.clamp(max=self.late)).square()
+        return (weight * value).clamp(max=self.ceiling)
+
+
+@dataclass(frozen=True)
+class BackboneAtoms:
+    """Mean squared distance, nm², of N, CA and C to their true places (Yim et al. 2023, eq. 16)."""
+
+    weight: float = 0.5
+    window: Window = Window()
+
+    def __call__(self, x1hat: State, x1: State, t: Tensor, context: Any) -> Tensor:
+        error = (atoms(x1hat) - atoms(x1)).square().sum(-1).mean(-1)
+        mask = context.mask.to(error)
+        return self.window(self.weight * (error * mask).sum(1) / mask.sum(1).clamp(min=1), t)
+
+
+@dataclass(frozen=True)
+class LocalDistances:
+    """Mean squared error, nm², of the distances between N, CA and C closer than ``reach`` (Yim et al. 2023, eq. 17)."""
+
+    weight: float = 5.0
+    reach: float = 0.8
+    window: Window = Window()
+
+    def __call__(self, x1hat: State, x1: State, t: Tensor, context: Any) -> Tensor:
+        true = distances(atoms(x1).flatten(1, 2))
+        error = (distances(atoms(x1hat).flatten(1, 2)) - true).square()
+        real = context.mask.repeat_interleave(3, 1)
+        close = (real[:, None] & real[:, :, None] & (true < self.reach) & (true > 1e-3)).to(error)
+        return self.window(self.weight * (error * close).sum((1, 2)) / close.sum((1, 2)).clamp(min=1), t)
+
+
+@dataclass(frozen=True)
+class Peptide:
+    """Mean squared error, nm², of the distances across a peptide bond: C-N, CA-N, C-CA and CA-CA.
+
+    With the rigid inside of a residue, the first fixes the bond, the next two the angles CA-C-N and C-N-CA, the last
+    the turn about the bond. Only residues with consecutive numbers are bonded: breaks of the chain do not count.
+    """
+
+    weight: float = 20.0
+    window: Window = Window()
+
+    def __call__(self, x1hat: State, x1: State, t: Tensor, context: Any) -> Tensor:
+        error = (self.bonds(x1hat) - self.bonds(x1)).square().mean(-1)
+        residue = context.cond["residue"]
+        bonded = context.mask[:, 1:] & context.mask[:, :-1] & (residue[:, 1:] - residue[:, :-1] == 1)
+        bonded = bonded.to(error)
+        return self.window(self.weight * (error * bonded).sum(1) / bonded.sum(1).clamp(min=1), t)
+
+    @staticmethod
+    def bonds(state: State) -> Tensor:
+        """Distances (B, N - 1, 4) in nm: C-N, CA-N, C-CA and CA-CA of neighbours."""
+        a = atoms(state)
+        (_, alpha, carbon), (nitrogen, beyond, _) = a[:, :-1].unbind(2), a[:, 1:].unbind(2)
+        pairs = ((carbon, nitrogen), (alpha, nitrogen), (carbon, beyond), (alpha, beyond))
+        return torch.stack([(p - q).square().sum(-1).add(1e-12).sqrt() for p, q in pairs], -1)
+
+
+@dataclass(frozen=True)
+class Clashes:
+    """Squared overlap, nm² a residue, of alpha carbons at least three residues apart that come closer than ``body``.
+
+    Where the true chain itself is closer than ``body``, its own distance is the limit, so that the truth scores zero.
+    """
+
+    weight: float = 20.0
+    body: float = 0.45
+    window: Window = Window(start=0.5)
+
+    def __call__(self, x1hat: State, x1: State, t: Tensor, context: Any) -> Tensor:
+        limit = distances(x1["translations"]).clamp(max=self.body)
+        overlap = (limit - distances(x1hat["translations"])).clamp(min=0).square()
+        residue, mask = context.cond["residue"], context.mask
+        apart = (residue[:, None] - residue[:, :, None]) >= 3
+        counted = (mask[:, None] & mask[:, :, None] & apart).to(overlap)
+        return self.window(self.weight * (overlap * counted).sum((1, 2)) / mask.sum(1).clamp(min=1), t)

@@ -1,0 +1,276 @@
+"""A network for protein backbones: from noisy residue frames to the frames of the folded chain.
+
+A residue is a frame: the position x of its alpha carbon (nanometres) and a rotation R whose columns are the residue's
+own axes. Residues talk by invariant point attention: every residue throws a few points into space, in its own axes, and
+listens to the residues whose points fall near its own. Each block then turns and shifts every frame a little, in the
+frame's own axes. Pairs of residues carry a second description (how far apart, in which direction, how turned), which
+biases the attention and is revised from block to block; it is where strands find their partners. Rotating or moving the
+input rotates and moves the output; a mirror image is *not* followed, since proteins have a hand.
+
+After Jumper et al. 2021 (suppl. algorithms 11, 22 and 23: triangle update, invariant point attention, backbone update)
+and Yim et al. 2023 (frames as the state of a generative model). The point attention is written as one inner product of
+longer vectors, -|q - k|²/2 = q.k - |q|²/2 - |k|²/2, so that it is one call of fused attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fm_science.domain import option
+
+REACH = 32  # residue offsets beyond this count as "far along the chain"
+SPAN = 2.0  # nm: the last centre of the distance bins
+PEPTIDE = ((-0.0525, 0.1363, 0.0), (0.1526, 0.0, 0.0))  # nm: N and C in the residue's own axes (CA is the origin)
+BLOCKED = -1e4  # attention logit of a padded residue
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size of the frame transformer."""
+
+    width: int = option(128, "channels of a residue", low=8)
+    pair: int = option(48, "channels of a pair of residues", low=4)
+    blocks: int = option(6, "blocks of attention, transition and frame update", low=1)
+    heads: int = option(8, "attention heads", low=1)
+    channels: int = option(16, "scalar channels of a head's queries, keys and values", low=1)
+    points: int = option(4, "points of a head's queries, keys and values", low=1)
+    expand: int = option(3, "hidden width of a transition, in multiples of width", low=1)
+    revise: int = option(2, "blocks between two revisions of the pairs", low=1)
+    triangle: int = option(16, "channels of the triangle update of pairs; 0 leaves it out", low=0)
+    bins: int = option(16, "Gaussian bins of a distance between 0 and 2 nm", low=2)
+
+
+PRESETS: Mapping[str, Network] = MappingProxyType({
+    "tiny": Network(width=80, pair=24, blocks=4, heads=4, triangle=0),
+    "small": Network(),
+    "base": Network(width=320, pair=96, blocks=8, heads=8, points=8, expand=4, triangle=64),
+})
+
+
+def matrix(q: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of the quaternions ``q`` (..., 4), real part first, of any length but zero."""
+    w, x, y, z = F.normalize(q, dim=-1).unbind(-1)
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def waves(value: Tensor, size: int, longest: float) -> Tensor:
+    """Sines and cosines (..., size) of ``value`` at wavelengths from 2 pi down to 2 pi / ``longest``."""
+    rates = torch.logspace(0, math.log10(longest), size // 2, device=value.device, dtype=value.dtype)
+    angle = value[..., None] * rates
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def bumps(distance: Tensor, bins: int) -> Tensor:
+    """Gaussian bins (..., bins) of a distance in nm, centred between 0 and ``SPAN``, one spacing wide."""
+    centres = torch.linspace(0, SPAN, bins, device=distance.device, dtype=distance.dtype)
+    away = ((distance[..., None] - centres) * ((bins - 1) / SPAN)).clamp(-6, 6)  # beyond, exp underflows: slow, useless
+    return torch.exp(-away.square())
+
+
+def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
+    """How residue i sees residue j: (B, N, N, 2 bins + 16) from positions (B, N, 3) in nm and axes (B, N, 3, 3).
+
+    Distances CA(i)-CA(j) and N(i)-C(j) (short where i gives a hydrogen bond to j) in Gaussian bins, the direction of
+    CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
+    both are moved together. (A multiple of 16 features: narrow odd matrices are slow on CPUs.)
+    """
+    gap = x[:, None] - x[:, :, None]
+    far = (gap * gap).sum(-1).add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal
+    seen = torch.einsum("bnji,bnmj->bnmi", rotations, gap) / far[..., None]
+    turned = torch.einsum("bnki,bmkj->bnmij", rotations, rotations).flatten(-2)
+    nitrogen, carbon = (rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
+    bond = (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1).add(1e-8).sqrt()
+    return torch.cat([bumps(far, bins), bumps(bond, bins), seen, seen.transpose(1, 2), turned, far[..., None]], -1)
+
+
+def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
+    """Shrink a layer that ends a residual branch: the untrained network then nearly returns its input."""
+    with torch.no_grad():
+        layer.weight.mul_(gain)
+        layer.bias.zero_()
+    return layer
+
+
+class PairInput(nn.Module):
+    """The first description of pairs: chain offset, pose in x_t, pose in the previous prediction, and the time."""
+
+    def __init__(self, o: Network, time: int) -> None:
+        super().__init__()
+        self.bins = o.bins
+        pose = 2 * o.bins + 16
+        self.offset = nn.Embedding(2 * REACH + 1, o.pair)
+        self.pose = nn.Linear(2 * pose, o.pair)
+        self.time = nn.Linear(time, o.pair)
+        self.known = nn.Parameter(torch.zeros(o.pair))
+        self.out = nn.Linear(o.pair, o.pair)
+
+    def forward(self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, time: Tensor) -> Tensor:
+        offset = (residue[:, None] - residue[:, :, None]).clamp(-REACH, REACH) + REACH
+        now = poses(x, rotations, self.bins)
+        then, known = torch.zeros_like(now), 0.0
+        if previous is not None:
+            then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
+            known = 1.0
+        common = self.time(time) + known * self.known
+        hidden = self.pose(torch.cat([now, then], -1)) + self.offset(offset) + common[:, None, None]
+        return self.out(F.silu(hidden))
+
+
+class PairUpdate(nn.Module):
+    """Revise pairs from both residues, their present pose and, through third residues, from the other pairs."""
+
+    def __init__(self, o: Network) -> None:
+        super().__init__()
+        self.triangle, self.bins = o.triangle, o.bins
+        self.norm = nn.LayerNorm(o.pair)
+        self.inner = nn.Linear(o.pair, o.pair)
+        self.ends = nn.Linear(o.width, 2 * o.pair)
+        self.pose = nn.Linear(2 * o.bins + 16, o.pair, bias=False)
+        self.out = small(nn.Linear(o.pair, o.pair))
+        if o.triangle:
+            self.sides = nn.Linear(o.pair, 4 * o.triangle)
+            self.level = nn.LayerNorm(2 * o.triangle)
+            self.close = nn.Linear(2 * o.triangle, o.pair)
+
+    def forward(self, z: Tensor, h: Tensor, x: Tensor, rotations: Tensor, mask: Tensor) -> Tensor:
+        u = self.norm(z)
+        left, right = self.ends(h).chunk(2, -1)
+        hidden = self.inner(u) + left[:, :, None] + right[:, None] + self.pose(poses(x, rotations, self.bins))
+        if self.triangle:
+            hidden = hidden + self.close(self.level(self.third(u, mask)))
+        return z + self.out(F.silu(hidden))
+
+    def third(self, u: Tensor, mask: Tensor) -> Tensor:
+        """Sum over the third residue k of edge(i, k) edge(j, k) and of edge(k, i) edge(k, j)."""
+        sides = (self.sides(u) * mask[:, None, :, None] * mask[:, :, None, None]).permute(0, 3, 1, 2)
+        a, b, c, d = sides.chunk(4, 1)
+        both = torch.cat([a @ b.transpose(-1, -2), c.transpose(-1, -2) @ d], 1)
+        return both.permute(0, 2, 3, 1) / 8.0
+
+
+class PointAttention(nn.Module):
+    """Invariant point attention, biased by pairs, with a second look that gathers the pairs themselves.
+
+    Geometry (points, distances, softmax) is computed in at least single precision, also under autocast.
+    """
+
+    def __init__(self, o: Network) -> None:
+        super().__init__()
+        self.heads, self.channels, self.points = o.heads, o.channels, o.points
+        self.norm, self.pair_norm = nn.LayerNorm(o.width), nn.LayerNorm(o.pair)
+        self.scalars = nn.Linear(o.width, 3 * o.heads * o.channels)
+        self.places = nn.Linear(o.width, 3 * o.heads * o.points * 3)
+        self.logits = nn.Linear(o.pair, 2 * o.heads)
+        self.sharpness = nn.Parameter(torch.zeros(o.heads))
+        self.out = small(nn.Linear(o.heads * (o.channels + 4 * o.points + o.pair), o.width))
+
+    def forward(self, h: Tensor, z: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor) -> Tensor:
+        b, n, _ = h.shape
+        u, w = self.norm(h), self.pair_norm(z)
+        bias, look = self.logits(w).to(x.dtype).permute(0, 3, 1, 2).chunk(2, 1)
+        scalars = self.scalars(u).to(x.dtype).view(b, n, 3, self.heads, self.channels).permute(2, 0, 3, 1, 4)
+        local = self.places(u).to(x.dtype).view(b, n, -1, 3)
+        with torch.autocast(x.device.type, enabled=False):
+            gathered = self.attend(scalars, local, bias + blocked, x, rotations)
+            seen = ((look + blocked).softmax(-1).transpose(1, 2) @ w.to(x.dtype)).flatten(2)
+        return h + self.out(torch.cat([gathered, seen], -1).to(u.dtype))
+
+    def attend(self, scalars: Tensor, local: Tensor, bias: Tensor, x: Tensor, rotations: Tensor) -> Tensor:
+        b, n = x.shape[:2]
+        placed = torch.einsum("bnij,bnpj->bnpi", rotations, local) + x[:, :, None]
+        q, k, v = scalars
+        qp, kp, vp = placed.view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        sharp = F.softplus(self.sharpness)[:, None, None] * math.sqrt(2 / (9 * self.points))
+        one = q.new_ones(()).expand(b, self.heads, n, 1)
+        query = torch.cat([q / math.sqrt(self.channels), sharp * qp, -0.5 * sharp * qp.square().sum(-1, True), one], -1)
+        key = torch.cat([k, kp, one, -0.5 * sharp * kp.square().sum(-1, True)], -1)
+        value = torch.cat([v, vp], -1)
+        got = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0).transpose(1, 2)
+        plain, points = got[..., : self.channels].flatten(2), got[..., self.channels :].reshape(b, n, -1, 3)
+        points = torch.einsum("bnji,bnpj->bnpi", rotations, points - x[:, :, None])
+        return torch.cat([plain, points.flatten(2), points.square().sum(-1).add(1e-8).sqrt()], -1)
+
+
+class Block(nn.Module):
+    """Attention, transition, and a small turn and shift of every frame in its own axes."""
+
+    def __init__(self, o: Network) -> None:
+        super().__init__()
+        self.attention = PointAttention(o)
+        self.norm = nn.LayerNorm(o.width)
+        self.wide = nn.Linear(o.width, o.expand * o.width)
+        self.narrow = small(nn.Linear(o.expand * o.width, o.width))
+        self.move = small(nn.Linear(o.width, 6))
+
+    def forward(
+        self, h: Tensor, z: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.attention(h, z, x, rotations, blocked)
+        h = h + self.narrow(F.silu(self.wide(self.norm(h))))
+        turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
+        with torch.autocast(x.device.type, enabled=False):
+            x = x + (rotations @ shift[..., None])[..., 0]
+            rotations = rotations @ matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
+        return h, x, rotations
+
+
+class FrameTransformer(nn.Module):
+    """Predict the endpoint of a protein flow: noisy frames at time t to the frames at time 1.
+
+    ``forward(x, t, context)``: ``x`` holds ``translations`` (B, N, 3) in nm and ``rotations`` (B, N, 3, 3); ``t`` is
+    (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) holds their integer numbers
+    along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None. Returns the same two
+    keys; padded residues stand at the origin. Equivariant under rotations and translations, not under reflections.
+    """
+
+    self_conditioned = True  #: samplers hand each evaluation the endpoint predicted one step earlier
+
+    def __init__(self, options: Network | None = None) -> None:
+        super().__init__()
+        o = options or Network()
+        time = 64
+        self.time = nn.Sequential(nn.Linear(32, time), nn.SiLU())
+        self.residue = nn.Linear(64 + time, o.width)
+        self.pairs = PairInput(o, time)
+        self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
+        self.revise = o.revise
+        self.updates = nn.ModuleList(PairUpdate(o) for _ in range((o.blocks - 1) // o.revise))
+
+    def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> dict[str, Tensor]:
+        mask, place, rotations = context.mask, x["translations"], x["rotations"]
+        kind = torch.promote_types(place.dtype, torch.float32)
+        place, rotations, real = place.to(kind), rotations.to(kind), mask.to(kind)
+        middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
+        place = (place - middle) * real[..., None]
+        residue = context.cond["residue"]
+        time = self.time(waves(t.to(kind), 32, 1000.0))
+        h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
+        z = self.pairs(place, rotations, context.previous, residue, time)
+        blocked = (~mask).to(kind)[:, None, None] * BLOCKED
+        for i, block in enumerate(self.blocks):
+            if i and i % self.revise == 0:
+                z = self.updates[i // self.revise - 1](z, h, place, rotations, real)
+            h, place, rotations = block(h, z, place, rotations, blocked)
+        eye = torch.eye(3, device=place.device, dtype=kind)
+        translations = (place + middle) * real[..., None]
+        return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}
+
+    @staticmethod
+    def ends(residue: Tensor, mask: Tensor, kind: torch.dtype) -> Tensor:
+        """Where a residue stands, counted from both ends of its chain: (B, N, 64)."""
+        high, low = residue.masked_fill(~mask, -(10**6)).amax(1, True), residue.masked_fill(~mask, 10**6).amin(1, True)
+        both = torch.stack([residue - low, high - residue], -1).to(kind) * mask[..., None]
+        return waves(both / 64.0, 32, 64.0).flatten(-2)

@@ -1,0 +1,185 @@
+"""Laws of the protein network: it follows motions, not mirrors; padding and neighbours in the batch do not exist."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fm_science.state import Context
+from fm_science_domains.protein.network import PRESETS, FrameTransformer, Network, matrix, poses
+
+LENGTHS = (14, 9, 11)
+SMALL = Network(width=32, pair=16, blocks=4, heads=2, channels=8, points=3, revise=2, triangle=8, bins=8)
+OPTIONS = [SMALL, replace(SMALL, revise=1, triangle=0)]
+TIMES = torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)
+
+
+@pytest.fixture(params=OPTIONS, ids=["triangle", "plain"])
+def network(request):
+    """A network in double precision whose every weight matters: no layer is near zero."""
+    torch.manual_seed(0)
+    net = FrameTransformer(request.param).double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+def state(lengths=LENGTHS, pad=0, seed=1):
+    """Random frames of chains of several lengths, real sites random, padded sites at the origin."""
+    g = torch.Generator().manual_seed(seed)
+    sites = max(LENGTHS)
+    x = torch.randn(len(lengths), sites, 3, generator=g, dtype=torch.float64)
+    rotations = matrix(torch.randn(len(lengths), sites, 4, generator=g, dtype=torch.float64))
+    mask = torch.arange(sites + pad) < torch.tensor(lengths)[:, None]
+    x = torch.nn.functional.pad(x, (0, 0, 0, pad)) * mask[..., None]
+    eye = torch.eye(3, dtype=x.dtype)
+    rotations = torch.cat([rotations, eye.expand(len(lengths), pad, 3, 3)], 1)
+    rotations = torch.where(mask[..., None, None], rotations, eye)
+    residue = torch.arange(sites + pad).expand(len(lengths), -1).clone()
+    residue[:, 5:] += 40  # a gap in the chain, beyond the reach of the offsets
+    context = Context(mask, {"residue": residue * mask})
+    return {"translations": x, "rotations": rotations}, context
+
+
+def moved(frames, turn, shift, mask):
+    x = (frames["translations"] @ turn.T + shift) * mask[..., None]
+    eye = torch.eye(3, dtype=x.dtype)
+    return {"translations": x, "rotations": torch.where(mask[..., None, None], turn @ frames["rotations"], eye)}
+
+
+def with_previous(context, seed=2):
+    return replace(context, previous=state(seed=seed)[0])
+
+
+def error(a, b):
+    return max((a[k] - b[k]).abs().max().item() for k in ("translations", "rotations"))
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_moving_the_input_moves_the_output(network, remembered):
+    x, context = state()
+    turn = matrix(torch.tensor([0.3, -0.5, 0.8, 0.1], dtype=torch.float64))
+    shift = torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)
+    there = context
+    if remembered:
+        context = with_previous(context)
+        there = replace(context, previous=moved(context.previous, turn, -shift, context.mask))
+    expected = moved(network(x, TIMES, context), turn, shift, context.mask)
+    assert error(network(moved(x, turn, shift, context.mask), TIMES, there), expected) < 1e-9
+
+
+def test_a_mirror_image_is_not_followed(network):
+    x, context = state()
+    mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))
+    # a mirrored residue is again a right-handed frame once its own third axis is flipped
+    image = {"translations": x["translations"] @ mirror, "rotations": mirror @ x["rotations"] @ mirror}
+    out = network(x, TIMES, context)
+    flipped = {"translations": out["translations"] @ mirror, "rotations": mirror @ out["rotations"] @ mirror}
+    assert error(network(image, TIMES, context), flipped) > 1e-2
+
+
+def test_output_is_frames_and_padding_is_the_origin(network):
+    x, context = state()
+    out = network(x, TIMES, with_previous(context))
+    eye = torch.eye(3, dtype=torch.float64)
+    rotations = out["rotations"]
+    assert (rotations.mT @ rotations - eye).abs().max() < 1e-12
+    assert (torch.linalg.det(rotations) - 1).abs().max() < 1e-12
+    assert (out["translations"][~context.mask] == 0).all()
+    assert (rotations[~context.mask] == eye).all()
+
+
+@pytest.mark.parametrize("junk", [0.0, 7.0])
+def test_padding_does_not_leak(network, junk):
+    x, context = state()
+    out = network(x, TIMES, with_previous(context))
+    wide, padded = state(pad=5)
+    padded = replace(padded, previous=state(pad=5, seed=2)[0])
+    wide["translations"] = wide["translations"] + junk * (~padded.mask)[..., None]
+    padded.previous["translations"].add_(junk * (~padded.mask)[..., None])
+    padded.cond["residue"].masked_fill_(~padded.mask, int(junk))
+    got = network(wide, TIMES, padded)
+    assert error({k: v[:, : max(LENGTHS)] for k, v in got.items()}, out) < 1e-12
+
+
+def test_samples_do_not_see_each_other(network):
+    x, context = state()
+    context = with_previous(context)
+    order = torch.tensor([2, 0, 1])
+    out = network(x, TIMES, context)
+    got = network({k: v[order] for k, v in x.items()}, TIMES[order], context.take(order))
+    assert error(got, {k: v[order] for k, v in out.items()}) < 1e-12
+
+
+def test_residue_numbers_and_time_and_memory_are_seen(network):
+    x, context = state()
+    out = network(x, TIMES, context)
+    whole = replace(context, cond={"residue": torch.arange(max(LENGTHS)).expand(3, -1) * context.mask})
+    assert error(network(x, TIMES, whole), out) > 1e-6
+    assert error(network(x, TIMES.flip(0), context), out) > 1e-6
+    assert error(network(x, TIMES, with_previous(context)), out) > 1e-6
+    shifted = replace(context, cond={"residue": context.cond["residue"] + 100})
+    assert error(network(x, TIMES, shifted), out) < 1e-12  # numbering may start anywhere
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_parameter_learns_from_the_first_step(options):
+    torch.manual_seed(0)
+    net = FrameTransformer(options).double()
+    x, context = state()
+    out = net(x, TIMES, with_previous(context))
+    weights = torch.randn(out["rotations"].shape, dtype=torch.float64)
+    (out["translations"].square().sum() + (weights * out["rotations"]).sum()).backward()
+    silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert silent == []
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_finite_where_residues_coincide():
+    torch.manual_seed(0)
+    net = FrameTransformer(SMALL)
+    x = {"translations": torch.zeros(2, 6, 3, requires_grad=True), "rotations": torch.eye(3).expand(2, 6, 3, 3)}
+    context = Context.full(2, sites=6, residue=torch.arange(6).expand(2, -1))
+    out = net(x, torch.tensor([0.0, 1.0]), replace(context, previous=out_of(x)))
+    (out["translations"].square().sum() + out["rotations"][..., 0].square().sum()).backward()
+    assert all(v.isfinite().all() for v in out.values())
+    assert x["translations"].grad.isfinite().all()
+
+
+def out_of(x):
+    return {k: v.detach() for k, v in x.items()}
+
+
+def test_mixed_precision_keeps_geometry_in_single():
+    torch.manual_seed(0)
+    net = FrameTransformer(SMALL)
+    x, context = state()
+    x, t = {k: v.float() for k, v in x.items()}, TIMES.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(x, t, context)
+    sum(v.square().sum() for v in out.values()).backward()
+    assert all(v.dtype == torch.float32 and v.isfinite().all() for v in out.values())
+    assert (out["rotations"].mT @ out["rotations"] - torch.eye(3)).abs().max() < 1e-5
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+def test_poses_know_the_hydrogen_bond_distance():
+    """Residue i at the origin, j one axis away with the same axes: N(i)-C(j) is computed by hand."""
+    x = torch.tensor([[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]], dtype=torch.float64)
+    bins = 200
+    got = poses(x, torch.eye(3, dtype=torch.float64).expand(1, 2, 3, 3), bins)[0, 0, 1]
+    centres = torch.linspace(0, 2, bins)
+    assert centres[got[:bins].argmax()].item() == pytest.approx(0.5, abs=0.006)
+    expected = ((0.5 + 0.1526 + 0.0525) ** 2 + 0.1363**2) ** 0.5
+    assert centres[got[bins : 2 * bins].argmax()].item() == pytest.approx(expected, abs=0.006)
+    assert got[2 * bins : 2 * bins + 3].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-6)
+
+
+def test_presets_have_the_announced_sizes():
+    sizes = {name: sum(p.numel() for p in FrameTransformer(o).parameters()) / 1e6 for name, o in PRESETS.items()}
+    assert 0.2 < sizes["tiny"] < 0.5
+    assert 0.8 < sizes["small"] < 1.7
+    assert 9 < sizes["base"] < 14
