@@ -106,7 +106,7 @@ def load(file: Path) -> Tree:
     from omegaconf import OmegaConf
 
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except Exception as error:
         raise UserError(f"cannot read {file}: {error}") from error
     if not isinstance(tree, dict):

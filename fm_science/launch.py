@@ -53,7 +53,7 @@ def words(args: list[str]) -> Words:
             flags.append(word)
         elif word.startswith("-"):
             raise UserError(f"unknown flag {word!r}; {nearest(word, [*SWITCHES, *VALUED, '--help'])}")
-        elif "=" in word and not Path(word).exists() or word.startswith("~"):
+        elif ("=" in word and not Path(word).exists()) or word.startswith("~"):
             overrides.append(word)
         else:
             paths.append(word)
@@ -111,11 +111,12 @@ def run(
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
-        plain = OmegaConf.to_container(tree, resolve=True)
+        plain: Any = OmegaConf.to_container(tree, resolve=True)
         if not given.sweep:
             composed.append(plain)
             return
         number = int(HydraConfig.get().job.num)
+        print(f"job {number}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
         with _alone():
             job(plain, number)
 
@@ -133,7 +134,7 @@ def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, c
     store = ConfigStore.instance()
     for group, options in choices.items():
         for name, tree in options.items():
-            store.store(f"{name}", {group: name, **tree}, group=group, package="_global_")
+            store.store(name, {group: name, **tree}, group=group, package="_global_")
     picks: list[Any] = [{group: base.get(group)} for group in choices]
     quiet = {
         "run": {"dir": "."},
@@ -141,10 +142,8 @@ def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, c
         "output_subdir": None,
         "job": {"chdir": False},
     }
-    store.store(
-        command,
-        {"defaults": ["_self_", *picks, {"override hydra/job_logging": "none"}], **base, "hydra": quiet},
-    )
+    silent = [{f"override hydra/{name}": "none"} for name in ("job_logging", "hydra_logging")]
+    store.store(command, {"defaults": ["_self_", *picks, *silent], **base, "hydra": quiet})
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from fm_science.domain import Domain
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow
 from fm_science.solvers import Solver
-from fm_science.state import Context, State, take, tree_map
+from fm_science.state import Context, State, tree_map
 
 Frames = list[list[Any]]
 
@@ -80,24 +80,25 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
         with _seeded(seed, number):
             context = domain.request(1)
             noise = flow.noise(context)
-        items.append((take(noise, 0), {name: value[0] for name, value in context.cond.items()}))
+        items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
     return collate(flow.path.space, items)
 
 
-def draw(domain: Domain, flow: Flow, plan: Drawing, every: int = 0) -> Iterator[tuple[int, list[Any], Frames]]:
-    """Yield the number of the first sample of each chunk, the decoded samples, and with ``every`` > 0 the decoded
-    state after each so many steps (and at both ends)."""
+def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iterator[tuple[int, list[Any], Frames]]:
+    """Yield the number of the first sample of each chunk, the decoded samples, and with ``watch`` the
+    decoded state at the start and after each step."""
     flow = flow.to(plan.device).eval()
     for numbers in plan.chunks():
         x, context = start(domain, flow, numbers, plan.seed)
         x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
-        frames = [domain.decode(x, context)] if every else []
+        frames = [domain.decode(x, context)] if watch else []
         with torch.no_grad(), _seeded(plan.seed, plan.n + numbers[0], plan.device):
-            for step, x in enumerate(flow.trajectory(x, context, plan.solver, plan.steps), start=1):
-                if every and step % every == 0:
+            for state in flow.trajectory(x, context, plan.solver, plan.steps):
+                x = state
+                if watch:
                     frames.append(domain.decode(x, context))
-        samples = domain.decode(x, context)
-        yield numbers[0], samples, [*frames, samples] if every else []
+            samples = frames[-1] if watch else domain.decode(x, context)
+        yield numbers[0], samples, frames
 
 
 class _seeded:

@@ -2,8 +2,9 @@
 
     python tools/lock.py
 
-The file is portable: local labels such as +cpu are dropped, as are index addresses, hashes and the packages that only a
-GPU build of torch brings, so that the same lines serve machines with and without a GPU. Change the version of torch here.
+The file is portable: local labels such as +cpu are dropped, as are index addresses, hashes and the packages that only
+a GPU build of torch brings, so that the same lines serve machines with and without a GPU. To move to another version of
+torch, change it here.
 """
 
 from __future__ import annotations

@@ -49,11 +49,14 @@ def table(plugin: Plugin) -> str:
     lines = [f"{plugin.name}: {origin(plugin)} ({plugin.entry.value})"]
     lines.append(f"presets: {', '.join(config.presets(plugin)) or 'none'}")
     for group, cls in {**plugin.options(), **config.engine()}.items():
-        rows = list(options(group, cls))
-        lines += ["", f"{group}: {summary(cls)}"]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else []
-        lines += ["  " + "  ".join([*(f"{cell:<{w}}" for cell, w in zip(row, widths)), row[3]]).rstrip() for row in rows]
+        lines += ["", f"{group}: {summary(cls)}", *aligned(list(options(group, cls)))]
     return "\n".join(lines)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines with straight columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def summary(cls: type) -> str:
@@ -62,7 +65,7 @@ def summary(cls: type) -> str:
     return "" if text.startswith(f"{cls.__name__}(") else text
 
 
-def options(group: str, cls: type) -> Iterator[tuple[str, str, str, str]]:
+def options(group: str, cls: type) -> Iterator[tuple[str, ...]]:
     """Name, type, default and meaning of every option of a group."""
     for item in fields(cls):  # type: ignore[arg-type]
         kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
@@ -71,7 +74,7 @@ def options(group: str, cls: type) -> Iterator[tuple[str, str, str, str]]:
 
 def default(item: Field) -> str:
     """The default as it would be typed on the command line."""
-    value = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
+    value = item.default_factory() if item.default_factory is not MISSING else item.default
     words = {None: "null", True: "true", False: "false", "": "''"}
     return words[value] if value is None or isinstance(value, bool) or value == "" else str(value)
 

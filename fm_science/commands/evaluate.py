@@ -70,7 +70,7 @@ def run(folder: Path, given: launch.Words) -> None:
     del plain["trajectory"]
     base = {**plain, **groups["sample"], "metrics": groups["metrics"]}
     launch.check(given, base)
-    new = any(item.key_or_group in NEW or item.key_or_group in groups["sample"] for item in launch.parse(given.overrides))
+    new = any(given.values(key) for key in (*NEW, *groups["sample"]))
 
     def job(tree: config.Tree, _: int | None) -> None:
         out = Path(tree["out"])
@@ -123,7 +123,7 @@ def of_run(folder: Path, saved: config.Tree, settings: config.Tree) -> tuple[Dom
         return drawn(folder, saved, settings)
     print(f"measuring the {settings['n']} samples in {folder / 'samples'}")
     domain, _ = sample.load(folder, saved, settings, trained=False)
-    return domain, domain.read([folder / "samples"])
+    return domain, domain.read([folder / "samples" / name for name in settings["files"]])
 
 
 def drawn(folder: Path, saved: config.Tree, settings: config.Tree, trained: bool = True) -> tuple[Domain, list[Any]]:
@@ -173,7 +173,8 @@ def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     with file.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        writer.writerows({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows)
+        for row in rows:
+            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
 
 
 def show(table: Table) -> None:

@@ -82,13 +82,14 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
     if plan.share[0] == 0:
         forget(out)
     files: list[Path] = []
+    ways: list[Path] = []
     with progress(plan.n, "sampling") as advance:
-        for first, samples, frames in draw(domain, flow, plan, every=1 if tree["trajectory"] else 0):
+        for first, samples, frames in draw(domain, flow, plan, watch=tree["trajectory"]):
             files += domain.write(samples, out, first=first)
-            files += domain.trajectory(frames, out, first=first) if domain.trajectory and frames else []
+            ways += domain.trajectory(frames, out, first=first) if domain.trajectory and frames else []
             advance(len(samples))
     if plan.share[0] == 0:
-        record(out, run, saved, tree, files)
+        record(out, run, saved, tree, {"files": files, "trajectories": ways})
         print(f"{plan.n} samples in {out}")
 
 
@@ -142,16 +143,19 @@ def device(name: str) -> Any:
 def forget(out: Path) -> None:
     """Remove what an earlier drawing wrote, and nothing else."""
     if (out / RECORD).is_file():
-        for name in config.load(out / RECORD).get("files", []):
+        kept = config.load(out / RECORD)
+        for name in [*kept["files"], *kept["trajectories"]]:
             (out / name).unlink(missing_ok=True)
         (out / RECORD).unlink()
 
 
-def record(out: Path, run: Path, saved: config.Tree, tree: Mapping[str, Any], files: list[Path]) -> None:
+def record(
+    out: Path, run: Path, saved: config.Tree, tree: Mapping[str, Any], written: Mapping[str, list[Path]]
+) -> None:  # fmt: skip
     """Write down how the samples were drawn, and which files they are."""
-    kept = {"run": str(run), "domain": saved["domain"], **{key: value for key, value in tree.items() if key != "out"}}
-    names = [str(file.relative_to(out)) for file in files]
-    config.save({**kept, "files": names}, out / RECORD)
+    kept = {key: value for key, value in tree.items() if key != "out"}
+    names = {key: [str(file.relative_to(out)) for file in files] for key, files in written.items()}
+    config.save({"run": str(run), "domain": saved["domain"], **kept, **names}, out / RECORD)
 
 
 @contextmanager

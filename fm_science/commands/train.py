@@ -29,6 +29,7 @@ Every option with its default and meaning: fm-science domains NAME
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def start(given: launch.Words) -> None:
 
     def job(tree: config.Tree, number: int | None) -> None:
         run = Path(tree["run"]) if number is None else Path(tree["run"]) / str(number)
-        fit({**tree, "run": str(run)}, run)
+        work({**tree, "run": str(run)}, run)
 
     launch.run("train", given, base, job, {"domain": trees, "preset": presets})
 
@@ -106,15 +107,15 @@ def resume(given: launch.Words) -> None:
     for item in launch.parse(given.overrides):
         if not item.key_or_group.startswith(("trainer.", "resume", "hydra.")):
             raise UserError(f"{item.key_or_group} belongs to the run and cannot change on resume; only trainer.* can")
-    launch.run("train", given, saved, lambda tree, _: fit({**tree, "run": str(run), "resume": str(run)}, run))
+    launch.run("train", given, saved, lambda tree, _: work({**tree, "run": str(run), "resume": str(run)}, run))
 
 
 def join(run: Path) -> None:
     """Train as a further rank of a run whose first rank has written its configuration."""
-    fit(config.read(run), run)
+    work(config.read(run), run)
 
 
-def fit(tree: config.Tree, run: Path) -> None:
+def work(tree: config.Tree, run: Path) -> None:
     """Check the whole configuration, build the domain and train it in the run folder."""
     plugin = find(tree["domain"])
     groups = config.validate(plugin.options(), tree)
@@ -123,13 +124,14 @@ def fit(tree: config.Tree, run: Path) -> None:
     first = launch.rank() == 0
     if first and not tree["resume"]:
         claim(run)
-    from fm_science import training
+    from fm_science.training import fit as train
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with log_errors(run), restart(run):
         domain = plugin.builder()(**groups)
         if first:
             config.save(tree, run / config.FILE)
-        training.fit(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
+        train(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
     if first:
         print(f"trained: {run}\nnext: fm-science sample {run}; fm-science evaluate {run}")
 

@@ -91,6 +91,7 @@ def decode(state: State, context: Context) -> list[Point]:
 
 def write(samples: Sequence[Point], folder: Path, first: int = 0) -> list[Path]:
     """One file a point."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     files = []
     for number, point in enumerate(samples, start=first):
         files.append(Path(folder) / f"point_{number:04d}.csv")
