@@ -45,6 +45,8 @@ def fit(
     options, folder = trainer or Trainer(), Path(folder)
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    if domain.record is not None:
+        domain.record(folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -20,7 +20,7 @@ from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
 from . import recipe
-from .data import Data, load
+from .data import Data, load, write_drop_report
 from .files import read_backbones, write_cif, write_pdb, write_trajectory
 from .metrics import Metrics, metrics, per_sample, references
 from .network import FrameTransformer, Network
@@ -69,6 +69,7 @@ def build(
         report=report,
         references=lambda samples: references(samples, train.backbones, validation.backbones),
         trajectory=trajectory,
+        record=lambda folder: [write_drop_report(train.dropped, folder / "dropped.csv")] if train.dropped else [],
         table=per_sample,
         options=OPTIONS,
     )
