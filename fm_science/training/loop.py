@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -44,6 +45,9 @@ def fit(
     options, folder = trainer or Trainer(), Path(folder)
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    if domain.record is not None:
+        domain.record(folder)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(step_seed(seed, 0))
