@@ -1,4 +1,4 @@
-"""Drawing one chain as a band on paper: near parts over far ones, each with a pale rim so that crossings can be read."""
+"""Drawing one chain as a band on paper: near parts over far ones, each with a pale rim that makes crossings clear."""
 
 from __future__ import annotations
 

@@ -151,6 +151,7 @@ def bond_plot(ax: Any, rows: Rows) -> None:
     ax.text(3.8, 0.6, "trans", ha="center", color=QUIET, fontsize=8)
 
 
+SHORT = {"held-out natives": "natives", "resampled training set": "training", "random coil": "coil"}
 TABLE = {
     "ca_ca_ok": ("CA-CA 3.8 ± 0.1 Å", "{:.1%}"), "c_n_ok": ("C-N 1.33 ± 0.1 Å", "{:.1%}"),
     "rama_favoured": ("favoured torsions", "{:.1%}"), "phi_positive": ("φ > 0", "{:.1%}"),
@@ -166,8 +167,7 @@ def table_plot(ax: Any, rows: Rows) -> None:
     columns = list(rows)[:4]
     right = [0.55 + 0.45 * (i + 1) / len(columns) for i in range(len(columns))]
     for i, name in enumerate(columns):
-        word = {"held-out natives": "natives", "resampled training set": "training", "random coil": "coil"}.get(name, name)
-        ax.text(right[i], 0.97, word, ha="right", va="top", color=COLOURS[i], weight="bold", fontsize=8)
+        ax.text(right[i], 0.97, SHORT.get(name, name), ha="right", va="top", color=COLOURS[i], weight="bold", fontsize=8)
     for k, (key, (label, form)) in enumerate(TABLE.items()):
         y = 0.87 - 0.095 * k
         ax.text(0, y, label, va="top", fontsize=8.5)
