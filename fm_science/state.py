@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-State: TypeAlias = "Tensor | dict[str, State]"
+#: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
+State: TypeAlias = Any
 
 
 def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:

@@ -27,8 +27,9 @@ from .structure import ATOMS, Backbone, with_oxygen
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 BREAK = 1.8  # angstrom; a longer C-N distance is a chain break
-RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK".split()
-NAMES = dict(zip("ARNDCQEGHILKMFPSTWYVX", RESIDUES, strict=True))
+LETTERS = "ARNDCQEGHILKMFPSTWYVX"
+RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK"
+NAMES = dict(zip(LETTERS, RESIDUES.split(), strict=True))
 NUCLEOTIDES = {"A", "C", "G", "U", "I", "N", "DA", "DC", "DG", "DT", "DU", "DI"}
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from fm_science.domain import option
 
 REACH = 32  # residue offsets beyond this count as "far along the chain"
-SPAN = 2.0  # nm: the last centre of the distance bins
+HALFWAY = 0.6  # nm: the distance in the middle of the scale of distance bins
 PEPTIDE = ((-0.0525, 0.1363, 0.0), (0.1526, 0.0, 0.0))  # nm: N and C in the residue's own axes (CA is the origin)
 BLOCKED = -1e4  # attention logit of a padded residue
 
@@ -37,21 +37,21 @@ class Network:
     """Size of the frame transformer."""
 
     width: int = option(128, "channels of a residue", low=8)
-    pair: int = option(48, "channels of a pair of residues", low=4)
+    pair: int = option(32, "channels of a pair of residues", low=4)
     blocks: int = option(6, "blocks of attention, transition and frame update", low=1)
-    heads: int = option(8, "attention heads", low=1)
+    heads: int = option(4, "attention heads", low=1)
     channels: int = option(16, "scalar channels of a head's queries, keys and values", low=1)
     points: int = option(4, "points of a head's queries, keys and values", low=1)
     expand: int = option(3, "hidden width of a transition, in multiples of width", low=1)
-    revise: int = option(2, "blocks between two revisions of the pairs", low=1)
+    revise: int = option(3, "blocks between two revisions of the pairs", low=1)
     triangle: int = option(16, "channels of the triangle update of pairs; 0 leaves it out", low=0)
-    bins: int = option(16, "Gaussian bins of a distance between 0 and 2 nm", low=2)
+    bins: int = option(8, "Gaussian bins of a distance", low=2)
 
 
 PRESETS: Mapping[str, Network] = MappingProxyType({
-    "tiny": Network(width=80, pair=24, blocks=4, heads=4, triangle=0),
+    "tiny": Network(width=80, pair=16, blocks=4, revise=2, triangle=0),
     "small": Network(),
-    "base": Network(width=320, pair=96, blocks=8, heads=8, points=8, expand=4, triangle=64),
+    "base": Network(width=320, pair=96, blocks=8, heads=8, points=8, expand=4, revise=2, triangle=64),
 })
 
 
@@ -74,10 +74,10 @@ def waves(value: Tensor, size: int, longest: float) -> Tensor:
 
 
 def bumps(distance: Tensor, bins: int) -> Tensor:
-    """Gaussian bins (..., bins) of a distance in nm, centred between 0 and ``SPAN``, one spacing wide."""
-    centres = torch.linspace(0, SPAN, bins, device=distance.device, dtype=distance.dtype)
-    away = ((distance[..., None] - centres) * ((bins - 1) / SPAN)).clamp(-6, 6)  # beyond, exp underflows: slow, useless
-    return torch.exp(-away.square())
+    """Gaussian bins (..., bins) of a distance d in nm, evenly spaced in d / (d + 0.6): fine near, coarse afar."""
+    centres = torch.linspace(0.2, 0.9, bins, device=distance.device, dtype=distance.dtype)
+    away = ((distance / (distance + HALFWAY))[..., None] - centres).mul((bins - 1) / 0.7)
+    return torch.exp(-(away * away))
 
 
 def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
@@ -85,15 +85,15 @@ def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
 
     Distances CA(i)-CA(j) and N(i)-C(j) (short where i gives a hydrogen bond to j) in Gaussian bins, the direction of
     CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
-    both are moved together. (A multiple of 16 features: narrow odd matrices are slow on CPUs.)
+    both are moved together. (With 8 bins a multiple of 16 features: odd narrow matrices are slow on CPUs.)
     """
-    gap = x[:, None] - x[:, :, None]
-    far = (gap * gap).sum(-1).add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal
-    seen = torch.einsum("bnji,bnmj->bnmi", rotations, gap) / far[..., None]
+    alpha, nitrogen, carbon = x, *(rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
+    gap = alpha[:, None] - alpha[:, :, None]
+    square = torch.stack([gap.square().sum(-1), (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1)], -1)
+    far = square.add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal
+    seen = torch.einsum("bnmj,bnji->bnmi", gap, rotations) / far[..., :1]
     turned = torch.einsum("bnki,bmkj->bnmij", rotations, rotations).flatten(-2)
-    nitrogen, carbon = (rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
-    bond = (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1).add(1e-8).sqrt()
-    return torch.cat([bumps(far, bins), bumps(bond, bins), seen, seen.transpose(1, 2), turned, far[..., None]], -1)
+    return torch.cat([bumps(far, bins).flatten(-2), seen, seen.transpose(1, 2), turned, far[..., :1]], -1)
 
 
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
@@ -112,20 +112,16 @@ class PairInput(nn.Module):
         self.bins = o.bins
         pose = 2 * o.bins + 16
         self.offset = nn.Embedding(2 * REACH + 1, o.pair)
-        self.pose = nn.Linear(2 * pose, o.pair)
+        self.now, self.then = nn.Linear(pose, o.pair), nn.Linear(pose, o.pair)
         self.time = nn.Linear(time, o.pair)
-        self.known = nn.Parameter(torch.zeros(o.pair))
         self.out = nn.Linear(o.pair, o.pair)
 
     def forward(self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, time: Tensor) -> Tensor:
         offset = (residue[:, None] - residue[:, :, None]).clamp(-REACH, REACH) + REACH
-        now = poses(x, rotations, self.bins)
-        then, known = torch.zeros_like(now), 0.0
+        hidden = self.now(poses(x, rotations, self.bins)) + self.offset(offset) + self.time(time)[:, None, None]
         if previous is not None:
-            then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
-            known = 1.0
-        common = self.time(time) + known * self.known
-        hidden = self.pose(torch.cat([now, then], -1)) + self.offset(offset) + common[:, None, None]
+            x, rotations = previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype)
+            hidden = hidden + self.then(poses(x, rotations, self.bins))
         return self.out(F.silu(hidden))
 
 
@@ -135,7 +131,6 @@ class PairUpdate(nn.Module):
     def __init__(self, o: Network) -> None:
         super().__init__()
         self.triangle, self.bins = o.triangle, o.bins
-        self.norm = nn.LayerNorm(o.pair)
         self.inner = nn.Linear(o.pair, o.pair)
         self.ends = nn.Linear(o.width, 2 * o.pair)
         self.pose = nn.Linear(2 * o.bins + 16, o.pair, bias=False)
@@ -145,20 +140,21 @@ class PairUpdate(nn.Module):
             self.level = nn.LayerNorm(2 * o.triangle)
             self.close = nn.Linear(2 * o.triangle, o.pair)
 
-    def forward(self, z: Tensor, h: Tensor, x: Tensor, rotations: Tensor, mask: Tensor) -> Tensor:
-        u = self.norm(z)
+    def forward(self, w: Tensor, h: Tensor, x: Tensor, rotations: Tensor, mask: Tensor) -> Tensor:
+        """What to add to the pairs, given the normalised pairs ``w``."""
         left, right = self.ends(h).chunk(2, -1)
-        hidden = self.inner(u) + left[:, :, None] + right[:, None] + self.pose(poses(x, rotations, self.bins))
+        seen = self.pose(poses(x, rotations, self.bins))
+        hidden = self.inner(w) + left[:, :, None] + right[:, None] + seen
         if self.triangle:
-            hidden = hidden + self.close(self.level(self.third(u, mask)))
-        return z + self.out(F.silu(hidden))
+            hidden = hidden + self.close(self.level(self.third(w, mask)))
+        return self.out(F.silu(hidden))
 
-    def third(self, u: Tensor, mask: Tensor) -> Tensor:
+    def third(self, w: Tensor, mask: Tensor) -> Tensor:
         """Sum over the third residue k of edge(i, k) edge(j, k) and of edge(k, i) edge(k, j)."""
-        sides = (self.sides(u) * mask[:, None, :, None] * mask[:, :, None, None]).permute(0, 3, 1, 2)
-        a, b, c, d = sides.chunk(4, 1)
-        both = torch.cat([a @ b.transpose(-1, -2), c.transpose(-1, -2) @ d], 1)
-        return both.permute(0, 2, 3, 1) / 8.0
+        a, b, c, d = self.sides(w).permute(0, 3, 1, 2).chunk(4, 1)
+        a, c = a * mask[:, None, None], c * mask[:, None, :, None]
+        both = torch.cat([a @ b.mT, c.mT @ d], 1)
+        return both.permute(0, 2, 3, 1) / 8.0  # a fixed scale: a sum over contacts should grow with their number
 
 
 class PointAttention(nn.Module):
@@ -170,16 +166,16 @@ class PointAttention(nn.Module):
     def __init__(self, o: Network) -> None:
         super().__init__()
         self.heads, self.channels, self.points = o.heads, o.channels, o.points
-        self.norm, self.pair_norm = nn.LayerNorm(o.width), nn.LayerNorm(o.pair)
+        self.norm = nn.LayerNorm(o.width)
         self.scalars = nn.Linear(o.width, 3 * o.heads * o.channels)
         self.places = nn.Linear(o.width, 3 * o.heads * o.points * 3)
         self.logits = nn.Linear(o.pair, 2 * o.heads)
         self.sharpness = nn.Parameter(torch.zeros(o.heads))
         self.out = small(nn.Linear(o.heads * (o.channels + 4 * o.points + o.pair), o.width))
 
-    def forward(self, h: Tensor, z: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor) -> Tensor:
+    def forward(self, h: Tensor, w: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor) -> Tensor:
         b, n, _ = h.shape
-        u, w = self.norm(h), self.pair_norm(z)
+        u = self.norm(h)
         bias, look = self.logits(w).to(x.dtype).permute(0, 3, 1, 2).chunk(2, 1)
         scalars = self.scalars(u).to(x.dtype).view(b, n, 3, self.heads, self.channels).permute(2, 0, 3, 1, 4)
         local = self.places(u).to(x.dtype).view(b, n, -1, 3)
@@ -216,9 +212,9 @@ class Block(nn.Module):
         self.move = small(nn.Linear(o.width, 6))
 
     def forward(
-        self, h: Tensor, z: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor
+        self, h: Tensor, w: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        h = self.attention(h, z, x, rotations, blocked)
+        h = self.attention(h, w, x, rotations, blocked)
         h = h + self.narrow(F.silu(self.wide(self.norm(h))))
         turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
         with torch.autocast(x.device.type, enabled=False):
@@ -248,6 +244,7 @@ class FrameTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
         self.revise = o.revise
         self.updates = nn.ModuleList(PairUpdate(o) for _ in range((o.blocks - 1) // o.revise))
+        self.norms = nn.ModuleList(nn.LayerNorm(o.pair) for _ in range(len(self.updates) + 1))
 
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> dict[str, Tensor]:
         mask, place, rotations = context.mask, x["translations"], x["rotations"]
@@ -260,10 +257,13 @@ class FrameTransformer(nn.Module):
         h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
         z = self.pairs(place, rotations, context.previous, residue, time)
         blocked = (~mask).to(kind)[:, None, None] * BLOCKED
+        w = self.norms[0](z)
         for i, block in enumerate(self.blocks):
-            if i and i % self.revise == 0:
-                z = self.updates[i // self.revise - 1](z, h, place, rotations, real)
-            h, place, rotations = block(h, z, place, rotations, blocked)
+            stage, first = divmod(i, self.revise)
+            if stage and not first:
+                z = z + self.updates[stage - 1](w, h, place, rotations, real)
+                w = self.norms[stage](z)
+            h, place, rotations = block(h, w, place, rotations, blocked)
         eye = torch.eye(3, device=place.device, dtype=kind)
         translations = (place + middle) * real[..., None]
         return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}
