@@ -121,9 +121,11 @@ def of_run(folder: Path, saved: config.Tree, settings: config.Tree) -> tuple[Dom
     if not settings["drawn"]:
         print(f"measuring {settings['n']} new samples")
         return drawn(folder, saved, settings)
-    print(f"measuring the {settings['n']} samples in {folder / 'samples'}")
     domain, _ = sample.load(folder, saved, settings, trained=False)
-    return domain, domain.read([folder / "samples" / name for name in settings["files"]])
+    once = {Path(name).stem: name for name in reversed(settings["files"])}  # a sample may be there in several formats
+    found = domain.read([folder / "samples" / name for name in reversed(once.values())])
+    print(f"measuring the {len(found)} samples in {folder / 'samples'}")
+    return domain, found
 
 
 def drawn(folder: Path, saved: config.Tree, settings: config.Tree, trained: bool = True) -> tuple[Domain, list[Any]]:

@@ -29,7 +29,6 @@ Every option with its default and meaning: fm-science domains NAME
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -126,7 +125,6 @@ def work(tree: config.Tree, run: Path) -> None:
         claim(run)
     from fm_science.training import fit as train
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with log_errors(run), restart(run):
         domain = plugin.builder()(**groups)
         if first:

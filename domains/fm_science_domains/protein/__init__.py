@@ -63,7 +63,7 @@ def build(
         symmetries=(Rotations(),),
         request=partial(_request, o["sample"]),
         decode=decode,
-        read=lambda paths: read_backbones(paths)[0],
+        read=lambda paths: read_backbones(paths, max_bond=None)[0],  # broken chains are scored too
         write=write,
         metrics=measures.metrics(o["metrics"], train.backbones),
         report=pictures.report,
