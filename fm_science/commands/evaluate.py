@@ -25,6 +25,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,10 +185,12 @@ def show(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Printed
 
-    printed = Printed("metric", *table)
+    printed = Printed()
+    for column in ("metric", *table):
+        printed.add_column(column, no_wrap=column == "metric", justify="left" if column == "metric" else "right")
     for metric in dict.fromkeys(key for found in table.values() for key in found):
         printed.add_row(metric, *(number(found.get(metric, math.nan)) for found in table.values()))
-    Console().print(printed)
+    Console(width=None if sys.stdout.isatty() else 160).print(printed)
 
 
 def number(value: float) -> str:
