@@ -53,6 +53,22 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(fm: Command, trained: Pat
     assert checkpoint["global_step"] == 9
 
 
+def test_a_seed_fixes_the_whole_run(fm: Command, tmp_path: Path) -> None:
+    words = ["train", "domain=ring", "preset=small", "trainer.progress=false"]
+    for run, seed in {"a": 3, "b": 3, "c": 4}.items():
+        assert fm(*words, f"run={run}", f"seed={seed}").code == 0
+    files = [tmp_path / run / "checkpoints" / "last.ckpt" for run in "abc"]
+    a, b, c = (torch.load(file, weights_only=True)["state_dict"] for file in files)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is one")
+def test_a_device_that_is_not_there(fm: Command) -> None:
+    done = fm("train", "domain=ring", "trainer.accelerator=gpu", "run=gpu")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
 def test_a_sweep_makes_a_folder_a_job(fm: Command, tmp_path: Path) -> None:
     done = fm("train", "-m", "domain=ring", "preset=small", "network.width=4,8", "run=sweep")
     assert done.code == 0, done.err
