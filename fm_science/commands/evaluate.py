@@ -39,7 +39,7 @@ from fm_science.plugins import find
 if TYPE_CHECKING:
     from fm_science.domain import Domain
 
-NEW = ("n", "seed", "solver", "steps")  # saying one of these asks for new samples
+NEW = ("n", "first", "seed", "solver", "steps")  # saying one of these asks for new samples
 Table = dict[str, dict[str, float]]
 
 
