@@ -94,7 +94,7 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
 
 
 def load(run: Path, saved: config.Tree, tree: Mapping[str, Any], trained: bool = True) -> tuple[Domain, Flow]:
-    """The domain of a run with the wanted options of its groups, and its flow, trained or with the weights it began with."""
+    """The domain of a run with the wanted options, and its flow, trained or with the weights it began with."""
     import torch
 
     plugin = find(saved["domain"])
