@@ -86,7 +86,9 @@ class FlowModule(pl.LightningModule):
         done = min(1.0, step / self.max_steps)
         return min(1.0, (step + 1) / (o.warmup + 1)) * (o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
         """Clip the norm; a gradient that is not finite is dropped and counted, and the step leaves the weights."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         if not bool(norm.isfinite()):
