@@ -94,14 +94,14 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
 
 
 def load(run: Path, saved: config.Tree, tree: Mapping[str, Any], trained: bool = True) -> tuple[Domain, Flow]:
-    """The domain of a run with the wanted options of its groups, and its flow, trained or with fresh weights."""
+    """The domain of a run with the wanted options of its groups, and its flow, trained or with the weights it began with."""
     import torch
 
     plugin = find(saved["domain"])
     values = complete(saved)
     values["sample"] = {name: tree.get(name, value) for name, value in values.get("sample", {}).items()}
     groups = config.validate(plugin.options(), values)
-    torch.manual_seed(config.whole("seed", saved.get("seed", 0)) + 1)  # of fresh weights
+    torch.manual_seed(config.whole("seed", saved.get("seed", 0)))  # untrained, the network is what training began with
     domain = plugin.builder()(**groups)
     flow = domain.flow()
     return domain, flow.load(checkpoint(run)) if trained else flow

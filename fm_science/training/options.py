@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fm_science.domain import option
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -20,10 +22,10 @@ class Trainer:
     validation_samples: int = option(16, "samples drawn and measured in each validation; 0: none", low=0)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1)
     log_every: int = option(20, "steps between rows of metrics.csv", low=1)
-    accelerator: str = option("auto", "cpu, gpu or auto")
+    accelerator: str = option("auto", "what to compute on", choices=("auto", "cpu", "gpu"))
     devices: int | str = option("auto", "number of devices, or auto")
     strategy: str = option("auto", "Lightning strategy: auto, ddp, ...")
-    precision: str = option("32-true", "Lightning precision: 32-true, bf16-mixed, 64-true, ...")
+    precision: str = option("32-true", "precision of the arithmetic", choices=PRECISIONS)
     threads: int = option(0, "threads of the CPU; 0: torch's choice", low=0)
     progress: bool = option(True, "show a progress bar")
 
