@@ -10,7 +10,14 @@ import torch
 from fm_science_domains.protein import fold, geometry, ramachandran
 from fm_science_domains.protein.chains import backbones
 from fm_science_domains.protein.metrics import (
-    Metrics, energy_distance, jensen_shannon, matched, metrics, per_sample, random_coil, references,
+    Metrics,
+    energy_distance,
+    jensen_shannon,
+    matched,
+    metrics,
+    per_sample,
+    random_coil,
+    references,
 )  # fmt: skip
 from fm_science_domains.protein.structure import Backbone, grow
 

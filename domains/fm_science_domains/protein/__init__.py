@@ -63,7 +63,8 @@ def build(
         symmetries=(Rotations(),),
         request=partial(_request, o["sample"]),
         decode=decode,
-        read=lambda paths: read_backbones(paths, max_bond=None)[0],  # broken chains are scored too
+        # broken chains count when structures are scored, and trajectories beside the samples do not
+        read=lambda paths: read_backbones(paths, max_bond=None, recursive=False)[0],
         write=write,
         metrics=measures.metrics(o["metrics"], train.backbones),
         report=pictures.report,

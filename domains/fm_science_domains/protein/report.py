@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from . import drawing
 from .geometry import RG_LAW, TRANS, measure
@@ -22,6 +21,7 @@ from .structure import Backbone
 Rows = Mapping[str, Sequence[Backbone]]
 INK, QUIET = "#22272e", "#8a929c"
 COLOURS = ("#d1495b", "#2b4c7e", "#6f9fc8", "#c9a227", "#5b8c5a", "#7d5ba6")  # samples, natives, training set, coil
+SHORT = {"held-out natives": "natives", "resampled training set": "training", "random coil": "coil"}
 SHOWN = 8  # samples drawn
 
 
@@ -53,15 +53,25 @@ def _style() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float, layout: str | None = None) -> Any:
     # no pyplot: nothing global, no display, nothing to close
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     return figure
+
+
+def _grid(count: int, ratio: float, columns: int = 4, right: float = 0.0) -> tuple[Any, list]:
+    """A figure with panels of height over width ``ratio``, a line of text above each; right: inches left free there."""
+    gap, head, panel = 0.3, 0.55, 2.7
+    lines = -(-count // columns)
+    width, height = columns * (panel + gap) + gap + right, lines * (panel * ratio + head) + gap
+    figure = _figure(width, height)
+    places = [divmod(k, columns) for k in range(count)]
+    boxes = [(gap + c * (panel + gap), height - (r + 1) * (head + panel * ratio)) for r, c in places]
+    return figure, [figure.add_axes((x / width, y / height, panel / width, panel * ratio / height)) for x, y in boxes]
 
 
 def _order(rows: Rows) -> list[tuple[str, Sequence[Backbone], str]]:
@@ -72,8 +82,9 @@ def _order(rows: Rows) -> list[tuple[str, Sequence[Backbone], str]]:
 
 def overview(rows: Rows) -> Any:
     """Six panels: torsions of natives and of samples, helix against strand, size against length, CA-CA, a table."""
-    figure = _figure(11.5, 7.6)
-    axes = figure.subplots(2, 3)
+    figure = _figure(12.4, 7.6, "constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    axes = figure.subplots(2, 3, width_ratios=(1, 1, 1.12))
     names = list(rows)
     shown = [names[1], names[0]] if len(names) > 1 else [names[0]] * 2
     for ax, name in zip(axes[0], shown, strict=False):
@@ -91,7 +102,7 @@ def torsion_plot(ax: Any, chains: Sequence[Backbone], name: str) -> None:
     _regions(ax, density)
     dots = torch.cat([pairs(b) for b in chains]).rad2deg().cpu()
     colours = torch.linspace(0, 1, len(dots))[torch.argsort(torch.argsort(density(dots.deg2rad())))]
-    ax.scatter(*dots.T, s=4, c=colours, cmap="viridis", alpha=0.45, linewidths=0, rasterized=True)
+    ax.scatter(*dots.T.numpy(), s=4, c=colours.numpy(), cmap="viridis", alpha=0.45, linewidths=0, rasterized=True)
     inside = [sum(measure(b)[key] for b in chains) / len(chains) for key in ("rama_favoured", "rama_allowed")]
     ax.set(xlim=(-180, 180), ylim=(-180, 180), xlabel="φ (degrees)", ylabel="ψ (degrees)", aspect="equal")
     ax.set(xticks=range(-180, 181, 90), yticks=range(-180, 181, 90), title=f"Torsions: {name}")
@@ -100,12 +111,11 @@ def torsion_plot(ax: Any, chains: Sequence[Backbone], name: str) -> None:
 
 
 def _regions(ax: Any, density: Density) -> None:
-    centres = (torch.arange(len(density.mass)) + 0.5) * 360 / len(density.mass) - 180
+    cells = len(density.mass)
+    centres, mass = ((torch.arange(cells) + 0.5) * 360 / cells - 180).numpy(), density.mass.T.numpy()
     levels = [density.allowed, density.favoured, 1.0]
-    ax.contourf(centres, centres, density.mass.T, levels=levels, colors=["#eef1f4", "#dde3ea"])
-    ax.contour(
-        centres, centres, density.mass.T, levels=levels[:2], colors="#9aa5b1", linewidths=0.7, linestyles=["--", "-"]
-    )
+    ax.contourf(centres, centres, mass, levels=levels, colors=["#eef1f4", "#dde3ea"])
+    ax.contour(centres, centres, mass, levels=levels[:2], colors="#9aa5b1", linewidths=0.7, linestyles=["--", "-"])
 
 
 def composition_plot(ax: Any, rows: Rows) -> None:
@@ -124,13 +134,14 @@ def size_plot(ax: Any, rows: Rows) -> None:
     """Radius of gyration against length, over the law of real chains and twice its spread."""
     lengths = [len(b) for chains in rows.values() for b in chains]
     factor, power, spread = RG_LAW
-    x = torch.linspace(min(lengths) - 2, max(lengths) + 2, 100)
+    x = torch.linspace(min(lengths) - 2, max(lengths) + 2, 100).numpy()
     law = factor * x**power
     ax.fill_between(x, law * math.exp(-2 * spread), law * math.exp(2 * spread), color="#e4e9ef", lw=0)
     ax.plot(x, law, color="#9aa5b1", lw=1, label=f"{factor:g} · L$^{{{power:g}}}$ Å, ± 2 sd")
     for _, chains, colour in _order(rows):
         ax.scatter([len(b) for b in chains], [measure(b)["rg"] for b in chains], s=14, color=colour, alpha=0.6, lw=0)
-    top = max(2.2 * float(law[-1]), 20.0)
+    largest = max(measure(b)["rg"] for chains in rows.values() for b in chains)
+    top = float(law[-1]) * min(max(1.05 * largest / float(law[-1]), 1.6), 3)
     ax.set(title="Size", xlabel="length (residues)", ylabel="radius of gyration (Å)", ylim=(0, top))
     ax.legend(loc="lower right", fontsize=8)
 
@@ -144,19 +155,18 @@ def bond_plot(ax: Any, rows: Rows) -> None:
             continue  # one spike at 3.81 by construction
         steps = torch.cat([torch.linalg.vector_norm(b.ca[1:] - b.ca[:-1], dim=-1) for b in chains])
         share = torch.histogram(steps.cpu().float().clamp(2.6, 5.0), bins).hist / len(steps)
-        ax.stairs(share.clamp_min(1e-9), bins, color=colour, lw=1.4)
+        ax.stairs(share.clamp_min(1e-9).numpy(), bins.numpy(), color=colour, lw=1.4)
     ax.set(yscale="log", ylim=(2e-4, 1), xlim=(2.6, 5.0), xlabel="CA-CA of neighbours (Å)", title="Bond geometry")
     ax.set_ylabel("share of residues")
     ax.text(2.95, 0.6, "cis", ha="center", color=QUIET, fontsize=8)
     ax.text(3.8, 0.6, "trans", ha="center", color=QUIET, fontsize=8)
 
 
-SHORT = {"held-out natives": "natives", "resampled training set": "training", "random coil": "coil"}
 TABLE = {
-    "ca_ca_ok": ("CA-CA 3.8 ± 0.1 Å", "{:.1%}"), "c_n_ok": ("C-N 1.33 ± 0.1 Å", "{:.1%}"),
-    "rama_favoured": ("favoured torsions", "{:.1%}"), "phi_positive": ("φ > 0", "{:.1%}"),
-    "clashes": ("clashes a residue", "{:.3f}"), "rg_ratio": ("Rg / (2.2 L$^{0.38}$)", "{:.2f}"),
-    "helix": ("helix", "{:.0%}"), "strand": ("strand", "{:.0%}"), "long_range": ("far contacts a residue", "{:.2f}"),
+    "ca_ca_ok": ("CA-CA 3.8 Å", "{:.1%}"), "c_n_ok": ("C-N 1.33 Å", "{:.1%}"),
+    "rama_favoured": ("favoured φ, ψ", "{:.1%}"), "phi_positive": ("φ > 0", "{:.1%}"),
+    "clashes": ("clashes / residue", "{:.3f}"), "rg_ratio": ("Rg / (2.2 L$^{0.38}$)", "{:.2f}"),
+    "helix": ("helix", "{:.0%}"), "strand": ("strand", "{:.0%}"), "long_range": ("far contacts / residue", "{:.2f}"),
 }  # fmt: skip
 
 
@@ -165,15 +175,16 @@ def table_plot(ax: Any, rows: Rows) -> None:
     ax.axis("off")
     ax.set_title("In numbers")
     columns = list(rows)[:4]
-    right = [0.55 + 0.45 * (i + 1) / len(columns) for i in range(len(columns))]
+    right = [0.4 + 0.6 * (i + 1) / len(columns) for i in range(len(columns))]
     for i, name in enumerate(columns):
-        ax.text(right[i], 0.97, SHORT.get(name, name), ha="right", va="top", color=COLOURS[i], weight="bold", fontsize=8)
+        style = {"ha": "right", "va": "top", "weight": "bold", "fontsize": 8}
+        ax.text(right[i], 0.97, SHORT.get(name, name), color=COLOURS[i], **style)
     for k, (key, (label, form)) in enumerate(TABLE.items()):
         y = 0.87 - 0.095 * k
-        ax.text(0, y, label, va="top", fontsize=8.5)
+        ax.text(0, y, label, va="top", fontsize=8)
         for i, name in enumerate(columns):
             values = [measure(b)[key] for b in rows[name]]
-            ax.text(right[i], y, form.format(sum(values) / len(values)), ha="right", va="top", fontsize=8.5)
+            ax.text(right[i], y, form.format(sum(values) / len(values)), ha="right", va="top", fontsize=8)
 
 
 def _gallery(rows: Rows, natives: int) -> list[tuple[Backbone, str]]:
@@ -186,50 +197,47 @@ def _gallery(rows: Rows, natives: int) -> list[tuple[Backbone, str]]:
 def traces(rows: Rows) -> Any:
     """Chains from the first residue (blue) to the last (red), helices and strands thick, all at one scale."""
     chosen = _gallery(rows, 4)
-    columns = 4
-    figure = _figure(11.5, 3.05 * -(-len(chosen) // columns) + 0.3)
-    axes = figure.subplots(-(-len(chosen) // columns), columns, squeeze=False).flatten()
     drawn = [drawing.upright(b.ca) for b, _ in chosen]
-    reach = min(max(float(x[:, :2].abs().max()) for x in drawn), 45.0) + 3
-    for ax in axes:
+    wide, high = (min(max(float(x[:, k].max()) for x in drawn), 60.0) + 2 for k in (0, 1))
+    high = max(high, 0.4 * wide)
+    figure, axes = _grid(len(chosen), high / wide)
+    for ax, (backbone, row), ca in zip(axes, chosen, drawn, strict=True):
         ax.axis("off")
-    for ax, (backbone, row), ca in zip(axes, chosen, drawn, strict=False):
-        drawing.trace(ax, backbone, ca)
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        ax.set(xlim=(-wide, wide), ylim=(-high, high))
+        drawing.trace(ax, backbone, ca, angstrom=2.7 * 72 / (2 * wide))
         _label(ax, backbone, row)
-    axes[0].plot([-reach, -reach + 10], [-reach + 1] * 2, color=INK, lw=1.5)
-    axes[0].text(-reach + 5, -reach + 2, "10 Å", ha="center", va="bottom", fontsize=8)
+    axes[0].plot([wide - 10, wide], [1 - high] * 2, color=INK, lw=1.5)
+    axes[0].text(wide - 5, 1.6 - high, "10 Å", ha="center", va="bottom", fontsize=8)
     return figure
 
 
 def _label(ax: Any, backbone: Backbone, row: str) -> None:
     values = measure(backbone)
-    ax.set_title(f"{backbone.name or row}", fontsize=9, pad=10)
-    text = f"{row} · {len(backbone)} residues · helix {values['helix']:.0%} · strand {values['strand']:.0%}"
-    ax.text(0, 1.01, text, transform=ax.transAxes, fontsize=6.8, color=QUIET, va="bottom")
+    ax.set_title(backbone.name or row, fontsize=9.5, pad=15)
+    text = f"{row}, {len(backbone)} residues, helix {values['helix']:.0%}, strand {values['strand']:.0%}"
+    ax.annotate(text, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=7, color=QUIET, va="bottom")
 
 
 def contacts(rows: Rows) -> Any:
     """Distance maps of CA atoms: helices thicken the diagonal, sheets draw lines beside or across it."""
     names = list(rows)
-    picked = [rows[name][:4] for name in names[:2]]
-    figure = _figure(11.5, 3.1 * len(picked) + 0.2)
-    axes = figure.subplots(len(picked), 4, squeeze=False)
+    chosen = [(b, name) for name in names[:2] for b in rows[name][:4]]
+    figure, axes = _grid(len(chosen), 1.0, columns=min(4, len(rows[names[0]])), right=0.6)
     image = None
-    for line, name, chains in zip(axes, names, picked, strict=False):
-        for ax, backbone in zip(line, [*chains, *[None] * 4], strict=False):
-            if backbone is None:
-                ax.axis("off")
-                continue
-            image = ax.imshow(_distances(backbone), cmap="magma_r", vmin=3.5, vmax=20, origin="lower")
-            _label(ax, backbone, name)
-            ax.set(xlabel="residue" if line is axes[-1] else "", ylabel="residue" if ax is line[0] else "")
-    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, pad=0.015, extend="max")
-    bar.set_label("CA-CA (Å)")
+    for ax, (backbone, name) in zip(axes, chosen, strict=True):
+        image = ax.imshow(_distances(backbone), cmap="YlGnBu_r", vmin=3.5, vmax=24, origin="lower", aspect="auto")
+        ax.tick_params(labelsize=7, length=2)
+        ax.spines[:].set_visible(False)
+        _label(ax, backbone, name)
+    width, height = figure.get_size_inches()
+    place = figure.add_axes((1 - 0.75 / width, 0.3 / height, 0.1 / width, 2.7 / height))
+    bar = figure.colorbar(image, cax=place, extend="max", ticks=[5, 10, 15, 20])
+    bar.set_label("CA-CA (Å)", fontsize=8)
+    bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_visible(False)
     return figure
 
 
-def _distances(backbone: Backbone) -> Tensor:
+def _distances(backbone: Backbone) -> Any:
     ca = backbone.ca.detach().cpu().double()
-    return torch.cdist(ca, ca)
+    return torch.cdist(ca, ca).numpy()
