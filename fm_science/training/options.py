@@ -14,7 +14,9 @@ class Trainer:
     """How long, where and how carefully to train."""
 
     max_steps: int = option(10_000, "training steps in all, resumed ones included", low=1)
-    max_minutes: float = option(0.0, "stop after this time even before max_steps; 0: no bound", "minutes", low=0)
+    max_minutes: float = option(
+        0.0, "stop, with the learning rate decayed, after this time; 0: no bound", "minutes", low=0
+    )
     gradient_clip: float = option(1.0, "largest norm of the gradient", low=0)
     ema: float = option(0.999, "decay of the averaged weights that are sampled, each step", low=0, high=1)
     validate_every: int = option(1_000, "steps between validations (loss by time, samples, their metrics)", low=1)
@@ -32,7 +34,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up and a cosine decay over ``trainer.max_steps``."""
+    """AdamW with a linear warm-up and a cosine decay to the end of the run, by steps or by time."""
 
     lr: float = option(1e-3, "learning rate after the warm-up", low=0)
     warmup: int = option(100, "steps of linear warm-up", low=0)

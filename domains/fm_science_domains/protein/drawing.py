@@ -62,5 +62,7 @@ def trace(ax: Any, backbone: Backbone, ca: Tensor, angstrom: float) -> None:
     segments = torch.cat([pieces[:, None], pieces[painted]], 1)[order].flatten(0, 1)[..., :2]
     colours = torch.cat([torch.ones_like(colour)[:, None], colour[painted]], 1)[order].flatten(0, 1)
     widths = torch.cat([(width + 2 * RIM * angstrom)[:, None], width[painted]], 1)[order].flatten()
-    strokes = LineCollection(segments.numpy(), colors=colours.numpy(), linewidths=widths.numpy(), capstyle="round")
+    strokes = LineCollection(
+        list(segments.numpy()), colors=colours.numpy(), linewidths=widths.tolist(), capstyle="round"
+    )
     ax.add_collection(strokes)

@@ -90,7 +90,8 @@ def _files(paths: Sequence[Path], recursive: bool, dropped: list[Dropped]) -> It
     """The structure files that the paths name, without the PDB twin of an mmCIF file in a folder."""
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.glob("**/*" if recursive else "*") if p.is_file() and _suffix(p) in SUFFIXES)
+            around = path.glob("**/*" if recursive else "*")
+            inside = sorted(p for p in around if p.is_file() and _suffix(p) in SUFFIXES)
             if not inside:
                 raise UserError(f"no structure files in the folder {path}; expected {', '.join(SUFFIXES)} (or .gz)")
             cif = {(p.parent, _stem(p)): p for p in inside if "cif" in _suffix(p)}
@@ -156,7 +157,7 @@ def _build(path: Path, chain: str, residues: list, max_bond: float | None) -> Ba
         i = int((gaps > max_bond).nonzero()[0])
         where = f"between {_number(residues[i])} and {_number(residues[i + 1])}"
         return f"chain break {where}: C-N is {gaps[i]:.2f} angstrom"
-    full = with_oxygen(*coords.unbind(1))
+    full = with_oxygen(coords[:, 0], coords[:, 1], coords[:, 2])
     for i, r in enumerate(residues):
         if "O" in r:
             full[i, 3] = torch.from_numpy(r["O"].coord)

@@ -44,7 +44,7 @@ def report(rows: Rows, folder: str | Path) -> list[Path]:
     return paths
 
 
-def _style() -> dict[str, Any]:
+def _style() -> Any:
     return {
         "font.size": 9, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
         "axes.titlepad": 8, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "text.color": INK,
@@ -53,7 +53,7 @@ def _style() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _figure(width: float, height: float, layout: str | None = None) -> Any:
+def _figure(width: float, height: float, layout: Any = None) -> Any:
     # no pyplot: nothing global, no display, nothing to close
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
