@@ -35,6 +35,7 @@ class Normal(Prior):
     """
 
     std: float = 1.0
+    gaussian = True
 
     def __post_init__(self) -> None:
         positive("Normal", std=self.std)
@@ -96,23 +97,24 @@ class Wrapped(Prior):
 @dataclass(frozen=True)
 class Harmonic(Prior):
     """Point clouds as ideal chains: neighbours along the sites are joined by springs, with density proportional to
-    exp(-sum_i |x_{i+1} - x_i|² / (2 std²)) on centred clouds (Jing et al. 2023; Stärk et al. 2024). The steps along the
+    exp(-sum_i |x_{i+1} - x_i|² / (2 step²)) on centred clouds (Jing et al. 2023; Stärk et al. 2024). The steps along the
     chain are independent Gaussians.
 
     Args:
-        std: standard deviation of each coordinate of a step, in the units of the space.
+        step: standard deviation of each coordinate of a step from site to site, in the units of the space.
     """
 
-    std: float = 1.0
+    step: float = 1.0
+    gaussian = True
 
     def __post_init__(self) -> None:
-        positive("Harmonic", std=self.std)
+        positive("Harmonic", step=self.step)
 
     def sample(self, space: Any, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if not bound_space.linear or bound_space.mask.ndim != 2:
             raise TypeError(f"Harmonic() needs points on nodes of a linear space, not {space!r}.")
-        steps = self.std * torch.randn(bound_space.shape, device=like.device)
+        steps = self.step * torch.randn(bound_space.shape, device=like.device)
         x = pin(bound_space.mask, pin(bound_space.mask, steps, 0.0).cumsum(1), 0.0)
         mean = x.sum(1, keepdim=True) / lift(bound_space.mask.sum(1).clamp_min(1), x)
         return bound_space.project(x - mean)
@@ -125,7 +127,7 @@ class Harmonic(Prior):
         square = total(pin(joined, x.diff(dim=1), 0.0).square())
         # the steps are linear in the centred cloud, and the determinant of that map is sqrt(N) a coordinate
         volume = 0.5 * space.leaf.dimension * count.clamp_min(1).to(x).log()
-        return -0.5 * square / self.std**2 - space.dimension * log_normaliser(self.std) + volume
+        return -0.5 * square / self.step**2 - space.dimension * log_normaliser(self.step) + volume
 
     def scaled(self, factor: float) -> Harmonic:
-        return Harmonic(self.std * factor)
+        return Harmonic(self.step * factor)

@@ -113,6 +113,7 @@ class GaussianProcess(Prior):
 
     kernel: Kernel
     nugget: float = 1e-6
+    gaussian = True
 
     def sample(self, space: Any, context: Context) -> State:
         bound_space, like = bound(self, space, context)
