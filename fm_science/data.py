@@ -33,7 +33,7 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What a domain trains on.
 
     Args:
@@ -115,7 +115,7 @@ class StepBatches(Sampler[list[int]]):
             k = max(0, k - len(plan))
 
 
-def train_loader(data: Data, space: Any, seed: int, start: Callable[[], int], rank: int, world: int) -> DataLoader:
+def train_loader(data: TrainingData, space: Any, seed: int, start: Callable[[], int], rank: int, world: int) -> DataLoader:
     """The endless loader of training batches ``(x1, context)``."""
     order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
     return DataLoader(
@@ -125,7 +125,7 @@ def train_loader(data: Data, space: Any, seed: int, start: Callable[[], int], ra
     )  # fmt: skip
 
 
-def validation_loader(data: Data, space: Any, most: int = 256) -> DataLoader:
+def validation_loader(data: TrainingData, space: Any, most: int = 256) -> DataLoader:
     """Batches of up to ``most`` held-out data, always the same ones in the same order."""
     chosen = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(0))[:most].sort().values
     plan = StepBatches(data.validation.sizes[chosen], data.batch, data.budget).plan(0)
