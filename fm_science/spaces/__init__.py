@@ -4,7 +4,12 @@ from fm_science.spaces.base import Leaf as Leaf
 from fm_science.spaces.base import Product as Product
 from fm_science.spaces.base import Sites as Sites
 from fm_science.spaces.base import Space as Space
+from fm_science.spaces.curved import Hyperbolic as Hyperbolic
+from fm_science.spaces.curved import Sphere as Sphere
+from fm_science.spaces.curved import Torus as Torus
+from fm_science.spaces.discrete import Categorical as Categorical
 from fm_science.spaces.flat import Centered as Centered
 from fm_science.spaces.flat import Euclidean as Euclidean
+from fm_science.spaces.flat import Functions as Functions
 from fm_science.spaces.rotations import SO3 as SO3
 from fm_science.spaces.rotations import frames as frames

@@ -1,100 +1,35 @@
-"""Spaces: where points live, and how they may move.
-
-A space answers five questions: where do I get when I move along a tangent (``exp``), which tangent leads there
-(``log``), what is the nearest point (``project``), which part of a vector is tangent (``tangent``), and how long are
-tangents (``inner``). It knows no time, no data, no noise and no network.
+"""Leaves: spaces whose points are one tensor, and what becomes of them in a batch.
 
 A mathematician writes a :class:`Leaf`: the five methods for a single site, with any number of leading axes. Binding a
 leaf to a batch gives :class:`Sites`, the product of its real sites: padded sites hold the origin and have no tangent,
-frozen sites keep their known value. So padding is geometry, and no mask travels anywhere else. :class:`Product` puts
-named spaces side by side; its points are dicts.
+frozen sites keep their known value. So padding is geometry, and no mask travels anywhere else.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fm_science.state import Context, State, pin
+from fm_science.spaces.numerics import root as root
+from fm_science.spaces.product import Product as Product
+from fm_science.spaces.space import Space as Space
+from fm_science.state import Context, pin
 
 
-def root(square: Tensor) -> Tensor:
-    """The square root with a zero gradient, instead of an infinite one, at zero."""
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
-
-
-class Space(ABC):
-    """Where points live. ``x`` and ``y`` are points, ``u`` and ``v`` tangents at ``x``; all are states."""
-
-    smooth: bool = True  #: tangents form a vector space and motion is deterministic
-    linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
-
-    @abstractmethod
-    def exp(self, x: Any, u: Any) -> Any:
-        """The point reached from ``x`` along ``u`` in unit time."""
-
-    @abstractmethod
-    def log(self, x: Any, y: Any) -> Any:
-        """The shortest tangent at ``x`` that leads to ``y``."""
-
-    @abstractmethod
-    def project(self, x: Any) -> Any:
-        """The nearest point of the space to an ambient ``x``."""
-
-    @abstractmethod
-    def tangent(self, x: Any, u: Any) -> Any:
-        """The tangential part at ``x`` of an ambient vector ``u``."""
-
-    @abstractmethod
-    def inner(self, x: Any, u: Any, v: Any) -> Tensor:
-        """The Riemannian inner product of two tangents at ``x``, ``(B,)``."""
-
-    @abstractmethod
-    def bind(self, context: Context) -> Space:
-        """A frozen copy that knows the batch's real and frozen sites."""
-
-    @abstractmethod
-    def gaussian(self, x: Any) -> Any:
-        """A standard normal tangent at ``x``."""
-
-    @abstractmethod
-    def stack(self, points: Sequence[Any]) -> Any:
-        """A batch from points of different sizes, padded with the origin."""
-
-    @abstractmethod
-    def count(self, point: Any) -> int:
-        """How many sites an unbatched point has."""
-
-    def transport(self, x: Any, y: Any, u: Any) -> Any:
-        """Carry the tangent ``u`` from ``x`` to ``y``."""
-        return self.tangent(y, u)
-
-    def distance(self, x: Any, y: Any) -> Tensor:
-        """The geodesic distance, ``(B,)``; its gradient is zero, not infinite, at ``x = y``."""
-        u = self.log(x, y)
-        return root(self.inner(x, u, u))
-
-    def rotate(self, x: Any, rotation: Tensor) -> Any:
-        """Turn a point by one rotation a sample, ``(B, 3, 3)``; points that carry no direction stay."""
-        return x
-
-    def permute(self, x: Any, order: Tensor) -> Any:
-        """Reorder the sites of each sample by ``order`` ``(B, N)``: site i of the result is site order[i]."""
-        return x
+def total(x: Tensor) -> Tensor:
+    """The sum over the sites of each sample: ``(B, *sites)`` to ``(B,)``."""
+    return x.reshape(len(x), -1).sum(1)
 
 
 class Leaf(Space):
     """A space whose points are one tensor ``(B, *sites, *event)``: the mathematics of one site.
 
-    A subclass writes ``exp``, ``log``, ``project``, ``tangent`` (and ``inner`` where the metric is not the ambient
-    dot product) for any number of leading axes, and names ``event`` and ``dimension``.
+    A subclass writes ``exp``, ``log``, ``project``, ``tangent`` (and ``dot`` where the metric is not the ambient dot
+    product) for any number of leading axes, and names ``event`` and ``dimension``.
     """
 
     on: str = "nodes"  #: where the sites lie: "nodes", "edges" or "graph"
@@ -111,8 +46,12 @@ class Leaf(Space):
         """The point that padded sites hold, ``(*event)``, in the dtype and on the device of ``like``."""
         return like.new_zeros(self.event)
 
+    def dot(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """The inner product of two tangents on each site, ``(..., *tangent_event)`` to ``(...)``."""
+        return (u * v).sum(tuple(range(-len(self.tangent_event), 0)))
+
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return (u * v).flatten(1).sum(1)
+        return total(self.dot(x, u, v))
 
     def gaussian(self, x: Tensor) -> Tensor:
         sites = x.shape[: x.ndim - len(self.event)]
@@ -177,6 +116,11 @@ class Sites(Space):
         return self.mask if self.frozen is None else self.mask & ~self.frozen
 
     @property
+    def counted(self) -> Tensor:
+        """``(B, *sites)`` bool: the live sites that are choices of their own. On edges each pair counts once."""
+        return self.live
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of a point, ``(B, *sites, *event)``."""
         return tuple(self.mask.shape) + self.leaf.event
@@ -184,7 +128,13 @@ class Sites(Space):
     @property
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``: real free sites times the dimension of one."""
-        return self.live.reshape(len(self.mask), -1).sum(1) * self.leaf.dimension
+        return total(self.counted) * self.leaf.dimension
+
+    @property
+    def measure(self) -> Tensor:
+        """What a squared length is divided by to give a mean square, ``(B,)``: the squared length of a tangent whose
+        every degree of freedom is one. The dimension, except where sites have weights."""
+        return self.dimension
 
     def hold(self, x: Tensor) -> Tensor:
         """Padded sites to the origin, frozen sites to their known value."""
@@ -208,7 +158,10 @@ class Sites(Space):
         return self.leaf.tangent(x, self.blank(u))
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return self.leaf.inner(x, u, v)
+        return total(self.leaf.dot(x, u, v))
+
+    def symmetrise(self, x: Tensor) -> Tensor:
+        return self.leaf.symmetrise(x)
 
     def gaussian(self, x: Tensor) -> Tensor:
         return self.tangent(x, self.leaf.gaussian(x))
@@ -230,65 +183,3 @@ class Sites(Space):
 
     def count(self, point: Tensor) -> int:
         return self.leaf.count(point)
-
-
-class Product(Space):
-    """Named spaces side by side: a point is a dict with one state a part."""
-
-    def __init__(self, **parts: Space) -> None:
-        self.parts = parts
-
-    def __repr__(self) -> str:
-        return f"Product({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
-
-    def _over(self, method: str, *states: State) -> dict[str, Any]:
-        return {k: getattr(s, method)(*(x[k] for x in states)) for k, s in self.parts.items()}  # type: ignore
-
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
-        return all(s.smooth for s in self.parts.values())
-
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return all(s.linear for s in self.parts.values())
-
-    @property
-    def dimension(self) -> Tensor:
-        """Degrees of freedom of each sample, ``(B,)``."""
-        return sum(s.dimension for s in self.parts.values())  # type: ignore
-
-    def bind(self, context: Context) -> Product:
-        return Product(**{k: s.bind(context.part(k)) for k, s in self.parts.items()})
-
-    def exp(self, x: State, u: State) -> State:
-        return self._over("exp", x, u)
-
-    def log(self, x: State, y: State) -> State:
-        return self._over("log", x, y)
-
-    def project(self, x: State) -> State:
-        return self._over("project", x)
-
-    def tangent(self, x: State, u: State) -> State:
-        return self._over("tangent", x, u)
-
-    def inner(self, x: State, u: State, v: State) -> Tensor:
-        return sum(self._over("inner", x, u, v).values())  # type: ignore
-
-    def gaussian(self, x: State) -> State:
-        return self._over("gaussian", x)
-
-    def transport(self, x: State, y: State, u: State) -> State:
-        return self._over("transport", x, y, u)
-
-    def rotate(self, x: State, rotation: Tensor) -> State:
-        return {k: s.rotate(x[k], rotation) for k, s in self.parts.items()}  # type: ignore
-
-    def permute(self, x: State, order: Tensor) -> State:
-        return {k: s.permute(x[k], order) for k, s in self.parts.items()}  # type: ignore
-
-    def stack(self, points: Sequence[State]) -> State:
-        return {k: s.stack([p[k] for p in points]) for k, s in self.parts.items()}  # type: ignore
-
-    def count(self, point: State) -> int:
-        return max(s.count(point[k]) for k, s in self.parts.items())  # type: ignore

@@ -1,13 +1,14 @@
-"""Flat spaces: vectors, and point clouds whose centre of mass is pinned to the origin."""
+"""Flat spaces: vectors, point clouds whose centre of mass is pinned to the origin, and functions."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites
+from fm_science.spaces.base import Leaf, Sites, total
 from fm_science.state import Context, lift
 
 
@@ -113,3 +114,51 @@ class CenteredSites(Sites):
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return self._centre(u)
+
+
+@dataclass(frozen=True)
+class Functions(Flat):
+    """Functions known by their values at N sensors, with the inner product sum_i w_i f_i g_i of L² (Kerrigan,
+    Migliorini & Smyth 2024). Binding reads the weights ``cond["weights"]`` ``(B, N)`` (default 1 / N), so that doubling
+    the sensors doubles no cost; priors and networks read the sensors' places ``cond["coords"]`` ``(B, N, d)``.
+    Gaussian tangents and densities are those of the sensor values.
+
+    Args:
+        channels: values at one sensor.
+    """
+
+    channels: int = 1
+
+    @property
+    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.channels,)
+
+    @property
+    def dimension(self) -> int:  # type: ignore[override]
+        return self.channels
+
+    def bind(self, context: Context) -> FunctionSites:
+        weights = context.cond.get("weights")
+        if weights is None:
+            weights = context.mask.double() / context.mask.sum(1, keepdim=True).clamp_min(1)
+        if weights.shape != context.mask.shape:
+            raise ValueError(
+                f"cond['weights'] of Functions has shape {tuple(weights.shape)}; expected one weight a sensor, "
+                f"{tuple(context.mask.shape)}."
+            )
+        return FunctionSites(self, context.mask, context.frozen("nodes"), context.known, weights)
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionSites(Sites):
+    """The bound form of :class:`Functions`: sites with quadrature weights ``(B, N)``."""
+
+    weights: Tensor | None = None
+
+    @property
+    def measure(self) -> Tensor:
+        weights = torch.where(self.live, self.weights, 0.0)  # type: ignore[arg-type]
+        return total(weights).to(torch.get_default_dtype()) * self.leaf.dimension
+
+    def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return total(self.weights.to(u) * self.leaf.dot(x, u, v))  # type: ignore[union-attr]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Product, root
+from fm_science.spaces.base import Leaf, Product
 from fm_science.spaces.flat import Centered
+from fm_science.spaces.numerics import root
 
 
 def hat(w: Tensor) -> Tensor:

@@ -1,0 +1,191 @@
+"""Curved spaces with closed-form geodesics: tori, spheres and hyperbolic spaces.
+
+Each formula starts from the difference of two points, which is exact for close points in floating point, instead of
+from their inner product, which is not: so distances are right from the rounding unit to the cut locus. At the cut
+locus, where many shortest ways lead to a point, ``log`` picks one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fm_science.spaces.base import Leaf
+from fm_science.spaces.numerics import length, ratio, root, sinc, sinhc
+
+
+def wrap(angle: Tensor) -> Tensor:
+    """Angles in radians to [-pi, pi); angles that lie there already come back unchanged."""
+    turns = torch.round(angle.detach() / (2 * math.pi))
+    angle = angle - 2 * math.pi * turns
+    return torch.where(angle >= math.pi, angle - 2 * math.pi, angle)
+
+
+@dataclass(frozen=True)
+class Torus(Leaf):
+    """The flat torus: ``dim`` angles in radians in [-pi, pi), with the metric of the plane; volume (2 pi)^dim.
+
+    Args:
+        dim: angles on one site.
+        on: where the sites lie: "nodes", "edges" or "graph".
+    """
+
+    dim: int
+    on: str = "nodes"
+
+    @property
+    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.dim,)
+
+    @property
+    def dimension(self) -> int:  # type: ignore[override]
+        return self.dim
+
+    @property
+    def volume(self) -> float:  # type: ignore[override]
+        return (2 * math.pi) ** self.dim
+
+    def exp(self, x: Tensor, u: Tensor) -> Tensor:
+        return wrap(x + u)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return wrap(y - x)
+
+    def project(self, x: Tensor) -> Tensor:
+        return wrap(x)
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        return u
+
+    def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
+        return math.pi * (2 * torch.rand(*sites, *self.event, dtype=like.dtype, device=like.device) - 1)
+
+
+class Quadric(Leaf):
+    """What spheres and hyperbolic spaces share: unit vectors of R^(dim+1) in a quadratic form, with the first axis as
+    the origin."""
+
+    dim: int
+
+    @property
+    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.dim + 1,)
+
+    @property
+    def dimension(self) -> int:  # type: ignore[override]
+        return self.dim
+
+    def origin(self, like: Tensor) -> Tensor:
+        return torch.eye(1, self.dim + 1, dtype=like.dtype, device=like.device)[0]
+
+
+@dataclass(frozen=True)
+class Sphere(Quadric):
+    """Unit vectors of R^(dim+1) with the great-circle distance in radians; geodesics end at the antipode, at pi.
+
+    Args:
+        dim: dimension of the sphere: 1 a circle, 2 the ordinary sphere, on which rotations act.
+        on: where the sites lie: "nodes", "edges" or "graph".
+    """
+
+    dim: int = 2
+    on: str = "nodes"
+
+    @property
+    def volume(self) -> float:  # type: ignore[override]
+        half = 0.5 * (self.dim + 1)
+        return 2 * math.pi**half / math.gamma(half)
+
+    def exp(self, x: Tensor, u: Tensor) -> Tensor:
+        n = length(u)
+        y = n.cos() * x + sinc(n) * u
+        return y / length(y)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        far = (x * y).sum(-1, keepdim=True) < 0
+        difference = torch.where(far, y + x, y - x)  # exact near x and near its antipode; x drops out of the tangent
+        u = self.tangent(x, self.tangent(x, difference))
+        s = length(u)
+        angle = torch.atan2(s, (x * y).sum(-1, keepdim=True))
+        lost = far & (s <= 8 * torch.finfo(x.dtype).eps)
+        u = torch.where(lost, self._side(x), u)
+        return ratio(angle, torch.where(lost, 1.0, s), 1.0) * u
+
+    def _side(self, x: Tensor) -> Tensor:
+        """A unit tangent at ``x``, along the axis that ``x`` leans to least."""
+        axis = torch.nn.functional.one_hot(x.abs().argmin(-1), self.dim + 1).to(x.dtype)
+        u = self.tangent(x, axis)
+        return (u / length(u)).detach()
+
+    def project(self, x: Tensor) -> Tensor:
+        norm = length(x)
+        return torch.where(norm > 0, x / torch.where(norm > 0, norm, 1.0), self.origin(x))
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        return u - (x * u).sum(-1, keepdim=True) * x
+
+    def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
+        """Parallel along the shortest geodesic: u - <y, u> (x + y) / (1 + <x, y>)."""
+        middle = x + y
+        square = (middle * middle).sum(-1, keepdim=True).clamp_min(64 * torch.finfo(x.dtype).eps ** 2)
+        return self.tangent(y, u - 2 * (middle * u).sum(-1, keepdim=True) / square * middle)
+
+    def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
+        return self.project(torch.randn(*sites, *self.event, dtype=like.dtype, device=like.device))
+
+    def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
+        if self.dim != 2:
+            return x
+        return (x.reshape(len(x), -1, 3) @ rotation.mT).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Hyperbolic(Quadric):
+    """Hyperbolic space of curvature -1 as the upper sheet of <x, x> = -1 in R^(dim+1), <x, y> = -x0 y0 + x1 y1 + ...
+    (Nickel & Kiela 2018). Tangents are ambient vectors with <x, u> = 0; lengths are Lorentzian. Floating point loses
+    a factor exp(2 r) of accuracy at distance r from the origin.
+
+    Args:
+        dim: dimension of the space.
+        on: where the sites lie: "nodes", "edges" or "graph".
+    """
+
+    dim: int = 2
+    on: str = "nodes"
+
+    def _form(self, u: Tensor, v: Tensor) -> Tensor:
+        """The Lorentz product ``(..., 1)``."""
+        return (u[..., 1:] * v[..., 1:]).sum(-1, keepdim=True) - u[..., :1] * v[..., :1]
+
+    def dot(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        return self._form(u, v).squeeze(-1)
+
+    def exp(self, x: Tensor, u: Tensor) -> Tensor:
+        n = root(self._form(u, u))
+        return self.project(n.cosh() * x + sinhc(n) * u)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        difference = y - x
+        half = 0.5 * root(self._form(difference, difference))  # sinh of half the distance
+        size = ratio(torch.asinh(half), half, 1.0) / (1 + half * half).sqrt()  # distance / sinh(distance)
+        return size * self.tangent(x, self.tangent(x, difference))
+
+    def project(self, x: Tensor) -> Tensor:
+        space = x[..., 1:]
+        return torch.cat([(1 + (space * space).sum(-1, keepdim=True)).sqrt(), space], -1)
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        return u + self._form(x, u) * x
+
+    def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
+        """Parallel along the geodesic: u + <y, u> (x + y) / (1 - <x, y>)."""
+        return self.tangent(y, u + self._form(y, u) / (1 - self._form(x, y)) * (x + y))
+
+    def gaussian(self, x: Tensor) -> Tensor:
+        normal = torch.randn(*x.shape[:-1], self.dim, dtype=x.dtype, device=x.device)
+        origin = self.origin(x).expand_as(x)
+        return self.transport(origin, x, torch.nn.functional.pad(normal, (1, 0)))

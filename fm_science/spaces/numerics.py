@@ -1,0 +1,45 @@
+"""Elementary functions whose values and gradients stay finite where textbook formulas divide zero by zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def root(square: Tensor) -> Tensor:
+    """The square root with a zero gradient, instead of an infinite one, at zero."""
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def length(u: Tensor) -> Tensor:
+    """The length of vectors ``(..., d)`` as ``(..., 1)``, with a zero gradient at zero."""
+    return root((u * u).sum(-1, keepdim=True))
+
+
+def ratio(top: Tensor, bottom: Tensor, limit: float) -> Tensor:
+    """``top / bottom`` where ``bottom`` is not zero, and ``limit``, without gradient, where it is."""
+    nonzero = bottom != 0
+    return torch.where(nonzero, top / torch.where(nonzero, bottom, 1.0), limit)
+
+
+def sinc(x: Tensor) -> Tensor:
+    """sin(x) / x."""
+    return torch.sinc(x / math.pi)
+
+
+def sinhc(x: Tensor) -> Tensor:
+    """sinh(x) / x."""
+    return ratio(torch.sinh(x), x, 1.0)
+
+
+def log_sinc(x: Tensor) -> Tensor:
+    """log(sin(x) / x) for 0 <= x < pi."""
+    return sinc(x).log()
+
+
+def log_sinhc(x: Tensor) -> Tensor:
+    """log(sinh(x) / x) for x >= 0, without overflow."""
+    return ratio(x - math.log(2) + torch.log(-torch.expm1(-2 * x)) - torch.log(x), x, 0.0)

@@ -1,0 +1,81 @@
+"""The questions every space answers.
+
+Where do I get when I move along a tangent (``exp``), which tangent leads there (``log``), what is the nearest point
+(``project``), which part of a vector is tangent (``tangent``), and how long are tangents (``inner``). A space knows no
+time, no data, no noise and no network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fm_science.spaces.numerics import root
+from fm_science.state import Context
+
+
+class Space(ABC):
+    """Where points live. ``x`` and ``y`` are points, ``u`` and ``v`` tangents at ``x``; all are states."""
+
+    smooth: bool = True  #: tangents form a vector space and motion is deterministic
+    linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
+
+    @abstractmethod
+    def exp(self, x: Any, u: Any) -> Any:
+        """The point reached from ``x`` along ``u`` in unit time."""
+
+    @abstractmethod
+    def log(self, x: Any, y: Any) -> Any:
+        """The shortest tangent at ``x`` that leads to ``y``."""
+
+    @abstractmethod
+    def project(self, x: Any) -> Any:
+        """The nearest point of the space to an ambient ``x``."""
+
+    @abstractmethod
+    def tangent(self, x: Any, u: Any) -> Any:
+        """The tangential part at ``x`` of an ambient vector ``u``."""
+
+    @abstractmethod
+    def inner(self, x: Any, u: Any, v: Any) -> Tensor:
+        """The Riemannian inner product of two tangents at ``x``, ``(B,)``."""
+
+    @abstractmethod
+    def bind(self, context: Context) -> Space:
+        """A frozen copy that knows the batch's real and frozen sites."""
+
+    @abstractmethod
+    def gaussian(self, x: Any) -> Any:
+        """A standard normal tangent at ``x``."""
+
+    @abstractmethod
+    def stack(self, points: Sequence[Any]) -> Any:
+        """A batch from points of different sizes, padded with the origin."""
+
+    @abstractmethod
+    def count(self, point: Any) -> int:
+        """How many sites an unbatched point has."""
+
+    def transport(self, x: Any, y: Any, u: Any) -> Any:
+        """Carry the tangent ``u`` from ``x`` to ``y``."""
+        return self.tangent(y, u)
+
+    def distance(self, x: Any, y: Any) -> Tensor:
+        """The geodesic distance, ``(B,)``; its gradient is zero, not infinite, at ``x = y``."""
+        u = self.log(x, y)
+        return root(self.inner(x, u, u))
+
+    def symmetrise(self, x: Any) -> Any:
+        """Make an ambient value, such as logits, equal where two entries stand for one site: both ends of an edge."""
+        return x
+
+    def rotate(self, x: Any, rotation: Tensor) -> Any:
+        """Turn a point by one rotation a sample, ``(B, 3, 3)``; points that carry no direction stay."""
+        return x
+
+    def permute(self, x: Any, order: Tensor) -> Any:
+        """Reorder the sites of each sample by ``order`` ``(B, N)``: site i of the result is site order[i]."""
+        return x
