@@ -23,6 +23,8 @@ from fm_science.state import Context, State
 class Prior(ABC):
     """A law of noise on a space."""
 
+    gaussian: bool = False  #: whether it is a centred Gaussian law on a linear space
+
     @abstractmethod
     def sample(self, space: Any, context: Context) -> State:
         """One point of ``space`` for each sample of ``context``. Raises TypeError where the law is not defined."""
@@ -50,6 +52,7 @@ class Normal(Prior):
     """
 
     std: float = 1.0
+    gaussian = True
 
     def sample(self, space: Any, context: Context) -> State:
         if isinstance(space, Product):
