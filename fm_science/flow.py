@@ -158,7 +158,7 @@ class Flow(nn.Module):
         if solver.stochastic and path.borrowed and not self.independent:
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
-                "to data: then endpoint and velocity do not give it. Use Euler() or Heun(), or train with Independent()."
+                "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
             )
 
     def log_prob(
