@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.priors import Prior
 from fm_science.spaces.base import Leaf
 from fm_science.state import Context, lift
 
@@ -280,16 +279,3 @@ class TwoSites:
         first, second = (torch.einsum("bij,bj->bi", likely, x[:, n]) for n in (0, 1))
         posterior = self.joint * first[:, :, None] * second[:, None, :]
         return torch.stack([posterior.sum(2), posterior.sum(1)], 1).clamp_min(1e-300).log()
-
-
-@dataclass(frozen=True)
-class Classes(Prior):
-    """TEMPORARY."""
-
-    probabilities: tuple[float, ...]
-
-    def sample(self, space: Any, context: Context) -> Tensor:
-        space = space.bind(context)
-        p = torch.tensor(self.probabilities)
-        x = torch.multinomial(p, math.prod(space.shape[:-1]), replacement=True)
-        return space.project(torch.nn.functional.one_hot(x, len(p)).to(torch.get_default_dtype()).reshape(space.shape))

@@ -68,7 +68,8 @@ def hint(name: str, allowed: set[str]) -> str:
     group, _, word = name.rpartition(".")
     beside = {other.rpartition(".")[2] for other in allowed if other.rpartition(".")[0] == group}
     if not beside:
-        return nearest(name, {other for other in allowed if "." not in other})
+        close = nearest(name, allowed)
+        return close if close.startswith("did you mean") else nearest(name, {o for o in allowed if "." not in o})
     close = nearest(word, beside)
     if not close.startswith("did you mean"):  # nothing near in the group: perhaps the group is missing
         same = sorted(other for other in allowed if other.endswith(f".{word}"))

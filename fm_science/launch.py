@@ -104,7 +104,6 @@ def run(
     """
     import hydra
 
-    _store(command, base, choices or {}, place)
     composed: list[config.Tree] = []
 
     def task(tree: Any) -> None:
@@ -121,14 +120,19 @@ def run(
             job(plain, number)
 
     version = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
-    with _arguments([*given.flags, *given.overrides]), _plain_errors():
+    words = [*given.flags, *given.overrides]
+    with _stored(command, base, choices or {}, place), _arguments(words), _plain_errors():
         hydra.main(config_path=None, config_name=command, **version)(task)()
     _leave()
     for tree in composed:
         job(tree, None)
 
 
-def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, config.Tree]], place: str) -> None:
+@contextmanager
+def _stored(
+    command: str, base: config.Tree, choices: Mapping[str, Mapping[str, config.Tree]], place: str
+) -> Iterator[None]:  # fmt: skip
+    """Hydra reads what it composes from its store in memory."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
@@ -144,6 +148,11 @@ def _store(command: str, base: config.Tree, choices: Mapping[str, Mapping[str, c
     }
     silent = [{f"override hydra/{name}": "none"} for name in ("job_logging", "hydra_logging")]
     store.store(command, {"defaults": ["_self_", *picks, *silent], **base, "hydra": quiet})
+    try:
+        yield
+    finally:
+        for name in (f"{command}.yaml", *choices):
+            store.repo.pop(name, None)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Drawing:
         solver: the rule for a step; None: the domain's.
         steps: number of steps; None: the domain's.
         device: where to compute.
-        share: this process's number and how many share the work.
+        first: the number of the first sample, so that several machines can share the work.
     """
 
     n: int
@@ -45,14 +45,13 @@ class Drawing:
     solver: Solver | None = None
     steps: int | None = None
     device: torch.device | str = "cpu"
-    share: tuple[int, int] = (0, 1)
+    first: int = 0
 
     def chunks(self) -> Iterator[range]:
-        """The numbers of the samples that are carried together, this process's part of them."""
-        number, of = self.share
-        for k, first in enumerate(range(0, self.n, self.batch)):
-            if k % of == number:
-                yield range(first, min(first + self.batch, self.n))
+        """The numbers of the samples that are carried together."""
+        end = self.first + self.n
+        for first in range(self.first, end, self.batch):
+            yield range(first, min(first + self.batch, end))
 
 
 def solver(name: str | None) -> Solver | None:
@@ -92,7 +91,7 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
         x, context = start(domain, flow, numbers, plan.seed)
         x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
         frames = [domain.decode(x, context)] if watch else []
-        with torch.no_grad(), _seeded(plan.seed, plan.n + numbers[0], plan.device):
+        with torch.no_grad(), _seeded(plan.seed, -1 - numbers[0], plan.device):
             for state in flow.trajectory(x, context, plan.solver, plan.steps):
                 x = state
                 if watch:

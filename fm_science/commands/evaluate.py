@@ -25,6 +25,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ from fm_science.plugins import find
 if TYPE_CHECKING:
     from fm_science.domain import Domain
 
-NEW = ("n", "seed", "solver", "steps")  # saying one of these asks for new samples
+NEW = ("n", "first", "seed", "solver", "steps")  # saying one of these asks for new samples
 Table = dict[str, dict[str, float]]
 
 
@@ -121,9 +122,11 @@ def of_run(folder: Path, saved: config.Tree, settings: config.Tree) -> tuple[Dom
     if not settings["drawn"]:
         print(f"measuring {settings['n']} new samples")
         return drawn(folder, saved, settings)
-    print(f"measuring the {settings['n']} samples in {folder / 'samples'}")
     domain, _ = sample.load(folder, saved, settings, trained=False)
-    return domain, domain.read([folder / "samples" / name for name in settings["files"]])
+    once = {Path(name).stem: name for name in reversed(settings["files"])}  # a sample may be there in several formats
+    found = domain.read([folder / "samples" / name for name in reversed(once.values())])
+    print(f"measuring the {len(found)} samples in {folder / 'samples'}")
+    return domain, found
 
 
 def drawn(folder: Path, saved: config.Tree, settings: config.Tree, trained: bool = True) -> tuple[Domain, list[Any]]:
@@ -182,10 +185,12 @@ def show(table: Table) -> None:
     from rich.console import Console
     from rich.table import Table as Printed
 
-    printed = Printed("metric", *table)
+    printed = Printed()
+    for column in ("metric", *table):
+        printed.add_column(column, no_wrap=column == "metric", justify="left" if column == "metric" else "right")
     for metric in dict.fromkeys(key for found in table.values() for key in found):
         printed.add_row(metric, *(number(found.get(metric, math.nan)) for found in table.values()))
-    Console().print(printed)
+    Console(width=None if sys.stdout.isatty() else 160).print(printed)
 
 
 def number(value: float) -> str:

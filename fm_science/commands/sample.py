@@ -3,7 +3,8 @@
 usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
 
   n            how many samples
-  seed         sample number i depends on (seed, i) alone, not on the batch or on how many processes share the work
+  first        the number of the first one: several machines can share the work, each with another `first` and `out`
+  seed         sample number i depends on (seed, i) alone, not on n, first or batch
   solver       euler, heun, ...; default: the domain's
   steps        steps of the solver; default: the domain's
   batch        how many samples are carried at once; bounds the memory
@@ -19,7 +20,6 @@ examples:
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from fm_science.flow import Flow
     from fm_science.sampling import Drawing
 
-PLAIN = {"n": 10, "seed": 0, "solver": None, "steps": None, "batch": 16, "trajectory": False, "device": "auto"}
+PLAIN = {
+    "n": 10, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": 16, "trajectory": False, "device": "auto",
+}  # fmt: skip
 RECORD = "sampling.yaml"  # how the samples beside it were drawn, and which files they are
 
 
@@ -79,8 +81,7 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
     from fm_science.sampling import draw
 
-    if plan.share[0] == 0:
-        forget(out)
+    forget(out)
     files: list[Path] = []
     ways: list[Path] = []
     with progress(plan.n, "sampling") as advance:
@@ -88,20 +89,19 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
             files += domain.write(samples, out, first=first)
             ways += domain.trajectory(frames, out, first=first) if domain.trajectory and frames else []
             advance(len(samples))
-    if plan.share[0] == 0:
-        record(out, run, saved, tree, {"files": files, "trajectories": ways})
-        print(f"{plan.n} samples in {out}")
+    record(out, run, saved, tree, {"files": files, "trajectories": ways})
+    print(f"{plan.n} samples in {out}")
 
 
 def load(run: Path, saved: config.Tree, tree: Mapping[str, Any], trained: bool = True) -> tuple[Domain, Flow]:
-    """The domain of a run with the wanted options of its groups, and its flow, trained or with fresh weights."""
+    """The domain of a run with the wanted options, and its flow, trained or with the weights it began with."""
     import torch
 
     plugin = find(saved["domain"])
     values = complete(saved)
     values["sample"] = {name: tree.get(name, value) for name, value in values.get("sample", {}).items()}
     groups = config.validate(plugin.options(), values)
-    torch.manual_seed(config.whole("seed", saved.get("seed", 0)) + 1)  # of fresh weights
+    torch.manual_seed(config.whole("seed", saved.get("seed", 0)))  # untrained, the network is what training began with
     domain = plugin.builder()(**groups)
     flow = domain.flow()
     return domain, flow.load(checkpoint(run)) if trained else flow
@@ -115,7 +115,6 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     from fm_science.sampling import Drawing, solver
 
     steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1)
-    share = (launch.rank(), int(os.environ.get("WORLD_SIZE", 1))) if launch.launched() else (0, 1)
     return Drawing(
         n=config.whole("n", tree["n"], 1),
         seed=config.whole("seed", tree["seed"]),
@@ -123,17 +122,16 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
         solver=None if "solver" in own else solver(tree["solver"]),
         steps=steps,
         device=device(tree["device"]),
-        share=share,
+        first=config.whole("first", tree["first"]),
     )
 
 
 def device(name: str) -> Any:
-    """A torch device by name; ``auto`` is this process's GPU where there is one. Raises UserError if there is none."""
+    """A torch device by name; ``auto`` is the GPU where there is one. Raises UserError if there is none."""
     import torch
 
-    here = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
-        found = torch.device((here if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        found = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(f"cannot use device={name}: {str(error).partition(chr(10))[0]}") from error

@@ -29,7 +29,6 @@ Every option with its default and meaning: fm-science domains NAME
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -124,14 +123,20 @@ def work(tree: config.Tree, run: Path) -> None:
     first = launch.rank() == 0
     if first and not tree["resume"]:
         claim(run)
+    import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     from fm_science.training import fit as train
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with log_errors(run), restart(run):
+        torch.manual_seed(seed)  # of the first weights
         domain = plugin.builder()(**groups)
         if first:
             config.save(tree, run / config.FILE)
-        train(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
+        try:
+            train(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
+        except MisconfigurationException as error:  # such as a GPU where there is none
+            raise UserError(f"the trainer cannot run so: {error}") from error
     if first:
         print(f"trained: {run}\nnext: fm-science sample {run}; fm-science evaluate {run}")
 

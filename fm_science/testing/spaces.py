@@ -81,7 +81,7 @@ def _motion(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: f
     moved = s.exp(x, _step(s, x))
     laws.equal("exp reaches a point", s.project(moved), moved, tol)
     laws.holds("dtype is kept", all(m.dtype == dtype for m in leaves(moved)), f"exp left {dtype}")
-    _held(laws, s, s.exp(x, a), s.project(random_ambient(x)), u)
+    held(laws, s, s.exp(x, a), s.project(random_ambient(x)), u)
 
 
 def _vector(s: Any, x: State) -> State:
@@ -98,11 +98,11 @@ def _step(s: Any, x: State) -> State:
     return s.gaussian(x) if s.smooth else s.tangent(x, _vector(s, x))
 
 
-def _held(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
+def held(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
     """Padded and frozen sites never move."""
     if hasattr(s, "parts"):
         for name, part in s.parts.items():
-            _held(laws, part, moved[name], projected[name], u[name])  # type: ignore
+            held(laws, part, moved[name], projected[name], u[name])  # type: ignore
         return
     still = ~s.live
     laws.equal("no tangent on padded and frozen sites", u[still], torch.zeros_like(u[still]), 0.0)  # type: ignore

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fm_science.state import Context
+from fm_science_domains.protein.features import matrix
 from fm_science_domains.protein.losses import BackboneAtoms, Clashes, LocalDistances, Peptide, Window, atoms
-from fm_science_domains.protein.network import matrix
 
 OPEN = Window(start=0.0, ceiling=1e9)
 LOSSES = [BackboneAtoms(window=OPEN), LocalDistances(window=OPEN), Peptide(window=OPEN), Clashes(window=OPEN)]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fm_science.state import Context
-from fm_science_domains.protein.network import PRESETS, FrameTransformer, Network, matrix, poses
+from fm_science_domains.protein.features import STEPS, Layout, matrix, poses
+from fm_science_domains.protein.network import PRESETS, FrameTransformer, Network
 
 LENGTHS = (14, 9, 11)
 SMALL = Network(width=32, pair=16, blocks=4, heads=2, channels=8, points=3, revise=2, triangle=8, bins=8)
@@ -183,3 +184,13 @@ def test_presets_have_the_announced_sizes():
     assert 0.2 < sizes["tiny"] < 0.5
     assert 0.8 < sizes["small"] < 1.7
     assert 9 < sizes["base"] < 14
+
+
+def test_chain_neighbours_end_at_breaks_and_at_the_ends():
+    """Residues 0 1 2 | 7 8 and one padded site: which of the sites -1 and +1 are neighbours."""
+    residue = torch.tensor([[0, 1, 2, 7, 8, 9]])
+    mask = torch.tensor([[True, True, True, True, True, False]])
+    bound = Layout.of(mask, residue, torch.float64).bound[0]
+    before, after = STEPS.index(-1), STEPS.index(1)
+    assert bound[:, before].tolist() == [False, True, True, False, True, False]
+    assert bound[:, after].tolist() == [True, True, False, True, False, False]

@@ -19,18 +19,18 @@ from fm_science.solvers import Euler
 from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
+from . import metrics as measures
 from . import recipe
+from . import report as pictures
 from .data import Data, load, write_drop_report
 from .files import read_backbones, write_cif, write_pdb, write_trajectory
-from .metrics import Metrics, metrics, per_sample, references
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
-from .report import report
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 
 OPTIONS = {
     "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
-    "metrics": Metrics,
+    "metrics": measures.Metrics,
 }  # fmt: skip
 
 
@@ -63,19 +63,17 @@ def build(
         symmetries=(Rotations(),),
         request=partial(_request, o["sample"]),
         decode=decode,
-        read=lambda paths: read_backbones(paths)[0],
+        # broken chains count when structures are scored, and trajectories beside the samples do not
+        read=lambda paths: read_backbones(paths, max_bond=None, recursive=False)[0],
         write=write,
-        metrics=_metrics(o["metrics"], train.backbones),
-        report=report,
-        references=lambda samples: references(samples, train.backbones, validation.backbones),
+        metrics=measures.metrics(o["metrics"], train.backbones),
+        report=pictures.report,
+        references=lambda samples: measures.references(samples, train.backbones, validation.backbones),
         trajectory=trajectory,
         record=lambda folder: [write_drop_report(train.dropped, folder / "dropped.csv")] if train.dropped else [],
-        table=per_sample,
+        table=measures.per_sample,
         options=OPTIONS,
     )
-
-
-_metrics = metrics
 
 
 def _request(options: Sample, n: int, length: int | str | None = None) -> Context:

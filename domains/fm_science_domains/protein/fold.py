@@ -17,12 +17,14 @@ from torch import Tensor
 from .geometry import SHORTEST
 from .structure import Backbone
 
+STRETCH = 20.0  # angstrom a residue; a chain reaches 3.8 at most
 POINTS = 16  # size of the shrunken distance matrix
 
 
 def comparable(backbone: Backbone) -> bool:
-    """Whether a chain can be aligned at all."""
-    return len(backbone) >= SHORTEST and bool(backbone.coords.isfinite().all())
+    """Whether a chain can be aligned at all: long enough, finite, and not blown up (alignment would never end)."""
+    ca = backbone.ca
+    return len(backbone) >= SHORTEST and bool((ca - ca.mean(0)).abs().max() < STRETCH * len(backbone))
 
 
 def tm_score(a: Backbone, b: Backbone) -> float:

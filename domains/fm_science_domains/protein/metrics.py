@@ -36,8 +36,8 @@ DESCRIPTORS = {  # and their standard deviation over real chains
 class Metrics:
     """How much work to spend on comparisons of folds (about 10 ms each)."""
 
-    pairs: int = option(300, "pairs of samples compared for diversity, at most", low=1)
-    candidates: int = option(20, "real chains each sample is compared with in a search for the nearest", low=1)
+    pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
+    candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
 
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
@@ -141,7 +141,8 @@ def metrics(options: Metrics | None = None, train: Sequence[Backbone] | None = N
 
     def pool() -> tuple[Sequence[Backbone], Tensor]:
         natives = chains.backbones(False) if train is None else train
-        known or known.append(fold.shapes(natives))
+        if not known:
+            known.append(fold.shapes(natives))
         return natives, known[0]
 
     def diversity(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:

@@ -2,10 +2,11 @@
 
 A residue is a frame: the position x of its alpha carbon (nanometres) and a rotation R whose columns are the residue's
 own axes. Residues talk by invariant point attention: every residue throws a few points into space, in its own axes, and
-listens to the residues whose points fall near its own. Each block then turns and shifts every frame a little, in the
-frame's own axes. Pairs of residues carry a second description (how far apart, in which direction, how turned), which
-biases the attention and is revised from block to block; it is where strands find their partners. Rotating or moving the
-input rotates and moves the output; a mirror image is *not* followed, since proteins have a hand.
+listens to the residues whose points fall near its own; it also reads the exact pose of its neighbours along the chain,
+where the bonds are. Each block then turns and shifts every frame a little, in the frame's own axes. Pairs of residues
+carry a second description (how far apart, in which direction, how turned), which biases the attention and is revised
+on the way; it is where strands find their partners. Rotating or moving the input rotates and moves the output; a mirror
+image is *not* followed, since proteins have a hand.
 
 After Jumper et al. 2021 (suppl. algorithms 11, 22 and 23: triangle update, invariant point attention, backbone update)
 and Yim et al. 2023 (frames as the state of a generative model). The point attention is written as one inner product of
@@ -25,11 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fm_science.domain import option
+from fm_science_domains.protein.features import STEPS, Layout, along, exact, matrix, poses, waves
 
 REACH = 32  # residue offsets beyond this count as "far along the chain"
-HALFWAY = 0.6  # nm: the distance in the middle of the scale of distance bins
-PEPTIDE = ((-0.0525, 0.1363, 0.0), (0.1526, 0.0, 0.0))  # nm: N and C in the residue's own axes (CA is the origin)
-BLOCKED = -1e4  # attention logit of a padded residue
 
 
 @dataclass(frozen=True)
@@ -55,47 +54,6 @@ PRESETS: Mapping[str, Network] = MappingProxyType({
 })
 
 
-def matrix(q: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of the quaternions ``q`` (..., 4), real part first, of any length but zero."""
-    w, x, y, z = F.normalize(q, dim=-1).unbind(-1)
-    rows = (
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
-
-
-def waves(value: Tensor, size: int, longest: float) -> Tensor:
-    """Sines and cosines (..., size) of ``value`` at wavelengths from 2 pi down to 2 pi / ``longest``."""
-    rates = torch.logspace(0, math.log10(longest), size // 2, device=value.device, dtype=value.dtype)
-    angle = value[..., None] * rates
-    return torch.cat([angle.sin(), angle.cos()], -1)
-
-
-def bumps(distance: Tensor, bins: int) -> Tensor:
-    """Gaussian bins (..., bins) of a distance d in nm, evenly spaced in d / (d + 0.6): fine near, coarse afar."""
-    centres = torch.linspace(0.2, 0.9, bins, device=distance.device, dtype=distance.dtype)
-    away = ((distance / (distance + HALFWAY))[..., None] - centres).mul((bins - 1) / 0.7)
-    return torch.exp(-(away * away))
-
-
-def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
-    """How residue i sees residue j: (B, N, N, 2 bins + 16) from positions (B, N, 3) in nm and axes (B, N, 3, 3).
-
-    Distances CA(i)-CA(j) and N(i)-C(j) (short where i gives a hydrogen bond to j) in Gaussian bins, the direction of
-    CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
-    both are moved together. (With 8 bins a multiple of 16 features: odd narrow matrices are slow on CPUs.)
-    """
-    alpha, nitrogen, carbon = x, *(rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
-    gap = alpha[:, None] - alpha[:, :, None]
-    square = torch.stack([gap.square().sum(-1), (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1)], -1)
-    far = square.add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal
-    seen = torch.einsum("bnmj,bnji->bnmi", gap, rotations) / far[..., :1]
-    turned = torch.einsum("bnki,bmkj->bnmij", rotations, rotations).flatten(-2)
-    return torch.cat([bumps(far, bins).flatten(-2), seen, seen.transpose(1, 2), turned, far[..., :1]], -1)
-
-
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
     """Shrink a layer that ends a residual branch: the untrained network then nearly returns its input."""
     with torch.no_grad():
@@ -118,10 +76,13 @@ class PairInput(nn.Module):
 
     def forward(self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, time: Tensor) -> Tensor:
         offset = (residue[:, None] - residue[:, :, None]).clamp(-REACH, REACH) + REACH
-        hidden = self.now(poses(x, rotations, self.bins)) + self.offset(offset) + self.time(time)[:, None, None]
+        with exact(x):
+            now = poses(x, rotations, self.bins)
+            if previous is not None:
+                then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
+        hidden = self.now(now) + self.offset(offset) + self.time(time)[:, None, None]
         if previous is not None:
-            x, rotations = previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype)
-            hidden = hidden + self.then(poses(x, rotations, self.bins))
+            hidden = hidden + self.then(then)
         return self.out(F.silu(hidden))
 
 
@@ -143,8 +104,9 @@ class PairUpdate(nn.Module):
     def forward(self, w: Tensor, h: Tensor, x: Tensor, rotations: Tensor, mask: Tensor) -> Tensor:
         """What to add to the pairs, given the normalised pairs ``w``."""
         left, right = self.ends(h).chunk(2, -1)
-        seen = self.pose(poses(x, rotations, self.bins))
-        hidden = self.inner(w) + left[:, :, None] + right[:, None] + seen
+        with exact(x):
+            pose = poses(x, rotations, self.bins)
+        hidden = self.inner(w) + left[:, :, None] + right[:, None] + self.pose(pose)
         if self.triangle:
             hidden = hidden + self.close(self.level(self.third(w, mask)))
         return self.out(F.silu(hidden))
@@ -179,7 +141,7 @@ class PointAttention(nn.Module):
         bias, look = self.logits(w).to(x.dtype).permute(0, 3, 1, 2).chunk(2, 1)
         scalars = self.scalars(u).to(x.dtype).view(b, n, 3, self.heads, self.channels).permute(2, 0, 3, 1, 4)
         local = self.places(u).to(x.dtype).view(b, n, -1, 3)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x):
             gathered = self.attend(scalars, local, bias + blocked, x, rotations)
             seen = ((look + blocked).softmax(-1).transpose(1, 2) @ w.to(x.dtype)).flatten(2)
         return h + self.out(torch.cat([gathered, seen], -1).to(u.dtype))
@@ -206,18 +168,21 @@ class Block(nn.Module):
     def __init__(self, o: Network) -> None:
         super().__init__()
         self.attention = PointAttention(o)
+        self.chain = small(nn.Linear(12 * len(STEPS), o.width))
         self.norm = nn.LayerNorm(o.width)
         self.wide = nn.Linear(o.width, o.expand * o.width)
         self.narrow = small(nn.Linear(o.expand * o.width, o.width))
         self.move = small(nn.Linear(o.width, 6))
 
     def forward(
-        self, h: Tensor, w: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor
+        self, h: Tensor, w: Tensor, x: Tensor, rotations: Tensor, layout: Layout
     ) -> tuple[Tensor, Tensor, Tensor]:
-        h = self.attention(h, w, x, rotations, blocked)
+        with exact(x):
+            chain = along(x, rotations, layout)
+        h = self.attention(h, w, x, rotations, layout.blocked) + self.chain(chain)
         h = h + self.narrow(F.silu(self.wide(self.norm(h))))
         turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x):
             x = x + (rotations @ shift[..., None])[..., 0]
             rotations = rotations @ matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
         return h, x, rotations
@@ -249,21 +214,21 @@ class FrameTransformer(nn.Module):
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> dict[str, Tensor]:
         mask, place, rotations = context.mask, x["translations"], x["rotations"]
         kind = torch.promote_types(place.dtype, torch.float32)
-        place, rotations, real = place.to(kind), rotations.to(kind), mask.to(kind)
+        layout = Layout.of(mask, context.cond["residue"], kind)
+        place, rotations, real = place.to(kind), rotations.to(kind), layout.real
         middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
         place = (place - middle) * real[..., None]
         residue = context.cond["residue"]
         time = self.time(waves(t.to(kind), 32, 1000.0))
         h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
         z = self.pairs(place, rotations, context.previous, residue, time)
-        blocked = (~mask).to(kind)[:, None, None] * BLOCKED
         w = self.norms[0](z)
         for i, block in enumerate(self.blocks):
             stage, first = divmod(i, self.revise)
             if stage and not first:
                 z = z + self.updates[stage - 1](w, h, place, rotations, real)
                 w = self.norms[stage](z)
-            h, place, rotations = block(h, w, place, rotations, blocked)
+            h, place, rotations = block(h, w, place, rotations, layout)
         eye = torch.eye(3, device=place.device, dtype=kind)
         translations = (place + middle) * real[..., None]
         return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}

@@ -8,6 +8,7 @@ exponential clock, without which designs fall apart (Yim et al. 2023; Yue et al.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -61,7 +62,7 @@ class Objective:
 class Sample:
     """What is drawn when nothing else is said."""
 
-    length: int | str = option("60-100", "residues of a chain: a number, or a range a-b drawn from uniformly", "residues")
+    length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
     steps: int = option(100, "steps of the solver", low=1)
     rotation_rate: float = option(10.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
 
@@ -84,7 +85,7 @@ def annealed(trained: ProductPath, rate: float) -> ProductPath:
 def objective(o: Objective) -> FlowMatching:
     """Flow matching on frames with auxiliary losses on the predicted atoms; terms of weight zero are left out."""
     window = Window(start=o.auxiliary_from, late=o.until)
-    extras = {
+    extras: dict[str, Any] = {
         "atoms": BackboneAtoms(o.atoms, window),
         "distances": LocalDistances(o.distances, window=window),
         "peptide": Peptide(o.peptide, window),
