@@ -122,4 +122,5 @@ class Domain:
         """The flow of this domain, untrained."""
         flow = Flow(self.path, self.prior, self.network, self.sampler)
         flow.domain = self
+        flow.independent = getattr(getattr(self.objective, "coupling", None), "independent", True)
         return flow

@@ -46,6 +46,7 @@ class FlowMatching:
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)`` of a batch of data; ``x0`` is drawn from the prior where it did not come along."""
+        flow.independent = self.coupling.independent
         path = flow.path.bind(context, flow.prior)
         x0 = flow.prior.sample(path.space, context) if x0 is None else x0
         like = leaves(x1)[0]
