@@ -65,10 +65,9 @@ class Permutations(Symmetry):
         nodes = [p for p in pieces(space, x, y) if p[0].leaf.on == "nodes"]
         classes = self.classes(space)
         cost = sum(_between_sites(*p) for p in nodes)
-        legal = classes[:, :, None] == classes[:, None, :]
-        if not bool(legal.all()):
+        if bool((classes != classes[:, :1]).any()):
             barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # dearer than any legal assignment
-            cost = torch.where(legal, cost, barred)
+            cost = torch.where(classes[:, :, None] == classes[:, None, :], cost, barred)
         moved = space.permute(x, assign(cost))
         exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in pieces(space))
         return moved if exact else nearer(space, moved, x, y)
@@ -105,7 +104,5 @@ def assign(cost: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
     table = cost.detach().double().cpu().contiguous().numpy()
-    columns = np.empty(table.shape[:2], dtype=np.int64)
-    for row, matrix in zip(columns, table, strict=True):
-        row[:] = linear_sum_assignment(matrix)[1]
+    columns = np.concatenate([linear_sum_assignment(matrix)[1] for matrix in table]).reshape(table.shape[:2])
     return torch.from_numpy(columns).to(cost.device)
