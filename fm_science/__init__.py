@@ -1,3 +1,45 @@
-"""fm_science: flow matching on the spaces of science."""
+"""fm_science: flow matching on the spaces of science.
+
+The public names stand here by the module that holds them. Each is imported when it is first used, so that
+``import fm_science`` and the command line cost nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+PUBLIC = {
+    "state": "Context State",
+    "spaces": "Centered Euclidean Leaf Product SO3 Space frames",
+    "priors": "IGSO3 Normal Prior ProductPrior Uniform",
+    "schedules": "Exponential Linear Polynomial Schedule Trigonometric",
+    "predictions": "Endpoint Noise Prediction Velocity",
+    "paths": "Bridge Geodesic Path ProductPath",
+    "symmetries": "Rotations Symmetry",
+    "couplings": "Coupling Independent Paired",
+    "solvers": "Euler Heun Solver",
+    "networks": "Network TimeEmbedding",
+    "flow": "Flow Sampler",
+    "objectives": "BetaTime FlowMatching LogitNormalTime Stratified UniformTime",
+    "metrics": "Metric",
+    "data": "Data",
+    "domain": "Domain group option",
+    "errors": "OptionError UserError",
+    "training": "fit load",
+}
+HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}
+
+__all__ = ["__version__", *HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in HOMES:
+        return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

@@ -29,7 +29,7 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Item: ...
+    def __getitem__(self, index: int, /) -> Item: ...
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,10 @@ def train_loader(data: Data, space: Any, seed: int, start: Callable[[], int], ra
     """The endless loader of training batches ``(x1, context)``."""
     order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
     return DataLoader(
-        data.train, batch_sampler=order, collate_fn=partial(collate, space), num_workers=data.workers,
+        data.train,  # type: ignore[arg-type]
+        batch_sampler=order, collate_fn=partial(collate, space), num_workers=data.workers,
         persistent_workers=data.workers > 0,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def validation_loader(data: Data, space: Any, most: int = 256) -> DataLoader:

@@ -92,6 +92,7 @@ class Domain:
         symmetries: motions under which the law of the data does not change.
         equivariant: whether the network respects them; if not, training draws random poses.
         trajectory: ``(frames, folder, first=0) -> list of files``: frames[k][i] is sample i after step k.
+        record: ``(folder) -> list of files``: what to keep beside a run, such as a list of data that were left out.
         table: ``(samples) -> list of dicts``: every metric of each sample, for a table with one row a sample.
         options: the dataclass of each group of options.
     """
@@ -113,6 +114,7 @@ class Domain:
     symmetries: tuple[Symmetry, ...] = ()
     equivariant: bool = True
     trajectory: Callable[..., list[FilePath]] | None = None
+    record: Callable[[FilePath], list[FilePath]] | None = None
     table: Callable[[list], list[dict[str, Any]]] | None = None
     options: Mapping[str, type] = field(default_factory=dict)
 

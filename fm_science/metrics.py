@@ -9,5 +9,5 @@ from typing import Any, Protocol
 class Metric(Protocol):
     """A callable that compares decoded samples with decoded reference objects."""
 
-    def __call__(self, samples: Sequence[Any], reference: Sequence[Any]) -> dict[str, float]:
+    def __call__(self, samples: Sequence[Any], reference: Sequence[Any], /) -> dict[str, float]:
         """Named numbers; NaN where a number is not defined for these samples."""

@@ -125,7 +125,7 @@ class Geodesic(Bridge):
 
     def _pace(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
-        left, rate = torch.func.jvp(self.schedule.remaining, (t.clone(),), (torch.ones_like(t),))
+        left, rate = torch.func.jvp(self.schedule.remaining, (t.clone(),), (torch.ones_like(t),))  # type: ignore[misc]
         return -rate / left
 
     def sample(self, x0: Any, x1: Any, t: Tensor) -> Any:

@@ -28,7 +28,7 @@ class Schedule(ABC):
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``(alpha, sigma, d alpha/dt, d sigma/dt)`` at ``t`` ``(B,)``."""
-        (alpha, sigma), (dalpha, dsigma) = torch.func.jvp(self, (t.clone(),), (torch.ones_like(t),))
+        (alpha, sigma), (dalpha, dsigma) = torch.func.jvp(self, (t.clone(),), (torch.ones_like(t),))  # type: ignore[misc]
         return alpha, sigma, dalpha, dsigma
 
 

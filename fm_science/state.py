@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-State: TypeAlias = "Tensor | dict[str, State]"
+#: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
+State: TypeAlias = Any
 
 
 def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:
@@ -49,7 +50,7 @@ def scale(weight: float | Tensor, state: State) -> State:
     return tree_map(lambda x: lift(weight, x) * x, state)
 
 
-def lift(weight: float | Tensor, x: Tensor) -> float | Tensor:
+def lift(weight: Any, x: Tensor) -> Any:
     """Append axes to ``weight`` ``(B,)`` until it broadcasts against ``x`` from the left; numbers pass through."""
     if not torch.is_tensor(weight) or weight.ndim == 0:
         return weight

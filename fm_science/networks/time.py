@@ -16,6 +16,8 @@ class TimeEmbedding(nn.Module):
         highest: the highest frequency in radians per unit of time.
     """
 
+    frequency: Tensor
+
     def __init__(self, width: int = 64, highest: float = 1000.0) -> None:
         super().__init__()
         if width % 2:

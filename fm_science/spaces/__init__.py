@@ -11,5 +11,7 @@ from fm_science.spaces.discrete import Categorical as Categorical
 from fm_science.spaces.flat import Centered as Centered
 from fm_science.spaces.flat import Euclidean as Euclidean
 from fm_science.spaces.flat import Functions as Functions
+from fm_science.spaces.matrices import SPD as SPD
+from fm_science.spaces.mesh import Mesh as Mesh
 from fm_science.spaces.rotations import SO3 as SO3
 from fm_science.spaces.rotations import frames as frames

@@ -36,6 +36,7 @@ class Leaf(Space):
     event: tuple[int, ...] = ()  #: shape of a point on one site
     dimension: int = 0  #: intrinsic dimension of one site
     volume: float = math.inf  #: Riemannian volume of one site
+    injectivity: float = math.inf  #: how far geodesics from a site stay shortest
 
     @property
     def tangent_event(self) -> tuple[int, ...]:
@@ -56,6 +57,22 @@ class Leaf(Space):
     def gaussian(self, x: Tensor) -> Tensor:
         sites = x.shape[: x.ndim - len(self.event)]
         return self.tangent(x, torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device))
+
+    def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
+        """Log of the factor by which ``exp`` at ``x`` stretches volume at the tangent ``u``, ``(...)``: the volume
+        density of normal coordinates."""
+        return torch.zeros_like(self.dot(x, u, u))
+
+    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        """All geodesics from the origin to the point that the tangent ``u`` at the origin leads to.
+
+        Returns:
+            Their squared lengths, and the log of the factor by which ``exp`` stretches volume at their ends, each
+            ``(K, ..., F)``: K ways, with at most ``turns`` turns around the space, in each of the F independent
+            factors of a site.
+        """
+        origin = self.origin(u).expand(*u.shape[: u.ndim - len(self.tangent_event)], *self.event)
+        return self.dot(origin, u, u)[None, ..., None], self.log_volume(origin, u)[None, ..., None]
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
         """Independent uniform points ``(*sites, *event)``. Raises TypeError where the volume is infinite."""
@@ -109,6 +126,10 @@ class Sites(Space):
     @property
     def linear(self) -> bool:  # type: ignore[override]
         return self.leaf.linear
+
+    @property
+    def isometric(self) -> bool:  # type: ignore[override]
+        return self.leaf.isometric
 
     @property
     def live(self) -> Tensor:

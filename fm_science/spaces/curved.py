@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Leaf
-from fm_science.spaces.numerics import length, ratio, root, sinc, sinhc
+from fm_science.spaces.numerics import around, length, log_sinhc, ratio, root, sinc, sinhc
 
 
 def wrap(angle: Tensor) -> Tensor:
@@ -36,6 +36,8 @@ class Torus(Leaf):
 
     dim: int
     on: str = "nodes"
+    injectivity = math.pi
+    isometric = True
 
     @property
     def event(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -61,6 +63,10 @@ class Torus(Leaf):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return u
 
+    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        square = around(u, turns).square()
+        return square, torch.zeros_like(square)
+
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
         return math.pi * (2 * torch.rand(*sites, *self.event, dtype=like.dtype, device=like.device) - 1)
 
@@ -70,6 +76,7 @@ class Quadric(Leaf):
     the origin."""
 
     dim: int
+    isometric = True
 
     @property
     def event(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -94,6 +101,7 @@ class Sphere(Quadric):
 
     dim: int = 2
     on: str = "nodes"
+    injectivity = math.pi
 
     @property
     def volume(self) -> float:  # type: ignore[override]
@@ -133,6 +141,14 @@ class Sphere(Quadric):
         middle = x + y
         square = (middle * middle).sum(-1, keepdim=True).clamp_min(64 * torch.finfo(x.dtype).eps ** 2)
         return self.tangent(y, u - 2 * (middle * u).sum(-1, keepdim=True) / square * middle)
+
+    def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
+        r = length(u).squeeze(-1)
+        return (self.dim - 1) * sinc(r).abs().clamp_min(torch.finfo(r.dtype).tiny).log()
+
+    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        r = around(length(u), turns)
+        return r.square(), (self.dim - 1) * sinc(r).abs().clamp_min(torch.finfo(r.dtype).tiny).log()
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
         return self.project(torch.randn(*sites, *self.event, dtype=like.dtype, device=like.device))
@@ -184,6 +200,9 @@ class Hyperbolic(Quadric):
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
         """Parallel along the geodesic: u + <y, u> (x + y) / (1 - <x, y>)."""
         return self.tangent(y, u + self._form(y, u) / (1 - self._form(x, y)) * (x + y))
+
+    def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
+        return (self.dim - 1) * log_sinhc(root(self._form(u, u)).squeeze(-1))
 
     def gaussian(self, x: Tensor) -> Tensor:
         normal = torch.randn(*x.shape[:-1], self.dim, dtype=x.dtype, device=x.device)

@@ -16,6 +16,7 @@ class Flat(Leaf):
     """What all vector spaces share: moving is adding."""
 
     linear = True
+    isometric = True
     vector: bool = False  #: whether rotations act on the last axis
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:

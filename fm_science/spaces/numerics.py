@@ -35,11 +35,15 @@ def sinhc(x: Tensor) -> Tensor:
     return ratio(torch.sinh(x), x, 1.0)
 
 
-def log_sinc(x: Tensor) -> Tensor:
-    """log(sin(x) / x) for 0 <= x < pi."""
-    return sinc(x).log()
-
-
 def log_sinhc(x: Tensor) -> Tensor:
     """log(sinh(x) / x) for x >= 0, without overflow."""
-    return ratio(x - math.log(2) + torch.log(-torch.expm1(-2 * x)) - torch.log(x), x, 0.0)
+    large = x > 1e-3  # below, the series to x^4; the terms of the closed form would cancel
+    safe = torch.where(large, x, 1.0)
+    closed = safe - math.log(2) + torch.log(-torch.expm1(-2 * safe) / safe)
+    return torch.where(large, closed, x * x / 6 - x**4 / 180)
+
+
+def around(angle: Tensor, turns: int) -> Tensor:
+    """Angles ``(...)`` with -turns to turns full turns added, ``(2 turns + 1, ...)``."""
+    k = torch.arange(-turns, turns + 1, dtype=angle.dtype, device=angle.device)
+    return angle + 2 * math.pi * k.reshape(-1, *[1] * angle.ndim)

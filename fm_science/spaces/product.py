@@ -32,6 +32,10 @@ class Product(Space):
         return all(s.linear for s in self.parts.values())
 
     @property
+    def isometric(self) -> bool:  # type: ignore[override]
+        return all(s.isometric for s in self.parts.values())
+
+    @property
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``."""
         return sum(s.dimension for s in self.parts.values())  # type: ignore

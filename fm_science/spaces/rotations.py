@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.spaces.base import Leaf, Product
 from fm_science.spaces.flat import Centered
-from fm_science.spaces.numerics import root
+from fm_science.spaces.numerics import around, length, root, sinc
 
 
 def hat(w: Tensor) -> Tensor:
@@ -98,6 +98,8 @@ class SO3(Leaf):
     tangent_event = (3,)  # type: ignore[assignment]
     dimension = 3
     volume = 8 * math.pi**2
+    injectivity = math.pi
+    isometric = True
 
     def origin(self, like: Tensor) -> Tensor:
         return torch.eye(3, dtype=like.dtype, device=like.device)
@@ -121,11 +123,21 @@ class SO3(Leaf):
     def gaussian(self, x: Tensor) -> Tensor:
         return torch.randn(x.shape[:-1], dtype=x.dtype, device=x.device)
 
+    def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
+        return 2 * sinc(0.5 * length(u).squeeze(-1)).abs().clamp_min(torch.finfo(u.dtype).tiny).log()
+
+    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        angle = around(length(u), turns)
+        return angle.square(), 2 * sinc(0.5 * angle).abs().clamp_min(torch.finfo(u.dtype).tiny).log()
+
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
         return quaternion_matrix(torch.randn(*sites, 4, dtype=like.dtype, device=like.device))
 
     def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
-        return rotation.reshape(len(x), *[1] * (x.ndim - 3), 3, 3) @ x
+        # the frame of a mirrored body is mirrored in its first two axes; the third keeps it right-handed
+        hand = torch.diag_embed(torch.nn.functional.pad(torch.linalg.det(rotation)[:, None], (2, 0), value=1.0))
+        sites = (len(x), *[1] * (x.ndim - 3), 3, 3)
+        return rotation.reshape(sites) @ x @ hand.reshape(sites)
 
 
 def frames() -> Product:

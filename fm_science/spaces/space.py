@@ -22,6 +22,7 @@ class Space(ABC):
 
     smooth: bool = True  #: tangents form a vector space and motion is deterministic
     linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
+    isometric: bool = False  #: transport is parallel along the shortest way: it keeps inner products
 
     @abstractmethod
     def exp(self, x: Any, u: Any) -> Any:

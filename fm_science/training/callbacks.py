@@ -59,7 +59,7 @@ class LastCheckpoint(Checkpoint):
         step = trainer.global_step
         if step % self.every == 0 or step >= trainer.max_steps or trainer.should_stop:
             part = self.folder / "last.ckpt.part"
-            trainer.save_checkpoint(part)
+            trainer.save_checkpoint(part, weights_only=False)
             if trainer.is_global_zero:
                 os.replace(part, self.folder / "last.ckpt")
 

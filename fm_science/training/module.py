@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,10 @@ class FlowModule(pl.LightningModule):
         max_steps: the length of the learning-rate schedule.
         seed: of every random draw of training.
         poses: symmetries by which data are moved at random, for networks that do not respect them.
+
+    Attributes:
+        spent: the share of the time allowed that has passed, 0 where time is not bounded; the learning rate decays with
+            the steps or with the time, whichever is nearer to its end.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class FlowModule(pl.LightningModule):
         super().__init__()
         self.flow, self.objective, self.options = flow, objective, optimizer
         self.max_steps, self.seed, self.poses = max_steps, seed, poses
+        self.spent: Callable[[], float] = lambda: 0.0
         self.skipped = 0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -83,10 +88,12 @@ class FlowModule(pl.LightningModule):
 
     def _pace(self, step: int) -> float:
         o = self.options
-        done = min(1.0, step / self.max_steps)
+        done = min(1.0, max(step / self.max_steps, self.spent()))
         return min(1.0, (step + 1) / (o.warmup + 1)) * (o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
         """Clip the norm; a gradient that is not finite is dropped and counted, and the step leaves the weights."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         if not bool(norm.isfinite()):

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 from fm_science.domain import option
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+
 
 @dataclass(frozen=True)
 class Trainer:
     """How long, where and how carefully to train."""
 
     max_steps: int = option(10_000, "training steps in all, resumed ones included", low=1)
-    max_minutes: float = option(0.0, "stop after this time even before max_steps; 0: no bound", "minutes", low=0)
+    max_minutes: float = option(
+        0.0, "stop, with the learning rate decayed, after this time; 0: no bound", "minutes", low=0
+    )
     gradient_clip: float = option(1.0, "largest norm of the gradient", low=0)
     ema: float = option(0.999, "decay of the averaged weights that are sampled, each step", low=0, high=1)
     validate_every: int = option(1_000, "steps between validations (loss by time, samples, their metrics)", low=1)
@@ -20,17 +24,17 @@ class Trainer:
     validation_samples: int = option(16, "samples drawn and measured in each validation; 0: none", low=0)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1)
     log_every: int = option(20, "steps between rows of metrics.csv", low=1)
-    accelerator: str = option("auto", "cpu, gpu or auto")
+    accelerator: str = option("auto", "what to compute on", choices=("auto", "cpu", "gpu"))
     devices: int | str = option("auto", "number of devices, or auto")
     strategy: str = option("auto", "Lightning strategy: auto, ddp, ...")
-    precision: str = option("32-true", "Lightning precision: 32-true, bf16-mixed, 64-true, ...")
+    precision: str = option("32-true", "precision of the arithmetic", choices=PRECISIONS)
     threads: int = option(0, "threads of the CPU; 0: torch's choice", low=0)
     progress: bool = option(True, "show a progress bar")
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up and a cosine decay over ``trainer.max_steps``."""
+    """AdamW with a linear warm-up and a cosine decay to the end of the run, by steps or by time."""
 
     lr: float = option(1e-3, "learning rate after the warm-up", low=0)
     warmup: int = option(100, "steps of linear warm-up", low=0)

@@ -75,6 +75,8 @@ def test_a_folder_counts_twins_once_and_sorts_by_name(tmp_path, native):
     kept, dropped = read_backbones(tmp_path)
     assert [b.name for b in kept] == ["a", "b"]
     assert ["same name as a.cif" in d.reason for d in dropped] == [True]
+    write_pdb(native, tmp_path / "inner" / "c.pdb")
+    assert [len(read_backbones(tmp_path, recursive=r)[0]) for r in (True, False)] == [3, 2]
 
 
 def atom(serial, name, residue, chain, number, xyz, group="ATOM", alt=" ", insertion=" ", occupancy=1.0):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fm_science.state import Context
-from fm_science_domains.protein.network import PRESETS, FrameTransformer, Network, matrix, poses
+from fm_science_domains.protein.features import STEPS, Layout, matrix, poses
+from fm_science_domains.protein.network import PRESETS, FrameTransformer, Network
 
 LENGTHS = (14, 9, 11)
 SMALL = Network(width=32, pair=16, blocks=4, heads=2, channels=8, points=3, revise=2, triangle=8, bins=8)
@@ -167,15 +168,15 @@ def test_mixed_precision_keeps_geometry_in_single():
 
 
 def test_poses_know_the_hydrogen_bond_distance():
-    """Residue i at the origin, j one axis away with the same axes: N(i)-C(j) is computed by hand."""
+    """Residue i at the origin, j half a nanometre along the first axis, axes alike: N(i)-C(j) by hand."""
     x = torch.tensor([[[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]], dtype=torch.float64)
-    bins = 200
+    bins = 400
     got = poses(x, torch.eye(3, dtype=torch.float64).expand(1, 2, 3, 3), bins)[0, 0, 1]
-    centres = torch.linspace(0, 2, bins)
-    assert centres[got[:bins].argmax()].item() == pytest.approx(0.5, abs=0.006)
-    expected = ((0.5 + 0.1526 + 0.0525) ** 2 + 0.1363**2) ** 0.5
-    assert centres[got[bins : 2 * bins].argmax()].item() == pytest.approx(expected, abs=0.006)
-    assert got[2 * bins : 2 * bins + 3].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-6)
+    peaks = torch.linspace(0.2, 0.9, bins)[got[: 2 * bins].view(2, bins).argmax(-1)]
+    bond = ((0.5 + 0.1526 + 0.0525) ** 2 + 0.1363**2) ** 0.5
+    assert (0.6 * peaks / (1 - peaks)).tolist() == pytest.approx([0.5, bond], abs=0.006)
+    assert got[2 * bins : 2 * bins + 6].tolist() == pytest.approx([1, 0, 0, -1, 0, 0], abs=1e-6)
+    assert got[-1].item() == pytest.approx(0.5, abs=1e-6)
 
 
 def test_presets_have_the_announced_sizes():
@@ -183,3 +184,13 @@ def test_presets_have_the_announced_sizes():
     assert 0.2 < sizes["tiny"] < 0.5
     assert 0.8 < sizes["small"] < 1.7
     assert 9 < sizes["base"] < 14
+
+
+def test_chain_neighbours_end_at_breaks_and_at_the_ends():
+    """Residues 0 1 2 | 7 8 and one padded site: which of the sites -1 and +1 are neighbours."""
+    residue = torch.tensor([[0, 1, 2, 7, 8, 9]])
+    mask = torch.tensor([[True, True, True, True, True, False]])
+    bound = Layout.of(mask, residue, torch.float64).bound[0]
+    before, after = STEPS.index(-1), STEPS.index(1)
+    assert bound[:, before].tolist() == [False, True, True, False, True, False]
+    assert bound[:, after].tolist() == [True, True, False, True, False, False]

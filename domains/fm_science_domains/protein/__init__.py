@@ -1,0 +1,110 @@
+"""Protein backbones: one rigid frame a residue, learned from real chains, written as PDB and mmCIF.
+
+A chain of N residues is a point of SE(3)^N: a position of its alpha carbon (nanometres inside the model, angstrom in
+files) and a rotation for each residue. The network is equivariant under rotations and translations, and not under
+reflections, since proteins have a hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path as FilePath
+from typing import Any
+
+from fm_science.data import Data as TrainingData
+from fm_science.domain import Domain, group
+from fm_science.flow import Sampler
+from fm_science.solvers import Euler
+from fm_science.state import Context
+from fm_science.symmetries import Rotations
+
+from . import metrics as measures
+from . import recipe
+from . import report as pictures
+from .data import Data, load, write_drop_report
+from .files import read_backbones, write_cif, write_pdb, write_trajectory
+from .network import FrameTransformer, Network
+from .recipe import Coupling, Objective, Path, Sample
+from .structure import NANOMETRE, Backbone, backbone, with_oxygen
+
+OPTIONS = {
+    "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
+    "metrics": measures.Metrics,
+}  # fmt: skip
+
+
+def build(
+    data: Any = None, network: Any = None, path: Any = None, coupling: Any = None, objective: Any = None,
+    sample: Any = None, metrics: Any = None,
+) -> Domain:  # fmt: skip
+    """The protein domain. Each argument is an options dataclass of this package, a mapping of its fields, or None.
+
+    Raises:
+        OptionError: for an unknown option or a value that does not fit.
+        UserError: when there are no chains to learn from.
+    """
+    given = {
+        "data": data, "network": network, "path": path, "coupling": coupling, "objective": objective, "sample": sample,
+        "metrics": metrics,
+    }  # fmt: skip
+    o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
+    recipe.lengths(o["sample"].length)
+    train, validation = load(o["data"])
+    trained, prior = recipe.path(o["path"])
+    return Domain(
+        name="protein",
+        path=trained,
+        prior=prior,
+        network=FrameTransformer(o["network"]),
+        data=TrainingData(train, validation, o["data"].batch, o["data"].budget, o["data"].workers),
+        objective=recipe.objective(o["objective"]),
+        sampler=Sampler(Euler(), o["sample"].steps, recipe.annealed(trained, o["sample"].rotation_rate)),
+        symmetries=(Rotations(),),
+        request=partial(_request, o["sample"]),
+        decode=decode,
+        # broken chains count when structures are scored, and trajectories beside the samples do not
+        read=lambda paths: read_backbones(paths, max_bond=None, recursive=False)[0],
+        write=write,
+        metrics=measures.metrics(o["metrics"], train.backbones),
+        report=pictures.report,
+        references=lambda samples: measures.references(samples, train.backbones, validation.backbones),
+        trajectory=trajectory,
+        record=lambda folder: [write_drop_report(train.dropped, folder / "dropped.csv")] if train.dropped else [],
+        table=measures.per_sample,
+        options=OPTIONS,
+    )
+
+
+def _request(options: Sample, n: int, length: int | str | None = None) -> Context:
+    """``n`` chains of the lengths asked for, in residues."""
+    return recipe.request(n, options.length if length is None else length)
+
+
+def decode(state: dict, context: Context) -> list[Backbone]:
+    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O."""
+    chains = zip(state["rotations"].cpu(), NANOMETRE * state["translations"].cpu(), context.mask.cpu(), strict=True)
+    atoms = (backbone(turns[real], places[real]) for turns, places, real in chains)
+    return [Backbone(with_oxygen(*three).float(), name=f"sample_{i:04d}") for i, three in enumerate(atoms)]
+
+
+def write(samples: Sequence[Backbone], folder: FilePath, first: int = 0) -> list[FilePath]:
+    """One PDB and one mmCIF file a sample, numbered from ``first``."""
+    folder = FilePath(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [folder / f"sample_{first + i:04d}" for i in range(len(samples))]
+    return [
+        saved
+        for name, chain in zip(names, samples, strict=True)
+        for saved in (write_pdb(chain, name.with_suffix(".pdb")), write_cif(chain, name.with_suffix(".cif")))
+    ]
+
+
+def trajectory(frames: Sequence[Sequence[Backbone]], folder: FilePath, first: int = 0) -> list[FilePath]:
+    """One PDB file a sample with a MODEL a step, numbered from ``first``; ``frames[k][i]`` is sample i after step k."""
+    folder = FilePath(folder) / "trajectories"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        write_trajectory(way, folder / f"sample_{first + i:04d}.pdb")
+        for i, way in enumerate(zip(*frames, strict=True))
+    ]  # fmt: skip

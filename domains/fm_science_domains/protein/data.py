@@ -43,7 +43,7 @@ class Data:
 
 
 class Chains(Dataset):
-    """Backbones as items. sizes: (len,) int64 residues of each; backbones: the chains in angstrom; dropped: not used."""
+    """Chains as items. sizes: (len,) int64, residues of each; backbones: the chains in angstrom; dropped: left out."""
 
     def __init__(self, backbones: Sequence[Backbone], dropped: Sequence[Dropped] = ()) -> None:
         self.backbones = tuple(backbones)

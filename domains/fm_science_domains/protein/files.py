@@ -27,8 +27,9 @@ from .structure import ATOMS, Backbone, with_oxygen
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 BREAK = 1.8  # angstrom; a longer C-N distance is a chain break
-RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK".split()
-NAMES = dict(zip("ARNDCQEGHILKMFPSTWYVX", RESIDUES, strict=True))
+LETTERS = "ARNDCQEGHILKMFPSTWYVX"
+RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK"
+NAMES = dict(zip(LETTERS, RESIDUES.split(), strict=True))
 NUCLEOTIDES = {"A", "C", "G", "U", "I", "N", "DA", "DC", "DG", "DT", "DU", "DI"}
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
@@ -43,9 +44,13 @@ class Dropped:
 
 
 def read_backbones(
-    paths: Paths, min_length: int = 1, max_length: int | None = None, max_bond: float | None = BREAK
+    paths: Paths,
+    min_length: int = 1,
+    max_length: int | None = None,
+    max_bond: float | None = BREAK,
+    recursive: bool = True,
 ) -> tuple[list[Backbone], list[Dropped]]:
-    """All usable chains of files and folders (searched recursively), and what was dropped.
+    """All usable chains of files and folders (with the folders inside, if ``recursive``), and what was dropped.
 
     A chain is named after its file, with ``_chain`` when the file has several. Chains are dropped outside
     ``min_length`` to ``max_length`` residues, when N, CA or C of a residue is missing (a missing O is rebuilt), and
@@ -57,7 +62,7 @@ def read_backbones(
     kept: list[Backbone] = []
     dropped: list[Dropped] = []
     asked = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    for file in _files([Path(path) for path in asked], dropped):
+    for file in _files([Path(path) for path in asked], recursive, dropped):
         for chain, found in _read(file, max_bond):
             if isinstance(found, Backbone) and min_length <= len(found) <= (max_length or len(found)):
                 kept.append(found)
@@ -81,11 +86,12 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)[: -len(_suffix(path))]
 
 
-def _files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[Path]:
+def _files(paths: Sequence[Path], recursive: bool, dropped: list[Dropped]) -> Iterator[Path]:
     """The structure files that the paths name, without the PDB twin of an mmCIF file in a folder."""
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in SUFFIXES)
+            around = path.glob("**/*" if recursive else "*")
+            inside = sorted(p for p in around if p.is_file() and _suffix(p) in SUFFIXES)
             if not inside:
                 raise UserError(f"no structure files in the folder {path}; expected {', '.join(SUFFIXES)} (or .gz)")
             cif = {(p.parent, _stem(p)): p for p in inside if "cif" in _suffix(p)}
@@ -151,7 +157,7 @@ def _build(path: Path, chain: str, residues: list, max_bond: float | None) -> Ba
         i = int((gaps > max_bond).nonzero()[0])
         where = f"between {_number(residues[i])} and {_number(residues[i + 1])}"
         return f"chain break {where}: C-N is {gaps[i]:.2f} angstrom"
-    full = with_oxygen(*coords.unbind(1))
+    full = with_oxygen(coords[:, 0], coords[:, 1], coords[:, 2])
     for i, r in enumerate(residues):
         if "O" in r:
             full[i, 3] = torch.from_numpy(r["O"].coord)

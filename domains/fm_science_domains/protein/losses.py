@@ -34,7 +34,10 @@ def distances(a: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Window:
-    """Weight of an auxiliary over time: 0 before ``start``, then 1 / (1 - min(t, late))²; ``ceiling`` per example."""
+    """Weight of an auxiliary over time: 0 before ``start``, then 1 / (1 - min(t, late))².
+
+    An example above ``ceiling`` is scaled down to it, so that it still teaches the direction in which to improve.
+    """
 
     start: float = 0.25
     late: float = 0.9
@@ -42,7 +45,8 @@ class Window:
 
     def __call__(self, value: Tensor, t: Tensor) -> Tensor:
         weight = (t > self.start) / (1 - t.clamp(max=self.late)).square()
-        return (weight * value).clamp(max=self.ceiling)
+        value = weight * value
+        return value * (self.ceiling / value.detach().clamp(min=self.ceiling))
 
 
 @dataclass(frozen=True)

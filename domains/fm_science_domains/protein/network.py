@@ -2,10 +2,11 @@
 
 A residue is a frame: the position x of its alpha carbon (nanometres) and a rotation R whose columns are the residue's
 own axes. Residues talk by invariant point attention: every residue throws a few points into space, in its own axes, and
-listens to the residues whose points fall near its own. Each block then turns and shifts every frame a little, in the
-frame's own axes. Pairs of residues carry a second description (how far apart, in which direction, how turned), which
-biases the attention and is revised from block to block; it is where strands find their partners. Rotating or moving the
-input rotates and moves the output; a mirror image is *not* followed, since proteins have a hand.
+listens to the residues whose points fall near its own; it also reads the exact pose of its neighbours along the chain,
+where the bonds are. Each block then turns and shifts every frame a little, in the frame's own axes. Pairs of residues
+carry a second description (how far apart, in which direction, how turned), which biases the attention and is revised
+on the way; it is where strands find their partners. Rotating or moving the input rotates and moves the output; a mirror
+image is *not* followed, since proteins have a hand.
 
 After Jumper et al. 2021 (suppl. algorithms 11, 22 and 23: triangle update, invariant point attention, backbone update)
 and Yim et al. 2023 (frames as the state of a generative model). The point attention is written as one inner product of
@@ -25,11 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fm_science.domain import option
+from fm_science_domains.protein.features import STEPS, Layout, along, exact, matrix, poses, waves
 
 REACH = 32  # residue offsets beyond this count as "far along the chain"
-SPAN = 2.0  # nm: the last centre of the distance bins
-PEPTIDE = ((-0.0525, 0.1363, 0.0), (0.1526, 0.0, 0.0))  # nm: N and C in the residue's own axes (CA is the origin)
-BLOCKED = -1e4  # attention logit of a padded residue
 
 
 @dataclass(frozen=True)
@@ -37,63 +36,22 @@ class Network:
     """Size of the frame transformer."""
 
     width: int = option(128, "channels of a residue", low=8)
-    pair: int = option(48, "channels of a pair of residues", low=4)
+    pair: int = option(32, "channels of a pair of residues", low=4)
     blocks: int = option(6, "blocks of attention, transition and frame update", low=1)
-    heads: int = option(8, "attention heads", low=1)
+    heads: int = option(4, "attention heads", low=1)
     channels: int = option(16, "scalar channels of a head's queries, keys and values", low=1)
     points: int = option(4, "points of a head's queries, keys and values", low=1)
     expand: int = option(3, "hidden width of a transition, in multiples of width", low=1)
-    revise: int = option(2, "blocks between two revisions of the pairs", low=1)
+    revise: int = option(3, "blocks between two revisions of the pairs", low=1)
     triangle: int = option(16, "channels of the triangle update of pairs; 0 leaves it out", low=0)
-    bins: int = option(16, "Gaussian bins of a distance between 0 and 2 nm", low=2)
+    bins: int = option(8, "Gaussian bins of a distance", low=2)
 
 
 PRESETS: Mapping[str, Network] = MappingProxyType({
-    "tiny": Network(width=80, pair=24, blocks=4, heads=4, triangle=0),
+    "tiny": Network(width=80, pair=16, blocks=4, revise=2, triangle=0),
     "small": Network(),
-    "base": Network(width=320, pair=96, blocks=8, heads=8, points=8, expand=4, triangle=64),
+    "base": Network(width=320, pair=96, blocks=8, heads=8, points=8, expand=4, revise=2, triangle=64),
 })
-
-
-def matrix(q: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of the quaternions ``q`` (..., 4), real part first, of any length but zero."""
-    w, x, y, z = F.normalize(q, dim=-1).unbind(-1)
-    rows = (
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
-
-
-def waves(value: Tensor, size: int, longest: float) -> Tensor:
-    """Sines and cosines (..., size) of ``value`` at wavelengths from 2 pi down to 2 pi / ``longest``."""
-    rates = torch.logspace(0, math.log10(longest), size // 2, device=value.device, dtype=value.dtype)
-    angle = value[..., None] * rates
-    return torch.cat([angle.sin(), angle.cos()], -1)
-
-
-def bumps(distance: Tensor, bins: int) -> Tensor:
-    """Gaussian bins (..., bins) of a distance in nm, centred between 0 and ``SPAN``, one spacing wide."""
-    centres = torch.linspace(0, SPAN, bins, device=distance.device, dtype=distance.dtype)
-    away = ((distance[..., None] - centres) * ((bins - 1) / SPAN)).clamp(-6, 6)  # beyond, exp underflows: slow, useless
-    return torch.exp(-away.square())
-
-
-def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
-    """How residue i sees residue j: (B, N, N, 2 bins + 16) from positions (B, N, 3) in nm and axes (B, N, 3, 3).
-
-    Distances CA(i)-CA(j) and N(i)-C(j) (short where i gives a hydrogen bond to j) in Gaussian bins, the direction of
-    CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
-    both are moved together. (A multiple of 16 features: narrow odd matrices are slow on CPUs.)
-    """
-    gap = x[:, None] - x[:, :, None]
-    far = (gap * gap).sum(-1).add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal
-    seen = torch.einsum("bnji,bnmj->bnmi", rotations, gap) / far[..., None]
-    turned = torch.einsum("bnki,bmkj->bnmij", rotations, rotations).flatten(-2)
-    nitrogen, carbon = (rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
-    bond = (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1).add(1e-8).sqrt()
-    return torch.cat([bumps(far, bins), bumps(bond, bins), seen, seen.transpose(1, 2), turned, far[..., None]], -1)
 
 
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
@@ -112,20 +70,19 @@ class PairInput(nn.Module):
         self.bins = o.bins
         pose = 2 * o.bins + 16
         self.offset = nn.Embedding(2 * REACH + 1, o.pair)
-        self.pose = nn.Linear(2 * pose, o.pair)
+        self.now, self.then = nn.Linear(pose, o.pair), nn.Linear(pose, o.pair)
         self.time = nn.Linear(time, o.pair)
-        self.known = nn.Parameter(torch.zeros(o.pair))
         self.out = nn.Linear(o.pair, o.pair)
 
     def forward(self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, time: Tensor) -> Tensor:
         offset = (residue[:, None] - residue[:, :, None]).clamp(-REACH, REACH) + REACH
-        now = poses(x, rotations, self.bins)
-        then, known = torch.zeros_like(now), 0.0
+        with exact(x):
+            now = poses(x, rotations, self.bins)
+            if previous is not None:
+                then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
+        hidden = self.now(now) + self.offset(offset) + self.time(time)[:, None, None]
         if previous is not None:
-            then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
-            known = 1.0
-        common = self.time(time) + known * self.known
-        hidden = self.pose(torch.cat([now, then], -1)) + self.offset(offset) + common[:, None, None]
+            hidden = hidden + self.then(then)
         return self.out(F.silu(hidden))
 
 
@@ -135,7 +92,6 @@ class PairUpdate(nn.Module):
     def __init__(self, o: Network) -> None:
         super().__init__()
         self.triangle, self.bins = o.triangle, o.bins
-        self.norm = nn.LayerNorm(o.pair)
         self.inner = nn.Linear(o.pair, o.pair)
         self.ends = nn.Linear(o.width, 2 * o.pair)
         self.pose = nn.Linear(2 * o.bins + 16, o.pair, bias=False)
@@ -145,20 +101,22 @@ class PairUpdate(nn.Module):
             self.level = nn.LayerNorm(2 * o.triangle)
             self.close = nn.Linear(2 * o.triangle, o.pair)
 
-    def forward(self, z: Tensor, h: Tensor, x: Tensor, rotations: Tensor, mask: Tensor) -> Tensor:
-        u = self.norm(z)
+    def forward(self, w: Tensor, h: Tensor, x: Tensor, rotations: Tensor, mask: Tensor) -> Tensor:
+        """What to add to the pairs, given the normalised pairs ``w``."""
         left, right = self.ends(h).chunk(2, -1)
-        hidden = self.inner(u) + left[:, :, None] + right[:, None] + self.pose(poses(x, rotations, self.bins))
+        with exact(x):
+            pose = poses(x, rotations, self.bins)
+        hidden = self.inner(w) + left[:, :, None] + right[:, None] + self.pose(pose)
         if self.triangle:
-            hidden = hidden + self.close(self.level(self.third(u, mask)))
-        return z + self.out(F.silu(hidden))
+            hidden = hidden + self.close(self.level(self.third(w, mask)))
+        return self.out(F.silu(hidden))
 
-    def third(self, u: Tensor, mask: Tensor) -> Tensor:
+    def third(self, w: Tensor, mask: Tensor) -> Tensor:
         """Sum over the third residue k of edge(i, k) edge(j, k) and of edge(k, i) edge(k, j)."""
-        sides = (self.sides(u) * mask[:, None, :, None] * mask[:, :, None, None]).permute(0, 3, 1, 2)
-        a, b, c, d = sides.chunk(4, 1)
-        both = torch.cat([a @ b.transpose(-1, -2), c.transpose(-1, -2) @ d], 1)
-        return both.permute(0, 2, 3, 1) / 8.0
+        a, b, c, d = self.sides(w).permute(0, 3, 1, 2).chunk(4, 1)
+        a, c = a * mask[:, None, None], c * mask[:, None, :, None]
+        both = torch.cat([a @ b.mT, c.mT @ d], 1)
+        return both.permute(0, 2, 3, 1) / 8.0  # a fixed scale: a sum over contacts should grow with their number
 
 
 class PointAttention(nn.Module):
@@ -170,20 +128,20 @@ class PointAttention(nn.Module):
     def __init__(self, o: Network) -> None:
         super().__init__()
         self.heads, self.channels, self.points = o.heads, o.channels, o.points
-        self.norm, self.pair_norm = nn.LayerNorm(o.width), nn.LayerNorm(o.pair)
+        self.norm = nn.LayerNorm(o.width)
         self.scalars = nn.Linear(o.width, 3 * o.heads * o.channels)
         self.places = nn.Linear(o.width, 3 * o.heads * o.points * 3)
         self.logits = nn.Linear(o.pair, 2 * o.heads)
         self.sharpness = nn.Parameter(torch.zeros(o.heads))
         self.out = small(nn.Linear(o.heads * (o.channels + 4 * o.points + o.pair), o.width))
 
-    def forward(self, h: Tensor, z: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor) -> Tensor:
+    def forward(self, h: Tensor, w: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor) -> Tensor:
         b, n, _ = h.shape
-        u, w = self.norm(h), self.pair_norm(z)
+        u = self.norm(h)
         bias, look = self.logits(w).to(x.dtype).permute(0, 3, 1, 2).chunk(2, 1)
         scalars = self.scalars(u).to(x.dtype).view(b, n, 3, self.heads, self.channels).permute(2, 0, 3, 1, 4)
         local = self.places(u).to(x.dtype).view(b, n, -1, 3)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x):
             gathered = self.attend(scalars, local, bias + blocked, x, rotations)
             seen = ((look + blocked).softmax(-1).transpose(1, 2) @ w.to(x.dtype)).flatten(2)
         return h + self.out(torch.cat([gathered, seen], -1).to(u.dtype))
@@ -210,18 +168,21 @@ class Block(nn.Module):
     def __init__(self, o: Network) -> None:
         super().__init__()
         self.attention = PointAttention(o)
+        self.chain = small(nn.Linear(12 * len(STEPS), o.width))
         self.norm = nn.LayerNorm(o.width)
         self.wide = nn.Linear(o.width, o.expand * o.width)
         self.narrow = small(nn.Linear(o.expand * o.width, o.width))
         self.move = small(nn.Linear(o.width, 6))
 
     def forward(
-        self, h: Tensor, z: Tensor, x: Tensor, rotations: Tensor, blocked: Tensor
+        self, h: Tensor, w: Tensor, x: Tensor, rotations: Tensor, layout: Layout
     ) -> tuple[Tensor, Tensor, Tensor]:
-        h = self.attention(h, z, x, rotations, blocked)
+        with exact(x):
+            chain = along(x, rotations, layout)
+        h = self.attention(h, w, x, rotations, layout.blocked) + self.chain(chain)
         h = h + self.narrow(F.silu(self.wide(self.norm(h))))
         turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x):
             x = x + (rotations @ shift[..., None])[..., 0]
             rotations = rotations @ matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
         return h, x, rotations
@@ -248,22 +209,26 @@ class FrameTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
         self.revise = o.revise
         self.updates = nn.ModuleList(PairUpdate(o) for _ in range((o.blocks - 1) // o.revise))
+        self.norms = nn.ModuleList(nn.LayerNorm(o.pair) for _ in range(len(self.updates) + 1))
 
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> dict[str, Tensor]:
         mask, place, rotations = context.mask, x["translations"], x["rotations"]
         kind = torch.promote_types(place.dtype, torch.float32)
-        place, rotations, real = place.to(kind), rotations.to(kind), mask.to(kind)
+        layout = Layout.of(mask, context.cond["residue"], kind)
+        place, rotations, real = place.to(kind), rotations.to(kind), layout.real
         middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
         place = (place - middle) * real[..., None]
         residue = context.cond["residue"]
         time = self.time(waves(t.to(kind), 32, 1000.0))
         h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
         z = self.pairs(place, rotations, context.previous, residue, time)
-        blocked = (~mask).to(kind)[:, None, None] * BLOCKED
+        w = self.norms[0](z)
         for i, block in enumerate(self.blocks):
-            if i and i % self.revise == 0:
-                z = self.updates[i // self.revise - 1](z, h, place, rotations, real)
-            h, place, rotations = block(h, z, place, rotations, blocked)
+            stage, first = divmod(i, self.revise)
+            if stage and not first:
+                z = z + self.updates[stage - 1](w, h, place, rotations, real)
+                w = self.norms[stage](z)
+            h, place, rotations = block(h, w, place, rotations, layout)
         eye = torch.eye(3, device=place.device, dtype=kind)
         translations = (place + middle) * real[..., None]
         return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}

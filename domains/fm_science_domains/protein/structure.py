@@ -142,14 +142,17 @@ def grow(phi: Tensor, psi: Tensor, omega: Tensor | float = math.pi) -> Tensor:
     ca = phi.new_zeros(*phi.shape[:-1], 3)
     atoms = [ca + phi.new_tensor(N_LOCAL), ca, ca + phi.new_tensor(C_LOCAL)]
     for i in range(phi.shape[-1] - 1):
-        atoms.append(place(*atoms[-3:], C_N, CA_C_N, psi[..., i]))
-        atoms.append(place(*atoms[-3:], N_CA, C_N_CA, omega[..., i]))
-        atoms.append(place(*atoms[-3:], CA_C, N_CA_C, phi[..., i + 1]))
+        n, ca, c = atoms[-3:]
+        atoms.append(n2 := place(n, ca, c, C_N, CA_C_N, psi[..., i]))
+        atoms.append(ca2 := place(ca, c, n2, N_CA, C_N_CA, omega[..., i]))
+        atoms.append(place(c, n2, ca2, CA_C, N_CA_C, phi[..., i + 1]))
     chain = torch.stack(atoms, -2).unflatten(-2, (-1, 3))
     chain = chain - chain[..., 1:2, :].mean(-3, keepdim=True)
-    coords = with_oxygen(*chain.unbind(-2))
-    end = place(*chain[..., -1, :, :].unbind(-2), C_O, CA_C_O, psi[..., -1] + math.pi)
-    return torch.cat([coords[..., :-1, :, :], torch.cat([coords[..., -1:, :3, :], end[..., None, None, :]], -2)], -3)
+    n, ca, c = chain.unbind(-2)
+    oxygen = with_oxygen(n, ca, c)[..., 3, :]
+    end = place(n[..., -1, :], ca[..., -1, :], c[..., -1, :], C_O, CA_C_O, psi[..., -1] + math.pi)
+    oxygen = torch.cat([oxygen[..., :-1, :], end[..., None, :]], -2)
+    return torch.cat([chain, oxygen[..., None, :]], -2)
 
 
 def ideal(coords: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -44,6 +45,10 @@ def fit(
     options, folder = trainer or Trainer(), Path(folder)
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    if domain.record is not None:
+        domain.record(folder)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
+    torch.set_flush_denormal(True)  # numbers too small to matter would slow a CPU down twentyfold
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(step_seed(seed, 0))
@@ -51,7 +56,10 @@ def fit(
     poses = () if domain.equivariant else domain.symmetries
     module = FlowModule(flow, domain.objective, optimizer or Optimizer(), options.max_steps, seed, poses)
     last = checkpoints / "last.ckpt" if resume else None
-    lightning = _lightning(domain, folder, options, seed, _logger(folder, last), loggers)
+    clock = Timer(duration=timedelta(minutes=options.max_minutes), verbose=False) if options.max_minutes else None
+    if clock is not None:
+        module.spent = lambda: clock.time_elapsed() / (60 * options.max_minutes)
+    lightning = _lightning(domain, folder, options, seed, clock, [_logger(folder, last), *loggers])
     batches = _Batches(domain, domain.path.space, seed, options.validation_data)
     with warnings.catch_warnings():
         for noise in (
@@ -104,16 +112,15 @@ def _logger(folder: Path, last: Path | None) -> CSVLogger:
 
 
 def _lightning(
-    domain: Domain, folder: Path, options: Trainer, seed: int, logger: Any, loggers: tuple[Any, ...]
+    domain: Domain, folder: Path, options: Trainer, seed: int, clock: Timer | None, loggers: list[Any]
 ) -> pl.Trainer:
     callbacks: list[Callback] = [
+        *([clock] if clock is not None else []),
         Samples(domain, folder / "samples", options.validation_samples, seed),
         warm_average(options.ema),
         Curves(folder),
         LastCheckpoint(folder / "checkpoints", options.checkpoint_every),
     ]
-    if options.max_minutes:
-        callbacks.insert(0, Timer(duration=timedelta(minutes=options.max_minutes), verbose=False))
     if options.progress:
         callbacks.append(Progress(options.max_steps, options.log_every))
     with warnings.catch_warnings():
@@ -123,6 +130,6 @@ def _lightning(
             precision=options.precision, max_steps=options.max_steps, max_epochs=-1,  # type: ignore[arg-type]
             gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
             val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-            log_every_n_steps=options.log_every, logger=[logger, *loggers], callbacks=callbacks,
+            log_every_n_steps=options.log_every, logger=loggers, callbacks=callbacks,
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
         )  # fmt: skip

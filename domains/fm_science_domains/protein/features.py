@@ -1,0 +1,93 @@
+"""What a protein network sees: relative poses of residues, the neighbours along the chain, time and place as waves.
+
+Every number here is unchanged when the whole protein is turned or moved, but not when it is mirrored, since directions
+are told in the residues' own right-handed axes. Positions are in nanometres, rotations are matrices whose
+columns are a residue's axes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HALFWAY = 0.6  # nm: the distance in the middle of the scale of distance bins
+PEPTIDE = ((-0.0525, 0.1363, 0.0), (0.1526, 0.0, 0.0))  # nm: N and C in the residue's own axes (CA is the origin)
+STEPS = (-4, -3, -2, -1, 1, 2, 3, 4)  # neighbours along the chain whose exact pose every block reads
+BLOCKED = -1e4  # attention logit of a padded residue
+
+
+def matrix(q: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of the quaternions ``q`` (..., 4), real part first, of any length but zero."""
+    w, x, y, z = F.normalize(q, dim=-1).unbind(-1)
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def exact(x: Tensor) -> torch.autocast:
+    """A region where geometry keeps the precision of ``x``, also when the rest of the network runs in half."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def waves(value: Tensor, size: int, longest: float) -> Tensor:
+    """Sines and cosines (..., size) of ``value`` at wavelengths from 2 pi down to 2 pi / ``longest``."""
+    rates = torch.logspace(0, math.log10(longest), size // 2, device=value.device, dtype=value.dtype)
+    angle = value[..., None] * rates
+    return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def bumps(distance: Tensor, bins: int) -> Tensor:
+    """Gaussian bins (..., bins) of a distance d in nm, evenly spaced in d / (d + 0.6): fine near, coarse afar."""
+    centres = torch.linspace(0.2, 0.9, bins, device=distance.device, dtype=distance.dtype)
+    away = ((distance / (distance + HALFWAY))[..., None] - centres).mul((bins - 1) / 0.7)
+    return torch.exp(-(away * away))
+
+
+def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
+    """How residue i sees residue j: (B, N, N, 2 bins + 16) from positions (B, N, 3) in nm and axes (B, N, 3, 3).
+
+    Distances CA(i)-CA(j) and N(i)-C(j) (short where i gives a hydrogen bond to j) in Gaussian bins, the direction of
+    CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
+    both are moved together. (With 8 bins a multiple of 16 features: odd narrow matrices are slow on CPUs.)
+    """
+    alpha, nitrogen, carbon = x, *(rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
+    gap = alpha[:, None] - alpha[:, :, None]
+    square = torch.stack([gap.square().sum(-1), (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1)], -1)
+    far = square.add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal
+    seen = torch.einsum("bnmj,bnji->bnmi", gap, rotations) / far[..., :1]
+    turned = torch.einsum("bnki,bmkj->bnmij", rotations, rotations).flatten(-2)
+    return torch.cat([bumps(far, bins).flatten(-2), seen, seen.transpose(1, 2), turned, far[..., :1]], -1)
+
+
+class Layout(NamedTuple):
+    """What is fixed about a batch: ``real`` (B, N) as numbers, ``blocked`` (B, 1, 1, N) attention logits, the sites
+    ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S)."""
+
+    real: Tensor
+    blocked: Tensor
+    near: Tensor
+    bound: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, residue: Tensor, kind: torch.dtype) -> Layout:
+        sites = mask.shape[1]
+        steps = torch.tensor(STEPS, device=mask.device)
+        place = torch.arange(sites, device=mask.device)[:, None] + steps
+        near = place.clamp(0, sites - 1)
+        bound = (place == near) & mask[:, near] & mask[:, :, None] & (residue[:, near] - residue[:, :, None] == steps)
+        return cls(mask.to(kind), (~mask).to(kind)[:, None, None] * BLOCKED, near, bound)
+
+
+def along(x: Tensor, rotations: Tensor, layout: Layout) -> Tensor:
+    """Poses (B, N, 12 S) of the neighbours along the chain in a residue's own axes; zero beyond an end or a break."""
+    gap = (x[:, layout.near] - x[:, :, None]) / 0.38  # in units of the distance of neighbouring alpha carbons
+    seen = torch.einsum("bnsj,bnji->bnsi", gap, rotations)
+    turned = torch.einsum("bnki,bnskj->bnsij", rotations, rotations[:, layout.near]).flatten(-2)
+    return (torch.cat([seen, turned], -1) * layout.bound[..., None]).flatten(-2)

@@ -1,0 +1,221 @@
+"""How good generated backbones are, judged beside real ones, with nothing but geometry.
+
+A metric takes samples and a reference set and returns named numbers; ``METRICS`` holds them all. No single number is
+proof of a protein: a random coil with perfect torsions passes every local test, so read local geometry, secondary
+structure and fold together, and against the rows that ``references`` makes: real chains held out from training, the
+training set itself (the best any sampler can do, and what memorisation looks like), and that random coil.
+
+Averages are over samples, of the values that ``measure`` gives each one. Samples with coordinates that are no numbers
+count in ``finite`` and nowhere else. A number that cannot be had is NaN, never an exception.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fm_science.domain import option
+
+from . import chains, fold
+from .geometry import measure
+from .ramachandran import histogram, pairs, reference
+from .structure import Backbone, grow
+
+Metric = Callable[[Sequence[Backbone], Sequence[Backbone]], dict[str, float]]
+DESCRIPTORS = {  # and their standard deviation over real chains
+    "helix": 0.224, "strand": 0.162, "rg_ratio": 0.080, "contact_order": 0.067, "long_range": 0.43, "neighbours": 1.42,
+    "phi_positive": 0.030, "rama_favoured": 0.033,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How much work to spend on comparisons of folds (about 10 ms each)."""
+
+    pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
+    candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
+
+
+def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
+    """One row a backbone: name and all numbers of ``geometry.measure``."""
+    return [{"name": b.name, **measure(b)} for b in backbones]
+
+
+def _column(backbones: Sequence[Backbone], name: str) -> Tensor:
+    """The finite values of one measured number."""
+    values = torch.tensor([measure(b)[name] for b in backbones], dtype=torch.float64)
+    return values[values.isfinite()]
+
+
+def _mean(values: Tensor) -> float:
+    return values.mean().item() if len(values) else math.nan
+
+
+def _means(backbones: Sequence[Backbone], *names: str) -> dict[str, float]:
+    return {name: _mean(_column(backbones, name)) for name in names}
+
+
+def peptide(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Are residues joined as they should be? See ``geometry.peptide``."""
+    names = ("finite", "ca_ca", "ca_ca_ok", "ca_ca_cis", "c_n", "c_n_ok", "angle_ca_c_n", "angle_ca_c_n_sd",
+             "angle_c_n_ca", "angle_c_n_ca_sd", "omega_trans", "omega_sd")  # fmt: skip
+    return _means(samples, *names)
+
+
+def ramachandran(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Torsions in favoured and allowed regions, and the Jensen-Shannon divergence (bits) of their 10 degree histogram.
+
+    The divergence of two finite sets of the same law is above zero; the training row shows by how much.
+    """
+    js = jensen_shannon(_torsion_counts(samples), _torsion_counts(reference))
+    return _means(samples, "rama_favoured", "rama_allowed", "phi_positive") | {"rama_js": js}
+
+
+def _torsion_counts(backbones: Sequence[Backbone]) -> Tensor:
+    found = torch.cat([torch.zeros(0, 2, dtype=torch.float64), *(pairs(b).cpu() for b in backbones)])
+    return histogram(found[found.isfinite().all(-1)], 36)
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> float:
+    """Jensen-Shannon divergence in bits of two arrays of counts; NaN if one is empty."""
+    if p.sum() == 0 or q.sum() == 0:
+        return math.nan
+    p, q = p / p.sum(), q / q.sum()
+    middle = (p + q) / 2
+    return sum(torch.special.xlogy(r, r / middle.clamp_min(1e-300)).sum().item() for r in (p, q)) / (2 * math.log(2))
+
+
+def clashes(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Residues and atoms that sit on top of one another. See ``geometry.clashes``."""
+    return _means(samples, "clashes", "overlaps")
+
+
+def size(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Are chains as compact as real ones of their length? See ``geometry.size``."""
+    return _means(samples, "rg", "rg_ratio", "rg_z", "neighbours")
+
+
+def secondary(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Helix, strand and coil content; ss_distance compares how samples and reference spread over (helix, strand).
+
+    ss_distance is the energy distance of the two clouds of points (Szekely & Rizzo 2013), 0 for equal laws.
+    """
+    clouds = [torch.stack([_column(s, "helix"), _column(s, "strand")], -1) for s in (samples, reference)]
+    return _means(samples, "helix", "strand", "coil") | {"ss_distance": energy_distance(*clouds)}
+
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
+    """sqrt(2 E|x - y| - E|x - x'| - E|y - y'|) of points (n, d) and (m, d), without bias, cut off at zero."""
+    n, m = len(x), len(y)
+    if n < 2 or m < 2:
+        return math.nan
+    within = torch.cdist(x, x).sum() / (n * (n - 1)) + torch.cdist(y, y).sum() / (m * (m - 1))
+    return math.sqrt(max((2 * torch.cdist(x, y).mean() - within).item(), 0.0))
+
+
+def frechet(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Frechet distance of Gaussians fitted to eight fixed descriptors, in units of their native standard deviation.
+
+    In the manner of the Frechet inception distance (Heusel et al. 2017), squared; it needs no trained network. Small
+    sets are biased upwards: compare with the training row, which has as many chains.
+    """
+    scale = torch.tensor(list(DESCRIPTORS.values()), dtype=torch.float64)
+    clouds = [torch.stack([_column(s, name) for name in DESCRIPTORS], -1) / scale for s in (samples, reference)]
+    if min(map(len, clouds)) < 2:
+        return {"frechet": math.nan}
+    (m, a), (n, b) = ((x.mean(0), torch.cov(x.T)) for x in clouds)
+    values, vectors = torch.linalg.eigh(a)
+    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ b @ root).clamp_min(0).sqrt().sum()
+    return {"frechet": ((m - n).square().sum() + a.trace() + b.trace() - 2 * cross).clamp_min(0).item()}
+
+
+def metrics(options: Metrics | None = None, train: Sequence[Backbone] | None = None) -> dict[str, Metric]:
+    """All metrics by name. train: the chains that novelty is measured against; none: the shipped training chains."""
+    options = options or Metrics()
+    known: list[Tensor] = []
+
+    def pool() -> tuple[Sequence[Backbone], Tensor]:
+        natives = chains.backbones(False) if train is None else train
+        if not known:
+            known.append(fold.shapes(natives))
+        return natives, known[0]
+
+    def diversity(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """Mean TM-score of pairs of samples, and clusters at TM 0.5 as a fraction of the samples compared."""
+        matrix = fold.similarity(samples, options.pairs)
+        n = len(matrix)
+        mean = ((matrix.sum() - n) / (n * (n - 1))).item() if n > 1 else math.nan
+        return {"tm_pairs": mean, "clusters": fold.clusters(matrix) / n if n else math.nan}
+
+    def novelty(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """TM-score to the nearest training chain (1: a copy): mean, and the fraction above 0.5 (same fold)."""
+        natives, features = pool()
+        scores = torch.tensor([fold.nearest(b, natives, options.candidates, features) for b in samples])
+        scores = scores[scores.isfinite()]
+        return {"tm_train": _mean(scores), "tm_train_same_fold": _mean((scores > 0.5).double())}
+
+    def folds(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """Is there a fold? Contacts between distant residues, and TM-score to the nearest other chain of reference."""
+        shapes = fold.shapes(reference) if reference else None
+        scores = torch.tensor([fold.nearest(b, reference, options.candidates, shapes, others=True) for b in samples])
+        return _means(samples, "contact_order", "long_range") | {"tm_native": _mean(scores[scores.isfinite()])}
+
+    return {
+        "peptide": peptide, "ramachandran": ramachandran, "clashes": clashes, "size": size, "secondary": secondary,
+        "fold": folds, "diversity": diversity, "novelty": novelty, "frechet": frechet,
+    }  # fmt: skip
+
+
+METRICS = metrics()
+
+
+# ----------------------------------------------------------------------------------------------------- reference rows
+
+
+def references(
+    samples: Sequence[Backbone],
+    train: Sequence[Backbone] | None = None,
+    validation: Sequence[Backbone] | None = None,
+    seed: int = 0,
+) -> dict[str, list[Backbone]]:
+    """Rows to print beside the samples, each with as many chains and (nearly) the same lengths.
+
+    Held-out natives and training chains are real chains of the nearest length, none twice unless there are too few;
+    the random coil has the exact lengths. train, validation: the chains to draw from; none: the shipped ones.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [len(b) for b in samples]
+    return {
+        "held-out natives": matched(lengths, chains.backbones(True) if validation is None else validation, generator),
+        "resampled training set": matched(lengths, chains.backbones(False) if train is None else train, generator),
+        "random coil": random_coil(lengths, generator),
+    }
+
+
+def matched(lengths: Sequence[int], pool: Sequence[Backbone], generator: torch.Generator) -> list[Backbone]:
+    """A random choice of chains from the pool whose lengths are, in sum, as near as can be to those asked for."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not lengths or not pool:
+        return []
+    copies = -(-len(lengths) // len(pool))
+    have = torch.tensor([len(b) for b in pool], dtype=torch.float64).repeat(copies)
+    cost = (torch.tensor(lengths, dtype=torch.float64)[:, None] - have).abs()
+    cost = cost + 0.5 * torch.rand(len(have), generator=generator, dtype=torch.float64)  # ties fall at random
+    return [pool[i % len(pool)] for i in linear_sum_assignment(cost.numpy())[1]]
+
+
+def random_coil(lengths: Sequence[int], generator: torch.Generator) -> list[Backbone]:
+    """Chains with ideal bonds and angles, omega 180 and independent (phi, psi) from the native density: no fold."""
+    if not lengths:
+        return []
+    longest = max(lengths)
+    drawn = reference().sample(len(lengths) * longest, generator).reshape(len(lengths), longest, 2)
+    coords = grow(*drawn.unbind(-1))
+    cut = (x[:n] - x[:n, 1].mean(0) for x, n in zip(coords, lengths, strict=True))
+    return [Backbone(x.float(), None, f"coil_{i:03d}") for i, x in enumerate(cut)]

@@ -1,0 +1,78 @@
+"""The command ``fm-science``: finds the module of a command, runs it and turns every ending into one exit code.
+
+0 is success, 2 a mistake of the user (one line on stderr), 1 a failure of the program. Nothing heavy is imported here:
+a command imports what it needs, when it needs it, so that ``fm-science --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from fm_science import __version__
+from fm_science.errors import UserError, nearest
+
+COMMANDS = {
+    "train": "train a flow on a domain's data",
+    "sample": "draw new samples from a trained run",
+    "evaluate": "measure samples beside held-out data and an untrained network",
+    "domains": "list the domains that are installed, or every option of one",
+    "info": "versions, devices and plugins, or the summary of a run",
+}
+
+USAGE = f"""fm-science {__version__}: flow matching on the spaces of science
+
+usage: fm-science COMMAND [key=value ...]
+
+commands:
+{"".join(f"  {name:<10}{line}{chr(10)}" for name, line in COMMANDS.items())}
+  fm-science COMMAND --help    what the command takes, with examples
+  fm-science domains NAME      every option of a domain with its default
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    debug = bool(os.environ.get("FM_SCIENCE_DEBUG"))
+    try:
+        return dispatch(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone: that is no failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"fm-science: {summary(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+
+
+def dispatch(args: list[str]) -> int:
+    """Hand the arguments to the module of the command."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"fm-science {__version__}")
+        return 0
+    name, rest = args[0], args[1:]
+    if name not in COMMANDS:
+        raise UserError(f"unknown command {name!r}; {nearest(name, COMMANDS)}")
+    command = import_module(f"fm_science.commands.{name}")
+    if "-h" in rest or "--help" in rest:
+        print(command.usage([word for word in rest if word not in ("-h", "--help")]))
+        return 0
+    command.main(rest)
+    return 0
+
+
+def summary(error: Exception) -> str:
+    """One line for an error: a user's mistake in its own words, anything else with its type and where to read more."""
+    words = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return words
+    notes = getattr(error, "__notes__", None) or ["set FM_SCIENCE_DEBUG=1 for the traceback"]
+    return f"{type(error).__name__}: {words} ({'; '.join(notes)})"

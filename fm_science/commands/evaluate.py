@@ -1,0 +1,198 @@
+"""Measure samples beside held-out data and an untrained network.
+
+usage: fm-science evaluate RUN [n=50] [option=value ...]
+       fm-science evaluate FILES_OR_FOLDERS ... domain=NAME [metrics.option=value ...]
+
+A run is measured by the samples in RUN/samples, or by new ones where
+n, seed, solver, steps or an option of the group `sample` is given. The table has one row for them, the rows that the
+domain offers to judge them by (held-out data first), and one for the same network before any training, started from
+the same noise. It is printed and written with pictures into RUN/report (files: into ./report; out=DIR elsewhere).
+
+  n            draw so many new samples; default: measure RUN/samples, or 50 new ones if there are none
+  untrained    false: leave the untrained network out
+  out          where to write the table and the pictures
+  metrics.*    options of the domain's metrics
+  batch, device, and for new samples also seed, solver, steps and the domain's group `sample`: see sample --help
+
+examples:
+  fm-science evaluate runs/first
+  fm-science evaluate runs/first n=200 length=60-100 seed=3
+  fm-science evaluate my_backbones/ domain=protein
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_science import config, launch
+from fm_science.commands import sample
+from fm_science.commands.folders import checkpoint, log_errors, writable
+from fm_science.errors import UserError
+from fm_science.plugins import find
+
+if TYPE_CHECKING:
+    from fm_science.domain import Domain
+
+NEW = ("n", "first", "seed", "solver", "steps")  # saying one of these asks for new samples
+Table = dict[str, dict[str, float]]
+
+
+def usage(rest: list[str]) -> str:
+    """The text of ``--help``."""
+    return str(__doc__)
+
+
+def main(args: list[str]) -> None:
+    """Measure a run, or files."""
+    given = launch.words(args)
+    if not given.paths:
+        raise UserError("evaluate takes a run folder, or files with domain=NAME")
+    if given.sweep:
+        raise UserError("evaluate measures one thing at a time: no sweep")
+    if given.values("domain"):
+        return files([Path(path) for path in given.paths], given)
+    if len(given.paths) > 1:
+        raise UserError("several paths are measured as files: say of which domain=NAME")
+    return run(Path(given.paths[0]), given)
+
+
+def run(folder: Path, given: launch.Words) -> None:
+    """Measure the samples of a run, drawn before or now."""
+    saved = config.read(folder)
+    checkpoint(folder)
+    groups = sample.complete(saved)
+    plain = {**sample.PLAIN, "n": None, "untrained": True, "out": str(folder / "report")}
+    del plain["trajectory"]
+    base = {**plain, **groups["sample"], "metrics": groups["metrics"]}
+    launch.check(given, base)
+    new = any(given.values(key) for key in (*NEW, *groups["sample"]))
+
+    def job(tree: config.Tree, _: int | None) -> None:
+        out = Path(tree["out"])
+        writable(out)
+        with log_errors(folder):
+            settings = how(folder, tree, new)
+            chosen = {**saved, "metrics": tree["metrics"]}
+            domain, samples = of_run(folder, chosen, settings)
+            rows = {"samples": samples, **domain.references(samples)}
+            if tree["untrained"]:
+                rows["untrained network"] = drawn(folder, chosen, settings, trained=False)[1]
+            finish(domain, rows, out)
+
+    launch.run("evaluate", given, base, job, place="out")
+
+
+def files(paths: list[Path], given: launch.Words) -> None:
+    """Measure files by a domain's metrics."""
+    plugin = find(given.values("domain")[0])
+    options = plugin.options()
+    base = {"domain": plugin.name, "out": "report", **config.defaults(options)}
+    launch.check(given, base)
+
+    def job(tree: config.Tree, _: int | None) -> None:
+        groups = config.validate(options, tree)
+        missing = [path for path in paths if not path.exists()]
+        if missing:
+            raise UserError(f"no file or folder {missing[0]}")
+        out = Path(tree["out"])
+        writable(out)
+        domain = plugin.builder()(**groups)
+        samples = domain.read(paths)
+        finish(domain, {"samples": samples, **domain.references(samples)}, out)
+
+    launch.run("evaluate", given, base, job, place="out")
+
+
+def how(folder: Path, tree: config.Tree, new: bool) -> config.Tree:
+    """The settings of the samples to measure: of those in the folder, unless there are none or new ones are wanted."""
+    kept = folder / "samples" / sample.RECORD
+    if kept.is_file() and not new:
+        return {**config.load(kept), "drawn": True, **{key: tree[key] for key in ("batch", "device", "metrics")}}
+    return {**tree, "n": 50 if tree["n"] is None else tree["n"], "drawn": False}
+
+
+def of_run(folder: Path, saved: config.Tree, settings: config.Tree) -> tuple[Domain, list[Any]]:
+    """The domain of a run and the samples to measure."""
+    if not settings["drawn"]:
+        print(f"measuring {settings['n']} new samples")
+        return drawn(folder, saved, settings)
+    domain, _ = sample.load(folder, saved, settings, trained=False)
+    once = {Path(name).stem: name for name in reversed(settings["files"])}  # a sample may be there in several formats
+    found = domain.read([folder / "samples" / name for name in reversed(once.values())])
+    print(f"measuring the {len(found)} samples in {folder / 'samples'}")
+    return domain, found
+
+
+def drawn(folder: Path, saved: config.Tree, settings: config.Tree, trained: bool = True) -> tuple[Domain, list[Any]]:
+    """New samples of a run's network, or of the same network with fresh weights."""
+    from fm_science.sampling import draw
+
+    plan = sample.drawing(settings, sample.complete(saved)["sample"])
+    domain, flow = sample.load(folder, saved, settings, trained)
+    found: list[Any] = []
+    with sample.progress(plan.n, "sampling" if trained else "untrained network") as advance:
+        for _, samples, _ in draw(domain, flow, plan):
+            found += samples
+            advance(len(samples))
+    return domain, found
+
+
+def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path) -> None:
+    """Measure every row against the reference, print the table and write everything into a folder."""
+    reference = rows[list(rows)[1]] if len(rows) > 1 else rows["samples"]
+    table = {name: measure(domain, samples, reference) for name, samples in rows.items()}
+    write(table, out)
+    if domain.table is not None:
+        write_rows(domain.table(list(rows["samples"])), out / "samples.csv")
+    pictures = domain.report({name: list(samples) for name, samples in rows.items()}, out)
+    show(table)
+    print(f"report: {', '.join(str(file) for file in [out / 'metrics.csv', *pictures])}")
+
+
+def measure(domain: Domain, samples: Sequence[Any], reference: Sequence[Any]) -> dict[str, float]:
+    """Every metric of the domain on these samples."""
+    found: dict[str, float] = {"n": len(samples)}
+    for metric in domain.metrics.values():
+        found |= metric(samples, reference)
+    return found
+
+
+def write(table: Table, out: Path) -> None:
+    """The table as ``metrics.csv`` and ``metrics.json``; numbers that are not defined are empty and null."""
+    write_rows([{"row": name, **numbers} for name, numbers in table.items()], out / "metrics.csv")
+    clean = {row: {k: v if math.isfinite(v) else None for k, v in found.items()} for row, found in table.items()}
+    (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Rows as comma-separated values under the union of their keys."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+
+
+def show(table: Table) -> None:
+    """Print the table: a line a metric, a column a row of the report."""
+    from rich.console import Console
+    from rich.table import Table as Printed
+
+    printed = Printed()
+    for column in ("metric", *table):
+        printed.add_column(column, no_wrap=column == "metric", justify="left" if column == "metric" else "right")
+    for metric in dict.fromkeys(key for found in table.values() for key in found):
+        printed.add_row(metric, *(number(found.get(metric, math.nan)) for found in table.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(printed)
+
+
+def number(value: float) -> str:
+    """A number with four significant digits; a dash where it is not defined."""
+    return "-" if math.isnan(value) else f"{value:.4g}"

@@ -1,0 +1,73 @@
+"""Versions, devices and plugins, or the summary of a run.
+
+usage: fm-science info          what is installed here and what it can run on
+       fm-science info RUN      what a run folder holds
+"""
+
+from __future__ import annotations
+
+import csv
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fm_science import __version__, config
+from fm_science.commands.domains import listing
+from fm_science.errors import UserError
+
+PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "e3nn", "torch-geometric", "rdkit")
+
+
+def usage(rest: list[str]) -> str:
+    """The text of ``--help``."""
+    return str(__doc__)
+
+
+def main(args: list[str]) -> None:
+    """Print what is here, or what a run folder holds."""
+    if len(args) > 1:
+        raise UserError("info takes one run folder at most")
+    print(run(Path(args[0])) if args else machine())
+
+
+def machine() -> str:
+    """Versions, devices and domains of this installation."""
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    lines = [f"fm-science {__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    lines += [f"{name} {installed(name)}" for name in PACKAGES]
+    lines.append(f"devices: {', '.join(names) or 'no GPU'}; CPU with {torch.get_num_threads()} threads")
+    return "\n".join([*lines, "", listing()])
+
+
+def installed(name: str) -> str:
+    """The version of a distribution, or that there is none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def run(folder: Path) -> str:
+    """What a run folder holds, in a few lines."""
+    tree = config.read(folder)
+    preset = f", preset {tree['preset']}" if tree.get("preset") else ""
+    lines = [f"{folder}: domain {tree['domain']}{preset}, seed {tree['seed']}, fm-science {tree['version']}"]
+    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
+    lines.append(f"checkpoints: {', '.join(file.name for file in checkpoints) or 'none'}")
+    for name in ("samples", "report"):
+        files = [file for file in (folder / name).rglob("*") if file.is_file()]
+        lines.append(f"{name}: {len(files)} files")
+    return "\n".join([*lines, *last_metrics(folder / "metrics.csv")])
+
+
+def last_metrics(file: Path) -> list[str]:
+    """The last value of every column of the training's metrics."""
+    if not file.is_file():
+        return ["metrics: none yet"]
+    last: dict[str, str] = {}
+    with file.open(newline="") as rows:
+        for row in csv.DictReader(rows):
+            last.update({key: value for key, value in row.items() if key and value})
+    return [f"{key}: {value}" for key, value in last.items()]

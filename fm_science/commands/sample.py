@@ -1,0 +1,166 @@
+"""Draw new samples from a trained run.
+
+usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
+
+  n            how many samples
+  first        the number of the first one: several machines can share the work, each with another `first` and `out`
+  seed         sample number i depends on (seed, i) alone, not on n, first or batch
+  solver       euler, heun, ...; default: the domain's
+  steps        steps of the solver; default: the domain's
+  batch        how many samples are carried at once; bounds the memory
+  out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced
+  trajectory   true: also write the way from noise to each sample
+  device       auto, cpu, cuda, cuda:1
+  and the options of the domain's group `sample`, such as length=60-100 for proteins
+
+examples:
+  fm-science sample runs/first n=50 length=60-100 solver=heun steps=100 seed=1
+  fm-science sample -m runs/first steps=10,30,100 out=runs/first/steps       a sweep, one folder a job
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_science import config, launch
+from fm_science.commands.folders import checkpoint, log_errors, writable
+from fm_science.errors import UserError
+from fm_science.plugins import find
+
+if TYPE_CHECKING:
+    from fm_science.domain import Domain
+    from fm_science.flow import Flow
+    from fm_science.sampling import Drawing
+
+PLAIN = {
+    "n": 10, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": 16, "trajectory": False, "device": "auto",
+}  # fmt: skip
+RECORD = "sampling.yaml"  # how the samples beside it were drawn, and which files they are
+
+
+def usage(rest: list[str]) -> str:
+    """The text of ``--help``."""
+    return str(__doc__)
+
+
+def main(args: list[str]) -> None:
+    """Draw and write samples."""
+    given = launch.words(args)
+    if len(given.paths) != 1:
+        raise UserError("sample takes one run folder: fm-science sample RUN [n=10] [key=value ...]")
+    run = Path(given.paths[0])
+    saved = config.read(run)
+    checkpoint(run)
+    base = {**PLAIN, "out": str(run / "samples"), **complete(saved)["sample"]}
+    launch.check(given, base)
+
+    def job(tree: config.Tree, number: int | None) -> None:
+        out = Path(tree["out"]) if number is None else Path(tree["out"]) / str(number)
+        with log_errors(run):
+            write(run, saved, {**tree, "out": str(out)}, out)
+
+    launch.run("sample", given, base, job, place="out")
+
+
+def complete(saved: Mapping[str, Any]) -> config.Tree:
+    """The groups of a saved configuration, with the defaults of options that are newer than it."""
+    options = config.defaults(find(saved["domain"]).options())
+    return {name: {**tree, **saved.get(name, {})} for name, tree in options.items()}
+
+
+def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
+    """Draw what the tree of settings asks for and write it, chunk by chunk."""
+    plan = drawing(tree, complete(saved)["sample"])
+    writable(out)
+    domain, flow = load(run, saved, tree)
+    if tree["trajectory"] and domain.trajectory is None:
+        raise UserError(f"domain {domain.name!r} cannot write trajectories")
+    from fm_science.sampling import draw
+
+    forget(out)
+    files: list[Path] = []
+    ways: list[Path] = []
+    with progress(plan.n, "sampling") as advance:
+        for first, samples, frames in draw(domain, flow, plan, watch=tree["trajectory"]):
+            files += domain.write(samples, out, first=first)
+            ways += domain.trajectory(frames, out, first=first) if domain.trajectory and frames else []
+            advance(len(samples))
+    record(out, run, saved, tree, {"files": files, "trajectories": ways})
+    print(f"{plan.n} samples in {out}")
+
+
+def load(run: Path, saved: config.Tree, tree: Mapping[str, Any], trained: bool = True) -> tuple[Domain, Flow]:
+    """The domain of a run with the wanted options, and its flow, trained or with the weights it began with."""
+    import torch
+
+    plugin = find(saved["domain"])
+    values = complete(saved)
+    values["sample"] = {name: tree.get(name, value) for name, value in values.get("sample", {}).items()}
+    groups = config.validate(plugin.options(), values)
+    torch.manual_seed(config.whole("seed", saved.get("seed", 0)))  # untrained, the network is what training began with
+    domain = plugin.builder()(**groups)
+    flow = domain.flow()
+    return domain, flow.load(checkpoint(run)) if trained else flow
+
+
+def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
+    """What to draw, checked. A solver or steps that are among the domain's ``own`` options are left to the domain.
+
+    Raises OptionError at a value that does not fit.
+    """
+    from fm_science.sampling import Drawing, solver
+
+    steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1)
+    return Drawing(
+        n=config.whole("n", tree["n"], 1),
+        seed=config.whole("seed", tree["seed"]),
+        batch=config.whole("batch", tree["batch"], 1),
+        solver=None if "solver" in own else solver(tree["solver"]),
+        steps=steps,
+        device=device(tree["device"]),
+        first=config.whole("first", tree["first"]),
+    )
+
+
+def device(name: str) -> Any:
+    """A torch device by name; ``auto`` is the GPU where there is one. Raises UserError if there is none."""
+    import torch
+
+    try:
+        found = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UserError(f"cannot use device={name}: {str(error).partition(chr(10))[0]}") from error
+    return found
+
+
+def forget(out: Path) -> None:
+    """Remove what an earlier drawing wrote, and nothing else."""
+    if (out / RECORD).is_file():
+        kept = config.load(out / RECORD)
+        for name in [*kept["files"], *kept["trajectories"]]:
+            (out / name).unlink(missing_ok=True)
+        (out / RECORD).unlink()
+
+
+def record(
+    out: Path, run: Path, saved: config.Tree, tree: Mapping[str, Any], written: Mapping[str, list[Path]]
+) -> None:  # fmt: skip
+    """Write down how the samples were drawn, and which files they are."""
+    kept = {key: value for key, value in tree.items() if key != "out"}
+    names = {key: [str(file.relative_to(out)) for file in files] for key, files in written.items()}
+    config.save({"run": str(run), "domain": saved["domain"], **kept, **names}, out / RECORD)
+
+
+@contextmanager
+def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A bar with the time that is left; the value is called with how much was done."""
+    from rich.progress import Progress
+
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda done: shown.advance(task, done)

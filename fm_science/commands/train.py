@@ -1,0 +1,152 @@
+"""Train a flow.
+
+usage: fm-science train domain=NAME [preset=NAME] [run=DIR] [seed=0] [group.option=value ...]
+       fm-science train resume=DIR [trainer.option=value ...]
+
+groups of options, the same in every domain:
+  data        what to learn from, and how it is cut and batched
+  network     the network that predicts
+  path        the way from noise to data
+  coupling    which noise meets which datum
+  objective   what a training step minimises
+  sample      how samples are drawn when nothing else is said
+  metrics     how samples are measured
+  trainer     how long, on what and how precisely to train
+  optimizer   how the weights are changed
+
+The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, metrics.csv, checkpoints/, samples/ and report/.
+A folder that already holds something is refused; resume=DIR goes on with its own configuration.
+
+examples:
+  fm-science train domain=protein preset=quick
+  fm-science train domain=protein data.max_length=100 network.width=128 trainer.max_steps=2000 seed=7
+  fm-science train -m domain=protein network.width=64,128 run=runs/widths     a sweep, one folder a job
+  fm-science train domain=protein --cfg job                                   print the configuration and stop
+  fm-science train resume=runs/widths/0 trainer.max_steps=4000
+
+Every option with its default and meaning: fm-science domains NAME
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fm_science import config, launch
+from fm_science.commands.folders import CHECKPOINT, claim, log_errors
+from fm_science.errors import UserError
+from fm_science.plugins import Plugin, domains, find
+
+
+def usage(rest: list[str]) -> str:
+    """The help; with ``domain=NAME`` also that domain's presets and options."""
+    given = launch.words(rest)
+    named = [word.partition("=")[2] for word in given.overrides if word.startswith("domain=")]
+    if not named:
+        return f"{__doc__}\ninstalled domains: {', '.join(domains())}"
+    from fm_science.commands.domains import table
+
+    return f"{__doc__}\n{table(find(named[0]))}"
+
+
+def main(args: list[str]) -> None:
+    """Start or resume a run, or a sweep of runs."""
+    if len(args) == 1 and args[0].startswith("join="):  # a further rank, started by Lightning
+        return join(Path(args[0].partition("=")[2]))
+    given = launch.words(args)
+    if given.paths:
+        raise UserError(f"train takes key=value, not {given.paths[0]!r}; write domain=NAME, run=DIR or resume=DIR")
+    if launch.launched() and not given.values("run") + given.values("resume"):
+        raise UserError("several processes were started from outside: name their common folder with run=DIR")
+    return resume(given) if given.values("resume") else start(given)
+
+
+def start(given: launch.Words) -> None:
+    """Train from scratch into new run folders."""
+    chosen = [find(name) for name in given.values("domain")]
+    if not chosen:
+        raise UserError(f"which domain? Write domain=NAME; known: {', '.join(domains())}")
+    if given.sweep and given.values("run"):
+        claim(Path(given.values("run")[0]))
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    place = f"runs/multirun/{stamp}" if given.sweep else f"runs/${{domain}}/{stamp}"
+    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None}
+    base = {**plain, **config.defaults(config.engine())}
+    trees = {plugin.name: config.defaults(plugin.options()) for plugin in chosen}
+    for tree in trees.values():
+        launch.check(given, {**base, **tree})
+    presets = {name: preset(chosen, name, {**base, **trees[chosen[0].name]}) for name in given.values("preset")}
+
+    def job(tree: config.Tree, number: int | None) -> None:
+        run = Path(tree["run"]) if number is None else Path(tree["run"]) / str(number)
+        work({**tree, "run": str(run)}, run)
+
+    launch.run("train", given, base, job, {"domain": trees, "preset": presets})
+
+
+def preset(chosen: list[Plugin], name: str, known: config.Tree) -> config.Tree:
+    """What a preset changes; presets belong to one domain."""
+    if len(chosen) > 1:
+        raise UserError("a preset belongs to one domain: sweep over domains, or name a preset, not both")
+    return config.preset(chosen[0], name, known)
+
+
+def resume(given: launch.Words) -> None:
+    """Go on with a run from its last checkpoint, with its own configuration; only the trainer may be told otherwise."""
+    run = Path(given.values("resume")[0])
+    if given.sweep:
+        raise UserError("a run is resumed by itself, not in a sweep")
+    saved = config.read(run)
+    if not (run / CHECKPOINT).is_file():
+        raise UserError(f"{run} cannot be resumed: it holds no {CHECKPOINT}")
+    launch.check(given, saved)
+    for item in launch.parse(given.overrides):
+        if not item.key_or_group.startswith(("trainer.", "resume", "hydra.")):
+            raise UserError(f"{item.key_or_group} belongs to the run and cannot change on resume; only trainer.* can")
+    launch.run("train", given, saved, lambda tree, _: work({**tree, "run": str(run), "resume": str(run)}, run))
+
+
+def join(run: Path) -> None:
+    """Train as a further rank of a run whose first rank has written its configuration."""
+    work(config.read(run), run)
+
+
+def work(tree: config.Tree, run: Path) -> None:
+    """Check the whole configuration, build the domain and train it in the run folder."""
+    plugin = find(tree["domain"])
+    groups = config.validate(plugin.options(), tree)
+    engine = config.validate(config.engine(), tree)
+    seed = config.whole("seed", tree["seed"])
+    first = launch.rank() == 0
+    if first and not tree["resume"]:
+        claim(run)
+    import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from fm_science.training import fit as train
+
+    with log_errors(run), restart(run):
+        torch.manual_seed(seed)  # of the first weights
+        domain = plugin.builder()(**groups)
+        if first:
+            config.save(tree, run / config.FILE)
+        try:
+            train(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
+        except MisconfigurationException as error:  # such as a GPU where there is none
+            raise UserError(f"the trainer cannot run so: {error}") from error
+    if first:
+        print(f"trained: {run}\nnext: fm-science sample {run}; fm-science evaluate {run}")
+
+
+@contextmanager
+def restart(run: Path) -> Iterator[None]:
+    """Lightning starts its further ranks with the arguments of this process: let them join this very run."""
+    before = sys.argv
+    sys.argv = [before[0], "train", f"join={run.resolve()}"]
+    try:
+        yield
+    finally:
+        sys.argv = before

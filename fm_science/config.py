@@ -1,0 +1,131 @@
+"""What a command can be told, and what it uses when told nothing.
+
+Every default has one home, the dataclass it belongs to: the domain's groups (data, network, path, coupling, sample,
+metrics, objective) and the engine's (trainer, optimizer). A configuration is the tree of these groups beside a few
+plain keys; a preset is a YAML file that records only what an experiment changes. This module knows no Hydra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fm_science import __version__
+from fm_science.errors import OptionError, UserError, nearest
+from fm_science.plugins import Plugin
+
+Tree = dict[str, Any]
+FILE = "config.yaml"
+
+
+def engine() -> dict[str, type]:
+    """The engine's own groups of options."""
+    from fm_science.training import Optimizer, Trainer
+
+    return {"trainer": Trainer, "optimizer": Optimizer}
+
+
+def defaults(groups: Mapping[str, type]) -> Tree:
+    """The default of every option, by group."""
+    return {name: asdict(cls()) for name, cls in groups.items()}
+
+
+def validate(groups: Mapping[str, type], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The groups as instances of their dataclasses. Raises OptionError that names the option and what is wrong."""
+    from fm_science.domain import group
+
+    return {name: group(cls, values.get(name), name) for name, cls in groups.items()}
+
+
+def whole(name: str, value: Any, low: int = 0) -> int:
+    """A whole number of at least ``low``. Raises OptionError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise OptionError(f"{name} must be a whole number of at least {low}, not {value!r}")
+    return value
+
+
+def names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all groups and options of a tree."""
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from names(value, f"{prefix}{key}.")
+
+
+def check_names(given: Iterable[str], known: Tree, where: str = "") -> None:
+    """Raise OptionError at the first name that is not in the tree, with the nearest one that is."""
+    allowed = set(names(known))
+    leaves = {name for name in allowed if not any(other.startswith(f"{name}.") for other in allowed)}
+    for name in given:
+        if name not in allowed and not any(name.startswith(f"{leaf}.") for leaf in leaves):
+            raise OptionError(f"unknown option {name!r}{where}; {hint(name, allowed)}")
+
+
+def hint(name: str, allowed: set[str]) -> str:
+    """The nearest of many dotted names, or the options of the group when none is near."""
+    group, _, word = name.rpartition(".")
+    beside = {other.rpartition(".")[2] for other in allowed if other.rpartition(".")[0] == group}
+    if not beside:
+        close = nearest(name, allowed)
+        return close if close.startswith("did you mean") else nearest(name, {o for o in allowed if "." not in o})
+    close = nearest(word, beside)
+    if not close.startswith("did you mean"):  # nothing near in the group: perhaps the group is missing
+        same = sorted(other for other in allowed if other.endswith(f".{word}"))
+        return f"did you mean {same[0]!r}?" if same else close
+    return close.replace("'", f"'{group}.", 1) if group else close
+
+
+def configs() -> Path:
+    """The engine's folder of experiments: beside the modules in a wheel, beside the package in a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "configs", here / "configs"):
+        if (folder / "preset").is_dir():
+            return folder
+    raise FileNotFoundError(f"no configs beside {here}: the installation is broken")
+
+
+def presets(plugin: Plugin) -> dict[str, Path]:
+    """The presets of a domain by name."""
+    root = configs() if plugin.builtin else plugin.configs
+    return {file.stem: file for file in sorted((root / "preset" / plugin.name).glob("*.yaml"))} if root else {}
+
+
+def preset(plugin: Plugin, name: str, known: Tree) -> Tree:
+    """What a preset changes. Raises UserError if there is none of that name, or if it holds an unknown option."""
+    files = presets(plugin)
+    if name not in files:
+        raise UserError(f"unknown preset {name!r} of domain {plugin.name!r}; {nearest(name, files)}")
+    tree = load(files[name])
+    check_names(names(tree), known, f" in {files[name]}")
+    return tree
+
+
+def load(file: Path) -> Tree:
+    """The tree in a YAML file. Raises UserError if it cannot be read as one."""
+    from omegaconf import OmegaConf
+
+    try:
+        tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except Exception as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"cannot read {file}: expected keys and values")
+    return tree
+
+
+def save(tree: Mapping[str, Any], file: Path) -> None:
+    """Write a tree as YAML, with the version that made it."""
+    from omegaconf import OmegaConf
+
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create({"version": __version__, **tree})))
+
+
+def read(run: Path) -> Tree:
+    """The configuration of a run folder. Raises UserError if this is no run folder."""
+    if not run.is_dir():
+        raise UserError(f"no run folder {run}")
+    if not (run / FILE).is_file():
+        raise UserError(f"{run} is no run folder: it holds no {FILE}")
+    return load(run / FILE)

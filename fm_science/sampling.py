@@ -1,0 +1,115 @@
+"""Many samples in bounded memory, each from a seed of its own.
+
+Sample number i starts from noise that depends on (seed, i) alone: how many are carried at once, in which order and on
+how many processes changes nothing but rounding. (Solvers that draw random numbers on the way, such as jumps between
+classes, do so chunk by chunk: there the chunk size is part of the seed.)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fm_science import solvers
+from fm_science.data import collate
+from fm_science.domain import Domain
+from fm_science.errors import OptionError, nearest
+from fm_science.flow import Flow
+from fm_science.solvers import Solver
+from fm_science.state import Context, State, tree_map
+
+Frames = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What to draw.
+
+    Args:
+        n: how many samples.
+        seed: the seed of all of them.
+        batch: how many are carried at once.
+        solver: the rule for a step; None: the domain's.
+        steps: number of steps; None: the domain's.
+        device: where to compute.
+        first: the number of the first sample, so that several machines can share the work.
+    """
+
+    n: int
+    seed: int = 0
+    batch: int = 16
+    solver: Solver | None = None
+    steps: int | None = None
+    device: torch.device | str = "cpu"
+    first: int = 0
+
+    def chunks(self) -> Iterator[range]:
+        """The numbers of the samples that are carried together."""
+        end = self.first + self.n
+        for first in range(self.first, end, self.batch):
+            yield range(first, min(first + self.batch, end))
+
+
+def solver(name: str | None) -> Solver | None:
+    """A solver by its name on the command line. Raises OptionError that names the nearest one."""
+    known = {cls.__name__.lower(): cls for cls in vars(solvers).values() if _ready(cls)}
+    if name is None:
+        return None
+    if str(name).lower() not in known:
+        raise OptionError(f"unknown solver {name!r}; {nearest(str(name).lower(), known)}")
+    return known[str(name).lower()]()
+
+
+def _ready(cls: Any) -> bool:
+    """Whether this is a solver that needs no arguments."""
+    if not inspect.isclass(cls) or not issubclass(cls, Solver) or inspect.isabstract(cls):
+        return False
+    needed = [p for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
+    return not needed
+
+
+def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State, Context]:
+    """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
+    items = []
+    for number in numbers:
+        with _seeded(seed, number):
+            context = domain.request(1)
+            noise = flow.noise(context)
+        items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
+    return collate(flow.path.space, items)
+
+
+def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iterator[tuple[int, list[Any], Frames]]:
+    """Yield the number of the first sample of each chunk, the decoded samples, and with ``watch`` the
+    decoded state at the start and after each step."""
+    flow = flow.to(plan.device).eval()
+    for numbers in plan.chunks():
+        x, context = start(domain, flow, numbers, plan.seed)
+        x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
+        frames = [domain.decode(x, context)] if watch else []
+        with torch.no_grad(), _seeded(plan.seed, -1 - numbers[0], plan.device):
+            for state in flow.trajectory(x, context, plan.solver, plan.steps):
+                x = state
+                if watch:
+                    frames.append(domain.decode(x, context))
+            samples = frames[-1] if watch else domain.decode(x, context)
+        yield numbers[0], samples, frames
+
+
+class _seeded:
+    """Torch's generators, seeded inside by (seed, number) and as they were outside."""
+
+    def __init__(self, seed: int, number: int, device: torch.device | str = "cpu") -> None:
+        devices = [device] if torch.device(device).type == "cuda" else []
+        self.seed, self.fork = seed * 1_000_003 + number, torch.random.fork_rng(devices)
+
+    def __enter__(self) -> None:
+        self.fork.__enter__()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *error: Any) -> None:
+        self.fork.__exit__(*error)

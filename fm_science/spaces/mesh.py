@@ -1,0 +1,266 @@
+"""Triangle meshes: surfaces that are known by vertices and faces.
+
+Points lie on the faces, tangents in their planes. Moving walks straight on across the edges (Polthier & Schmies 1998),
+sliding along a boundary. There is no logarithm: geodesics between two given points are costly, so flows on meshes
+descend a spectral distance instead (Chen & Lipman 2024, section 3.2), the biharmonic or the diffusion distance of the
+eigenfunctions of the cotangent Laplacian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.spaces.base import Leaf, Sites, total
+from fm_science.spaces.numerics import length, ratio, root
+from fm_science.state import Context
+
+
+def closest(x: Tensor, corners: Tensor) -> Tensor:
+    """Barycentric coordinates ``(..., 3)`` of the points of triangles ``(..., 3, 3)`` nearest to ``x`` ``(..., 3)``."""
+    a, b, c = corners.unbind(-2)
+    p, ab, ac, bc = x - a, b - a, c - a, c - b
+    aa, bb, cross, pa, pc = ((u * v).sum(-1) for u, v in ((ab, ab), (ac, ac), (ab, ac), (p, ab), (p, ac)))
+    area = aa * bb - cross * cross
+    inner = torch.stack([(bb * pa - cross * pc) / area, (aa * pc - cross * pa) / area], -1)
+    s = ((x - b) * bc).sum(-1).div((bc * bc).sum(-1)).clamp(0, 1)
+    zero = torch.zeros_like(s)
+    edges = [((pa / aa).clamp(0, 1), zero), (zero, (pc / bb).clamp(0, 1)), (1 - s, s)]
+    weights = torch.stack([inner, *(torch.stack(pair, -1) for pair in edges)], -2)  # (..., 4, 2), of b and c
+    gap = p[..., None, :] - weights[..., :1] * ab[..., None, :] - weights[..., 1:] * ac[..., None, :]
+    square = (gap * gap).sum(-1)
+    outside = (inner < 0).any(-1) | (inner.sum(-1) > 1)
+    square = torch.cat([square[..., :1].masked_fill(outside[..., None], float("inf")), square[..., 1:]], -1)
+    best = square.argmin(-1)[..., None, None].expand(*square.shape[:-1], 1, 2)
+    chosen = weights.gather(-2, best).squeeze(-2)
+    return torch.cat([1 - chosen.sum(-1, keepdim=True), chosen], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh(Leaf):
+    """A triangulated surface in space, in the units of its vertices. It keeps the laws of ``exp(x, 0)``, ``project``,
+    ``tangent`` and ``distance``, and has no ``log``. Nearest points are found among all faces.
+
+    Args:
+        vertices: ``(V, 3)`` positions.
+        faces: ``(F, 3)`` numbers of the corners of each triangle.
+        modes: eigenfunctions of the Laplacian in the spectral distances.
+        crossings: edges that one move may cross at most; the rest of a longer move is dropped.
+    """
+
+    vertices: Tensor = field(repr=False)
+    faces: Tensor = field(repr=False)
+    modes: int = 32
+    crossings: int = 64
+    on: str = "nodes"
+    event = (3,)
+    dimension = 2
+
+    def __post_init__(self) -> None:
+        for name, x in (("vertices", self.vertices), ("faces", self.faces)):
+            if x.ndim != 2 or x.shape[1] != 3:
+                raise ValueError(f"Mesh({name}) has shape {tuple(x.shape)}; expected (n, 3).")
+        if int(self.faces.min()) < 0 or int(self.faces.max()) >= len(self.vertices):
+            raise ValueError(f"Mesh(faces) names vertices beyond 0..{len(self.vertices) - 1}.")
+        if bool((self._areas <= 0).any()):
+            raise ValueError(f"Mesh has {int((self._areas <= 0).sum())} faces without area; remove them first.")
+
+    @cached_property
+    def _corners(self) -> Tensor:
+        return self.vertices.double()[self.faces]
+
+    @cached_property
+    def _areas(self) -> Tensor:
+        a, b, c = self._corners.unbind(1)
+        return 0.5 * torch.linalg.cross(b - a, c - a).norm(dim=-1)
+
+    @property
+    def volume(self) -> float:  # type: ignore[override]
+        return float(self._areas.sum())
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """``(F, 3)``: the face across the edge opposite to each corner, -1 at a boundary."""
+        opposite = torch.tensor([[1, 2], [2, 0], [0, 1]])
+        edges = self.faces.cpu()[:, opposite].sort(-1).values.reshape(-1, 2)
+        index = torch.unique(edges, dim=0, return_inverse=True)[1]
+        order = index.argsort(stable=True)
+        same = index[order][1:] == index[order][:-1]
+        out = torch.full((len(edges),), -1)
+        first, second = order[:-1][same], order[1:][same]
+        out[first], out[second] = second // 3, first // 3
+        return out.reshape(-1, 3)
+
+    def locate(self, x: Tensor) -> Tensor:
+        """The face ``(...)`` nearest to each point ``(..., 3)``."""
+        corners = self._corners.to(x)
+        points = x.detach().reshape(-1, 1, 3)
+        faces = []
+        for chunk in points.split(max(1, 1_000_000 // len(corners))):
+            gap = (closest(chunk, corners)[..., None] * corners).sum(-2) - chunk
+            faces.append((gap * gap).sum(-1).argmin(-1))
+        return torch.cat(faces).reshape(x.shape[:-1])
+
+    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The face ``(...)`` of each point and its barycentric coordinates ``(..., 3)`` there, differentiable."""
+        face = self.locate(x)
+        return face, closest(x, self._corners.to(x)[face])
+
+    def origin(self, like: Tensor) -> Tensor:
+        return self._corners[0].mean(0).to(like)
+
+    def project(self, x: Tensor) -> Tensor:
+        face, weights = self.coordinates(x)
+        return (weights[..., None] * self._corners.to(x)[face]).sum(-2)
+
+    def _flatten(self, face: Tensor, u: Tensor) -> Tensor:
+        """``u`` without its component along the normal of ``face``."""
+        a, b, c = self._corners.to(u)[face].unbind(-2)
+        normal = torch.linalg.cross(b - a, c - a)
+        return u - (u * normal).sum(-1, keepdim=True) / (normal * normal).sum(-1, keepdim=True) * normal
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        return self._flatten(self.locate(x), u)
+
+    def exp(self, x: Tensor, u: Tensor) -> Tensor:
+        face, weights = self.coordinates(x)
+        u = self._flatten(face, u)
+        for _ in range(self.crossings):
+            face, weights, u = self._cross(face, weights, u)
+            if not bool(u.any()):  # one look at the device is cheaper than the crossings it saves
+                break
+        return (weights[..., None] * self._corners.to(x)[face]).sum(-2)
+
+    def _cross(self, face: Tensor, weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Walk to the end of ``u`` or to the next edge, and over it: the new face, the place and what is left."""
+        corners = self._corners.to(u)[face]
+        rate = _rates(corners, u)
+        leaving = rate < 0
+        time = torch.where(leaving, ratio(weights.clamp_min(0), -rate, 0.0), float("inf"))
+        first, side = time.min(-1)
+        whole = first >= 1
+        step = torch.where(whole, 1.0, first.clamp(0, 1))[..., None]
+        weights = (weights + step * rate).clamp_min(0)
+        weights = weights / weights.sum(-1, keepdim=True)
+        x, rest = (weights[..., None] * corners).sum(-2), (1 - step) * u
+        across = self.neighbours.to(face.device)[face, side]
+        inside = torch.where(across < 0, face, across)
+        along, out = _edge(corners, side)
+        target = self._corners.to(u)[inside]
+        back = (self.neighbours.to(face.device)[inside] == face[..., None]).to(torch.uint8).argmax(-1)
+        into = -_edge(target, back)[1]
+        push = torch.where((across < 0)[..., None], 0.0, (rest * out).sum(-1, keepdim=True))
+        rest = (rest * along).sum(-1, keepdim=True) * along + push * into
+        stop = whole[..., None]
+        moved = torch.where(stop, weights, closest(x, target))
+        return torch.where(whole, face, inside), moved, torch.where(stop, 0.0, rest)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        raise TypeError("Mesh has no log: use a path that descends a distance, Simulated(mesh, mesh.biharmonic()).")
+
+    def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
+        face = torch.multinomial(self._areas.to(like.device), max(1, torch.Size(sites).numel()), replacement=True)
+        weights = torch.empty(len(face), 3, dtype=like.dtype, device=like.device).exponential_()
+        weights = weights / weights.sum(-1, keepdim=True)
+        return (weights[..., None] * self._corners.to(like)[face]).sum(-2).reshape(*sites, 3)
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """The smallest nonzero eigenvalues ``(K,)`` of the Laplacian and the eigenfunctions ``(V, K)`` at vertices."""
+        return laplacian_spectrum(self.vertices, self.faces, self.modes)
+
+    def biharmonic(self) -> SpectralDistance:
+        """The biharmonic distance (Lipman, Rustamov & Funkhouser 2010): weights 1 / lambda²."""
+        return SpectralDistance(self, 1 / self.spectrum[0])
+
+    def diffusion(self, time: float = 0.25) -> SpectralDistance:
+        """The diffusion distance (Coifman & Lafon 2006): weights exp(-2 time lambda)."""
+        return SpectralDistance(self, torch.exp(-time * self.spectrum[0]))
+
+    def bind(self, context: Context) -> MeshSites:
+        return MeshSites(self, context.sites(self.on), context.frozen(self.on), context.known)
+
+
+class MeshSites(Sites):
+    """The bound form of :class:`Mesh`: its distance is the biharmonic one."""
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        gap = torch.where(self.live, self.leaf.biharmonic()(x, y), 0.0)  # type: ignore[attr-defined]
+        return root(total(gap * gap))
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDistance:
+    """sqrt(sum_i (w_i (phi_i(x) - phi_i(y)))²) on each site, with eigenfunctions interpolated on the faces.
+
+    Args:
+        mesh: the surface.
+        weights: ``(K,)`` one weight an eigenfunction.
+    """
+
+    mesh: Mesh
+    weights: Tensor
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Points ``(..., 3)`` to weighted eigenfunctions ``(..., K)``."""
+        face, place = self.mesh.coordinates(x)
+        features = (self.weights * self.mesh.spectrum[1]).to(x)
+        return (place[..., None] * features[self.mesh.faces.to(x.device)[face]]).sum(-2)
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The distances ``(...)`` of points ``(..., 3)``; the gradient is zero at x = y."""
+        return length(self.embed(x) - self.embed(y)).squeeze(-1)
+
+
+def _rates(corners: Tensor, u: Tensor) -> Tensor:
+    """How fast the barycentric coordinates change along ``u`` in the plane of the triangle, ``(..., 3)``."""
+    a, b, c = corners.unbind(-2)
+    ab, ac = b - a, c - a
+    aa, bb, cross, ua, uc = ((p * q).sum(-1) for p, q in ((ab, ab), (ac, ac), (ab, ac), (u, ab), (u, ac)))
+    area = aa * bb - cross * cross
+    s, t = (bb * ua - cross * uc) / area, (aa * uc - cross * ua) / area
+    return torch.stack([-s - t, s, t], -1)
+
+
+def _edge(corners: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit vector along the edge opposite to corner ``side``, and the unit vector out of the triangle there."""
+
+    def corner(k: int) -> Tensor:
+        index = ((side + k) % 3)[..., None, None].expand(*side.shape, 1, 3)
+        return corners.gather(-2, index).squeeze(-2)
+
+    along = corner(2) - corner(1)
+    along = along / length(along)
+    out = corner(1) - corner(0)
+    out = out - (out * along).sum(-1, keepdim=True) * along
+    return along, out / length(out)
+
+
+def laplacian_spectrum(vertices: Tensor, faces: Tensor, modes: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(modes,)`` and eigenfunctions ``(V, modes)``, orthonormal in the vertex areas, of the cotangent
+    Laplacian (Pinkall & Polthier 1993), the constant left out; natural (Neumann) conditions at a boundary."""
+    import numpy as np
+    from scipy.sparse import coo_matrix, diags
+    from scipy.sparse.linalg import eigsh
+
+    v, f = vertices.detach().cpu().double().numpy(), faces.detach().cpu().numpy()
+    n = len(v)
+    entries: list[Any] = []
+    area = np.zeros(n)
+    for k in range(3):
+        o, i, j = f[:, k], f[:, (k + 1) % 3], f[:, (k + 2) % 3]
+        p, q = v[i] - v[o], v[j] - v[o]
+        double = np.linalg.norm(np.cross(p, q), axis=1)
+        entries.append((0.5 * (p * q).sum(1) / double, i, j))
+        np.add.at(area, o, double / 6)
+    w, i, j = (np.concatenate(x) for x in zip(*entries, strict=True))
+    stiffness = coo_matrix((np.concatenate([-w, -w, w, w]), (np.r_[i, j, i, j], np.r_[j, i, i, j])), (n, n)).tocsc()
+    count = min(modes, n - 2)
+    start = np.cos(np.arange(n) ** 2)
+    values, vectors = eigsh(stiffness, count + 1, diags(area).tocsc(), sigma=-1e-3 / area.sum(), v0=start)
+    return torch.from_numpy(values[1:]), torch.from_numpy(vectors[:, 1:].copy())

@@ -1,0 +1,117 @@
+"""What the checks share: a list of laws with their measured errors, and random points to measure them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.state import Context, State, leaves, tree_map
+
+
+class Laws:
+    """The laws of one subject. Errors of one law add up to their maximum; :meth:`enforce` raises for those too large.
+
+    Args:
+        subject: what is checked, for the message.
+    """
+
+    def __init__(self, subject: Any) -> None:
+        self.subject = subject
+        self.errors: dict[str, float] = {}
+        self.broken: dict[str, str] = {}
+
+    def small(self, law: str, error: Tensor | float, tolerance: float) -> None:
+        """``error`` must be at most ``tolerance`` (and not NaN) everywhere."""
+        value = float(torch.as_tensor(error).detach().abs().double().max()) if torch.as_tensor(error).numel() else 0.0
+        worst = max(self.errors.get(law, 0.0), value) if value == value else value
+        self.errors[law] = worst
+        if not worst <= tolerance:
+            self.broken[law] = f"error {worst:.3g}, allowed {tolerance:.3g}"
+
+    def equal(self, law: str, given: State, expected: State, tolerance: float) -> None:
+        """Two states must agree within ``tolerance`` times the size of the expected one, but at least one."""
+        for a, b in zip(leaves(given), leaves(expected), strict=True):
+            if a.shape != b.shape:
+                self.holds(law, False, f"shape {tuple(a.shape)}, expected {tuple(b.shape)}")
+            elif a.numel():
+                self.small(law, (a - b).abs().max() / b.abs().max().clamp_min(1.0), tolerance)
+
+    def holds(self, law: str, ok: bool | Tensor, detail: str) -> None:
+        """A law that is true or false; ``detail`` says what was found and what was expected."""
+        self.errors.setdefault(law, 0.0)
+        if not bool(ok):
+            self.errors[law] = float("inf")
+            self.broken[law] = detail
+
+    def finite(self, law: str, state: Any) -> None:
+        """No entry of a state (or of a list of tensors) may be NaN or infinite."""
+        tensors = [x for x in (state if isinstance(state, list | tuple) else leaves(state)) if x is not None]
+        bad = sum(int((~torch.isfinite(x)).sum()) for x in tensors)
+        self.holds(law, bad == 0, f"{bad} of {sum(x.numel() for x in tensors)} entries are not finite")
+
+    def enforce(self) -> dict[str, float]:
+        """The errors by law. Raises AssertionError when a law is broken."""
+        if self.broken:
+            lines = "\n".join(f"  {law}: {detail}" for law, detail in self.broken.items())
+            raise AssertionError(f"{self.subject!r} breaks {len(self.broken)} of {len(self.errors)} laws:\n{lines}")
+        return self.errors
+
+
+def ragged(sites: Sequence[int], extra: int = 0, cond: Mapping[str, Tensor] | None = None) -> Context:
+    """A context whose samples have the given numbers of real sites, with ``extra`` columns of padding."""
+    counts = torch.tensor(list(sites))
+    return Context(torch.arange(int(counts.max()) + extra) < counts[:, None], dict(cond or {}))
+
+
+def origin(space: Any, dtype: torch.dtype) -> State:
+    """The point of a bound space whose every free site is at the origin."""
+    if hasattr(space, "parts"):
+        return {name: origin(part, dtype) for name, part in space.parts.items()}
+    like = torch.empty((), dtype=dtype, device=space.mask.device)
+    return space.project(space.leaf.origin(like).expand(space.shape).clone())
+
+
+def random_point(space: Any, dtype: torch.dtype, spread: float = 1.0) -> State:
+    """A random point of a bound space: a normal step from the origin, or a random class."""
+    if hasattr(space, "parts"):
+        return {name: random_point(part, dtype, spread) for name, part in space.parts.items()}
+    start = origin(space, dtype)
+    if not space.smooth:
+        return space.project(torch.randn_like(start))
+    return space.exp(start, spread * space.gaussian(start))
+
+
+def random_ambient(state: State) -> State:
+    """A standard normal state of the same shapes: tangent to nothing in particular."""
+    return tree_map(torch.randn_like, state)
+
+
+def freeze(context: Context, space: Any, dtype: torch.dtype) -> Context:
+    """The same batch with about half of the sites of every sample held at random known values."""
+    from dataclasses import replace
+
+    known = random_point(space.bind(context), dtype)
+    free = torch.arange(context.mask.shape[1]) % 2 == torch.arange(len(context.mask))[:, None] % 2
+    return replace(context, free=free, known=known)
+
+
+def widen(space: Any, state: State, extra: int) -> State:
+    """A state with ``extra`` more padded sites, for a space that is bound to the wider batch."""
+    if hasattr(space, "parts"):
+        return {name: widen(part, state[name], extra) for name, part in space.parts.items()}  # type: ignore
+    axes = space.mask.ndim - 1
+    out = torch.randn(*(n + extra for n in state.shape[1 : 1 + axes]), *state.shape[1 + axes :], dtype=state.dtype)  # type: ignore
+    out = out.expand(len(state), *out.shape).clone()
+    out[(slice(None), *(slice(n) for n in state.shape[1 : 1 + axes]))] = state  # type: ignore
+    return out
+
+
+def narrow(space: Any, state: State, extra: int) -> State:
+    """The inverse of :func:`widen`."""
+    if hasattr(space, "parts"):
+        return {name: narrow(part, state[name], extra) for name, part in space.parts.items()}  # type: ignore
+    axes = space.mask.ndim - 1
+    return state[(slice(None), *(slice(n - extra) for n in state.shape[1 : 1 + axes]))]  # type: ignore

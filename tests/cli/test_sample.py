@@ -1,0 +1,106 @@
+"""Samples depend on their seed and number alone; a run is judged beside held-out data and an untrained network."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+
+def contents(folder: Path, pattern: str = "point_*.csv") -> list[str]:
+    return [file.read_text() for file in sorted(folder.glob(pattern))]
+
+
+def numbers(folder: Path) -> list[float]:
+    return [float(word) for text in contents(folder) for word in text.split(",")]
+
+
+@pytest.mark.usefixtures("trained")
+def test_samples_depend_on_their_seed_and_number_alone(fm: Command, tmp_path: Path) -> None:
+    for out, words in {"one": ["n=5", "batch=5"], "two": ["n=5", "batch=5"], "more": ["n=7", "batch=2"],
+                       "part": ["n=2", "first=3"], "other": ["n=5", "seed=4"]}.items():  # fmt: skip
+        assert fm("sample", "trained", "seed=3", f"out={out}", "steps=4", *words).code == 0
+    assert len(set(contents(tmp_path / "one"))) == 5
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert numbers(tmp_path / "more")[:10] == pytest.approx(numbers(tmp_path / "one"), rel=1e-4)
+    assert numbers(tmp_path / "part") == pytest.approx(numbers(tmp_path / "one")[6:], rel=1e-4)
+    assert (tmp_path / "part" / "point_0004.csv").is_file()
+    assert not set(contents(tmp_path / "one")) & set(contents(tmp_path / "other"))
+
+
+def test_sampling_again_replaces_what_sampling_wrote_and_nothing_else(fm: Command, trained: Path) -> None:
+    assert fm("sample", "trained", "n=4", "trajectory=true").code == 0
+    (trained / "samples" / "mine.txt").write_text("kept")
+    assert len(contents(trained / "samples", "way_*")) == 4
+    assert len(contents(trained / "samples", "way_*")[0].splitlines()) == 21  # the noise, and every step of 20
+    assert fm("sample", "trained", "n=2").code == 0
+    assert len(contents(trained / "samples")) == 2
+    assert contents(trained / "samples", "way_*") == []
+    assert contents(trained / "samples", "mine.txt") == ["kept"]
+
+
+WRONG = ["n=0", "n=few", "steps=0", "batch=0", "solver=huen", "spred=1", "spread=-1", "seed=-1", "device=gpu",
+         "out=trained/config.yaml/x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WRONG)
+@pytest.mark.usefixtures("trained")
+def test_what_cannot_be_sampled(fm: Command, word: str) -> None:
+    done = fm("sample", "trained", word)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "did you mean" in done.err or word.partition("=")[0] in done.err or "cannot write" in done.err
+
+
+def test_a_run_without_checkpoint(fm: Command, trained: Path) -> None:
+    (trained / "checkpoints" / "last.ckpt").unlink()
+    for command in ("sample", "evaluate"):
+        done = fm(command, "trained")
+        assert (done.code, "checkpoint" in done.err, done.err.count("\n")) == (2, True, 1)
+
+
+def rows(file: Path) -> dict[str, dict[str, str]]:
+    with file.open(newline="") as lines:
+        return {row.pop("row"): row for row in csv.DictReader(lines)}
+
+
+def test_evaluate_tells_training_from_none(fm: Command, trained: Path) -> None:
+    assert fm("sample", "trained", "n=6").code == 0
+    shown = fm("evaluate", "trained")
+    assert shown.code == 0, shown.err
+    assert "6 samples in trained/samples" in shown.out
+    found = rows(trained / "report" / "metrics.csv")
+    assert list(found) == ["samples", "held-out", "untrained network"]
+    assert [row["n"] for row in found.values()] == ["6", "64", "6"]
+    assert float(found["held-out"]["radius"]) == pytest.approx(2.0, rel=1e-6)
+    assert found["samples"]["radius"] != found["untrained network"]["radius"]
+    assert json.loads((trained / "report" / "metrics.json").read_text())["held-out"]["error"] == 0
+    assert (trained / "report" / "points.txt").is_file()
+
+
+@pytest.mark.usefixtures("trained")
+def test_evaluate_draws_when_asked(fm: Command, tmp_path: Path) -> None:
+    assert fm("evaluate", "trained", "n=3", "steps=2", "untrained=false", "out=here").code == 0
+    assert list(rows(tmp_path / "here" / "metrics.csv")) == ["samples", "held-out"]
+
+
+def test_evaluate_reads_files(fm: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    empty = fm("evaluate", "mine", "domain=ring")
+    assert (empty.code, "no points" in empty.err) == (2, True)
+    (tmp_path / "mine" / "point.csv").write_text("3,4")
+    assert fm("evaluate", "mine", "domain=ring").code == 0
+    assert rows(tmp_path / "report" / "metrics.csv")["samples"]["radius"] == "5.0"
+    (tmp_path / "mine" / "broken.csv").write_text("three")
+    broken = fm("evaluate", "mine/broken.csv", "domain=ring")
+    assert (broken.code, "broken.csv" in broken.err) == (2, True)
+
+
+def test_info_sums_up_a_run(fm: Command, trained: Path) -> None:
+    shown = fm("info", "trained")
+    assert "domain ring, preset small, seed 0" in shown.out
+    assert "last.ckpt" in shown.out
+    assert "torch" in fm("info").out

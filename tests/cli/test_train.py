@@ -1,0 +1,120 @@
+"""A run is composed from defaults, a preset and words; it keeps its whole configuration and loses nothing."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+import fm_science
+from fm_science import config
+
+from .conftest import Command
+
+
+def test_words_win_over_the_preset_and_the_preset_over_defaults(fm: Command, tmp_path: Path) -> None:
+    assert fm("train", "domain=ring", "preset=small", "network.width=4", "seed=7", "run=first").code == 0
+    kept = config.read(tmp_path / "first")
+    assert kept["version"] == fm_science.__version__
+    assert (kept["domain"], kept["preset"], kept["seed"]) == ("ring", "small", 7)
+    assert kept["network"]["width"] == 4  # said
+    assert kept["data"] == {"points": 64, "radius": 2.0, "batch": 64}  # the preset's points, the others' defaults
+    assert kept["trainer"]["max_steps"] == 5
+    assert set(kept) >= {*config.engine(), "data", "network", "path", "coupling", "sample", "metrics", "objective"}
+
+
+def test_runs_have_a_place_of_their_own(fm: Command, tmp_path: Path) -> None:
+    assert fm("train", "domain=ring", "preset=small").code == 0
+    (run,) = (tmp_path / "runs" / "ring").iterdir()
+    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert weights
+    flow = fm_science.load(run)
+    assert flow.sample(fm_science.Context.full(3), seed=0).shape == (3, 1, 2)
+
+
+def test_nothing_saved_is_lost(fm: Command, trained: Path) -> None:
+    before = {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()}
+    done = fm("train", "domain=ring", "preset=small", "run=trained")
+    assert done.code == 2
+    assert "resume=trained" in done.err
+    assert fm("train", "domain=ring", "-m", "data.points=8,16", "run=trained").code == 2
+    assert {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()} == before
+
+
+def test_a_resumed_run_is_the_run_that_was_not_stopped(fm: Command, trained: Path, tmp_path: Path) -> None:
+    assert fm("train", "resume=trained", "trainer.max_steps=9", "trainer.progress=false").code == 0
+    again = fm("train", "resume=trained", "data.points=9")
+    assert (again.code, "data.points" in again.err) == (2, True)
+    kept = config.read(trained)
+    assert (kept["trainer"]["max_steps"], kept["data"]["points"]) == (9, 64)
+    checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 9
+
+
+def test_a_seed_fixes_the_whole_run(fm: Command, tmp_path: Path) -> None:
+    words = ["train", "domain=ring", "preset=small", "trainer.progress=false"]
+    for run, seed in {"a": 3, "b": 3, "c": 4}.items():
+        assert fm(*words, f"run={run}", f"seed={seed}").code == 0
+    files = [tmp_path / run / "checkpoints" / "last.ckpt" for run in "abc"]
+    a, b, c = (torch.load(file, weights_only=True)["state_dict"] for file in files)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is one")
+def test_a_device_that_is_not_there(fm: Command) -> None:
+    done = fm("train", "domain=ring", "trainer.accelerator=gpu", "run=gpu")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_a_sweep_makes_a_folder_a_job(fm: Command, tmp_path: Path) -> None:
+    done = fm("train", "-m", "domain=ring", "preset=small", "network.width=4,8", "run=sweep")
+    assert done.code == 0, done.err
+    assert [config.read(tmp_path / "sweep" / str(k))["network"]["width"] for k in (0, 1)] == [4, 8]
+
+
+def test_the_configuration_can_be_printed(fm: Command, tmp_path: Path) -> None:
+    shown = fm("train", "domain=ring", "data.radius=3", "--cfg", "job")
+    assert shown.code == 0
+    assert "radius: 3" in shown.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(fm: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = fm("train", "domain=ring", "run=file/run")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_a_failure_is_logged_in_the_run(fm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fm_ring
+
+    monkeypatch.setattr(fm_ring.Perceptron, "forward", lambda *_: 1 / 0)
+    done = fm("train", "domain=ring", "run=bad")
+    assert done.code == 1
+    assert "ZeroDivisionError" in done.err
+    assert "bad/error.log" in done.err
+    assert done.err.count("Traceback") == 0
+    assert "forward" in (tmp_path / "bad" / "error.log").read_text()
+    monkeypatch.setenv("FM_SCIENCE_DEBUG", "1")
+    assert "Traceback" in fm("train", "domain=ring", "run=worse").err
+
+
+@pytest.mark.parametrize("file", sorted(config.configs().glob("preset/*/*.yaml")), ids=lambda file: file.stem)
+def test_shipped_presets_hold_only_options_that_exist(file: Path) -> None:
+    options = importlib.import_module(f"fm_science_domains.{file.parent.name}").OPTIONS
+    tree = config.load(file)
+    groups = {**config.engine(), **options}
+    config.check_names(config.names(tree), {"seed": 0, **config.defaults(groups)})
+    config.validate(groups, tree)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(process: Command, tmp_path: Path) -> None:
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
+    done = process("train", "-m", "domain=ring", "preset=small", "network.width=4,8", "run=sweep", *two)
+    assert done.code == 0, done.err
+    for k in (0, 1):
+        assert (tmp_path / "sweep" / str(k) / "checkpoints" / "last.ckpt").is_file()

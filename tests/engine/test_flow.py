@@ -1,0 +1,131 @@
+"""Flows with networks known in closed form: sampling, seeds, reversal, self-conditioning, saving."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fm_science.errors import UserError
+from fm_science.flow import Flow, Sampler
+from fm_science.objectives import FlowMatching, InverseSquare
+from fm_science.paths import Geodesic, ProductPath
+from fm_science.predictions import Endpoint
+from fm_science.priors import Normal, ProductPrior, Uniform
+from fm_science.schedules import Exponential, Linear, Polynomial, Trigonometric
+from fm_science.solvers import Euler, Heun
+from fm_science.spaces import SO3, Centered, Euclidean, frames
+from fm_science.state import Context, leaves, lift
+from tests import toy
+
+RAGGED = Context(torch.arange(6) < torch.tensor([3, 6])[:, None])
+MEAN, STD = 1.0, 0.5
+
+
+def posterior_mean(x, t, context):
+    """E[x1 | x_t] of the straight path from N(0, 1) to N(MEAN, STD²)."""
+    a, s = lift(t, x), lift(1 - t, x)
+    return MEAN + a * STD**2 / (a * a * STD**2 + s * s) * (x - a * MEAN)
+
+
+def frames_flow(target, schedule, solver):
+    path = ProductPath(
+        translations=Geodesic(Centered(), predicts=Endpoint()), rotations=Geodesic(SO3(), predicts=Endpoint())
+    )
+    walk = path.replaced(rotations=Geodesic(SO3(), schedule, Endpoint()))
+    prior = ProductPrior(translations=Normal(), rotations=Uniform())
+    return Flow(path, prior, lambda x, t, c: target, Sampler(solver, 10, walk))
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun()])
+@pytest.mark.parametrize("schedule", [Linear(), Exponential(10.0), Polynomial(2.0), Trigonometric()])
+def test_sampling_lands_on_a_known_endpoint_whatever_the_clock(solver, schedule):
+    prior = ProductPrior(translations=Normal(), rotations=Uniform())
+    target = prior.sample(frames(), RAGGED)
+    sample = frames_flow(target, schedule, solver).sample(RAGGED, seed=0)
+    for x, y in zip(leaves(sample), leaves(target), strict=True):
+        assert (x - y).abs().max() < 2e-6
+
+
+def test_heun_carries_a_gaussian_to_a_gaussian_by_the_exact_map():
+    torch.manual_seed(0)
+    flow = Flow(Geodesic(Euclidean(2), predicts=Endpoint()), Normal(), posterior_mean)
+    x0 = torch.randn(64, 1, 2, dtype=torch.float64)
+    context = Context.full(64)
+    exact = MEAN + STD * x0
+    errors = [(flow.transport(x0, context, Heun(), n) - exact).abs().max() for n in (50, 100)]
+    assert errors[1] < 1e-3
+    assert errors[0] / errors[1] > 3  # second order
+
+
+def test_the_same_seed_gives_the_same_draw_and_leaves_the_global_generator_alone():
+    flow = toy.build().flow()
+    context = flow.domain.request(5)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    a, b = flow.sample(context, seed=1), flow.sample(context, seed=1)
+    assert torch.equal(a, b)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(a, flow.sample(context, seed=2))
+
+
+class Remembering(torch.nn.Module):
+    self_conditioned = True
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, t, context):
+        self.seen.append((float(t[0]), None if context.previous is None else float(context.previous[0, 0, 0])))
+        return torch.full_like(x, float(t[0]))
+
+
+@pytest.mark.parametrize(("solver", "evaluations"), [(Euler(), 4), (Heun(), 7)])
+def test_a_self_conditioned_network_sees_the_first_prediction_of_the_step_before(solver, evaluations):
+    network = Remembering()
+    flow = Flow(Geodesic(Euclidean(1), predicts=Endpoint()), Normal(), network)
+    flow.sample(Context.full(2), solver, 4, seed=0)
+    assert len(network.seen) == evaluations  # the last step of Heun lands with one evaluation
+    starts = {0.0: None, 0.25: 0.0, 0.5: 0.25, 0.75: 0.5}
+    assert all(previous == starts[t] for t, previous in network.seen[:: 1 if evaluations == 4 else 2])
+    assert network.seen[-1] == (0.75, 0.5)
+
+
+def test_weights_that_do_not_fit_or_do_not_exist_are_refused_in_one_line(tmp_path):
+    flow = toy.build().flow()
+    flow.save(tmp_path / "weights.pt")
+    toy.build().flow().load(tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="do not fit"):
+        toy.build(network={"width": 8}).flow().load(tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="no weights"):
+        flow.load(tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize("steps", [0, torch.tensor([0.0, 0.5, 0.4]), torch.tensor([0.0])])
+def test_grids_of_times_must_increase(steps):
+    with pytest.raises(ValueError, match="steps"):
+        toy.build().flow().sample(Context.full(1), steps=steps)
+
+
+def test_the_loss_of_a_perfect_network_is_zero_by_part_and_padding_does_not_count():
+    prior = ProductPrior(translations=Normal(), rotations=Uniform())
+    torch.manual_seed(0)
+    x1 = prior.sample(frames(), RAGGED)
+    flow = frames_flow(x1, Linear(), Euler())
+    losses = FlowMatching(weight=InverseSquare(), self_condition=0.5)(flow, x1, RAGGED)
+    assert set(losses) == {"translations", "rotations"}
+    assert all(v.shape == (2,) and v.max() < 1e-9 for v in losses.values())
+
+
+def test_limits_parts_and_extras_shape_the_loss():
+    x1 = torch.ones(3, 1, 2)
+    flow = Flow(Geodesic(Euclidean(2), predicts=Endpoint()), Normal(), lambda x, t, c: torch.zeros_like(x))
+    plain = FlowMatching()(flow, x1, Context.full(3))["loss"]
+    assert torch.allclose(plain, torch.ones(3))  # mean square of (0 - 1)
+    extra = FlowMatching(
+        limits={"loss": 0.5},
+        parts={"loss": 3.0},
+        extras={"far": lambda x1hat, x1, t, c: (x1hat - x1).abs().amax((1, 2))},
+    )(flow, x1, Context.full(3))
+    assert torch.allclose(extra["loss"], torch.full((3,), 1.5))
+    assert torch.allclose(extra["far"], torch.ones(3))

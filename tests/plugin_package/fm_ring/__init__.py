@@ -1,0 +1,160 @@
+"""Points on a ring: the smallest domain another package could add to fm-science. Lengths are in nanometres."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fm_science import data as engine
+from fm_science.domain import Domain, group, option
+from fm_science.errors import UserError
+from fm_science.flow import Sampler
+from fm_science.objectives import FlowMatching
+from fm_science.paths import Geodesic
+from fm_science.priors import Normal
+from fm_science.solvers import Heun
+from fm_science.spaces import Euclidean
+from fm_science.state import Context, State, lift
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The ring that is learnt."""
+
+    points: int = option(256, "points on the ring", low=2)
+    radius: float = option(2.0, "radius of the ring", unit="nm", low=0.0)
+    batch: int = option(64, "points a batch", low=1)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A perceptron that sees the point and the time."""
+
+    width: int = option(32, "width of the hidden layer", low=1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What to draw."""
+
+    spread: float = option(0.0, "how far samples are scattered after the flow has ended", unit="nm", low=0.0)
+    steps: int = option(20, "steps of the solver", low=1)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No options."""
+
+
+OPTIONS = {"data": Data, "network": Network, "path": Nothing, "coupling": Nothing, "sample": Sample,
+           "metrics": Nothing, "objective": Nothing}  # fmt: skip
+
+
+class Ring(torch.utils.data.Dataset):
+    """Points at even angles, as items ``({site, coordinate}, conditions)``."""
+
+    def __init__(self, points: int, radius: float, shift: float) -> None:
+        angles = 2 * math.pi * (torch.arange(points) + shift) / points
+        self.x = radius * torch.stack([angles.cos(), angles.sin()], -1)[:, None]
+        self.sizes = torch.ones(points, dtype=torch.long)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> engine.Item:
+        return self.x[index], {}
+
+
+class Perceptron(nn.Module):
+    """The velocity ``(B, 1, 2)`` at points ``(B, 1, 2)``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, 2))
+
+    def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        return self.layers(torch.cat([x, lift(t, x).expand_as(x[..., :1])], -1))
+
+
+def decode(state: State, context: Context) -> list[Point]:
+    """Points as pairs of numbers."""
+    return [(float(x), float(y)) for x, y in state[:, 0]]
+
+
+def write(samples: Sequence[Point], folder: Path, first: int = 0) -> list[Path]:
+    """One file a point."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, point in enumerate(samples, start=first):
+        files.append(Path(folder) / f"point_{number:04d}.csv")
+        files[-1].write_text(",".join(map(str, point)) + "\n")
+    return files
+
+
+def trajectory(frames: Sequence[Sequence[Point]], folder: Path, first: int = 0) -> list[Path]:
+    """One file a point, with its place after every step."""
+    files = []
+    for number, way in enumerate(zip(*frames, strict=True), start=first):
+        files.append(Path(folder) / f"way_{number:04d}.txt")
+        files[-1].write_text("\n".join(f"{x} {y}" for x, y in way) + "\n")
+    return files
+
+
+def read(paths: Sequence[Path]) -> list[Point]:
+    """Points from files or folders."""
+    found = []
+    for path in map(Path, paths):
+        for file in sorted(path.glob("*.csv")) if path.is_dir() else [path]:
+            try:
+                x, y = (float(word) for row in csv.reader(file.read_text().splitlines()) for word in row)
+            except ValueError as error:
+                raise UserError(f"{file} is no point: expected two numbers") from error
+            found.append((x, y))
+    if not found:
+        raise UserError(f"no points in {', '.join(map(str, paths))}")
+    return found
+
+
+def radius(samples: Sequence[Point], reference: Sequence[Point]) -> dict[str, float]:
+    """The mean distance from the centre, and how far it is from that of the reference."""
+    mean = sum(math.hypot(*point) for point in samples) / len(samples)
+    return {"radius": mean, "error": abs(mean - sum(math.hypot(*point) for point in reference) / len(reference))}
+
+
+def report(rows: Mapping[str, Sequence[Point]], folder: Path) -> list[Path]:
+    """A drawing of every row in characters."""
+    file = Path(folder) / "points.txt"
+    file.write_text("\n".join(f"{name}: {len(points)} points" for name, points in rows.items()) + "\n")
+    return [file]
+
+
+def build(data=None, network=None, path=None, coupling=None, sample=None, metrics=None, objective=None) -> Domain:
+    """The domain; each argument is a mapping, an instance of its dataclass, or None."""
+    data, network, sample = group(Data, data), group(Network, network), group(Sample, sample)
+    held_out = Ring(data.points, data.radius, 0.5)
+    return Domain(
+        name="ring",
+        path=Geodesic(Euclidean(2)),
+        prior=Normal(),
+        network=Perceptron(network.width),
+        data=engine.Data(Ring(data.points, data.radius, 0.0), held_out, batch=data.batch),
+        objective=FlowMatching(),
+        sampler=Sampler(Heun(), sample.steps),
+        request=lambda n, **options: Context.full(n),
+        decode=lambda state, context: decode(state + sample.spread * torch.randn_like(state), context),
+        read=read,
+        write=write,
+        metrics={"radius": radius},
+        report=report,
+        references=lambda samples: {"held-out": decode(held_out.x, Context.full(len(held_out)))},
+        trajectory=trajectory,
+        options=OPTIONS,
+    )

@@ -1,0 +1,43 @@
+"""Writes constraints.txt: the exact version of every package that a full installation takes.
+
+    python tools/lock.py
+
+The file is portable: local labels such as +cpu are dropped, as are index addresses, hashes and the packages that only
+a GPU build of torch brings, so that the same lines serve machines with and without a GPU. To move to another version of
+torch, change it here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH = "torch==2.13.0"
+GPU_ONLY = re.compile(r"nvidia-|cuda-|triton$")
+
+
+def resolve() -> list[dict]:
+    """What pip would install into an empty environment."""
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    result = subprocess.run([*pip, TORCH, "-e", ".[all,dev]"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(result.stdout[result.stdout.index("{") :])["install"]
+
+
+def pins(packages: list[dict]) -> list[str]:
+    """One line ``name==version`` for every package but our own."""
+    found = set()
+    for package in packages:
+        name = re.sub(r"[-_.]+", "-", package["metadata"]["name"]).lower()
+        if not package["is_direct"] and not GPU_ONLY.match(name):
+            found.add(f"{name}=={package['metadata']['version'].partition('+')[0]}")
+    return sorted(found)
+
+
+if __name__ == "__main__":
+    lines = ["# Written by tools/lock.py; used by: pip install -c constraints.txt -e '.[all,dev]'", *pins(resolve())]
+    (ROOT / "constraints.txt").write_text("\n".join(lines) + "\n")
+    print(f"{len(lines) - 1} packages")
