@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fm_science.couplings.base import Coupling
-from fm_science.state import Context, State
+from fm_science.state import Context, State, leaves, tree_map
 from fm_science.symmetries import Symmetry
 
 
@@ -37,6 +37,10 @@ class InWorkers(Coupling):
     @property
     def independent(self) -> bool:  # type: ignore[override]
         return self.coupling.independent
+
+    def preparation(self, space: Any, prior: Any, poses: tuple[Symmetry, ...] = ()) -> Preparation:
+        """What a data worker does to each batch, for ``train_loader(..., prepare=...)``."""
+        return Preparation(self.coupling, space, prior, poses)
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return self.coupling.pair(space, x0, x1, context)
@@ -65,5 +69,7 @@ class Preparation:
             space = self.space.bind(context)
             for symmetry in self.poses:
                 x1 = symmetry.randomise(space, x1)
-            x0, x1, context = self.coupling.pair(space, self.prior.sample(self.space, context), x1, context)
+            like = leaves(x1)[0]
+            x0 = tree_map(lambda v: v.to(like), self.prior.sample(space, context))
+            x0, x1, context = self.coupling.pair(space, x0, x1, context)
         return x1, context, x0
