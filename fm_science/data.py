@@ -146,8 +146,9 @@ def _prepared(space: Any, prepare: Prepare, seed: int, rank: int, items: Sequenc
 
 
 def train_loader(
-    data: TrainingData, space: Any, seed: int, start: Callable[[], int], rank: int, world: int, prepare: Prepare | None = None
-) -> DataLoader:
+    data: TrainingData, space: Any, seed: int, start: Callable[[], int], rank: int, world: int,
+    prepare: Prepare | None = None,
+) -> DataLoader:  # fmt: skip
     """The endless loader of training batches ``(x1, context)``. With ``prepare`` each batch is what that makes of it,
     in the process that loaded it."""
     order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
