@@ -72,7 +72,8 @@ class Steered(nn.Module):
             point = tree_map(lambda v: v.detach().requires_grad_(), x)
             raw = self.network(point, late, context)
             seen = (point, late) if self.doob else (path.endpoint(raw, point, late),)
-            slopes = iter(torch.autograd.grad(self.log_likelihood(*seen).sum(), leaves(point)))
+            value = self.log_likelihood(*seen).sum()
+            slopes = iter(torch.autograd.grad(value, leaves(point), materialize_grads=True))
         gradient = path.space.tangent(x, tree_map(lambda v: next(slopes), point))
         return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std**2))
 

@@ -93,7 +93,7 @@ def _kinds(context: Context, names: tuple[str, ...]) -> Tensor:
 def _between_sites(space: Any, x: Tensor, y: Tensor) -> Tensor:
     """What it costs to put site j of ``x`` on site i of ``y``, ``(B, N, N)``, up to a constant a sample and column."""
     if flat(space):  # the squared lengths are the same for every assignment
-        return -(y.flatten(2) @ x.flatten(2).mT)
+        return -2 * (y.flatten(2) @ x.flatten(2).mT)
     a, b = torch.broadcast_tensors(x[:, None], y[:, :, None])
     u = space.leaf.log(a.contiguous(), b.contiguous())
     return space.leaf.dot(a, u, u)
