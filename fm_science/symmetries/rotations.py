@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,7 @@ class Rotations(Symmetry):
             return super().cost(space, x, y)
         # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R need not be known
         still = [square(s, a, b) for s, a, b in found if not turns(s)]
-        sides = [s.inner(a, a, a) + s.inner(b, b, b) for s, a, b in found if turns(s)]
+        sides = [_length(a) + _length(b) for s, a, b in found if turns(s)]
         overlap = best_overlap(self._moment(space, x, y)) if sides else 0.0
         return (sum(still) + sum(sides) - 2 * overlap).clamp_min(0)
 
@@ -103,6 +104,11 @@ def _spanning(dim: int) -> Tensor:
     half_turns = torch.diag_embed(torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1]]))
     cycle = torch.eye(3).roll(1, 0)
     return torch.cat([half_turns, half_turns @ cycle, half_turns @ cycle @ cycle])
+
+
+def _length(x: Tensor) -> Tensor:
+    """The squared length of each sample, ``(B,)``."""
+    return torch.linalg.vecdot(x.flatten(1), x.flatten(1))
 
 
 def turns(space: Any) -> bool:
@@ -136,14 +142,20 @@ def best_overlap(h: Tensor) -> Tensor:
     """
     if h.shape[-1] == 2:
         return torch.hypot(h[..., 1, 0] - h[..., 0, 1], h[..., 0, 0] + h[..., 1, 1])
-    a, b, c = (h.double()[..., k, :] for k in range(3))
-    aa, bb, cc, ab, ac, bc = ((p * q).sum(-1) for p, q in ((a, a), (b, b), (c, c), (a, b), (a, c), (b, c)))
+    rows = h.double().flatten(-2).unbind(-1)
+    a, b, c = rows[:3], rows[3:6], rows[6:]
+    aa, bb, cc, ab, ac, bc = (_dot(p, q) for p, q in ((a, a), (b, b), (c, c), (a, b), (a, c), (b, c)))
     mean = (aa + bb + cc) / 3
     d, e, f = aa - mean, bb - mean, cc - mean
     spread = ((d * d + e * e + f * f + 2 * (ab * ab + ac * ac + bc * bc)) / 6).sqrt()
     cubic = d * (e * f - bc * bc) - ab * (ab * f - bc * ac) + ac * (ab * bc - e * ac)
     third = torch.acos((cubic / (2 * spread**3).clamp_min(1e-300)).clamp(-1, 1)) / 3
     first = (mean + 2 * spread * torch.cos(third)).clamp_min(0)
-    det = (a * torch.linalg.cross(b, c)).sum(-1)
+    det = _dot(a, (b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]))
     rest = 3 * mean - first + 2 * det / first.sqrt().clamp_min(1e-100)
     return (first.sqrt() + rest.clamp_min(0).sqrt()).to(h.dtype)
+
+
+def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """The dot product of vectors given by their three components."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

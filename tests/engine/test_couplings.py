@@ -42,7 +42,7 @@ def batch(space, sizes):
     def draw():
         parts = getattr(space, "parts", {"": space})
         point = {k: ambient(s, len(sizes), max(sizes)) for k, s in parts.items()}
-        return bound.project(point if "" not in point else point[""])
+        return bound.project(point.get("", point))
 
     return bound, draw(), draw(), context
 
@@ -72,7 +72,8 @@ SPACES = {
 def test_exact_pairs_are_optimal_on_every_space_and_nothing_but_noise_moves(name):
     space, x0, x1, context = batch(SPACES[name], (4, 4, 2, 4, 2, 4))
     paired, same, after = Transport().pair(space, x0, x1, context)
-    assert same is x1 and after is context
+    assert same is x1
+    assert after is context
     assert sorted(rows(paired)) == sorted(rows(x0))
     best = 0.0
     for members in (torch.tensor([0, 1, 3, 5]), torch.tensor([2, 4])):
@@ -92,7 +93,8 @@ def test_large_batches_take_another_solver_to_the_same_optimum():
 def test_the_exact_plan_is_a_permutation_where_everything_ties():
     for n in (1, 2, 5, 300):
         order, weight = ExactPlan()(torch.zeros(n, n))
-        assert weight is None and sorted(order.tolist()) == list(range(n))
+        assert weight is None
+        assert sorted(order.tolist()) == list(range(n))
 
 
 def test_on_the_line_optimal_transport_sorts():
@@ -178,7 +180,9 @@ def test_the_joint_alignment_is_near_the_exact_optimum_of_four_points(dim):
     orders = torch.tensor(list(itertools.permutations(range(4))))
     costs = torch.stack([Rotations().cost(space, space.permute(x0, o.expand(64, 4)), x1) for o in orders])
     truth = costs.min(0).values
-    taken = square(space, Transport(Permutations(), Rotations(), across_batch=False).pair(space, x0, x1, context)[0], x1)
+    taken = square(
+        space, Transport(Permutations(), Rotations(), across_batch=False).pair(space, x0, x1, context)[0], x1
+    )
     start = square(space, x0, x1)
     assert bool((taken >= truth - 1e-9).all())
     assert (taken.mean() - truth.mean()) < 0.15 * (start.mean() - truth.mean())
@@ -207,7 +211,8 @@ def test_the_entropic_plan_has_its_marginals_and_equals_an_independent_solver():
     cost = torch.rand(20, 20)
     plan = entropic(cost, 0.05, tolerance=1e-10)
     share = torch.full((20,), 0.05)
-    assert torch.allclose(plan.sum(0), share, atol=1e-9) and torch.allclose(plan.sum(1), share, atol=1e-9)
+    assert torch.allclose(plan.sum(0), share, atol=1e-9)
+    assert torch.allclose(plan.sum(1), share, atol=1e-9)
     other = ot.bregman.sinkhorn_log(share.numpy(), share.numpy(), cost.numpy(), 0.05, stopThr=1e-12)
     assert torch.allclose(plan, torch.as_tensor(other), atol=1e-8)
     loose = entropic(cost, 0.05, keep_rows=0.5, keep_columns=0.5, tolerance=1e-12)
@@ -247,7 +252,8 @@ def test_unbalanced_transport_fades_outliers_and_keeps_the_noise():
     x1[0] = 100.0
     paired, same, after = Transport(plan=Unbalanced(0.05, keep_data=0.1)).pair(space, x0, x1, context)
     weight = after.cond["weight"]
-    assert same is x1 and "weight" not in context.cond
+    assert same is x1
+    assert "weight" not in context.cond
     assert weight[0] < 1e-3 < weight[1:].min()
     assert float(weight.mean()) == pytest.approx(1, abs=1e-2)  # noise is kept exactly, so the whole mass is
     strict = Transport(plan=Unbalanced(0.05, keep_data=1e6)).pair(space, x0, x1, context)[2].cond["weight"]
@@ -261,7 +267,8 @@ def test_independence_is_declared_by_the_independent_coupling_alone():
     data = Semidiscrete(torch.zeros(2, 1, 2), Context.full(2))
     assert Independent.independent
     assert not any(c.independent for c in (Transport(), Paired(), data, Teacher(None)))
-    assert "Rotations" in repr(Transport(Rotations(), within="label")) and "label" in repr(Transport(within="label"))
+    assert "Rotations" in repr(Transport(Rotations(), within="label"))
+    assert "label" in repr(Transport(within="label"))
 
 
 def ring(n):
@@ -274,7 +281,9 @@ def test_semidiscrete_potentials_share_the_noise_evenly_and_carry_conditions():
     context = Context.full(20, number=torch.arange(20))
     coupling = Semidiscrete(data, context)
     report = coupling.fit(Euclidean(2), Normal(), iterations=1500, seed=1)[0]
-    assert report.variation - report.floor < 0.03 and report.empty == 0 and report.largest < 1.3
+    assert report.variation - report.floor < 0.03
+    assert report.empty == 0
+    assert report.largest < 1.3
     here = Context.full(3000, number=torch.zeros(3000, dtype=torch.long))
     x0 = torch.randn(3000, 1, 2)
     same, x1, after = coupling.pair(Euclidean(2).bind(here), x0, data[torch.randint(20, (3000,))], here)
@@ -296,11 +305,13 @@ def test_semidiscrete_transport_has_one_set_of_potentials_a_label_and_weights_on
     label = torch.arange(2).repeat_interleave(6)
     coupling = Semidiscrete(data, Context.full(12, label=label), label="label", reweigh=True)
     reports = coupling.fit(Euclidean(2), Normal(), iterations=800)
-    assert set(reports) == {0, 1} and max(r.variation - r.floor for r in reports.values()) < 0.03
+    assert set(reports) == {0, 1}
+    assert max(r.variation - r.floor for r in reports.values()) < 0.03
     here = Context.full(100, label=torch.randint(2, (100,)))
     _, x1, after = coupling.pair(Euclidean(2).bind(here), torch.randn(100, 1, 2), data[:1].expand(100, 1, 2), here)
     assert torch.equal(after.cond["label"], here.cond["label"])
-    assert bool(((x1[:, 0].mean(-1) > 1.4) >= 0).all()) and (after.cond["weight"] - 1).abs().max() < 0.3
+    assert bool(((x1[:, 0].mean(-1) > 1.4) >= 0).all())
+    assert (after.cond["weight"] - 1).abs().max() < 0.3
     missing = Context.full(1, label=torch.tensor([7]))
     with pytest.raises(ValueError, match="nothing of label"):
         coupling.pair(Euclidean(2).bind(missing), torch.randn(1, 1, 2), data[:1], missing)
@@ -333,7 +344,9 @@ def test_a_teacher_pairs_noise_with_where_its_flow_carries_it():
     context = Context.full(20)
     space, x0 = Euclidean(1).bind(context), torch.randn(20, 1, 1)
     same, x1, after = Teacher(flow, Heun(), 200).pair(space, x0, torch.zeros(20, 1, 1), context)
-    assert same is x0 and after is context and not x1.requires_grad
+    assert same is x0
+    assert after is context
+    assert not x1.requires_grad
     assert torch.allclose(x1, 3 + x0 / 2, atol=1e-3)
     assert flow.training
     again = Transport().pair(space, x0, x1, context)[0]

@@ -43,11 +43,15 @@ def test_processes_that_gather_pair_as_one_process_would(coupling):
     for rank, (a, b, mine, _) in enumerate(parts):
         hook = lambda batch, rank=rank: (parts, rank)  # noqa: E731
         paired, data, after = coupling(gather=hook).pair(Centered().bind(mine), a, b, mine)
-        assert data is b and after is mine and paired.shape == b.shape
+        assert data is b
+        assert after is mine
+        assert paired.shape == b.shape
         got.append(paired)
-    assert torch.allclose(got[0], whole[:5], atol=1e-5) and torch.allclose(got[1], whole[5:, :3], atol=1e-5)
+    assert torch.allclose(got[0], whole[:5], atol=1e-5)
+    assert torch.allclose(got[1], whole[5:, :3], atol=1e-5)
     alone = AllRanks()((x0, x1, context, 1))
-    assert len(alone[0]) == 1 and alone[1] == 0
+    assert len(alone[0]) == 1
+    assert alone[1] == 0
 
 
 def test_weights_find_their_way_back_to_their_rank():
@@ -158,8 +162,11 @@ def test_training_with_worker_pairs_is_the_same_for_any_number_of_workers(tmp_pa
 
 
 def test_in_workers_declares_what_its_coupling_does_and_refuses_to_gather():
-    assert InWorkers(Independent()).independent and not InWorkers(Transport()).independent
-    assert InWorkers(Transport()).early and Paired().early and not Transport().early
+    assert InWorkers(Independent()).independent
+    assert not InWorkers(Transport()).independent
+    assert InWorkers(Transport()).early
+    assert Paired().early
+    assert not Transport().early
     with pytest.raises(ValueError, match="process group"):
         InWorkers(Transport(gather=AllRanks()))
     work = InWorkers(Transport(Permutations())).preparation(Centered(), Normal())
@@ -167,6 +174,7 @@ def test_in_workers_declares_what_its_coupling_does_and_refuses_to_gather():
     x1 = x1 - x1.mean(1, keepdim=True)
     state = torch.get_rng_state()
     first, second = work(x1, Context.full(3, 4), 5), pickle.loads(pickle.dumps(work))(x1, Context.full(3, 4), 5)
-    assert torch.equal(first[2], second[2]) and not torch.equal(first[2], work(x1, Context.full(3, 4), 6)[2])
+    assert torch.equal(first[2], second[2])
+    assert not torch.equal(first[2], work(x1, Context.full(3, 4), 6)[2])
     assert torch.equal(take(first[0], torch.arange(3)), x1)
     assert torch.equal(state, torch.get_rng_state())

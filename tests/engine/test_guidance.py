@@ -75,7 +75,8 @@ def test_guided_logits_are_the_renormalised_product_and_impossible_classes_stay_
     network = lambda x, t, c: torch.where(c.cond["label"][:, None, None] < 0, off, on)  # noqa: E731
     out = ask(Guided(network, 2.0), label=torch.arange(4)).softmax(-1)
     want = (on.softmax(-1) ** 2 / off.softmax(-1))[..., :2]
-    assert torch.allclose(out[..., :2], want / want.sum(-1, keepdim=True)) and bool((out[..., 2] == 0).all())
+    assert torch.allclose(out[..., :2], want / want.sum(-1, keepdim=True))
+    assert bool((out[..., 2] == 0).all())
 
 
 def test_on_curved_spaces_guidance_combines_velocities_towards_both_endpoints():
@@ -94,14 +95,16 @@ def test_on_curved_spaces_guidance_combines_velocities_towards_both_endpoints():
         for k in ("r", "x"):
             want = towards[0][k] + scale * (towards[1][k] - towards[0][k])
             short = want.norm(dim=-1) * (1 - 0.4) < 3.1  # beyond half a turn the same endpoint is nearer the other way
-            assert bool(short.any()) and torch.allclose(got[k][short], want[short], atol=1e-6)
+            assert bool(short.any())
+            assert torch.allclose(got[k][short], want[short], atol=1e-6)
 
 
 def test_temperature_sharpens_named_parts_only():
     logits = torch.randn(4, 1, 3)
     network = lambda x, t, c: {"atoms": logits, "bonds": logits}  # noqa: E731
     out = ask(Tempered(network, atoms=0.5))
-    assert torch.equal(out["atoms"], 2 * logits) and out["bonds"] is logits
+    assert torch.equal(out["atoms"], 2 * logits)
+    assert out["bonds"] is logits
     assert torch.equal(ask(Tempered(lambda x, t, c: logits, 4.0)), logits / 4)
     with pytest.raises(ValueError, match="no part"):
         ask(Tempered(network, atom=0.5))
@@ -114,7 +117,8 @@ def test_wrappers_pass_on_whether_the_network_remembers_and_keep_its_weights():
     inner = nn.Linear(2, 2)
     inner.self_conditioned = True
     for wrapped in (Guided(inner, 2.0), Tempered(inner, 0.5), Steered(inner, Geodesic(Euclidean(2)), None)):
-        assert wrapped.self_conditioned and len(list(wrapped.parameters())) == 2
+        assert wrapped.self_conditioned
+        assert len(list(wrapped.parameters())) == 2
         assert not type(wrapped)(lambda x, t, c: x, *_arguments(wrapped)).self_conditioned
 
 
@@ -178,7 +182,8 @@ def test_every_prediction_is_steered_to_the_same_velocity():
         path = Geodesic(Euclidean(1), Trigonometric(), predicts)
         raw = Steered(gaussian_network(path), path, observed(path, y), doob=True)(x, t, context)
         fields.append(path.bind(context).velocity(raw, x, t))
-    assert torch.allclose(fields[0], fields[1]) and torch.allclose(fields[0], fields[2])
+    assert torch.allclose(fields[0], fields[1])
+    assert torch.allclose(fields[0], fields[2])
 
 
 def test_the_likelihood_of_the_predicted_datum_serves_where_the_observation_is_vague_and_on_products():
@@ -202,4 +207,5 @@ def test_steering_refuses_curved_spaces_and_inference_mode():
     steered = Steered(gaussian_network(path), path, lambda x: -x.square().flatten(1).sum(1))
     with torch.inference_mode(), pytest.raises(RuntimeError, match="no_grad"):
         ask(steered)
-    assert Independent().independent and Product(x=Euclidean(1)).linear
+    assert Independent().independent
+    assert Product(x=Euclidean(1)).linear

@@ -87,10 +87,12 @@ def test_degenerate_clouds_align_to_something_finite(dim):
     x = Rotations().randomise(space, line)
     for y in (line, torch.zeros_like(line)):
         aligned = Rotations().align(space, x, y)
-        assert bool(aligned.isfinite().all()) and bool(Rotations().cost(space, x, y).isfinite().all())
+        assert bool(aligned.isfinite().all())
+        assert bool(Rotations().cost(space, x, y).isfinite().all())
         assert torch.allclose(square(space, aligned, y), Rotations().cost(space, x, y), atol=1e-6)
     r = nearest(torch.zeros(2, dim, dim))
-    assert torch.allclose(r @ r.mT, torch.eye(dim)) and torch.allclose(torch.linalg.det(r), torch.ones(2))
+    assert torch.allclose(r @ r.mT, torch.eye(dim))
+    assert torch.allclose(torch.linalg.det(r), torch.ones(2))
 
 
 def test_the_best_overlap_of_matrices_of_every_kind_is_that_of_the_best_rotation():
@@ -133,7 +135,8 @@ def test_edges_move_along_with_their_nodes():
     y = space.project({"x": torch.randn(2, 5, 3), "bond": torch.randn(2, 5, 5, 3)})
     x = Permutations().randomise(space, y)
     back = Permutations().align(space, x, y)
-    assert torch.equal(back["x"], y["x"]) and torch.equal(back["bond"], y["bond"])
+    assert torch.equal(back["x"], y["x"])
+    assert torch.equal(back["bond"], y["bond"])
 
 
 @pytest.mark.parametrize("symmetry", [Rotations(), Permutations()])
@@ -159,7 +162,8 @@ def test_permutations_are_uniform_over_real_sites():
     moved = Permutations().randomise(space, x)[..., 0]
     assert bool((moved[:, 3] == 0).all())
     seen = (moved[:, 0] * 10 + moved[:, 1]).unique(return_counts=True)[1]
-    assert len(seen) == 6 and (seen - n / 6).abs().max() < 5 * math.sqrt(n / 6)
+    assert len(seen) == 6
+    assert (seen - n / 6).abs().max() < 5 * math.sqrt(n / 6)
 
 
 def test_translations_meet_the_centre_and_rest_on_centred_clouds():
