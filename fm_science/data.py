@@ -33,7 +33,7 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What a domain trains on.
 
     Args:
@@ -146,8 +146,9 @@ def _prepared(space: Any, prepare: Prepare, seed: int, rank: int, items: Sequenc
 
 
 def train_loader(
-    data: Data, space: Any, seed: int, start: Callable[[], int], rank: int, world: int, prepare: Prepare | None = None
-) -> DataLoader:
+    data: TrainingData, space: Any, seed: int, start: Callable[[], int], rank: int, world: int,
+    prepare: Prepare | None = None,
+) -> DataLoader:  # fmt: skip
     """The endless loader of training batches ``(x1, context)``. With ``prepare`` each batch is what that makes of it,
     in the process that loaded it."""
     order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
@@ -159,7 +160,7 @@ def train_loader(
     )  # fmt: skip
 
 
-def validation_loader(data: Data, space: Any, most: int = 256) -> DataLoader:
+def validation_loader(data: TrainingData, space: Any, most: int = 256) -> DataLoader:
     """Batches of up to ``most`` held-out data, always the same ones in the same order."""
     chosen = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(0))[:most].sort().values
     plan = StepBatches(data.validation.sizes[chosen], data.batch, data.budget).plan(0)

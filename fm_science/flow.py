@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.errors import UserError
+from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior
-from fm_science.solvers import Heun, Solver, uniform_grid
-from fm_science.state import Context, State, scale, tree_map
+from fm_science.solvers import RK4, Heun, Solver, uniform_grid
+from fm_science.state import Context, State, leaves, scale, tree_map
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ class Flow(nn.Module):
         prior: where they start.
         network: a module, or any callable ``network(x, t, context) -> raw``; closed-form ones need no training.
         sampler: how to sample when a call does not say.
+
+    Raises TypeError when the sampler's path gives the network's output another meaning than the trained one.
     """
+
+    independent: bool = True  #: whether noise and data were independent in training; objectives set it
 
     domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
 
@@ -70,6 +75,8 @@ class Flow(nn.Module):
         self.path, self.prior, self.network = path, prior, network
         self.sampler = sampler or Sampler()
         self.learned = nn.ModuleList(path.modules())
+        if self.sampler.path is not None:
+            self.sampler.path.suits(path)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -109,9 +116,14 @@ class Flow(nn.Module):
         self, x: State, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,
         reverse: bool = False,
     ) -> State:  # fmt: skip
-        """Carry noise ``x`` to data, or with ``reverse`` data to noise. Raises TypeError for ``reverse`` on spaces that
-        are not smooth."""
-        for state in self.trajectory(x, context, solver, steps, reverse):
+        """Carry noise ``x`` to data, or with ``reverse`` data to noise.
+
+        Raises:
+            ValueError: when ``steps`` is no grid, or the prediction means nothing at one of its times.
+            TypeError: when the solver does not fit the path, before the first step: ``reverse`` on spaces that are not
+                smooth, exchange of noise where there is no score.
+        """
+        for state in self._walk(x, context, solver, steps, reverse, whole=False):
             x = state
         return x
 
@@ -120,16 +132,68 @@ class Flow(nn.Module):
         reverse: bool = False,
     ) -> Iterator[State]:  # fmt: skip
         """The states of :meth:`transport` after each step, one by one."""
+        return self._walk(x, context, solver, steps, reverse, whole=True)
+
+    def _walk(
+        self, x: State, context: Context, solver: Solver | None, steps: int | Tensor | None, reverse: bool, whole: bool
+    ) -> Iterator[State]:
+        """The states after each step, or (not ``whole``) after as few as the solver needs to reach the end."""
         solver = solver if solver is not None else self.sampler.solver
         times = uniform_grid(steps if steps is not None else self.sampler.steps)
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
-        predict = Predictor(self.network, path, context)
+        self._check(solver, path)
+        predict: Any = Predictor(self.network, path, context)
+        walked, ask = path, predict
         if reverse:
-            path, field, times = Field(path.space), _reversed(path, predict), 1 - times.flip(0)
-        for state in solver.trajectory(path, field if reverse else predict, x, times):
+            path.check(times)
+            times = reverse_grid(path, times, x)
+            x, _ = path.outset(x, torch.full((context.size,), 1 - float(times[0])).to(leaves(x)[0]), self.independent)
+            walked, ask = Field(path.space), _reversed(path, predict)
+        for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
             predict.advance()
+
+    def _check(self, solver: Solver, path: Path) -> None:
+        if solver.stochastic and path.borrowed and not self.independent:
+            raise TypeError(
+                f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
+                "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
+            )
+
+    def log_prob(
+        self, x: State, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
+        divergence: Divergence = ExactTrace(), seed: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Log-density of data in nats, with respect to the Riemannian volume of the space over real free sites, by
+        integrating the divergence back to the noise. Gradients flow unless they are turned off.
+
+        Args:
+            x: data at t = 1.
+            context: their context.
+            solver: any solver for smooth spaces; its errors are the density's.
+            steps: number of steps or a tensor of times in [0, 1]. Where the velocity is undefined at t = 1, a number
+                means steps that shrink towards the data, and the walk starts 1e-5 before it (1e-3 in float32).
+            divergence: how the trace is found; all but ExactTrace() are estimates.
+            seed: of the probes of an estimate; torch's global generator is left as it was.
+
+        Returns:
+            ``(B,)``.
+
+        Raises:
+            TypeError: on spaces that are not smooth, for self-conditioned networks (whose velocity depends on the
+                steps) and for priors without a density.
+        """
+        with _forked(seed, context):
+            path = self.path.bind(context, self.prior)
+            if getattr(self.network, "self_conditioned", False):
+                raise TypeError(
+                    "a self-conditioned network has no density: its velocity depends on the steps before. "
+                    "Train one with self_condition=0 and no `self_conditioned`."
+                )
+            predict = Predictor(self.network, path, context)
+            prior = path.source(self.prior)
+            return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the weights (only tensors, so that loading never runs code)."""

@@ -1,7 +1,8 @@
 """Predictions: what the raw output of a network means.
 
-A network may tell the velocity, the endpoint (the datum that this point is on its way to), or the noise. Each meaning
-knows how to become the others along a given path, and which loss teaches it; the path itself never asks.
+A network may tell the velocity, the endpoint (the datum that this point is on its way to), the noise, the score, or on
+classes the probabilities of the endpoint. Each meaning knows how to become the others along a given path, and which
+loss teaches it; the path itself never asks. Where a conversion does not exist it is refused, never clamped.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from fm_science.spaces.base import total
 from fm_science.state import scale
 
 
 class Prediction(ABC):
     """The meaning of a network's raw output on one leaf space. ``path`` is a bound bridge, ``t`` is ``(B,)``."""
 
-    singular: bool = True  #: whether the velocity of this prediction is undefined at t = 1
+    singular: bool = True  #: whether the velocity of this prediction is undefined where there is no noise left
+    opens: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
+    timeless: bool = False  #: whether its meaning is the same on every schedule
+    smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
 
     @abstractmethod
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
@@ -32,6 +38,10 @@ class Prediction(ABC):
         """The predicted velocity at ``x``."""
         return path.drift(x, self.endpoint(path, raw, x, t), t)
 
+    def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+        """The predicted noise; needs a linear space and sigma > 0."""
+        return path.noised(x, self.endpoint(path, raw, x, t), t)
+
     def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
         """From time t to s with the prediction held fixed."""
         return path.advance(x, self.endpoint(path, raw, x, t), t, s)
@@ -39,7 +49,7 @@ class Prediction(ABC):
 
 def mean_square(space: Any, x: Any, residual: Any) -> Tensor:
     """The squared Riemannian length of a tangent a degree of freedom, ``(B,)``."""
-    return space.inner(x, residual, residual) / space.dimension.clamp_min(1)
+    return space.inner(x, residual, residual) / space.measure.clamp_min(torch.finfo(residual.dtype).tiny)
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,7 @@ class Velocity(Prediction):
         return mean_square(path.space, x, path.space.tangent(x, raw) - path.drift(x, x1, t))
 
     def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
-        # landing first could leave the injectivity radius of a curved space
-        return path.space.exp(x, scale(s - t, path.space.tangent(x, raw)))
+        return path.follow(x, path.space.tangent(x, raw), t, s)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class Endpoint(Prediction):
 
     The loss is the squared difference of the logarithms at x_t, whose optimum is exp_x E[log_x x1].
     """
+
+    timeless = True
 
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         return path.space.project(raw)
@@ -79,10 +90,83 @@ class Endpoint(Prediction):
 
 @dataclass(frozen=True)
 class Noise(Prediction):
-    """The network outputs the noise x0 (Ho et al. 2020). Defined on linear spaces, where the path carries noise."""
+    """The network outputs the noise x0 (Ho et al. 2020). Defined on linear spaces, and only where alpha > 0: where
+    there is no signal the noise says nothing about the datum."""
+
+    singular = False
+    opens = False
+
+    def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+        return path.space.tangent(x, raw)
 
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.denoised(x, path.space.tangent(x, raw), t)
+        return path.denoised(x, self.noise(path, raw, x, t), t)
+
+    def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+        return path.departure(x, self.noise(path, raw, x, t), t)
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
         return mean_square(path.space, x, path.space.tangent(x, raw) - path.space.tangent(x, x0))
+
+    def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+        return path.depart(x, self.noise(path, raw, x, t), t, s)
+
+
+@dataclass(frozen=True)
+class Score(Noise):
+    """The network outputs the score, the gradient of the log-density of x_t (Song et al. 2021): -E[x0 | x_t] divided by
+    sigma std², for a Normal prior of that std that is independent of the data. The loss is denoising score matching in
+    units of the noise, the mean of |sigma std s + x0 / std|² (Vincent 2011)."""
+
+    def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+        _, sigma = path.schedule(t)
+        return scale(-sigma * path.std**2, path.space.tangent(x, raw))
+
+    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+        residual = self.noise(path, raw, x, t) - path.space.tangent(x, x0)
+        return mean_square(path.space, x, residual) / path.std**2
+
+
+@dataclass(frozen=True)
+class Posterior(Prediction):
+    """The network outputs logits of the endpoint's class, ``(B, *sites, classes)``; logits on edges are symmetrised.
+
+    Noise cannot have made a class that the prior never draws: a site that holds such a class has arrived, and its
+    posterior is the class itself (carry-over; Sahoo et al. 2024). The loss is the cross-entropy averaged over the sites
+    that have not arrived, each pair of an edge state counted once.
+
+    Args:
+        mask: number of the mask class, if there is one: data never hold it, so its logit is -inf; the noise is all
+            mask, unless the prior says otherwise.
+    """
+
+    mask: int | None = None
+    timeless = True
+    smooth = False
+
+    def logits(self, path: Any, raw: Tensor) -> Tensor:
+        """Log-probabilities of the endpoint's class, before carry-over."""
+        raw = path.space.symmetrise(raw)
+        if self.mask is not None:
+            forbidden = torch.arange(raw.shape[-1], device=raw.device) == self.mask
+            raw = torch.where(forbidden, -torch.inf, raw)
+        return raw.log_softmax(-1)
+
+    def arrived(self, path: Any, x: Tensor) -> Tensor:
+        """Which sites hold a class that cannot come from noise, ``(B, *sites)`` bool."""
+        possible = path.chances
+        if possible is None and self.mask is not None:
+            possible = torch.nn.functional.one_hot(torch.tensor(self.mask), x.shape[-1])
+        if possible is None:
+            return torch.zeros_like(x[..., 0], dtype=torch.bool)
+        return (x * (possible.to(x) > 0)).sum(-1) == 0
+
+    def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+        return torch.where(self.arrived(path, x)[..., None], x, self.logits(path, raw).exp())
+
+    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+        logits = self.logits(path, raw)
+        # where() keeps 0 * -inf out of the sum, backwards too
+        entropy = -torch.where(x1 > 0, logits, 0.0).sum(-1)
+        counted = path.space.counted & ~self.arrived(path, x)
+        return total(torch.where(counted, entropy, 0.0)) / total(counted).clamp_min(1)

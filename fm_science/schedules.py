@@ -2,7 +2,7 @@
 
 A schedule maps t in [0, 1] (0 is noise, 1 is data) to alpha(t), the weight of the datum, and sigma(t), the weight of
 the noise. Rates are never written by hand: they come from forward-mode differentiation. Geodesic paths read alpha as
-the fraction of the way that is done.
+the fraction of the way that is done, so for them it must run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from torch import Tensor
 
 
 class Schedule(ABC):
-    """A pair of functions of time, alpha (signal) and sigma (noise)."""
+    """A pair of functions of time, alpha (signal) and sigma (noise), with alpha / sigma increasing."""
+
+    singular: bool = False  #: whether a rate is infinite at t = 1
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +33,23 @@ class Schedule(ABC):
         (alpha, sigma), (dalpha, dsigma) = torch.func.jvp(self, (t.clone(),), (torch.ones_like(t),))  # type: ignore[misc]
         return alpha, sigma, dalpha, dsigma
 
+    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The time ``(B,)`` at which the ratio of signal to noise is that of ``alpha`` and ``sigma`` ``(B,)``; the
+        nearer end where it is never reached. By bisection, to the last bit."""
+        low, high = torch.zeros_like(alpha), torch.ones_like(alpha)
+        for _ in range(2 - math.frexp(torch.finfo(alpha.dtype).eps)[1]):
+            middle = 0.5 * (low + high)
+            signal, noise = self(middle)
+            early = signal * sigma < alpha * noise
+            low, high = torch.where(early, middle, low), torch.where(early, high, middle)
+        return high
+
+    @property
+    def ends(self) -> tuple[float, float, float, float]:
+        """alpha(0), sigma(0), alpha(1), sigma(1)."""
+        alpha, sigma = self(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        return float(alpha[0]), float(sigma[0]), float(alpha[1]), float(sigma[1])
+
 
 @dataclass(frozen=True)
 class Linear(Schedule):
@@ -38,6 +57,23 @@ class Linear(Schedule):
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t, 1 - t
+
+    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return alpha / (alpha + sigma)
+
+
+@dataclass(frozen=True)
+class LipmanOT(Schedule):
+    """alpha = t, sigma = 1 - (1 - sigma_min) t: a little noise stays on the data (Lipman et al. 2023, eq. 20).
+
+    Args:
+        sigma_min: the noise at t = 1, positive.
+    """
+
+    sigma_min: float = 1e-4
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return t, 1 - (1 - self.sigma_min) * t
 
 
 @dataclass(frozen=True)
@@ -53,16 +89,22 @@ class Polynomial(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t**self.p, 1 - t**self.p
 
+    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (alpha / (alpha + sigma)) ** (1 / self.p)
+
 
 @dataclass(frozen=True)
 class Trigonometric(Schedule):
     """alpha = sin(pi t/2), sigma = cos(pi t/2): keeps the variance of unit data (Albergo & Vanden-Eijnden 2023)."""
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.sin(0.5 * math.pi * t), torch.cos(0.5 * math.pi * t)
+        return torch.sin(0.5 * math.pi * t), torch.sin(0.5 * math.pi * (1 - t))  # the cosine, exactly zero at t = 1
 
     def remaining(self, t: Tensor) -> Tensor:
         return 2 * torch.sin(0.25 * math.pi * (1 - t)).square()
+
+    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.atan2(alpha, sigma) / (0.5 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -83,3 +125,87 @@ class Exponential(Schedule):
 
     def remaining(self, t: Tensor) -> Tensor:
         return torch.expm1(self.rate * (1 - t)) / math.expm1(self.rate)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """alpha = cos(a) / cos(b), sigma² = 1 - alpha², with a = (1 - t + offset) / (1 + offset) pi/2 and b the value of a
+    at t = 1 (Nichol & Dhariwal 2021, eq. 17).
+
+    Args:
+        offset: keeps the last steps from being too small, positive.
+    """
+
+    offset: float = 0.008
+    singular = True
+
+    def _angle(self, rest: Tensor | float) -> Tensor | float:
+        return (rest + self.offset) / (1 + self.offset) * 0.5 * math.pi
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        rest, final = 1 - t, self._angle(0.0)
+        alpha = torch.sin(0.5 * math.pi * t / (1 + self.offset)) / math.cos(final)
+        # cos² b - cos² a = sin(a - b) sin(a + b), which does not cancel near t = 1
+        square = torch.sin(self._angle(rest) - final) * torch.sin(self._angle(rest) + final)
+        return alpha, square.sqrt() / math.cos(final)
+
+    def remaining(self, t: Tensor) -> Tensor:
+        alpha, sigma = self(t)
+        return sigma * sigma / (1 + alpha)
+
+
+@dataclass(frozen=True)
+class VP(Schedule):
+    """The variance-preserving diffusion (Ho et al. 2020; Song et al. 2021, eq. 29 and 33): with r = 1 - t,
+    b = r beta_min + r² (beta_max - beta_min) / 2, alpha = exp(-b/2), sigma² = 1 - exp(-b).
+
+    Args:
+        beta_min, beta_max: rates of the diffusion at the data and at the noise.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    singular = True
+
+    def _integral(self, t: Tensor) -> Tensor:
+        rest = 1 - t
+        return rest * (self.beta_min + 0.5 * rest * (self.beta_max - self.beta_min))
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        b = self._integral(t)
+        return torch.exp(-0.5 * b), (-torch.expm1(-b)).sqrt()
+
+    def remaining(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-0.5 * self._integral(t))
+
+
+@dataclass(frozen=True)
+class SubVP(VP):
+    """As :class:`VP` with the square of its noise: sigma = 1 - exp(-b) (Song et al. 2021, eq. 34)."""
+
+    singular = False
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        b = self._integral(t)
+        return torch.exp(-0.5 * b), -torch.expm1(-b)
+
+
+@dataclass(frozen=True)
+class VE(Schedule):
+    """The variance-exploding diffusion (Song et al. 2021, eq. 30): alpha = 1, sigma from sigma_max at t = 0 to
+    sigma_min at t = 1 in equal ratios. The datum is still there at t = 0: centre the data, and let sigma_max be much
+    larger than they spread.
+
+    Args:
+        sigma_min, sigma_max: noise at t = 1 and t = 0, in the units of the data for a prior of unit scale.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), self.sigma_min * torch.exp(math.log(self.sigma_max / self.sigma_min) * (1 - t))
+
+    def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        rest = torch.log(sigma / (alpha * self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
+        return (1 - rest).clamp(0, 1)

@@ -6,7 +6,6 @@ minimiser of this regression is the marginal velocity field (Lipman et al. 2023,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,7 +29,6 @@ class FlowMatching:
         times: a law of times, ``n -> (n,)``.
         weight: how much each time counts, ``t -> (B,)``; ``None``: equally.
         parts: weights of the parts of a product, by name (1 where absent).
-        limits: an upper bound on the loss of a part for each sample, against rare huge terms; by name.
         extras: auxiliary losses on the predicted endpoint, ``(x1hat, x1, t, context) -> (B,)``, by name. They bias the
             field, so use them where realism counts more than the exact law.
         drop: probability that a sample does not see a condition, by name: whole numbers become -1, floats NaN. What
@@ -43,7 +41,6 @@ class FlowMatching:
     times: Callable[[int], Tensor] = UniformTime()
     weight: Callable[[Tensor], Tensor] | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
     extras: Mapping[str, Callable[[Any, Any, Tensor, Context], Tensor]] = field(default_factory=dict)
     drop: Mapping[str, float] = field(default_factory=dict)
     self_condition: float = 0.0
@@ -54,6 +51,7 @@ class FlowMatching:
         Raises:
             ValueError: when ``drop`` names a condition that the batch does not carry.
         """
+        flow.independent = self.coupling.independent
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
         paired = x0 is not None and self.coupling.early
@@ -92,5 +90,4 @@ class FlowMatching:
         named = loss if isinstance(loss, Mapping) else {"loss": loss}
         weight = self.weight(t) if self.weight is not None else torch.ones_like(t)
         weight = weight * context.cond.get("weight", 1.0)
-        bounded = {k: (weight * v).clamp(max=self.limits.get(k, math.inf)) for k, v in named.items()}
-        return {k: self.parts.get(k, 1.0) * v for k, v in bounded.items()}
+        return {k: self.parts.get(k, 1.0) * weight * v for k, v in named.items()}

@@ -118,6 +118,7 @@ class Sites(Space):
     mask: Tensor
     frozen: Tensor | None = None
     known: Tensor | None = None
+    centred = False  # whether the real sites have their mean at the origin
 
     @property
     def smooth(self) -> bool:  # type: ignore[override]

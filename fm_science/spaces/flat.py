@@ -94,6 +94,8 @@ class Centered(Flat):
 class CenteredSites(Sites):
     """The bound form of :class:`Centered`: points and tangents have zero mean over the real sites of a sample."""
 
+    centred = True
+
     def _centre(self, u: Tensor) -> Tensor:
         u = self.blank(u)
         count = lift(self.mask.sum(1).clamp_min(1), u)
@@ -147,14 +149,18 @@ class Functions(Flat):
                 f"cond['weights'] of Functions has shape {tuple(weights.shape)}; expected one weight a sensor, "
                 f"{tuple(context.mask.shape)}."
             )
-        return FunctionSites(self, context.mask, context.frozen("nodes"), context.known, weights)
+        coords, grid = context.cond.get("coords"), context.cond.get("grid")
+        return FunctionSites(self, context.mask, context.frozen("nodes"), context.known, weights, coords, grid)
 
 
 @dataclass(frozen=True, eq=False)
 class FunctionSites(Sites):
-    """The bound form of :class:`Functions`: sites with quadrature weights ``(B, N)``."""
+    """The bound form of :class:`Functions`: sensors with quadrature weights ``(B, N)``, their places ``(B, N, d)``, and
+    the shape ``(B, d)`` of the regular grid where they stand on one."""
 
     weights: Tensor | None = None
+    coords: Tensor | None = None
+    grid: Tensor | None = None
 
     @property
     def measure(self) -> Tensor:

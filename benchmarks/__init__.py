@@ -1,0 +1,1 @@
+"""Commands that print tables of measurements; run as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,144 @@
+"""What a path is.
+
+A path joins noise x0 and datum x1. It says where the sample is at time t, what the raw output of a network means (its
+*prediction*), and which velocity follows from it. Paths know no network and no optimiser. On flat spaces a geodesic
+path is the straight line of rectified flow; on classes it is the mixture path; the code is the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.priors import Prior
+from fm_science.state import Context, batch_size, leaves, scale
+
+
+class Path(ABC):
+    """How samples travel from noise (t = 0) to data (t = 1). ``raw`` is a network's output, ``t`` is ``(B,)``."""
+
+    space: Any
+    measured: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
+
+    @abstractmethod
+    def bind(self, context: Context, prior: Prior | None = None) -> Path:
+        """A copy whose space knows the batch, and which knows the law of the noise."""
+
+    @abstractmethod
+    def sample(self, x0: Any, x1: Any, t: Tensor) -> Any:
+        """The point at time t between the noise ``x0`` and the datum ``x1``."""
+
+    @abstractmethod
+    def loss(self, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+        """What a training step minimises at ``x`` = sample(x0, x1, t): ``(B,)``, or a dict of such by part."""
+
+    @abstractmethod
+    def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
+        """The predicted velocity at ``x``, a tangent."""
+
+    @abstractmethod
+    def endpoint(self, raw: Any, x: Any, t: Tensor) -> Any:
+        """The predicted datum, a point (on classes probabilities)."""
+
+    @abstractmethod
+    def step(self, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+        """The point at time s when the prediction made at (x, t) is held fixed."""
+
+    @property
+    @abstractmethod
+    def singular(self) -> bool:
+        """Whether the velocity is undefined at t = 1, so that the last step must be :meth:`step`."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether the law of the noise in x_t is known and Gaussian (on classes: known), so that the score has a closed
+        form. That also takes noise that is independent of the data, or noise of the path's own; see ``borrowed``."""
+        return False
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether the score rests on the noise x0, and so needs x0 to be independent of the data."""
+        return True
+
+    def score(self, raw: Any, x: Any, t: Tensor) -> Any:
+        """The gradient of the log-density of x_t, a tangent. Raises TypeError where it has no closed form."""
+        raise TypeError(f"{self!r} has no score. Use Euler or Heun, or a Gaussian path.")
+
+    def stir(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Any) -> Any:
+        """As :meth:`step`, with noise exchanged for fresh noise on the way: what was noise keeps the correlation
+        ``keep`` ``(B,)`` in [0, 1] with what it was (classes: each site keeps its class with that probability, else it
+        is drawn anew from the prior and lives on). Leaves the law of x_t as it is. Raises TypeError without a score."""
+        raise TypeError(self._unscored())
+
+    def rewind(self, x: Any, t: Tensor, r: Tensor) -> Any:
+        """Back from time t to an earlier r by adding fresh noise. Raises TypeError where the noise has no known law."""
+        raise TypeError(self._unscored())
+
+    def _unscored(self) -> str:
+        return (
+            f"{self!r} has no score, so noise cannot be refreshed along it: that takes a linear space with a Gaussian "
+            "prior, or classes with a known prior. Use Euler() or Heun(), or a Gaussian path."
+        )
+
+    def outset(self, x: Any, t: Tensor, independent: bool) -> tuple[Any, Tensor]:
+        """Where the datum ``x`` is at a time ``t`` just before 1, where its velocity exists, and how much log-density
+        ``(B,)`` the move adds. Exact to second order in sigma(t) for independent noise on linear spaces; elsewhere the
+        datum stays, to first order in 1 - t."""
+        first = leaves(x)[0]
+        return x, first.new_zeros(batch_size(x))
+
+    def check(self, times: Tensor) -> None:  # noqa: B027
+        """Raises ValueError where a walk over ``times`` meets a time at which the prediction means nothing."""
+
+    def suits(self, trained: Path) -> None:  # noqa: B027
+        """Raises TypeError when a network that was trained on ``trained`` means something else on this path."""
+
+    def source(self, prior: Prior) -> Prior:
+        """The law of the state at t = 0 when the noise is drawn from ``prior``."""
+        return prior
+
+    def modules(self) -> list[nn.Module]:
+        """What the path itself learns."""
+        return []
+
+
+@dataclass(frozen=True)
+class Field(Path):
+    """A path known only through its velocity field: the raw output is the velocity itself. It joins no data, and
+    serves to integrate any field on any space (reversed flows, densities).
+
+    Args:
+        space: a bound space.
+        measured: parts of a product whose error an adaptive solver controls; ``None``: all.
+    """
+
+    space: Any
+    measured: tuple[str, ...] | None = None
+    singular = False  # type: ignore[assignment]
+
+    def bind(self, context: Context, prior: Prior | None = None) -> Field:
+        return Field(self.space.bind(context), self.measured)
+
+    def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
+        return raw
+
+    def step(self, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+        return self.space.exp(x, scale(s - t, raw))
+
+    def sample(self, x0: Any, x1: Any, t: Tensor) -> Any:
+        raise TypeError("a Field joins no ends: it has only a velocity")
+
+    def loss(self, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+        raise TypeError("a Field joins no ends: it has no loss")
+
+    def endpoint(self, raw: Any, x: Any, t: Tensor) -> Any:
+        raise TypeError("a Field joins no ends: it has no endpoint")
+
+
+def slope(fn: Any, t: Tensor) -> tuple[Tensor, Tensor]:
+    """A function of time and its derivative at ``t`` ``(B,)``, by forward-mode differentiation."""
+    return torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),))

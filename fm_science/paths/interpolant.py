@@ -1,0 +1,127 @@
+"""Stochastic interpolants: two ends joined by a line with noise of its own in the middle.
+
+The noise of the path is drawn anew for each point, so the law of x_t is smooth and has a score whatever the coupling of
+the two ends. With the noise of a Brownian bridge and ends paired by entropic transport, this is the Schrödinger bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.paths.base import Path, slope
+from fm_science.predictions import Noise, Prediction, Velocity, mean_square
+from fm_science.priors import Prior
+from fm_science.schedules import Linear, Schedule
+from fm_science.spaces.base import Space, root
+from fm_science.state import Context, lift
+
+
+@dataclass(frozen=True)
+class Brownian:
+    """gamma(t) = sigma sqrt(t (1 - t)), the spread of a Brownian bridge; see :func:`brownian`."""
+
+    sigma: float
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.sigma * root(t * (1 - t))
+
+
+def brownian(sigma: float = 1.0) -> Callable[[Tensor], Tensor]:
+    """The spread of a Brownian bridge of rate ``sigma``. With ends paired by entropic transport of regularisation
+    2 sigma² it gives the Schrödinger bridge (Tong et al. 2024, eq. 7)."""
+    return Brownian(sigma)
+
+
+@dataclass(frozen=True)
+class Interpolant(Path):
+    """x_t = alpha x1 + sigma x0 + gamma(t) z with standard normal z (Albergo, Boffi & Vanden-Eijnden 2023, eq. 2.1).
+
+    The network's raw output is a dict: ``velocity`` is E[dx_t/dt | x_t], and ``noise``, where it is predicted too, is
+    E[z | x_t], which gives the score -E[z | x_t] / gamma for any coupling.
+
+    Args:
+        space: a linear space. Raises TypeError otherwise.
+        schedule: weights of both ends.
+        gamma: spread of the noise in the middle, ``t (B,) -> (B,)``, zero at both ends; a module is learned.
+        predicts: (Velocity(), Noise()), or (Velocity(),) where only the flow is wanted.
+    """
+
+    space: Space
+    schedule: Schedule = Linear()
+    gamma: Callable[[Tensor], Tensor] = Brownian(1.0)
+    predicts: tuple[Prediction, ...] = (Velocity(), Noise())
+    context: Context | None = field(default=None, repr=False, compare=False)
+    singular = False  # type: ignore[assignment]
+    borrowed = False  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if not self.space.linear:
+            raise TypeError(f"an interpolant adds noise, and {self.space!r} is no linear space. Use Geodesic.")
+        if self.predicts not in ((Velocity(), Noise()), (Velocity(),)):
+            raise TypeError(f"predicts={self.predicts!r}: an interpolant predicts (Velocity(), Noise()) or the first.")
+
+    @property
+    def scored(self) -> bool:
+        return len(self.predicts) == 2
+
+    def bind(self, context: Context, prior: Prior | None = None) -> Interpolant:
+        return replace(self, space=self.space.bind(context), context=context)
+
+    def modules(self) -> list[nn.Module]:
+        return [self.gamma] if isinstance(self.gamma, nn.Module) else []
+
+    def _line(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The point without noise, and its velocity."""
+        alpha, sigma, dalpha, dsigma = (lift(value, x1) for value in self.schedule.rates(t))
+        return alpha * x1 + sigma * x0, dalpha * x1 + dsigma * x0
+
+    def sample(self, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        point, _ = self._line(x0, x1, t)
+        return self.space.project(point + lift(self.gamma(t), x1) * self.space.gaussian(point))
+
+    def loss(self, raw: dict[str, Tensor], x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> dict[str, Tensor]:
+        point, motion = self._line(x0, x1, t)
+        spread, rate = slope(self.gamma, t)
+        noisy = lift(spread > 0, x)
+        z = self.space.tangent(x, torch.where(noisy, (x - point) / torch.where(noisy, lift(spread, x), 1.0), 0.0))
+        motion = self.space.tangent(x, motion + torch.where(noisy, lift(rate, x) * z, 0.0))
+        targets = {"velocity": motion, "noise": z}
+        return {
+            name: mean_square(self.space, x, self.space.tangent(x, raw[name]) - targets[name])
+            for name in ("velocity", "noise")[: len(self.predicts)]
+        }
+
+    def velocity(self, raw: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+        return self.space.tangent(x, raw["velocity"])
+
+    def _noise(self, raw: dict[str, Tensor], x: Tensor) -> Tensor:
+        if not self.scored:
+            raise TypeError(f"{self!r} predicts only the velocity: for scores, say predicts=(Velocity(), Noise()).")
+        return self.space.tangent(x, raw["noise"])
+
+    def endpoint(self, raw: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+        z = self._noise(raw, x)
+        spread, drate = (lift(value, x) for value in slope(self.gamma, t))
+        alpha, sigma, dalpha, dsigma = (lift(value, x) for value in self.schedule.rates(t))
+        point, motion = x - spread * z, raw["velocity"] - drate * z
+        return self.space.project((sigma * motion - dsigma * point) / (dalpha * sigma - alpha * dsigma))
+
+    def step(self, raw: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        return self.space.exp(x, lift(s - t, x) * self.velocity(raw, x, t))
+
+    def score(self, raw: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+        return -self._noise(raw, x) / lift(self.gamma(t), x)
+
+    def stir(self, raw: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
+        spread = lift(self.gamma(t), x)
+        share = lift((1 - keep * keep).clamp_min(0).sqrt(), x)
+        noise = share * self.space.gaussian(x) - (1 - lift(keep, x)) * self._noise(raw, x)
+        return self.space.exp(x, lift(s - t, x) * self.velocity(raw, x, t) + spread * noise)
+
+    def suits(self, trained: Path) -> None:
+        if (getattr(trained, "schedule", None), getattr(trained, "gamma", None)) != (self.schedule, self.gamma):
+            raise TypeError(f"the velocity was learned on {trained!r}; {self!r} has another clock or noise.")

@@ -1,0 +1,100 @@
+"""Paths side by side on the parts of a product space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from fm_science.paths.base import Path
+from fm_science.priors import Prior, ProductPrior
+from fm_science.spaces.base import Product
+from fm_science.state import Context, State
+
+
+class ProductPath(Path):
+    """Paths side by side on the parts of a product space, all on one clock but each with its own schedule."""
+
+    def __init__(self, **parts: Path) -> None:
+        self.parts = parts
+        self.space = Product(**{k: p.space for k, p in parts.items()})
+
+    def __repr__(self) -> str:
+        return f"ProductPath({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
+
+    def _over(self, method: str, *states: State, t: tuple[Tensor, ...]) -> dict[str, Any]:
+        return {k: getattr(p, method)(*(x[k] for x in states), *t) for k, p in self.parts.items()}  # type: ignore
+
+    @property
+    def singular(self) -> bool:
+        return any(p.singular for p in self.parts.values())
+
+    @property
+    def scored(self) -> bool:
+        return all(p.scored for p in self.parts.values())
+
+    @property
+    def borrowed(self) -> bool:
+        return any(p.borrowed for p in self.parts.values())
+
+    def bind(self, context: Context, prior: Prior | None = None) -> ProductPath:
+        priors = prior.parts if isinstance(prior, ProductPrior) else {}
+        return ProductPath(**{k: p.bind(context.part(k), priors.get(k)) for k, p in self.parts.items()})
+
+    def replaced(self, **parts: Path) -> ProductPath:
+        """The same path with some parts exchanged."""
+        return ProductPath(**{**self.parts, **parts})
+
+    def split(self) -> tuple[ProductPath, ProductPath]:
+        """The parts that move smoothly, and the parts that jump."""
+        smooth = {k: p for k, p in self.parts.items() if p.space.smooth}
+        return ProductPath(**smooth), ProductPath(**{k: p for k, p in self.parts.items() if k not in smooth})
+
+    def sample(self, x0: State, x1: State, t: Tensor) -> State:
+        return self._over("sample", x0, x1, t=(t,))
+
+    def loss(self, raw: State, x0: State, x1: State, x: State, t: Tensor) -> dict[str, Tensor]:
+        return self._over("loss", raw, x0, x1, x, t=(t,))
+
+    def velocity(self, raw: State, x: State, t: Tensor) -> State:
+        return self._over("velocity", raw, x, t=(t,))
+
+    def endpoint(self, raw: State, x: State, t: Tensor) -> State:
+        return self._over("endpoint", raw, x, t=(t,))
+
+    def score(self, raw: State, x: State, t: Tensor) -> State:
+        return self._over("score", raw, x, t=(t,))
+
+    def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
+        return self._over("step", raw, x, t=(t, s))
+
+    def stir(self, raw: State, x: State, t: Tensor, s: Tensor, keep: Any) -> State:
+        """``keep`` may be a dict by part; parts that it does not name keep all their noise."""
+        shares = keep if isinstance(keep, dict) else dict.fromkeys(self.parts, keep)
+        return {
+            k: p.stir(raw[k], x[k], t, s, shares[k]) if k in shares else p.step(raw[k], x[k], t, s)  # type: ignore
+            for k, p in self.parts.items()
+        }
+
+    def rewind(self, x: State, t: Tensor, r: Tensor) -> State:
+        return self._over("rewind", x, t=(t, r))
+
+    def outset(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
+        moved = {k: p.outset(x[k], t, independent) for k, p in self.parts.items()}  # type: ignore
+        return {k: y for k, (y, _) in moved.items()}, sum(gain for _, gain in moved.values())  # type: ignore
+
+    def check(self, times: Tensor) -> None:
+        for path in self.parts.values():
+            path.check(times)
+
+    def suits(self, trained: Path) -> None:
+        for name, path in self.parts.items():
+            path.suits(trained.parts[name])  # type: ignore
+
+    def source(self, prior: Prior) -> Prior:
+        if not isinstance(prior, ProductPrior):
+            return prior
+        return ProductPrior(**{k: self.parts[k].source(p) for k, p in prior.parts.items()})
+
+    def modules(self) -> list[nn.Module]:
+        return [m for p in self.parts.values() for m in p.modules()]

@@ -1,0 +1,113 @@
+"""What a prior is, independent priors on the parts of a product, and a data set as the prior of another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.spaces.base import Product
+from fm_science.state import Context, State, leaves, take
+
+
+class Prior(ABC):
+    """A law of noise on a space."""
+
+    gaussian: bool = False  #: whether it is a centred Gaussian law on a linear space
+
+    @abstractmethod
+    def sample(self, space: Any, context: Context) -> State:
+        """One point of ``space`` for each sample of ``context``. Raises TypeError where the law is not defined."""
+
+    def log_prob(self, space: Any, x: State) -> Tensor:
+        """Log-density in nats at points of a bound space, ``(B,)``. Raises TypeError where there is none."""
+        raise TypeError(f"{self!r} has no density on {space!r}.")
+
+    def scaled(self, factor: float) -> Prior:
+        """The law of ``factor`` times the noise. Raises TypeError where noise has no scale."""
+        raise TypeError(f"{self!r} cannot be scaled.")
+
+
+def bound(prior: Prior, space: Any, context: Context) -> tuple[Any, Tensor]:
+    """The leaf space bound to the context, and an empty tensor that carries dtype and device. Raises TypeError on a
+    product, with the line to write instead."""
+    if hasattr(space, "parts"):
+        parts = ", ".join(f"{k}={suggestion(s)}" for k, s in space.parts.items())
+        raise TypeError(f"{prior!r} is a law for one space; on a product write ProductPrior({parts}).")
+    return space.bind(context), torch.empty((), device=context.mask.device)
+
+
+def suggestion(space: Any) -> str:
+    """A prior that fits the space, as code."""
+    if hasattr(space, "parts"):
+        return f"ProductPrior({', '.join(f'{k}={suggestion(s)}' for k, s in space.parts.items())})"
+    leaf = getattr(space, "leaf", space)
+    if not leaf.smooth:
+        return f"Classes([1 / {leaf.classes}] * {leaf.classes})"
+    if leaf.linear:
+        return "Normal()"
+    return "Uniform()" if leaf.volume < float("inf") else "Wrapped(1.0)"
+
+
+class ProductPrior(Prior):
+    """Independent priors on the parts of a product space, with the parts' names."""
+
+    def __init__(self, **parts: Prior) -> None:
+        self.parts = parts
+
+    def __repr__(self) -> str:
+        return f"ProductPrior({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
+
+    def sample(self, space: Product, context: Context) -> State:
+        if set(self.parts) != set(space.parts):
+            raise ValueError(f"{self!r} has parts {sorted(self.parts)}, but the space has {sorted(space.parts)}.")
+        return {k: p.sample(space.parts[k], context.part(k)) for k, p in self.parts.items()}
+
+    def log_prob(self, space: Product, x: State) -> Tensor:
+        return sum(p.log_prob(space.parts[k], x[k]) for k, p in self.parts.items())  # type: ignore
+
+    def replaced(self, **parts: Prior) -> ProductPrior:
+        """The same prior with some parts exchanged."""
+        return ProductPrior(**{**self.parts, **parts})
+
+
+@dataclass(frozen=True, eq=False)
+class Data(Prior):
+    """A second data set as the source: each draw is one of its states with as many real sites as the context asks
+    for, with replacement. It has no density.
+
+    Args:
+        states: a batch of states.
+        mask: ``(M, N)`` bool, their real sites; ``None``: all.
+    """
+
+    states: State = field(repr=False)
+    mask: Tensor | None = field(default=None, repr=False)
+
+    def sample(self, space: Any, context: Context) -> State:
+        wanted = context.mask.sum(1)
+        first = leaves(self.states)[0]
+        if self.mask is None:
+            fits = torch.ones(len(wanted), len(first), device=wanted.device)
+        else:
+            fits = (wanted[:, None] == self.mask.sum(1).to(wanted.device)).float()
+        if not bool(fits.any(1).all()):
+            sizes = wanted[~fits.any(1)].unique().tolist()
+            raise ValueError(f"Data() holds no state with {sizes} real sites; ask for sizes that it holds.")
+        index = torch.multinomial(fits, 1).squeeze(1)
+        space = space.bind(context)
+        return space.project(_fitted(space, take(self.states, index.to(first.device)), context))
+
+
+def _fitted(space: Any, x: State, context: Context) -> State:
+    """``x`` cropped or padded to the context's number of sites, in default dtype on its device."""
+    if hasattr(space, "parts"):
+        return {k: _fitted(part, x[k], context) for k, part in space.parts.items()}  # type: ignore
+    x = x.to(context.mask.device, torch.get_default_dtype())  # type: ignore
+    out = space.leaf.origin(x).expand(space.shape).clone()
+    window = tuple(slice(min(a, b)) for a, b in zip(x.shape[: space.mask.ndim], out.shape, strict=False))
+    out[window] = x[window]
+    return out

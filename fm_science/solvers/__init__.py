@@ -1,0 +1,15 @@
+"""Solvers: how to walk from noise to data."""
+
+from fm_science.solvers.adaptive import Adaptive as Adaptive
+from fm_science.solvers.base import Predict as Predict
+from fm_science.solvers.base import Solver as Solver
+from fm_science.solvers.fixed import RK4 as RK4
+from fm_science.solvers.fixed import Euler as Euler
+from fm_science.solvers.fixed import Heun as Heun
+from fm_science.solvers.fixed import Midpoint as Midpoint
+from fm_science.solvers.grids import power_grid as power_grid
+from fm_science.solvers.grids import ratio_grid as ratio_grid
+from fm_science.solvers.grids import uniform_grid as uniform_grid
+from fm_science.solvers.stochastic import Churn as Churn
+from fm_science.solvers.stochastic import Langevin as Langevin
+from fm_science.solvers.stochastic import PredictorCorrector as PredictorCorrector

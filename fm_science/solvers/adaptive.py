@@ -1,0 +1,93 @@
+"""A solver that chooses its own steps: an embedded pair of orders five and four (Dormand & Prince 1980), told in the
+tangent space at the start of each step, so that it keeps its order on curved spaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.paths import Path
+from fm_science.solvers.base import Predict, Solver, smooth_only
+from fm_science.solvers.fixed import combine, stages
+
+TABLEAU = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+FOURTH = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
+ERROR = tuple(a - b for a, b in zip((*TABLEAU[-1], 0.0), FOURTH, strict=True))
+
+
+@dataclass(frozen=True)
+class Adaptive(Solver):
+    """Steps as long as the tolerances allow, of order five. ``steps`` are output points here: where only the end is
+    wanted they cost nothing. The batch shares its steps, and the worst sample decides.
+
+    The error of a step, the difference of both orders, is measured a degree of freedom: on linear spaces against
+    atol + rtol times the size of the state, on curved ones, whose unit of length is their curvature, against
+    atol + rtol.
+
+    Args:
+        rtol, atol: tolerances, positive.
+        most: the most steps between two output points. Raises RuntimeError beyond.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    most: int = 10_000
+    order = 5
+
+    def check(self, path: Path) -> None:
+        smooth_only(self, path, parts=True)
+
+    def waypoints(self, path: Path, times: Tensor) -> Tensor:
+        if not (path.singular and float(times[-1]) == 1):
+            return times[[0, -1]]
+        if len(times) == 2:
+            raise ValueError(
+                f"{self!r} cannot reach t = 1, where the velocity of this path is undefined: ask for more steps, and "
+                "it lands from the last time before the end."
+            )
+        return times[[0, -2, -1]]
+
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        smooth_only(self, path)
+        end, now = float((t + h)[0]), float(t[0])
+        v = path.velocity(predict(x, t), x, t)
+        size = 0.3 * (self.rtol + self.atol) ** 0.2
+        for _ in range(self.most):
+            left = end - now
+            size = min(size, left) if left - size > 1e-3 * size else left  # no crumb is left over
+            y, last, error = self._try(path, predict, x, torch.full_like(t, now), torch.full_like(t, size), v)
+            if error <= 1:
+                x, v, now = y, last, now + size
+                if size == left:
+                    return x
+            size *= min(5.0, max(0.2, 0.9 * max(error, 1e-10) ** -0.2))
+            if not size > 1e-14 * max(abs(end), 1e-3):
+                raise RuntimeError(f"{self!r}: the step vanishes at t = {now:.6g}; the velocity may be singular there.")
+        raise RuntimeError(f"{self!r} took {self.most} steps between two output points; it stands at t = {now:.6g}.")
+
+    def _try(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor, v: Any) -> tuple[Any, Any, float]:
+        """The end of a step, the velocity there, and the error in units of the tolerance."""
+        last, k = stages(path, predict, x, t, h, TABLEAU, v)
+        y = path.space.exp(x, combine(h, TABLEAU[-1], k[:-1]))
+        error = float(self._gauge(path.space, x, combine(h, ERROR, k), path.measured).max())
+        return y, last, error if error == error else torch.inf
+
+    def _gauge(self, space: Any, x: Any, u: Any, measured: tuple[str, ...] | None = None) -> Tensor:
+        """The length of a tangent in units of the tolerance, ``(B,)``: the largest over the parts of a product."""
+        if hasattr(space, "parts"):
+            names = measured if measured is not None else tuple(space.parts)
+            return torch.stack([self._gauge(space.parts[k], x[k], u[k]) for k in names]).amax(0)
+        count = space.dimension.clamp_min(1)
+        size = (space.inner(x, x, x) / count).sqrt() if space.linear else 1.0
+        return (space.inner(x, u, u) / count).clamp_min(0).sqrt() / (self.atol + self.rtol * size)

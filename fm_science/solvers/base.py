@@ -1,0 +1,116 @@
+"""What a solver is.
+
+A solver takes one step of time h along a path, asking the network (``predict``) as often as it needs. No solver ever
+evaluates a rate where it is infinite: a path whose velocity is singular at t = 1 gets, as its last step, one evaluation
+followed by landing.
+
+Jump rates form a cone, not a vector space: they cannot be averaged, transported or extrapolated. So where a state has
+parts that flow and parts that jump, a step is split: half a smooth step with the classes held, one jump with the
+posterior at the middle, half a smooth step. The split is of weak order one, whatever the order of the solver.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.paths import Path
+from fm_science.state import State, leaves, scale
+
+Predict = Callable[[Any, Tensor], Any]
+
+
+class Solver(ABC):
+    """One rule for a step; integrating is repeating it over a grid of times."""
+
+    order: int = 1  #: order of convergence on smooth spaces
+    stochastic: bool = False  #: whether it exchanges noise on the way, which takes a path with a score
+    splits: bool = True  #: whether steps are split where some parts of the state flow and others jump
+
+    @abstractmethod
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        """From time ``t`` ``(B,)`` to ``t + h`` (``h`` ``(B,)``) on a bound path; ``predict(x, t)`` is the network."""
+
+    def check(self, path: Path) -> None:  # noqa: B027
+        """Raises TypeError where this solver cannot walk a bound path; called before the first step."""
+
+    def waypoints(self, path: Path, times: Tensor) -> Tensor:
+        """The times at which to stop where only the state at the last of ``times`` is wanted."""
+        return times
+
+    def trajectory(self, path: Path, predict: Predict, x: State, times: Tensor) -> Iterator[State]:
+        """The states at ``times[1:]``, one by one. Raises TypeError or ValueError before the first step where path and
+        solver do not fit."""
+        self.check(path)
+        path.check(times)
+        first = leaves(x)[0]
+        grid = [first.new_full((len(first),), t) for t in times.tolist()]
+        lands = path.singular and float(times[-1]) == 1.0
+        step = stepper(self, path)
+        for t, s in itertools.pairwise(grid):
+            last = lands and s is grid[-1]
+            x = path.step(predict(x, t), x, t, s) if last else step(path, predict, x, t, s - t)
+            yield x
+
+    def integrate(self, path: Path, predict: Predict, x: State, times: Tensor) -> State:
+        """The state at the last of ``times``."""
+        for state in self.trajectory(path, predict, x, self.waypoints(path, times)):
+            x = state
+        return x
+
+
+def stepper(solver: Solver, path: Path) -> Callable[..., Any]:
+    """The step of a solver, split where some parts of the state flow and others jump."""
+    parts = getattr(path.space, "parts", {}).values()
+    mixed = any(s.smooth for s in parts) and not path.space.smooth
+    return _split(solver) if mixed and solver.splits else solver.step
+
+
+def _split(solver: Solver) -> Callable[..., Any]:
+    """The step of a solver on a product of smooth parts and classes: half a smooth step, the jump, half a smooth step.
+    The evaluation at the middle serves the jump and the start of the second half."""
+
+    def step(path: Any, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        smooth, jumps = path.split()
+        held = {k: x[k] for k in jumps.parts}
+
+        def flow(y: Any, s: Tensor, known: list[Any]) -> Any:
+            def ask(z: Any, r: Tensor) -> Any:
+                raw = known.pop() if known else predict({**z, **held}, r)
+                return {k: raw[k] for k in smooth.parts}
+
+            return solver.step(smooth, ask, y, s, 0.5 * h)
+
+        y = flow({k: x[k] for k in smooth.parts}, t, [])
+        raw = predict({**y, **held}, t + 0.5 * h)
+        held = jumps.step(raw, held, t, t + h)
+        y = flow(y, t + 0.5 * h, [raw])
+        return {k: y[k] if k in y else held[k] for k in path.parts}
+
+    return step
+
+
+def smooth_only(solver: Solver, path: Path, parts: bool = False) -> None:
+    """Raises TypeError for a solver of higher order on a path that jumps; with ``parts``, only where nothing flows."""
+    spaces = getattr(path.space, "parts", {}).values() if parts else ()
+    if not (path.space.smooth or any(s.smooth for s in spaces)):
+        name = type(solver).__name__
+        raise TypeError(f"{name} needs a smooth space: jump rates cannot be averaged. Use Euler() on classes.")
+
+
+def pull(space: Any, x: Any, y: Any, v: Any) -> Any:
+    """The tangent ``v`` at ``y`` seen from ``x``: d/ds log(x, exp(y, s v)) at s = 0. With it, motion on a curved space
+    is an ordinary differential equation in the tangent space at x, and every Runge-Kutta method keeps its order."""
+    if space.linear:
+        return v
+
+    def seen(s: Tensor) -> Any:
+        return space.log(x, space.exp(y, scale(s, v)))
+
+    like = leaves(v)[0]
+    return torch.func.jvp(seen, (like.new_zeros(()),), (like.new_ones(()),))[1]

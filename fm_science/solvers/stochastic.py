@@ -1,0 +1,126 @@
+"""Solvers that exchange noise on the way.
+
+The noise in x_t may be exchanged for fresh noise without changing the law of x_t, wherever its law is known: Gaussian
+noise on linear spaces, a known prior on classes. This corrects the errors of earlier steps, at the price of more steps.
+The *heat* is the rate of exchange: over a time h, noise keeps the correlation exp(-heat h) with what it was, and a
+class survives with that probability.
+
+On linear spaces this is the Langevin equation dx = (u + c score) dt + sqrt(2 c) dW with c = heat times the covariance
+of the noise in x_t (Song et al. 2021, appendix D), discretised so that heat cannot overshoot and the last step lands.
+On classes it is the corrector of discrete flows, or remasking (Campbell et al. 2024; Gat et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.paths import Path
+from fm_science.solvers.base import Predict, Solver, stepper
+from fm_science.solvers.fixed import Euler, Heun
+
+Heat = float | Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Langevin(Solver):
+    """One evaluation a step, weak order one: follow the flow and exchange noise at a rate.
+
+    Args:
+        heat: exchanges a unit of time: a number, a function of time ``(B,) -> (B,)``, or a dict of such by part of a
+            product (parts without heat follow the flow).
+    """
+
+    heat: Heat | Mapping[str, Heat] = 1.0
+    stochastic = True
+    splits = False
+
+    def check(self, path: Path) -> None:
+        named = dict(self.heat) if isinstance(self.heat, Mapping) else None
+        parts = path.parts if named is not None else {"": path}  # type: ignore[attr-defined]
+        for name in parts if named is None else named:
+            scored(self, parts[name])
+
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        raw = predict(x, t)
+        if isinstance(self.heat, Mapping):
+            keep: Any = {k: torch.exp(-h * warmth(heat, t)) for k, heat in self.heat.items()}
+        else:
+            keep = torch.exp(-h * warmth(self.heat, t))
+        return path.stir(raw, x, t, t + h, keep)
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Solver):
+    """After each step of a predictor, Langevin steps at a fixed time (Song et al. 2021, algorithm 1). Without a
+    predictor, the noise level is lowered by the clock alone: annealed Langevin dynamics (Song & Ermon 2019), which
+    needs many corrections.
+
+    Args:
+        predictor: the solver of the flow, or None.
+        corrections: Langevin steps after each step, one evaluation each.
+        refresh: the share of the noise that a correction exchanges, in (0, 1].
+    """
+
+    predictor: Solver | None = Euler()
+    corrections: int = 1
+    refresh: float = 0.1
+    stochastic = True
+    splits = False
+
+    def check(self, path: Path) -> None:
+        scored(self, path)
+        if self.predictor is not None:
+            self.predictor.check(path)
+
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        s = t + h
+        if self.predictor is not None:
+            x = stepper(self.predictor, path)(path, predict, x, t, h)
+        keep = torch.full_like(t, 1 - self.refresh)
+        for _ in range(self.corrections if float(s[0]) < 1 else 0):
+            x = path.stir(predict(x, s), x, s, s, keep)
+        return x
+
+
+@dataclass(frozen=True)
+class Churn(Solver):
+    """Before each step, go back in time by adding noise, and step from there (Karras et al. 2022, algorithm 2). On
+    classes this is remasking.
+
+    Args:
+        solver: what steps.
+        amount: how far back, in steps; never before t = 0.
+    """
+
+    solver: Solver = Heun()
+    amount: float = 0.5
+    stochastic = True
+    splits = False
+
+    def check(self, path: Path) -> None:
+        scored(self, path)
+        self.solver.check(path)
+
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        back = (t - self.amount * h).clamp_min(0)
+        x = path.rewind(x, t, back)
+        return stepper(self.solver, path)(path, predict, x, back, t + h - back)
+
+
+def warmth(heat: Heat, t: Tensor) -> Tensor | float:
+    """The heat at a time."""
+    return heat(t) if callable(heat) else heat
+
+
+def scored(solver: Solver, path: Path) -> None:
+    """Raises TypeError for a solver that exchanges noise on a path where the law of the noise is not known."""
+    if not path.scored:
+        raise TypeError(
+            f"{type(solver).__name__} needs a path with a score; {path!r} has none: that takes a linear space with a "
+            "Gaussian prior, or classes with a known prior. Use Euler() or Heun(), or give heat to other parts only."
+        )

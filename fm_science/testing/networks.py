@@ -1,0 +1,236 @@
+"""The laws of networks and of whole domains."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.domain import Domain
+from fm_science.paths import Path
+from fm_science.priors import Prior
+from fm_science.spaces import Space
+from fm_science.state import Context, State, batch_size, leaves, take, tree_map
+from fm_science.symmetries import Symmetry
+from fm_science.testing.laws import Laws, narrow, widen
+
+
+def check_network(
+    network: Callable[..., Any], path: Path, prior: Prior, context: Context, symmetries: Sequence[Symmetry] = (),
+    reflections: bool | None = None, tolerance: float = 1e-8, seed: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """Hold a network to its laws in double precision: it commutes with each symmetry, padding and other samples of the
+    batch change nothing, and every parameter gets a gradient. Symmetries are judged on predicted endpoints, so that the
+    meaning of the raw output does not matter. A copy of the network is used, its weights slightly shaken, so that
+    layers that start at zero hide nothing.
+
+    Args:
+        network: ``(x, t, context) -> raw``, a module or a function.
+        path: an unbound path that says what the output means.
+        prior: the law of the points at which the network is asked.
+        context: a test batch with its conditions, best with samples of different sizes.
+        symmetries: motions that the network commutes with.
+        reflections: True when it also commutes with mirror images, False when it must tell them apart, None: any.
+        tolerance: of equalities, relative to the size of the outputs but at least one.
+        seed: of torch's generator; the generator is left as it was.
+
+    Returns:
+        The largest error of each law.
+
+    Raises:
+        AssertionError: naming each broken law with its error and tolerance.
+    """
+    laws = Laws(type(network).__name__)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        network, context = _shaken(network), _double(context)
+        p = path.bind(context, prior)
+        x = p.space.project(tree_map(lambda v: v.double(), prior.sample(path.space, context)))
+        t = 0.1 + 0.8 * torch.rand(context.size, dtype=torch.float64)
+
+        def predict(y: State) -> State:
+            return p.endpoint(network(y, t, context), y, t)
+
+        raw = network(x, t, context)
+        laws.finite("output is finite", raw)
+        laws.equal("the same input gives the same output", network(x, t, context), raw, 0.0)
+        for symmetry in symmetries:
+            _commutes(laws, f"commutes with {symmetry!r}", predict, x, p.space, symmetry, seed, tolerance)
+        if reflections is not None:
+            _mirror(laws, predict, x, p.space, reflections, tolerance)
+        _independent(laws, network, raw, x, t, context, tolerance)
+        _padding(laws, network, path.space, raw, x, t, context, tolerance)
+        if isinstance(network, nn.Module):
+            _gradients(laws, network, x, t, context)
+    return laws.enforce()
+
+
+def _shaken(network: Any) -> Any:
+    if not isinstance(network, nn.Module):
+        return network
+    network = copy.deepcopy(network).double().eval()
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return network
+
+
+def _double(context: Context) -> Context:
+    cond = {k: v.double() if v.is_floating_point() else v for k, v in context.cond.items()}
+    known = None if context.known is None else tree_map(lambda v: v.double(), context.known)
+    return replace(context, cond=cond, known=known)
+
+
+def _commutes(
+    laws: Laws, law: str, predict: Any, x: State, space: Any, symmetry: Symmetry, seed: int, tol: float
+) -> None:  # fmt: skip
+    def moved(y: State) -> State:
+        torch.manual_seed(seed + 1)  # the same element of the group each time
+        return symmetry.randomise(space, y)
+
+    laws.equal(law, predict(moved(x)), moved(predict(x)), tol)
+
+
+def _mirror(laws: Laws, predict: Any, x: State, space: Any, reflections: bool, tol: float) -> None:
+    n = batch_size(x)
+    mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)).expand(n, 3, 3)
+    there, back = predict(space.rotate(x, mirror)), space.rotate(predict(x), mirror)
+    if reflections:
+        laws.equal("commutes with mirror images", there, back, tol)
+        return
+    gap = max(float((a - b).abs().max()) for a, b in zip(leaves(there), leaves(back), strict=True))
+    laws.holds("tells mirror images apart", gap > 1e-6, f"outputs of mirror images differ by {gap:.3g} only")
+
+
+def _independent(laws: Laws, network: Any, raw: State, x: State, t: Tensor, context: Context, tol: float) -> None:
+    """A sample does not see the others of its batch."""
+    index = torch.arange(context.size - 1, -1, -2)
+    alone = network(take(x, index), t[index], context.take(index))
+    laws.equal("other samples change nothing", alone, take(raw, index), tol)
+
+
+def _padding(
+    laws: Laws, network: Any, space: Space, raw: State, x: State, t: Tensor, context: Context, tol: float
+) -> None:  # fmt: skip
+    """More padding changes nothing on real sites."""
+    extra, n = 2, context.mask.shape[1]
+    if n == 1:
+        return  # one site a sample: nothing is padded
+    wide = replace(
+        context,
+        mask=torch.nn.functional.pad(context.mask, (0, extra)),
+        cond={k: _widened(v, n, extra) for k, v in context.cond.items()},
+        free=None, known=None,
+    )  # fmt: skip
+    s = space.bind(wide)
+    output = network(s.project(widen(s, x, extra)), t, wide)
+    narrow_space = space.bind(replace(context, free=None, known=None))
+    given, expected = (_real(narrow_space, y) for y in (narrow(s, output, extra), raw))
+    laws.equal("padding changes nothing", given, expected, tol)
+
+
+def _widened(v: Tensor, n: int, extra: int) -> Tensor:
+    return v if v.ndim < 2 or v.shape[1] != n else torch.cat([v, v.new_zeros(len(v), extra, *v.shape[2:])], 1)
+
+
+def _real(s: Any, y: Any) -> Any:
+    if hasattr(s, "parts"):
+        return {k: _real(part, y[k]) for k, part in s.parts.items()}
+    return y[s.mask]
+
+
+def _gradients(laws: Laws, network: nn.Module, x: State, t: Tensor, context: Context) -> None:
+    network.zero_grad()
+    raw = network(x, t, context)
+    sum((y * torch.randn_like(y)).sum() for y in leaves(raw)).backward()  # type: ignore
+    silent = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    laws.holds("every parameter gets a gradient", not silent, f"none reaches {', '.join(silent)}")
+    laws.finite("gradients are finite", [p.grad for p in network.parameters()])
+
+
+def check_domain(domain: Domain, n: int = 2, steps: int = 2, seed: int = 0) -> dict[str, float]:
+    """Hold a domain to its promises: its parts fit together from a batch of data to a picture of samples.
+
+    Args:
+        domain: built with small options, so that the check is quick.
+        n: samples to draw.
+        steps: of the solver.
+        seed: of torch's generator; the generator is left as it was.
+
+    Returns:
+        The largest error of each law.
+
+    Raises:
+        AssertionError: naming each broken promise.
+    """
+    laws = Laws(f"domain {domain.name}")
+    with torch.random.fork_rng([]), tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(seed)
+        x1, context = _batch(laws, domain)
+        _training(laws, domain, x1, context)
+        samples = _sampling(laws, domain, n, steps, seed)
+        _files(laws, domain, samples, FilePath(folder))
+    errors = laws.enforce()
+    commuting = domain.symmetries if domain.equivariant else ()
+    return errors | check_network(domain.network, domain.path, domain.prior, context, commuting, seed=seed)
+
+
+def _batch(laws: Laws, domain: Domain) -> tuple[State, Context]:
+    from fm_science.data import collate
+
+    for name, data in (("train", domain.data.train), ("validation", domain.data.validation)):
+        laws.holds(f"{name} data have sizes", len(data.sizes) == len(data) > 0, f"{len(data.sizes)} of {len(data)}")
+    count = min(4, len(domain.data.train))
+    order = domain.data.train.sizes.argsort()[torch.linspace(0, len(domain.data.train) - 1, count).long()]
+    x1, context = collate(domain.path.space, [domain.data.train[int(i)] for i in order])
+    s: Any = domain.path.space.bind(context)
+    laws.equal("data are points of the space", s.project(x1), x1, 1e-4)
+    sizes = domain.data.train.sizes[order]
+    laws.holds("sizes count the sites", torch.equal(context.mask.sum(1), sizes), f"{sizes.tolist()} are declared")
+    return x1, context
+
+
+def _training(laws: Laws, domain: Domain, x1: State, context: Context) -> None:
+    flow = domain.flow()
+    losses = domain.objective(flow, x1, context)
+    laws.holds("the objective gives named losses", bool(losses), "it gives none")
+    for name, loss in losses.items():
+        laws.holds("losses are one number a sample", loss.shape == (context.size,), f"{name} has {tuple(loss.shape)}")
+    laws.finite("losses are finite", dict(losses))
+    flow.zero_grad()
+    sum(loss.mean() for loss in losses.values()).backward()  # type: ignore
+    laws.finite("gradients of the losses are finite", [p.grad for p in flow.parameters()])
+    flow.zero_grad()
+
+
+def _sampling(laws: Laws, domain: Domain, n: int, steps: int, seed: int) -> list:
+    flow, context = domain.flow(), domain.request(n)
+    laws.holds("request gives as many samples as asked", context.size == n, f"{context.size}, not {n}")
+    x = flow.sample(context, steps=steps, seed=seed)
+    laws.finite("samples are finite", x)
+    laws.equal("the same seed gives the same samples", flow.sample(context, steps=steps, seed=seed), x, 0.0)
+    samples = domain.decode(x, context)
+    laws.holds("decode gives one object a sample", len(samples) == n, f"{len(samples)}, not {n}")
+    rows = domain.references(samples)
+    reference = next(iter(rows.values()), [])
+    laws.holds("references start with a held-out set", len(reference) > 0, "there is none")
+    for name, metric in domain.metrics.items():
+        values = metric(samples, reference)
+        ok = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values.values())
+        laws.holds(f"metric {name} gives named numbers", ok, f"it gives {values!r}")
+    return samples
+
+
+def _files(laws: Laws, domain: Domain, samples: list, folder: FilePath) -> None:
+    files = domain.write(samples, folder, first=3)
+    laws.holds("write makes files", files and all(f.is_file() for f in files), f"it returns {files!r}")
+    found = domain.read(files)
+    laws.holds("read finds what write wrote", len(found) == len(samples), f"{len(found)} of {len(samples)}")
+    pictures = domain.report({"samples": samples, **domain.references(samples)}, folder / "report")
+    laws.holds("report gives files", all(FilePath(f).is_file() for f in pictures), f"it returns {pictures!r}")
