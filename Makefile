@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 
 train: $(READY)
 	$(BIN)/fm-science train $(WORDS)
-	$(BIN)/fm-science sample $(RUN)
+	$(BIN)/fm-science sample $(RUN) n=24
 	$(BIN)/fm-science evaluate $(RUN)
 
 test: $(READY)
