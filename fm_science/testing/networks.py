@@ -217,6 +217,7 @@ def _sampling(laws: Laws, domain: Domain, n: int, steps: int, seed: int) -> list
     laws.equal("the same seed gives the same samples", flow.sample(context, steps=steps, seed=seed), x, 0.0)
     samples = domain.decode(x, context)
     laws.holds("decode gives one object a sample", len(samples) == n, f"{len(samples)}, not {n}")
+    laws.enforce()  # metrics and files would only stumble over what is broken here
     rows = domain.references(samples)
     reference = next(iter(rows.values()), [])
     laws.holds("references start with a held-out set", len(reference) > 0, "there is none")
