@@ -18,12 +18,14 @@ PUBLIC = {
     "schedules": "Exponential Linear Polynomial Schedule Trigonometric",
     "predictions": "Endpoint Noise Prediction Velocity",
     "paths": "Bridge Geodesic Path ProductPath",
-    "symmetries": "Rotations Symmetry",
-    "couplings": "Coupling Independent Paired",
+    "symmetries": "Permutations Rotations Symmetry Translations",
+    "couplings": (
+        "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
+    ),
     "solvers": "Euler Heun Solver",
-    "networks": "Network TimeEmbedding",
+    "networks": "Guided Network Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
-    "objectives": "BetaTime FlowMatching LogitNormalTime Stratified UniformTime",
+    "objectives": "BetaTime FlowMatching LogitNormalTime MaximumLikelihood Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

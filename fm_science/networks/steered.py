@@ -9,11 +9,13 @@ the likelihood of the predicted datum stands for it (Chung et al. 2023).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fm_science.priors import Normal
 from fm_science.state import Context, add, leaves, lift, tree_map
 
 LAST = 1 - 1e-6  #: at t = 1 the shift is a limit: zero over zero
@@ -37,7 +39,7 @@ class Steered(nn.Module):
         start: earlier times are taken for this one: at t = 0 x says nothing of the datum, and 1 / alpha is infinite.
 
     Raises:
-        TypeError: on spaces that are not linear.
+        TypeError: on spaces that are not linear, and for interpolants.
     """
 
     def __init__(
@@ -66,34 +68,35 @@ class Steered(nn.Module):
             value = self.log_likelihood(*seen).sum()
             slopes = iter(torch.autograd.grad(value, leaves(point), materialize_grads=True))
         gradient = path.space.tangent(x, tree_map(lambda v: next(slopes), point))
-        return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std**2))
+        return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std))
 
 
 def _refuse(path: Any) -> None:
     """Raise TypeError for parts that cannot be steered."""
     for part in getattr(path, "parts", {"": path}).values():
-        if not part.space.linear:
+        if not part.space.linear or not hasattr(part, "prior"):
             raise TypeError(
-                f"Steered moves the score of noise that was added, on linear spaces, and {part!r} is on none. Guide "
-                "it with Guided(network, scale), or weigh samples by their likelihood."
+                f"Steered moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
+                f"{part!r}. Guide it with Guided(network, scale), or weigh samples by their likelihood."
             )
 
 
-def _shift(path: Any, gradient: Any, t: Tensor, variance: float) -> Any:
+def _shift(path: Any, gradient: Any, t: Tensor, std: float) -> Any:
     """What the gradient of log h adds to the raw output."""
     parts = getattr(path, "parts", None)
     if parts is not None:
-        return {k: _shift(part, gradient[k], t, variance) for k, part in parts.items()}
-    alpha, sigma, answer = _levels(path, t.clamp_max(LAST))
-    return lift(variance * sigma * sigma / (alpha * answer), gradient) * gradient
+        return {k: _shift(part, gradient[k], t, std) for k, part in parts.items()}
+    alpha, sigma, answer = _levels(path, t.clamp_max(LAST), std)
+    return lift((std * sigma).square() / (alpha * answer), gradient) * gradient
 
 
-def _levels(path: Any, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _levels(path: Any, t: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:
     """alpha, sigma, and how far the predicted datum moves when the raw output does, each ``(B,)``. They are read off
     the path itself, which carries a centred pair of points to the origin and back."""
     one = torch.ones(len(t), 1, *path.space.event, dtype=t.dtype, device=t.device)
     pair = torch.cat([one, -one], 1)
     origin = torch.zeros_like(pair)
+    path = replace(path, prior=Normal(std))
     ends = path.sample(origin, pair, t), path.sample(pair, origin, t), path.endpoint(pair, origin, t)
     alpha, sigma, answer = (x[:, 0].flatten(1)[:, 0] for x in ends)
     return alpha, sigma, answer

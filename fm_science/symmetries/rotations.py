@@ -77,7 +77,7 @@ class Rotations(Symmetry):
         still = [square(s, a, b) for s, a, b in found if not turns(s)]
         sides = [_length(a) + _length(b) for s, a, b in found if turns(s)]
         overlap = best_overlap(self._moment(space, x, y)) if sides else 0.0
-        return (sum(still) + sum(sides) - 2 * overlap).clamp_min(0)
+        return torch.as_tensor(sum(still) + sum(sides) - 2 * overlap).clamp_min(0)
 
     def _moment(self, space: Any, x: State, y: State) -> Tensor:
         """The matrix H with <H, R> = <R x, y> for all rotations R, ``(B, dim, dim)``."""

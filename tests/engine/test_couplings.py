@@ -12,13 +12,14 @@ from fm_science.couplings import ExactPlan, Independent, Paired, Semidiscrete, S
 from fm_science.couplings.plans import entropic
 from fm_science.flow import Flow
 from fm_science.paths import Geodesic
-from fm_science.priors import Normal, Uniform
+from fm_science.priors import Normal, ProductPrior, Uniform
 from fm_science.solvers import Heun
 from fm_science.spaces import SO3, Centered, Euclidean, Functions, Product, Sphere, Torus, frames
 from fm_science.spaces.discrete import Categorical
 from fm_science.state import Context, leaves, take, tree_map
 from fm_science.symmetries import Permutations, Rotations, Translations
 from fm_science.symmetries.base import square
+from fm_science.testing import check_coupling
 
 
 @pytest.fixture(autouse=True)
@@ -358,3 +359,26 @@ def test_states_keep_their_dtype_and_need_no_gradient():
     x0, x1 = (tree_map(lambda v: v.float().requires_grad_(), x) for x in (x0, x1))
     paired = Transport(Rotations()).pair(space, x0, x1, context)[0]
     assert all(v.dtype == torch.float32 and not v.requires_grad for v in leaves(paired))
+
+
+@pytest.mark.parametrize("name", ["cloud", "torus", "frames"])
+def test_transport_obeys_the_laws_that_plugins_are_held_to(name):
+    prior = {"cloud": Normal(), "torus": Uniform(), "frames": ProductPrior(translations=Normal(), rotations=Uniform())}
+    check_coupling(Independent(), SPACES[name], prior[name])
+    check_coupling(Transport(), SPACES[name], prior[name], optimal=True)
+    check_coupling(Transport(), SPACES[name], prior[name], sites=(3, 2, 3, 3, 2))
+    if name != "torus":
+        symmetries = (Permutations(), Rotations()) if name == "cloud" else (Rotations(),)
+        check_coupling(Transport(*symmetries, starts=2), SPACES[name], prior[name], sites=(3, 2, 3), keeps_noise=False)
+
+
+def test_new_starts_come_near_the_joint_optimum():
+    space, x0, x1, context = batch(Centered(), (4,) * 64)
+    orders = torch.tensor(list(itertools.permutations(range(4))))
+    costs = torch.stack([Rotations().cost(space, space.permute(x0, o.expand(64, 4)), x1) for o in orders])
+    gaps = []
+    for starts in (0, 12):
+        coupling = Transport(Permutations(), Rotations(), across_batch=False, starts=starts)
+        taken = square(space, coupling.pair(space, x0, x1, context)[0], x1)
+        gaps.append(float((taken - costs.min(0).values).mean()))
+    assert -1e-9 <= gaps[1] < 0.25 * gaps[0]

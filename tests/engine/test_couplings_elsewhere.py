@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fm_science.couplings import AllRanks, Independent, InWorkers, Paired, Sinkhorn, Transport, Unbalanced
-from fm_science.data import Data, train_loader
+from fm_science.data import TrainingData, train_loader
 from fm_science.objectives import FlowMatching
 from fm_science.priors import Normal, ProductPrior, Uniform
 from fm_science.spaces import Centered, Euclidean, frames
@@ -101,7 +101,7 @@ class Chains:
 
 def batches(coupling, workers, poses=(), start=0, count=4):
     prior = ProductPrior(translations=Normal(), rotations=Uniform())
-    data = Data(Chains(), Chains(), batch=8, workers=workers)
+    data = TrainingData(Chains(), Chains(), batch=8, workers=workers)
     prepare = coupling.preparation(frames(), prior, poses)
     loader = iter(train_loader(data, frames(), 7, lambda: start, 0, 1, prepare))
     return [next(loader) for _ in range(count)]

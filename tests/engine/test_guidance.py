@@ -11,8 +11,8 @@ from torch import nn
 from fm_science.couplings import Independent
 from fm_science.flow import Flow
 from fm_science.networks import Guided, Steered, Tempered, dropped
-from fm_science.paths import Geodesic, ProductPath
-from fm_science.predictions import Endpoint, Noise, Velocity
+from fm_science.paths import Gaussian, Geodesic, Interpolant, ProductPath
+from fm_science.predictions import Endpoint, Noise, Score, Velocity
 from fm_science.priors import Normal, ProductPrior
 from fm_science.schedules import Linear, Trigonometric
 from fm_science.solvers import Euler, Heun
@@ -129,21 +129,23 @@ def _arguments(wrapped):
 MEAN, STD, NOISE = 1.0, 0.6, 0.4  # the data are N(MEAN, STD²), and y = x1 + NOISE e is seen
 
 
-def levels(schedule, t):
-    k = schedule(t)[0][:, None, None]
-    return k, 1 - k
+def levels(path, t):
+    alpha, sigma = path.schedule(t)
+    sigma = 1 - alpha if isinstance(path, Geodesic) else sigma
+    return alpha[:, None, None], sigma[:, None, None]
 
 
 def gaussian_network(path):
     """The exact network of N(0, 1) to N(MEAN, STD²) for each meaning of its output."""
 
     def network(x, t, context):
-        alpha, sigma = levels(path.schedule, t)
+        alpha, sigma = levels(path, t)
+        rates = torch.func.jvp(lambda s: levels(path, s), (t.clone(),), (torch.ones_like(t),))[1]
         gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
         x1 = MEAN + gain * (x - alpha * MEAN)
         x0 = sigma / (alpha**2 * STD**2 + sigma**2) * (x - alpha * MEAN)
-        rate = torch.func.jvp(lambda s: path.schedule(s)[0], (t.clone(),), (torch.ones_like(t),))[1][:, None, None]
-        return {Endpoint: x1, Noise: x0, Velocity: rate * (x1 - x0)}[type(path.predicts)]
+        score = -(x - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2)
+        return {Endpoint: x1, Noise: x0, Velocity: rates[0] * x1 + rates[1] * x0, Score: score}[type(path.predicts)]
 
     return network
 
@@ -152,7 +154,7 @@ def observed(path, y):
     """log h(x, t): y given x_t is Gaussian about E[x1 | x_t]."""
 
     def log_h(x, t):
-        alpha, sigma = levels(path.schedule, t)
+        alpha, sigma = levels(path, t)
         total = alpha**2 * STD**2 + sigma**2
         mean = MEAN + alpha * STD**2 / total * (x - alpha * MEAN)
         spread = STD**2 * sigma**2 / total + NOISE**2
@@ -161,10 +163,16 @@ def observed(path, y):
     return log_h
 
 
-@pytest.mark.parametrize("predicts", [Velocity(), Endpoint()])
-@pytest.mark.parametrize("schedule", [Linear(), Trigonometric()])
-def test_doobs_transform_samples_the_exact_posterior(predicts, schedule):
-    path, y = Geodesic(Euclidean(1), schedule, predicts), 2.5
+PATHS = {
+    "line": Geodesic(Euclidean(1), Linear(), Velocity()),
+    "clock": Geodesic(Euclidean(1), Trigonometric(), Endpoint()),
+    "circle": Gaussian(Euclidean(1), Trigonometric(), Velocity()),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_doobs_transform_samples_the_exact_posterior(name):
+    path, y = PATHS[name], 2.5
     steered = Steered(gaussian_network(path), path, observed(path, y), doob=True)
     x = Flow(path, Normal(), steered).sample(Context.full(4000), Heun(), 100, seed=0)
     precision = 1 / STD**2 + 1 / NOISE**2
@@ -173,17 +181,17 @@ def test_doobs_transform_samples_the_exact_posterior(predicts, schedule):
     assert abs(float(x.std()) - std) < 5 * std / math.sqrt(8000) + 0.005
 
 
-def test_every_prediction_is_steered_to_the_same_velocity():
+@pytest.mark.parametrize("kind", [Geodesic, Gaussian])
+def test_every_prediction_is_steered_to_the_same_velocity(kind):
     t, y = torch.tensor([0.2, 0.5, 0.9]), 2.0
     x = torch.randn(3, 1, 1)
     context = Context.full(3)
     fields = []
-    for predicts in (Velocity(), Endpoint(), Noise()):
-        path = Geodesic(Euclidean(1), Trigonometric(), predicts)
+    for predicts in (Velocity(), Endpoint(), Noise()) + (() if kind is Geodesic else (Score(),)):
+        path = kind(Euclidean(1), Trigonometric(), predicts)
         raw = Steered(gaussian_network(path), path, observed(path, y), doob=True)(x, t, context)
-        fields.append(path.bind(context).velocity(raw, x, t))
-    assert torch.allclose(fields[0], fields[1])
-    assert torch.allclose(fields[0], fields[2])
+        fields.append(path.bind(context, Normal()).velocity(raw, x, t))
+    assert all(torch.allclose(fields[0], field) for field in fields)
 
 
 def test_the_likelihood_of_the_predicted_datum_serves_where_the_observation_is_vague_and_on_products():
@@ -203,6 +211,8 @@ def test_the_likelihood_of_the_predicted_datum_serves_where_the_observation_is_v
 def test_steering_refuses_curved_spaces_and_inference_mode():
     with pytest.raises(TypeError, match="linear spaces"):
         Steered(lambda x, t, c: x, Geodesic(SO3()), lambda x: x)
+    with pytest.raises(TypeError, match="Geodesic and Gaussian"):
+        Steered(lambda x, t, c: x, Interpolant(Euclidean(1)), lambda x: x)
     path = Geodesic(Euclidean(1))
     steered = Steered(gaussian_network(path), path, lambda x: -x.square().flatten(1).sum(1))
     with torch.inference_mode(), pytest.raises(RuntimeError, match="no_grad"):

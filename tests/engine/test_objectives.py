@@ -10,10 +10,12 @@ from torch import nn
 
 from fm_science.couplings import Independent, Semidiscrete, Transport, Unbalanced
 from fm_science.flow import Flow
-from fm_science.objectives import FlowMatching
+from fm_science.likelihood import ExactTrace
+from fm_science.objectives import FlowMatching, MaximumLikelihood
 from fm_science.paths import Geodesic
-from fm_science.priors import Normal
-from fm_science.spaces import Euclidean
+from fm_science.predictions import Posterior
+from fm_science.priors import Classes, Normal
+from fm_science.spaces import Categorical, Euclidean
 from fm_science.state import Context
 
 
@@ -90,3 +92,40 @@ def test_a_coupling_that_brings_its_own_context_is_seen_by_the_network():
     f = flow()
     FlowMatching(coupling=coupling)(f, data[[0] * 50], Context.full(50, number=number[[0] * 50]))
     assert len(f.network.seen[0].cond["number"].unique()) > 2
+
+
+def test_maximum_likelihood_knows_the_entropy_and_the_transport_energy_of_gaussians():
+    """N(0, 1) to N(2, 1/4) by x_t = 2 t + (1 - t / 2) x0: velocity 2 - x0 / 2, energy E|2 - x0 / 2|²."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        network = lambda x, t, c: 2 - 0.5 * (x - 2 * t[:, None, None]) / (1 - 0.5 * t[:, None, None])  # noqa: E731
+        flow, x0 = Flow(Geodesic(Euclidean(3)), Normal(), network), torch.randn(50, 1, 3)
+        x1 = 2 + 0.5 * x0
+        losses = MaximumLikelihood(energy=0.1, steps=16, divergence=ExactTrace())(flow, x1, Context.full(50))
+        logp = torch.distributions.Normal(2.0, 0.5).log_prob(x1).flatten(1).mean(1)
+        assert torch.allclose(losses["likelihood"], -logp, atol=1e-5)
+        assert torch.allclose(losses["energy"], 0.1 * (2 - 0.5 * x0).square().flatten(1).mean(1), atol=1e-5)
+        assert set(MaximumLikelihood()(flow, x1, Context.full(50))) == {"likelihood"}
+        assert not flow.independent
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_maximum_likelihood_trains():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.v = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x, t, context):
+            return self.v.expand_as(x)
+
+    torch.manual_seed(0)
+    x1 = torch.randn(256, 1, 2) + torch.tensor([1.0, -2.0])
+    flow = Flow(Geodesic(Euclidean(2)), Normal(), Shift())
+    loss = MaximumLikelihood(steps=1)(flow, x1, Context.full(256))["likelihood"].mean()
+    (gradient,) = torch.autograd.grad(loss, flow.network.v)
+    assert torch.allclose(gradient, -x1.mean((0, 1)) / 2, atol=1e-4), "d/dv of |x1 - v|² / 2, a degree of freedom"
+    classes = Flow(Geodesic(Categorical(3), predicts=Posterior()), Classes((1 / 3,) * 3), lambda x, t, c: x)
+    with pytest.raises(TypeError, match="smooth"):
+        MaximumLikelihood()(classes, torch.eye(3)[:, None], Context.full(3))
