@@ -25,7 +25,7 @@ PUBLIC = {
     "flow": "Flow Sampler",
     "objectives": "BetaTime FlowMatching LogitNormalTime Stratified UniformTime",
     "metrics": "Metric",
-    "data": "Data",
+    "data": "TrainingData",
     "domain": "Domain group option",
     "errors": "OptionError UserError",
     "training": "fit load",

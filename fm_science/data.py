@@ -33,7 +33,7 @@ class Dataset(Protocol):
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What a domain trains on.
 
     Args:
@@ -115,17 +115,52 @@ class StepBatches(Sampler[list[int]]):
             k = max(0, k - len(plan))
 
 
-def train_loader(data: Data, space: Any, seed: int, start: Callable[[], int], rank: int, world: int) -> DataLoader:
-    """The endless loader of training batches ``(x1, context)``."""
+class _Numbered(Sampler[list[tuple[int, int]]]):
+    """The batches of ``order``, each index with the number of its batch: ``(k, index)``."""
+
+    def __init__(self, order: StepBatches) -> None:
+        self.order = order
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for k, batch in enumerate(self.order, self.order.start()):
+            yield [(k, index) for index in batch]
+
+
+@dataclass(frozen=True)
+class _Tagged:
+    """A data set whose items carry the number of their batch."""
+
+    data: Dataset
+
+    def __getitem__(self, tag: tuple[int, int]) -> tuple[int, Item]:
+        return tag[0], self.data[tag[1]]
+
+
+Prepare = Callable[[State, Context, int], Any]  # (x1, context, seed) -> what a training step gets
+
+
+def _prepared(space: Any, prepare: Prepare, seed: int, rank: int, items: Sequence[tuple[int, Item]]) -> Any:
+    """A padded batch after ``prepare``, whose randomness depends on (seed, k, rank) only."""
+    number = (seed * 1_000_003 + items[0][0]) * 4_099 + rank
+    return prepare(*collate(space, [item for _, item in items]), 2 * number + 1)
+
+
+def train_loader(
+    data: TrainingData, space: Any, seed: int, start: Callable[[], int], rank: int, world: int,
+    prepare: Prepare | None = None,
+) -> DataLoader:  # fmt: skip
+    """The endless loader of training batches ``(x1, context)``. With ``prepare`` each batch is what that makes of it,
+    in the process that loaded it."""
     order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
+    gather = partial(collate, space) if prepare is None else partial(_prepared, space, prepare, seed, rank)
     return DataLoader(
-        data.train,  # type: ignore[arg-type]
-        batch_sampler=order, collate_fn=partial(collate, space), num_workers=data.workers,
-        persistent_workers=data.workers > 0,
+        data.train if prepare is None else _Tagged(data.train),  # type: ignore[arg-type]
+        batch_sampler=order if prepare is None else _Numbered(order),  # type: ignore[arg-type]
+        collate_fn=gather, num_workers=data.workers, persistent_workers=data.workers > 0,
     )  # fmt: skip
 
 
-def validation_loader(data: Data, space: Any, most: int = 256) -> DataLoader:
+def validation_loader(data: TrainingData, space: Any, most: int = 256) -> DataLoader:
     """Batches of up to ``most`` held-out data, always the same ones in the same order."""
     chosen = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(0))[:most].sort().values
     plan = StepBatches(data.validation.sizes[chosen], data.batch, data.budget).plan(0)

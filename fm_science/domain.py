@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import nn
 
-from fm_science.data import Data
+from fm_science.data import TrainingData
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
@@ -101,7 +101,7 @@ class Domain:
     path: Path
     prior: Prior
     network: nn.Module
-    data: Data
+    data: TrainingData
     objective: Callable[..., Any]
     request: Callable[..., Context]
     decode: Callable[[State, Context], list]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.couplings import Independent
-from fm_science.data import Data
+from fm_science.data import TrainingData
 from fm_science.domain import Domain, group, option
 from fm_science.flow import Sampler
 from fm_science.networks import TimeEmbedding
@@ -85,7 +85,7 @@ def build(data: object = None, network: object = None) -> Domain:
         path=Geodesic(Euclidean(2)),
         prior=Normal(),
         network=MLP(n.width),
-        data=Data(train, validation, batch=d.batch),
+        data=TrainingData(train, validation, batch=d.batch),
         objective=FlowMatching(coupling=Independent()),
         request=lambda n: Context.full(n),
         decode=lambda x, context: list(x[:, 0]),

@@ -1,5 +1,9 @@
 """Networks: the protocol that every velocity network obeys, and blocks that the domains share."""
 
+from fm_science.networks.guided import Guided as Guided
+from fm_science.networks.guided import dropped as dropped
 from fm_science.networks.protocol import Network as Network
 from fm_science.networks.rescheduled import Rescheduled as Rescheduled
+from fm_science.networks.steered import Steered as Steered
+from fm_science.networks.tempered import Tempered as Tempered
 from fm_science.networks.time import TimeEmbedding as TimeEmbedding

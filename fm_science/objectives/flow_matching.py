@@ -6,7 +6,6 @@ minimiser of this regression is the marginal velocity field (Lipman et al. 2023,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
+from fm_science.networks import dropped
 from fm_science.objectives.times import UniformTime
 from fm_science.state import Context, State, batch_size, leaves, tree_map
 
@@ -29,9 +29,10 @@ class FlowMatching:
         times: a law of times, ``n -> (n,)``.
         weight: how much each time counts, ``t -> (B,)``; ``None``: equally.
         parts: weights of the parts of a product, by name (1 where absent).
-        limits: an upper bound on the loss of a part for each sample, against rare huge terms; by name.
         extras: auxiliary losses on the predicted endpoint, ``(x1hat, x1, t, context) -> (B,)``, by name. They bias the
             field, so use them where realism counts more than the exact law.
+        drop: probability that a sample does not see a condition, by name: whole numbers become -1, floats NaN. What
+            is dropped at times can be guided (:class:`~fm_science.networks.Guided`); pairs are made before.
         self_condition: probability that a step first predicts without gradient and shows the network its own endpoint
             (Chen et al. 2023).
     """
@@ -40,18 +41,26 @@ class FlowMatching:
     times: Callable[[int], Tensor] = UniformTime()
     weight: Callable[[Tensor], Tensor] | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
     extras: Mapping[str, Callable[[Any, Any, Tensor, Context], Tensor]] = field(default_factory=dict)
+    drop: Mapping[str, float] = field(default_factory=dict)
     self_condition: float = 0.0
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
-        """Named losses ``(B,)`` of a batch of data; ``x0`` is drawn from the prior where it did not come along."""
+        """Named losses ``(B,)`` of a batch of data; ``x0`` is drawn from the prior where it did not come along.
+
+        Raises:
+            ValueError: when ``drop`` names a condition that the batch does not carry.
+        """
         flow.independent = self.coupling.independent
         path = flow.path.bind(context, flow.prior)
-        x0 = flow.prior.sample(path.space, context) if x0 is None else x0
         like = leaves(x1)[0]
+        paired = x0 is not None and self.coupling.early
+        x0 = flow.prior.sample(path.space, context) if x0 is None else x0
         x0 = tree_map(lambda leaf: leaf.to(like), x0)
-        x0, x1, context = self.coupling.pair(path.space, x0, x1, context)
+        if not paired:
+            x0, x1, context = self.coupling.pair(path.space, x0, x1, context)
+            path = flow.path.bind(context, flow.prior)  # a coupling may bring its own context
+        context = self._forgetful(context)
         t = self.times(batch_size(x1)).to(like)
         x = path.sample(x0, x1, t)
         context = self._with_previous(flow, path, x, t, context)
@@ -61,6 +70,13 @@ class FlowMatching:
             x1hat = path.endpoint(raw, x, t)
             losses |= {name: extra(x1hat, x1, t, context) for name, extra in self.extras.items()}
         return losses
+
+    def _forgetful(self, context: Context) -> Context:
+        """The context with each condition dropped on its share of samples."""
+        for name, probability in self.drop.items():
+            rows = torch.rand(context.size, device=context.mask.device) < probability
+            context = dropped(context, name, rows)
+        return context
 
     def _with_previous(self, flow: Flow, path: Any, x: State, t: Tensor, context: Context) -> Context:
         if float(torch.rand(())) >= self.self_condition:
@@ -74,5 +90,4 @@ class FlowMatching:
         named = loss if isinstance(loss, Mapping) else {"loss": loss}
         weight = self.weight(t) if self.weight is not None else torch.ones_like(t)
         weight = weight * context.cond.get("weight", 1.0)
-        bounded = {k: (weight * v).clamp(max=self.limits.get(k, math.inf)) for k, v in named.items()}
-        return {k: self.parts.get(k, 1.0) * v for k, v in bounded.items()}
+        return {k: self.parts.get(k, 1.0) * weight * v for k, v in named.items()}

@@ -97,8 +97,8 @@ class Wrapped(Prior):
 @dataclass(frozen=True)
 class Harmonic(Prior):
     """Point clouds as ideal chains: neighbours along the sites are joined by springs, with density proportional to
-    exp(-sum_i |x_{i+1} - x_i|² / (2 step²)) on centred clouds (Jing et al. 2023; Stärk et al. 2024). The steps along the
-    chain are independent Gaussians.
+    exp(-sum_i |x_{i+1} - x_i|² / (2 step²)) on centred clouds (Jing et al. 2023; Stärk et al. 2024). The steps along
+    the chain are independent Gaussians.
 
     Args:
         step: standard deviation of each coordinate of a step from site to site, in the units of the space.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,8 +92,6 @@ def random_ambient(state: State) -> State:
 
 def freeze(context: Context, space: Any, dtype: torch.dtype) -> Context:
     """The same batch with about half of the sites of every sample held at random known values."""
-    from dataclasses import replace
-
     known = random_point(space.bind(context), dtype)
     free = torch.arange(context.mask.shape[1]) % 2 == torch.arange(len(context.mask))[:, None] % 2
     return replace(context, free=free, known=known)
@@ -115,3 +114,25 @@ def narrow(space: Any, state: State, extra: int) -> State:
         return {name: narrow(part, state[name], extra) for name, part in space.parts.items()}  # type: ignore
     axes = space.mask.ndim - 1
     return state[(slice(None), *(slice(n - extra) for n in state.shape[1 : 1 + axes]))]  # type: ignore
+
+
+def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
+    """Log of the factor by which ``exp`` at ``x`` stretches volume at ``u``, from its derivatives: ``(B, *sites)``."""
+    basis = [s.gaussian(x) for _ in range(s.leaf.dimension)]
+    y = s.exp(x, u)
+    moved = [torch.func.jvp(lambda v: s.exp(x, v), (u,), (e,))[1] for e in basis]
+    moved = [_as_tangent(s, y, m) for m in moved]
+
+    def gram(point: Tensor, vectors: list[Tensor]) -> Tensor:
+        return torch.stack([torch.stack([s.leaf.dot(point, a, b) for a in vectors], -1) for b in vectors], -1)
+
+    stretch = torch.linalg.slogdet(gram(y, moved))[1] - torch.linalg.slogdet(gram(x, basis))[1]
+    return 0.5 * torch.where(s.live, stretch, 0.0)
+
+
+def _as_tangent(s: Any, y: Tensor, motion: Tensor) -> Tensor:
+    """A motion of points as a tangent: the derivative of the logarithm along it."""
+    if s.leaf.tangent_event == s.leaf.event:
+        return motion
+    h = 1e-6
+    return (s.leaf.log(y, y + h * motion) - s.leaf.log(y, y - h * motion)) / (2 * h)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fm_science.priors import Prior
 from fm_science.spaces import Space
+from fm_science.spaces.base import total
 from fm_science.state import Context, State, leaves, tree_map
 from fm_science.symmetries import Symmetry
-from fm_science.testing.laws import Laws, narrow, origin, ragged, widen
+from fm_science.testing.laws import Laws, log_stretch, narrow, origin, ragged, widen
 
 
 def check_prior(
@@ -123,36 +124,14 @@ def _proposals(space: Any, s: Any, start: Tensor, spread: Tensor | None) -> tupl
     """Random points, uniform or normal around the origin, and minus the logs of their densities."""
     if spread is None:
         y = s.project(space.uniform(s.mask.shape, start))
-        return y, s.mask.reshape(len(s.mask), -1).sum(1) * math.log(space.volume)
+        return y, total(s.mask) * math.log(space.volume)
     std = 1.2 * float((spread.square() / s.dimension).mean().sqrt())
     g = s.gaussian(start)
     square, d = s.inner(start, g, g), s.dimension
     minus = 0.5 * square + d * (0.5 * math.log(2 * math.pi) + math.log(std))
     if hasattr(s, "weights"):  # lengths of functions are weighted, their Gaussian tangents are not
         minus = minus + 0.5 * (g.square().flatten(1).sum(1) - square)
-    return s.exp(start, std * g), minus + (0.0 if space.linear else log_stretch(s, start, std * g))
-
-
-def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
-    """Log of the factor by which ``exp`` at ``x`` stretches volume at ``u``, from its derivatives: ``(B, *sites)``."""
-    basis = [s.gaussian(x) for _ in range(s.leaf.dimension)]
-    y = s.exp(x, u)
-    moved = [torch.func.jvp(lambda v: s.exp(x, v), (u,), (e,))[1] for e in basis]
-    moved = [_as_tangent(s, y, m) for m in moved]
-
-    def gram(point: Tensor, vectors: list[Tensor]) -> Tensor:
-        return torch.stack([torch.stack([s.leaf.dot(point, a, b) for a in vectors], -1) for b in vectors], -1)
-
-    stretch = torch.linalg.slogdet(gram(y, moved))[1] - torch.linalg.slogdet(gram(x, basis))[1]
-    return 0.5 * torch.where(s.live, stretch, 0.0).flatten(1).sum(1) if s.mask.ndim > 1 else 0.5 * stretch
-
-
-def _as_tangent(s: Any, y: Tensor, motion: Tensor) -> Tensor:
-    """A motion of points as a tangent: the derivative of the logarithm along it."""
-    if s.leaf.tangent_event == s.leaf.event:
-        return motion
-    h = 1e-6
-    return (s.leaf.log(y, y + h * motion) - s.leaf.log(y, y - h * motion)) / (2 * h)
+    return s.exp(start, std * g), minus + (0.0 if space.linear else total(log_stretch(s, start, std * g)))
 
 
 def _agree(laws: Laws, law: str, a: Tensor, b: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fm_science.spaces import Space
 from fm_science.state import Context, State, add, leaves, scale, tree_map
-from fm_science.testing.laws import Laws, freeze, narrow, ragged, random_ambient, random_point, widen
+from fm_science.testing.laws import Laws, freeze, log_stretch, narrow, ragged, random_ambient, random_point, widen
 
 
 def check_space(
@@ -173,6 +173,10 @@ def _smooth(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: f
     _rank(laws, s, x, tol)
     if geo:
         _geodesics(laws, s, x, y, tol, space.isometric)
+        if dtype == torch.float64 and not hasattr(s, "parts") and not s.centred:
+            short = 0.5 * u
+            volume = torch.where(s.live, s.leaf.log_volume(x, short), 0.0)
+            laws.equal("log_volume is that of exp", volume, log_stretch(s, x, short), 1e-6)
         _derivatives(laws, s, x, u, y)
 
 
@@ -219,6 +223,13 @@ def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spre
     """Values and gradients are finite at u = 0, y = x and near and at the cut locus."""
     s = space.bind(context)
     x = random_point(s, dtype, spread)
+    zero = tree_map(lambda v: torch.zeros_like(v).requires_grad_(), x)
+    nearest = s.project(zero)
+    laws.finite(f"project is finite ({dtype})", nearest)
+    total = sum(v.sum() for v in leaves(nearest))
+    if total.requires_grad:  # type: ignore
+        grads = torch.autograd.grad(total, leaves(zero), allow_unused=True)  # type: ignore
+        laws.finite(f"gradient of project is finite ({dtype})", list(grads))
     for y in _singular_points(s, x):
         xs, ys = (tree_map(lambda v: v.detach().clone().requires_grad_(), z) for z in (x, y))
         outputs = {"distance": s.distance(xs, ys), "project": s.project(xs)}

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from fm_science.data import train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.flow import Flow
+from fm_science.symmetries import Symmetry
 from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
 from fm_science.training.module import FlowModule, step_seed
 from fm_science.training.options import Optimizer, Trainer
@@ -60,7 +61,7 @@ def fit(
     if clock is not None:
         module.spent = lambda: clock.time_elapsed() / (60 * options.max_minutes)
     lightning = _lightning(domain, folder, options, seed, clock, [_logger(folder, last), *loggers])
-    batches = _Batches(domain, domain.path.space, seed, options.validation_data)
+    batches = _Batches(domain, domain.path.space, seed, options.validation_data, poses)
     with warnings.catch_warnings():
         for noise in (
             "num_workers",
@@ -81,15 +82,18 @@ def fit(
 class _Batches(pl.LightningDataModule):
     """The domain's data as loaders that know the trainer's step and rank."""
 
-    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int) -> None:
+    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int, poses: tuple[Symmetry, ...]) -> None:
         super().__init__()
         self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
+        early = getattr(getattr(domain.objective, "coupling", None), "preparation", None)
+        self.prepare = early(space, domain.prior, poses) if early is not None else None
 
     def train_dataloader(self) -> Any:
         trainer = self.trainer
         assert trainer is not None
         return train_loader(
-            self.data, self.space, self.seed, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
+            self.data, self.space, self.seed, lambda: trainer.global_step, trainer.global_rank, trainer.world_size,
+            self.prepare,
         )  # fmt: skip
 
     def val_dataloader(self) -> Any:

@@ -54,11 +54,11 @@ class FlowModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
-    def training_step(self, batch: tuple[State, Context], batch_idx: int) -> Tensor:
-        x1, context = batch
-        for symmetry in self.poses:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
+        for symmetry in () if noise else self.poses:
             x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
-        losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context).items()}
+        losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
         total = torch.stack(list(losses.values())).sum()
         self._record("train", losses, total, context.size)
         return total

@@ -117,15 +117,14 @@ def test_the_loss_of_a_perfect_network_is_zero_by_part_and_padding_does_not_coun
     assert all(v.shape == (2,) and v.max() < 1e-9 for v in losses.values())
 
 
-def test_limits_parts_and_extras_shape_the_loss():
+def test_parts_and_extras_shape_the_loss():
     x1 = torch.ones(3, 1, 2)
     flow = Flow(Geodesic(Euclidean(2), predicts=Endpoint()), Normal(), lambda x, t, c: torch.zeros_like(x))
     plain = FlowMatching()(flow, x1, Context.full(3))["loss"]
     assert torch.allclose(plain, torch.ones(3))  # mean square of (0 - 1)
     extra = FlowMatching(
-        limits={"loss": 0.5},
         parts={"loss": 3.0},
         extras={"far": lambda x1hat, x1, t, c: (x1hat - x1).abs().amax((1, 2))},
     )(flow, x1, Context.full(3))
-    assert torch.allclose(extra["loss"], torch.full((3,), 1.5))
+    assert torch.allclose(extra["loss"], torch.full((3,), 3.0))
     assert torch.allclose(extra["far"], torch.ones(3))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
-from fm_science.data import Data as TrainingData
+from fm_science.data import TrainingData
 from fm_science.domain import Domain, group
 from fm_science.flow import Sampler
 from fm_science.solvers import Euler

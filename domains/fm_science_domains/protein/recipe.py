@@ -45,7 +45,6 @@ class Objective:
 
     translations: float = option(2.0, "weight of the translation term", low=0)
     rotations: float = option(1.0, "weight of the rotation term", low=0)
-    limit: float = option(10.0, "most that the translation term of one chain may count", low=0)
     atoms: float = option(0.5, "weight of the error of N, CA and C", low=0)
     distances: float = option(5.0, "weight of the error of distances below 8 angstrom", low=0)
     peptide: float = option(20.0, "weight of the error of bonds and angles between neighbours", low=0)
@@ -95,7 +94,6 @@ def objective(o: Objective) -> FlowMatching:
         times=UniformTime(o.first_time, o.last_time),
         weight=InverseSquare(o.until),
         parts={"translations": o.translations, "rotations": o.rotations},
-        limits={"translations": o.limit},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )

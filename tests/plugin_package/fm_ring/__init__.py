@@ -145,7 +145,7 @@ def build(data=None, network=None, path=None, coupling=None, sample=None, metric
         path=Geodesic(Euclidean(2)),
         prior=Normal(),
         network=Perceptron(network.width),
-        data=engine.Data(Ring(data.points, data.radius, 0.0), held_out, batch=data.batch),
+        data=engine.TrainingData(Ring(data.points, data.radius, 0.0), held_out, batch=data.batch),
         objective=FlowMatching(),
         sampler=Sampler(Heun(), sample.steps),
         request=lambda n, **options: Context.full(n),

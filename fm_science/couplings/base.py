@@ -18,10 +18,12 @@ class Coupling(ABC):
     """A rule that pairs a batch of noise with a batch of data."""
 
     independent: bool = False  #: whether noise and datum are independent after pairing
+    early: bool = False  #: whether noise that comes along with a batch has been paired already
 
     @abstractmethod
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
-        """Paired noise, data and their context; weights of the pairs ride in ``context.cond["weight"]``."""
+        """Paired noise, data and their context, on a bound space; weights of the pairs ride in
+        ``context.cond["weight"]`` ``(B,)``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Independent(Coupling):
 @dataclass(frozen=True)
 class Paired(Coupling):
     """The noise came with the batch, as one end of a pair of data."""
+
+    early = True
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return x0, x1, context

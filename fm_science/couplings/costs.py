@@ -1,0 +1,121 @@
+"""Costs: what it would take to carry each noise of a batch to each datum.
+
+The cost of a pair is the squared distance of its space, whatever the space is. On flat parts the whole table is one
+product of matrices; elsewhere all pairs go through the space's ``log`` as one long batch, in chunks of bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.state import Context, State, batch_size, leaves, take
+from fm_science.symmetries import Symmetry
+from fm_science.symmetries.base import flat, pieces, square
+
+CHUNK = 2**22  #: most numbers of one kind that a chunk of pairs holds
+
+Cost = Callable[[Any, State, State], Tensor]
+
+
+def groups(context: Context, within: Iterable[str] = ()) -> Tensor:
+    """Samples numbered so that those of equal number may exchange their noise, ``(B,)``: the same sites are real, the
+    same ones are frozen, and the conditions named in ``within`` are equal.
+
+    Raises:
+        ValueError: for a condition that the batch does not carry.
+    """
+    missing = [name for name in within if name not in context.cond]
+    if missing:
+        raise ValueError(f"within={tuple(within)}: the batch carries no {missing}; it has {sorted(context.cond)}.")
+    keys = [context.mask, *leaves(context.free if context.free is not None else {})]
+    keys += [context.cond[name] for name in within]
+    rows = torch.cat([k.reshape(context.size, -1).double() for k in keys], 1)
+    return rows.unique(dim=0, return_inverse=True)[1]
+
+
+def table(
+    space: Any, x0: State, x1: State, context: Context, group: Tensor, symmetries: tuple[Symmetry, ...] = (),
+    cost: Cost | None = None,
+) -> Tensor:  # fmt: skip
+    """The cost of each pair, ``(B, B)``: row i is noise, column j a datum. Only pairs within a group are priced, and
+    the others are infinite.
+
+    Args:
+        space: bound to ``context``.
+        x0, x1: noise and data.
+        group: ``(B,)``, from :func:`groups`.
+        symmetries: bound to the batch; the noise of each pair is first moved along them, in this order.
+        cost: ``(space, x0, x1) -> (B,)`` of paired points; ``None``: the squared distance.
+    """
+    allowed = group[:, None] == group[None, :]
+    if symmetries or cost is not None:
+        price = _aligned(symmetries, cost or square)
+        return _by_pairs(space, x0, x1, context, allowed, price)
+    total = torch.zeros(allowed.shape, dtype=leaves(x1)[0].dtype, device=allowed.device)
+    for k, (part, a, b) in enumerate(pieces(space, x0, x1)):
+        if flat(part):
+            total = total + _gram(part.blank(a), part.blank(b))
+        else:
+            total = total + _by_pairs(space, x0, x1, context, allowed, _piece(k))
+    return total.masked_fill(~allowed, torch.inf)
+
+
+def cross(space: Any, x: State, y: State, context: Context) -> Tensor:
+    """The squared distance of each of m points ``x`` to each of n points ``y``, ``(m, n)``, where all have the same
+    sites. ``space`` is bound to ``context``, that of ``y``."""
+    allowed = torch.ones(batch_size(x), batch_size(y), dtype=torch.bool, device=leaves(y)[0].device)
+    found = enumerate(pieces(space, x, y))
+    tables = [_gram(a, b) if flat(s) else _by_pairs(space, x, y, context, allowed, _piece(k)) for k, (s, a, b) in found]
+    return torch.stack(tables).sum(0)
+
+
+def _gram(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distances of vectors, ``(m, n)``. The common centre is taken out, so that little cancels."""
+    x, y = x.flatten(1), y.flatten(1)
+    centre = y.mean(0)
+    x, y = x - centre, y - centre
+    square = (x * x).sum(1)[:, None] + (y * y).sum(1)[None, :] - 2 * x @ y.T
+    return square.clamp_min(0)
+
+
+def _piece(k: int) -> Callable[..., Tensor]:
+    """The squared distance in the k-th leaf alone."""
+
+    def price(space: Any, x: State, y: State, index: Tensor) -> Tensor:
+        return square(*pieces(space, x, y)[k])
+
+    return price
+
+
+def _aligned(symmetries: tuple[Symmetry, ...], cost: Cost) -> Callable[..., Tensor]:
+    """The cost after each noise was moved along the symmetries towards its datum."""
+
+    def price(space: Any, x: State, y: State, index: Tensor) -> Tensor:
+        bound = [s.take(index) for s in symmetries]
+        closed = bound and cost is square  # the last symmetry may know its cost without moving anything
+        for symmetry in bound[:-1] if closed else bound:
+            x = symmetry.align(space, x, y)
+        return bound[-1].cost(space, x, y) if closed else cost(space, x, y)
+
+    return price
+
+
+def _by_pairs(
+    space: Any, x0: State, x1: State, context: Context, allowed: Tensor, price: Callable[..., Tensor]
+) -> Tensor:
+    """A table priced pair by pair, in chunks; infinite where not ``allowed``."""
+    noise, datum = allowed.nonzero().unbind(1)
+    sites = context.mask.shape[1]
+    numbers = max(sites * sites, sum(leaf[0].numel() for leaf in leaves(x1)))
+    context = replace(context, previous=None)
+    costs = []
+    for i, j in zip(*(index.split(max(1, CHUNK // numbers)) for index in (noise, datum)), strict=True):
+        costs.append(price(space.bind(context.take(j)), take(x0, i), take(x1, j), j))
+    out = torch.full(allowed.shape, torch.inf, dtype=costs[0].dtype, device=allowed.device)
+    out[noise, datum] = torch.cat(costs)
+    return out

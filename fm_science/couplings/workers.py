@@ -1,0 +1,75 @@
+"""Pairing where batches are made, so that training does not wait for it.
+
+Transport is solved on the processor while the accelerator sits idle. In a data worker the same work overlaps with the
+step before: the worker draws the noise, pairs it, and the batch arrives with both its ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fm_science.couplings.base import Coupling
+from fm_science.state import Context, State, leaves, tree_map
+from fm_science.symmetries import Symmetry
+
+
+@dataclass(frozen=True)
+class InWorkers(Coupling):
+    """A coupling that is solved by the processes that load data. Noise that comes along with a batch is paired
+    already; where none comes along (validation) it is drawn and paired in place. With no data workers the pairs are
+    the same, made by the training process itself.
+
+    Args:
+        coupling: what is solved, e.g. ``Transport(Rotations())``. It runs in a process of its own, without the other
+            ranks and without an accelerator: ``Teacher`` and ``gather`` do not belong here.
+    """
+
+    coupling: Coupling
+    early = True
+
+    def __post_init__(self) -> None:
+        if getattr(self.coupling, "gather", None) is not None:
+            raise ValueError("InWorkers cannot gather from other ranks: data workers are in no process group.")
+
+    @property
+    def independent(self) -> bool:  # type: ignore[override]
+        return self.coupling.independent
+
+    def preparation(self, space: Any, prior: Any, poses: tuple[Symmetry, ...] = ()) -> Preparation:
+        """What a data worker does to each batch, for ``train_loader(..., prepare=...)``."""
+        return Preparation(self.coupling, space, prior, poses)
+
+    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+        return self.coupling.pair(space, x0, x1, context)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a data worker does to a batch.
+
+    Args:
+        coupling: makes the pairs.
+        space: of the states, not bound.
+        prior: of the noise.
+        poses: symmetries by which data are first moved at random.
+    """
+
+    coupling: Coupling
+    space: Any
+    prior: Any
+    poses: tuple[Symmetry, ...] = ()
+
+    def __call__(self, x1: State, context: Context, seed: int) -> tuple[State, Context, State]:
+        """Data, context and noise, paired; the same for the same batch and seed, in whichever process."""
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            space = self.space.bind(context)
+            for symmetry in self.poses:
+                x1 = symmetry.randomise(space, x1)
+            like = leaves(x1)[0]
+            x0 = tree_map(lambda v: v.to(like), self.prior.sample(space, context))
+            x0, x1, context = self.coupling.pair(space, x0, x1, context)
+        return x1, context, x0

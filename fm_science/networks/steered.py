@@ -1,0 +1,107 @@
+"""Steering: bend a trained flow towards what was observed, by the gradient of a log-likelihood.
+
+If h(x, t) is the probability of the observation given x_t = x, the flow of the posterior has the score of the old one
+plus grad log h (Doob's transform). For the Gaussian paths x_t = alpha x1 + sigma x0 a change of the score moves the
+predicted datum by sigma² / alpha grad log h, the noise by -sigma grad log h, and the velocity by
+sigma / alpha (alpha' sigma - alpha sigma') grad log h. Where h is not known, the likelihood of the predicted datum
+stands for it (Chung et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.predictions import Endpoint, Noise, Velocity
+from fm_science.state import Context, add, leaves, lift, tree_map
+
+Shift = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+#: how raw outputs move with the score, from (alpha, sigma, alpha', sigma')
+SHIFTS: dict[type, Shift] = {
+    Velocity: lambda a, s, da, ds: s / a * (da * s - a * ds),
+    Endpoint: lambda a, s, da, ds: s * s / a,
+    Noise: lambda a, s, da, ds: -s,
+}
+
+
+class Steered(nn.Module):
+    """A network whose flow ends in the posterior instead of the prior law of the data.
+
+    The score needs noise that is standard normal (times the prior's std) and was independent of the data in training;
+    a flow trained with ``Transport`` must not be steered. Works on linear spaces; gradients are switched on inside, so
+    ``torch.no_grad`` around it is fine and ``torch.inference_mode`` is not.
+
+    Args:
+        network: the trained network.
+        path: of the flow, not bound.
+        log_likelihood: ``(x1hat) -> (B,)``, the log-likelihood of the observation given a datum, up to a constant. It
+            is taken at the predicted datum: exact for what is certain, else an approximation that is too sure of
+            itself while x1hat is still vague.
+        doob: with true, ``log_likelihood`` is ``(x, t) -> (B,)``, log h itself, and the posterior is exact.
+        std: standard deviation of the prior.
+        start: earlier times are taken for this one: at t = 0 x says nothing of the datum, and 1 / alpha is infinite.
+
+    Raises:
+        TypeError: on spaces that are not linear, and for predictions without a known shift.
+    """
+
+    def __init__(
+        self, network: Callable[..., Any], path: Any, log_likelihood: Callable[..., Tensor], doob: bool = False,
+        std: float = 1.0, start: float = 1e-3,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        _refuse(path)
+        self.network, self.path, self.log_likelihood = network, path, log_likelihood
+        self.doob, self.std, self.start = doob, std, start
+
+    @property
+    def self_conditioned(self) -> bool:
+        """Whether the wrapped network reads its previous endpoint."""
+        return getattr(self.network, "self_conditioned", False)
+
+    def forward(self, x: Any, t: Tensor, context: Context) -> Any:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("Steered needs gradients: use torch.no_grad() instead of torch.inference_mode().")
+        path = self.path.bind(context)
+        late = t.clamp_min(self.start)
+        with torch.enable_grad():
+            point = tree_map(lambda v: v.detach().requires_grad_(), x)
+            raw = self.network(point, late, context)
+            seen = (point, late) if self.doob else (path.endpoint(raw, point, late),)
+            slopes = iter(torch.autograd.grad(self.log_likelihood(*seen).sum(), leaves(point)))
+        gradient = path.space.tangent(x, tree_map(lambda v: next(slopes), point))
+        return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std**2))
+
+
+def _refuse(path: Any) -> None:
+    """Raise TypeError for parts that cannot be steered."""
+    for part in getattr(path, "parts", {"": path}).values():
+        if not part.space.linear or type(part.predicts) not in SHIFTS:
+            raise TypeError(
+                f"Steered knows how the score moves {', '.join(k.__name__ for k in SHIFTS)} on linear spaces, not "
+                f"{part!r}. Guide it with Guided(network, scale), or weigh samples by their likelihood."
+            )
+
+
+def _shift(path: Any, gradient: Any, t: Tensor, variance: float) -> Any:
+    """What the gradient of log h adds to the raw output."""
+    parts = getattr(path, "parts", None)
+    if parts is not None:
+        return {k: _shift(part, gradient[k], t, variance) for k, part in parts.items()}
+    return lift(variance * SHIFTS[type(path.predicts)](*_levels(path, t)), gradient) * gradient
+
+
+def _levels(path: Any, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """alpha, sigma and their rates ``(B,)``, read off the path itself: it carries a centred pair of points to and
+    from the origin."""
+    one = torch.ones(len(t), 1, *path.space.event, dtype=t.dtype, device=t.device)
+    pair = torch.cat([one, -one], 1)
+    levels, rates = torch.func.jvp(
+        lambda r: tuple(path.sample(*ends, r)[:, 0].flatten(1)[:, 0] for ends in ((0 * pair, pair), (pair, 0 * pair))),
+        (t.clone(),), (torch.ones_like(t),),
+    )  # fmt: skip
+    return *levels, *rates

@@ -1,0 +1,82 @@
+"""Symmetries: motions under which the law of the data does not change.
+
+A symmetry can move noise as close to a datum as its group allows (``align``), which shortens the paths between them,
+and it can draw a random motion (``randomise``), which makes an equivariant law out of any. It moves whole states, and
+only through the space's own ``rotate`` and ``permute``, so a rotation that was found from positions turns frames and
+directions along with them.
+
+A motion is legal only when it fixes everything that does not flow: the mask, the frozen sites and the conditions. So a
+symmetry is bound to a batch before use (``bind``), and refuses what it cannot respect.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.spaces.base import Leaf, Sites
+from fm_science.state import Context, State, lift, tree_map
+
+
+def pieces(space: Any, *states: Any) -> list[tuple[Any, ...]]:
+    """The leaves of a space, each beside its tensors: ``(leaf, x, y, ...)``."""
+    parts = getattr(space, "parts", None)
+    if parts is None and not hasattr(space, "leaf"):
+        raise TypeError(f"{space!r} is not bound to a batch. Write space.bind(context) first.")
+    if parts is None:
+        return [(space, *states)]
+    return [piece for k, part in parts.items() for piece in pieces(part, *(s[k] for s in states))]
+
+
+def flat(space: Any) -> bool:
+    """Whether a bound leaf is a vector space with the plain dot product, where squared distances are matrix algebra."""
+    leaf = getattr(space, "leaf", None)
+    return leaf is not None and leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is Sites.inner
+
+
+def square(space: Any, x: State, y: State) -> Tensor:
+    """The squared distance of paired points, ``(B,)``."""
+    u = space.log(x, y)
+    return space.inner(x, u, u)
+
+
+def nearer(space: Any, moved: State, x: State, y: State) -> State:
+    """For each sample whichever of ``moved`` and ``x`` is nearer to ``y``."""
+    better = square(space, moved, y) <= square(space, x, y)
+    return tree_map(lambda a, b: torch.where(lift(better, a), a, b), moved, x)
+
+
+class Symmetry(ABC):
+    """A group that acts on the points of a space."""
+
+    @abstractmethod
+    def align(self, space: Any, x: State, y: State) -> State:
+        """The point nearest to ``y`` on the orbit of ``x``, for each sample of a bound space; never farther than ``x``
+        itself."""
+
+    @abstractmethod
+    def randomise(self, space: Any, x: State) -> State:
+        """Each sample moved by an independent uniform element of the group."""
+
+    def bind(self, space: Any, context: Context) -> Symmetry:
+        """The same symmetry, restricted to what the batch allows. Raises ValueError where nothing is left of it."""
+        return self
+
+    def take(self, index: Tensor) -> Symmetry:
+        """The symmetry bound to the samples ``index`` of its batch."""
+        return self
+
+    def cost(self, space: Any, x: State, y: State) -> Tensor:
+        """The squared distance of ``y`` from the orbit of ``x``, ``(B,)``."""
+        return square(space, self.align(space, x, y), y)
+
+
+def refuse_frozen(space: Any, name: str) -> None:
+    """Raise ValueError where a part of the space has frozen sites."""
+    if any(getattr(s, "frozen", None) is not None for (s,) in pieces(space)):
+        raise ValueError(
+            f"{name} would move frozen sites: what is held fixed fixes the pose. Align without {name} in this batch."
+        )

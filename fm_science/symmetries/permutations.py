@@ -1,0 +1,108 @@
+"""Permutations: a set has no first element, so any order of its sites is as good as another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fm_science.state import Context, State
+from fm_science.symmetries.base import Symmetry, flat, nearer, pieces
+
+
+@dataclass(frozen=True)
+class Permutations(Symmetry):
+    """Reorderings of the sites of each sample. Padded and frozen sites stay where they are.
+
+    ``align`` solves one assignment problem a sample (Kuhn 1955), whose cost is the squared distance between sites,
+    summed over the parts of the state that lie on nodes. Where those parts are all there is, the result is the nearest
+    point of the orbit; edges move along but are not weighed, and a reordering that would raise the distance of the
+    whole state is not made.
+
+    Args:
+        within: conditions on sites ``(B, N, ...)`` that two sites must share before they may be swapped.
+        beside: conditions that are no property of a site although their second axis is as long as the sample.
+        kinds: ``(B, N)`` integers, only sites of equal kind are swapped; ``bind`` fills it from ``within``.
+    """
+
+    within: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    kinds: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def bind(self, space: Any, context: Context) -> Permutations:
+        sites = context.mask.shape[1]
+        if sites == 1:
+            return self
+        for name, value in context.cond.items():
+            on_sites = value.ndim > 1 and value.shape[1] == sites
+            if on_sites and name not in self.within + self.beside:
+                raise ValueError(
+                    f"Permutations would tear the condition {name!r} {tuple(value.shape)} from its sites. Write "
+                    f"Permutations(within=({name!r},)) to swap only sites that share it, or beside=({name!r},) if it "
+                    "does not belong to sites."
+                )
+        return replace(self, kinds=_kinds(context, self.within)) if self.within else self
+
+    def take(self, index: Tensor) -> Permutations:
+        return self if self.kinds is None else replace(self, kinds=self.kinds[index])
+
+    def classes(self, space: Any) -> Tensor:
+        """``(B, N)`` integers: sites of equal number may be swapped; a fixed site has a number of its own."""
+        nodes = [s for (s,) in pieces(space) if s.leaf.on == "nodes"]
+        if not nodes:
+            raise TypeError(f"Permutations need a part on nodes, and {space!r} has none.")
+        fixed = torch.stack([~s.live for s in nodes]).any(0)
+        for (s,) in pieces(space):
+            if s.leaf.on == "edges" and s.frozen is not None:
+                fixed = fixed | s.frozen.any(-1)
+        own = -1 - torch.arange(fixed.shape[1], device=fixed.device)
+        return torch.where(fixed, own, 0 if self.kinds is None else self.kinds)
+
+    def align(self, space: Any, x: State, y: State) -> State:
+        nodes = [p for p in pieces(space, x, y) if p[0].leaf.on == "nodes"]
+        classes = self.classes(space)
+        cost = sum(_between_sites(*p) for p in nodes)
+        if bool((classes != classes[:, :1]).any()):
+            barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # dearer than any legal assignment
+            cost = torch.where(classes[:, :, None] == classes[:, None, :], cost, barred)
+        moved = space.permute(x, assign(cost))
+        exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in pieces(space))
+        return moved if exact else nearer(space, moved, x, y)
+
+    def randomise(self, space: Any, x: State) -> State:
+        classes = self.classes(space)
+        start = classes.argsort(dim=1, stable=True)
+        draw = torch.rand(classes.shape, device=classes.device).argsort(1)
+        end = draw.gather(1, classes.gather(1, draw).argsort(dim=1, stable=True))
+        return space.permute(x, torch.empty_like(start).scatter(1, start, end))
+
+
+def _kinds(context: Context, names: tuple[str, ...]) -> Tensor:
+    """Sites numbered by the values of the named conditions, ``(B, N)``."""
+    shape = context.mask.shape
+    unknown = [n for n in names if n not in context.cond or context.cond[n].shape[:2] != shape]
+    if unknown:
+        raise ValueError(f"Permutations(within={names}): the batch has no condition on sites named {unknown}.")
+    rows = torch.cat([context.cond[n].reshape(shape.numel(), -1).double() for n in names], 1)
+    return rows.unique(dim=0, return_inverse=True)[1].reshape(shape)
+
+
+def _between_sites(space: Any, x: Tensor, y: Tensor) -> Tensor:
+    """What it costs to put site j of ``x`` on site i of ``y``, ``(B, N, N)``, up to a constant a sample and column."""
+    if flat(space):  # the squared lengths are the same for every assignment
+        return -(y.flatten(2) @ x.flatten(2).mT)
+    a, b = torch.broadcast_tensors(x[:, None], y[:, :, None])
+    u = space.leaf.log(a.contiguous(), b.contiguous())
+    return space.leaf.dot(a, u, u)
+
+
+def assign(cost: Tensor) -> Tensor:
+    """The cheapest column for each row of square matrices ``(M, N, N)``: ``(M, N)``, one permutation a matrix."""
+    from scipy.optimize import linear_sum_assignment
+
+    table = cost.detach().double().cpu().contiguous().numpy()
+    columns = np.concatenate([linear_sum_assignment(matrix)[1] for matrix in table]).reshape(table.shape[:2])
+    return torch.from_numpy(columns).to(cost.device)

@@ -1,0 +1,59 @@
+"""Translations: space has no preferred origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.state import State
+from fm_science.symmetries.base import Symmetry, pieces, refuse_frozen
+
+
+@dataclass(frozen=True)
+class Translations(Symmetry):
+    """Shifts of all positions by one vector a sample. ``align`` brings the centre of ``x`` to that of ``y``.
+
+    No uniform law on shifts exists, so noise of a translation-invariant law cannot be drawn: spaces of centred clouds
+    (``Centered``) take the quotient instead, and there this symmetry does nothing.
+
+    Args:
+        std: ``randomise`` draws Gaussian shifts of this size, in the units of the positions; ``None``: it refuses.
+    """
+
+    std: float | None = None
+
+    def align(self, space: Any, x: State, y: State) -> State:
+        refuse_frozen(space, "Translations")
+        found = [p for p in pieces(space, x, y) if _holds_positions(p[0])]
+        if not found:
+            return x
+        ways = sum(s.log(a, b).reshape(len(a), -1, a.shape[-1]).sum(1) for s, a, b in found)
+        sites = sum(s.live.reshape(len(a), -1).sum(1, keepdim=True) for s, a, b in found)
+        return _shifted(space, x, ways / sites.clamp_min(1))
+
+    def randomise(self, space: Any, x: State) -> State:
+        if self.std is None:
+            raise TypeError("Translations have no uniform law. Use the space Centered(), or Translations(std=...).")
+        refuse_frozen(space, "Translations")
+        found = [a for s, a in pieces(space, x) if _holds_positions(s)]
+        if not found:
+            return x
+        size = (len(found[0]), found[0].shape[-1])
+        return _shifted(space, x, self.std * torch.randn(size, dtype=found[0].dtype, device=found[0].device))
+
+
+def _holds_positions(space: Any) -> bool:
+    return space.linear and getattr(space.leaf, "vector", False)
+
+
+def _shifted(space: Any, x: State, shift: Tensor) -> State:
+    """``x`` with its positions moved by ``shift`` ``(B, dim)``."""
+    parts = getattr(space, "parts", None)
+    if parts is not None:
+        return {k: _shifted(part, x[k], shift) for k, part in parts.items()}  # type: ignore[index]
+    if not _holds_positions(space):
+        return x
+    return space.exp(x, shift.reshape(len(shift), *[1] * (x.ndim - 2), -1).expand_as(x))  # type: ignore[union-attr]
