@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fm_science.paths import Path
-from fm_science.state import State, leaves, scale
+from fm_science.state import State, leaves, scale, tree_map
 
 Predict = Callable[[Any, Tensor], Any]
 
@@ -109,8 +109,10 @@ def pull(space: Any, x: Any, y: Any, v: Any) -> Any:
     if space.linear:
         return v
 
-    def seen(s: Tensor) -> Any:
+    def seen(s: Tensor, x: Any, y: Any, v: Any) -> Any:
         return space.log(x, space.exp(y, scale(s, v)))
 
-    like = leaves(v)[0]
-    return torch.func.jvp(seen, (like.new_zeros(()),), (like.new_ones(()),))[1]
+    one = leaves(v)[0].new_ones(())
+    # zero tangents for what does not move: forward-mode products with plain tensors take a slow route
+    still = tree_map(torch.zeros_like, x), tree_map(torch.zeros_like, y), tree_map(torch.zeros_like, v)
+    return torch.func.jvp(seen, (torch.zeros_like(one), x, y, v), (one, *still))[1]
