@@ -230,7 +230,7 @@ def _sampling(laws: Laws, domain: Domain, n: int, steps: int, seed: int) -> list
 
 def _files(laws: Laws, domain: Domain, samples: list, folder: FilePath) -> None:
     files = domain.write(samples, folder, first=3)
-    laws.holds("write makes files", files and all(f.is_file() for f in files), f"it returns {files!r}")
+    laws.holds("write makes files", bool(files) and all(f.is_file() for f in files), f"it returns {files!r}")
     found = domain.read(files)
     laws.holds("read finds what write wrote", len(found) == len(samples), f"{len(found)} of {len(samples)}")
     pictures = domain.report({"samples": samples, **domain.references(samples)}, folder / "report")
