@@ -90,8 +90,8 @@ class Transport(Coupling):
         self, space: Any, x0: State, x1: State, context: Context, symmetries: tuple[Symmetry, ...]
     ) -> tuple[State, Context]:
         """The noise that each datum gets, and the context with the weights of the pairs."""
-        self._named(context)
         group = groups(context, self.within)
+        self._named(context)
         cost = table(space, x0, x1, context, group, symmetries, self.cost)
         cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.near.items())
         order = torch.arange(context.size, device=group.device)
