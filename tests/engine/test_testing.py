@@ -108,6 +108,16 @@ class Unnormalised(Normal):
         return super().log_prob(space, x) + 0.2
 
 
+@dataclass(frozen=True)
+class Flattened(Wrapped):
+    """Forgets that geodesics spread."""
+
+    def log_prob(self, space, x):
+        u = space.leaf.log(space.leaf.origin(x).expand_as(x), x)
+        square = space.leaf.dot(x, u, u)[:, 0]
+        return -0.5 * square / self.std**2 - 2 * math.log(self.std) - math.log(2 * math.pi)
+
+
 class OffCentre(Prior):
     def sample(self, space, context):
         return torch.randn(*context.mask.shape, 3)
@@ -117,9 +127,10 @@ class OffCentre(Prior):
     ("prior", "space", "law"),
     [
         (TooWide(), Euclidean(2), "draws have the density"), (Unnormalised(), Euclidean(2), "integrates to one"),
-        (OffCentre(), Centered(), "draws are points"),
+        (OffCentre(), Centered(), "draws are points"), (Flattened(0.7), Sphere(2), "integrates to one"),
+        (Flattened(0.7), Hyperbolic(2), "integrates to one"),
     ],
-    ids=["too wide", "unnormalised", "off centre"],
+    ids=["too wide", "unnormalised", "off centre", "flat sphere", "flat hyperbola"],
 )  # fmt: skip
 def test_broken_priors_are_caught(prior, space, law):
     with pytest.raises(AssertionError, match=law):
