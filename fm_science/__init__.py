@@ -13,8 +13,9 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "state": "Context State",
-    "spaces": "Centered Euclidean Leaf Product SO3 Space frames",
-    "priors": "IGSO3 Normal Prior ProductPrior Uniform",
+    "spaces": "Categorical Centered Euclidean Functions Hyperbolic Leaf Mesh Product SO3 SPD Space Sphere Torus frames",
+    "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF Uniform "
+    "Wrapped",
     "schedules": "Exponential Linear Polynomial Schedule Trigonometric",
     "predictions": "Endpoint Noise Prediction Velocity",
     "paths": "Bridge Geodesic Path ProductPath",

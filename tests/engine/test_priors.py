@@ -37,6 +37,7 @@ from fm_science.spaces import (
 from fm_science.state import Context
 from fm_science.symmetries import Rotations
 from fm_science.testing import check_prior
+from fm_science.testing.laws import origin
 
 LAWS = [
     (Normal(0.7), Euclidean(2)), (Normal(0.7), Centered()), (Normal(0.7), Functions(2)), (Uniform(), Torus(2)),
@@ -201,6 +202,26 @@ def test_data_as_a_source():
         prior.sample(space, Context.full(1, 3))
     with pytest.raises(TypeError, match="no density"):
         prior.log_prob(space.bind(context), x)
+
+
+@pytest.mark.parametrize(("prior", "space"), [law for law in LAWS if law[1].smooth], ids=repr)
+def test_densities_have_finite_gradients_at_draws_and_at_the_origin(prior, space):
+    if isinstance(prior, ProductPrior):
+        return
+    context = Context(torch.arange(3) < torch.tensor([3, 1])[:, None])
+    bound = space.bind(context)
+    for x in (prior.sample(space, context), origin(bound, torch.float32)):
+        gradient = torch.func.grad(lambda y: prior.log_prob(bound, y).sum())(x)
+        assert bool(torch.isfinite(gradient).all())
+
+
+def test_the_score_of_a_process_is_minus_the_precision_times_the_values():
+    prior, context = GaussianProcess(RBF(0.3), nugget=1e-2), sensors(5, 2)
+    space, x = Functions(1).bind(context), torch.randn(2, 5, 1, dtype=torch.float64)
+    gradient = torch.func.grad(lambda y: prior.log_prob(space, y).sum())(x)
+    coords = context.cond["coords"][0].double()
+    covariance = prior.kernel.covariance(coords[:, None] - coords[None]) + 1e-2 * torch.eye(5)
+    torch.testing.assert_close(gradient, -torch.linalg.solve(covariance, x), rtol=1e-4, atol=1e-4)
 
 
 def test_messages_say_what_to_write():
