@@ -216,7 +216,7 @@ def mixture_endpoint() -> float:
     return _singular(Linear(), 150)
 
 
-@oracle("noise to mixture: log-density, endpoint on the trigonometric path (singular at t = 1)", 1e-6)
+@oracle("noise to mixture: log-density, endpoint on the trigonometric path (singular at t = 1)", 1e-6, slow=True)
 def mixture_trigonometric() -> float:
     return _singular(Trigonometric(), 150)
 
@@ -227,8 +227,8 @@ def rescheduled() -> float:
     old, new = Gaussian(Euclidean(2), Linear()), Gaussian(Euclidean(2), Trigonometric())
     network = mixture.network(Linear(), "velocity")
     x0 = torch.randn(64, 1, 2)
-    one = Flow(old, Normal(), network).transport(x0, context, RK4(), 400)
-    two = Flow(new, Normal(), Rescheduled(network, old, new)).transport(x0, context, RK4(), 400)
+    one = Flow(old, Normal(), network).transport(x0, context, RK4(), 250)
+    two = Flow(new, Normal(), Rescheduled(network, old, new)).transport(x0, context, RK4(), 250)
     return largest(one - two)
 
 
@@ -347,7 +347,7 @@ def circle_continuity() -> float:
 @oracle("wrapped normal on the circle: log-density at t = 0.95", 1e-6)
 def circle_density() -> float:
     velocity, log_prob = circle_velocity(0.7, 0.8)
-    return _truncated(Torus(1), velocity, log_prob, torch.rand(64, 1, 1) * 6 - 3, 0.95, 100)
+    return _truncated(Torus(1), velocity, log_prob, torch.rand(64, 1, 1) * 6 - 3, 0.95, 70)
 
 
 @oracle("von Mises-Fisher on S²: continuity equation", 1e-8)
@@ -363,7 +363,7 @@ def fisher_continuity() -> float:
 def fisher_density() -> float:
     velocity, log_prob = von_mises_fisher(3.0, (40, 32))
     x = Uniform().sample(Sphere(2), Context.full(16))
-    return _truncated(Sphere(2), velocity, log_prob, x, 0.9, 60)
+    return _truncated(Sphere(2), velocity, log_prob, x, 0.9, 40)
 
 
 @oracle("divergence on S², S³, H², H³ of projected constants: -n <x, e> and n <x, e>", 1e-10)
@@ -547,7 +547,7 @@ def classes_masked() -> float:
     return _deviation(True, Polynomial(2), Euler(), 200)
 
 
-@oracle("two dependent classes: corrector and remasking keep the law", 0.025)
+@oracle("two dependent classes: corrector and remasking keep the law", 0.025, slow=True)
 def classes_corrected() -> float:
     return max(
         _deviation(False, Linear(), Langevin(3.0), 100),
@@ -602,10 +602,10 @@ def _one_gaussian(schedule: object, solver: object, steps: object) -> float:
     return _moments(flow.sample(Context.full(40_000), solver, steps), mean, std)  # type: ignore[arg-type]
 
 
-@oracle("Langevin, predictor-corrector and churn on straight, VP and VE paths: moments", 0.025)
+@oracle("Langevin, predictor-corrector and churn on straight, VP and VE paths: moments", 0.025, slow=True)
 def exchanged() -> float:
     worst = 0.0
-    for schedule, steps in ((Linear(), 200), (VP(), ratio_grid(200, VP())), (VE(0.01, 60.0), 200)):
+    for schedule, steps in ((Linear(), 200), (VP(), ratio_grid(200, VP())), (VE(0.01, 150.0), 200)):
         for solver in (Langevin(3.0), PredictorCorrector(Heun(), 1, 0.05), Churn(Heun(), 0.5)):
             worst = max(worst, _one_gaussian(schedule, solver, steps))
     return worst
