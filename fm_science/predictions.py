@@ -66,7 +66,7 @@ class Velocity(Prediction):
         return path.landing(x, path.space.tangent(x, raw), t)
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
-        return mean_square(path.space, x, path.space.tangent(x, raw) - path.drift(x, x1, t))
+        return mean_square(path.space, x, path.space.tangent(x, raw) - path.motion(x0, x1, x, t))
 
     def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
         return path.follow(x, path.space.tangent(x, raw), t, s)

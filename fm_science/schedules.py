@@ -58,6 +58,10 @@ class Linear(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t, 1 - t
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        one = torch.ones_like(t)  # every training step asks, and differentiation would cost more than the answer
+        return t, 1 - t, one, -one
+
     def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         return alpha / (alpha + sigma)
 

@@ -58,8 +58,10 @@ class FlowMatching:
         x0 = flow.prior.sample(path.space, context) if x0 is None else x0
         x0 = tree_map(lambda leaf: leaf.to(like), x0)
         if not paired:
+            before = context
             x0, x1, context = self.coupling.pair(path.space, x0, x1, context)
-            path = flow.path.bind(context, flow.prior)  # a coupling may bring its own context
+            if context is not before:  # a coupling may bring its own
+                path = flow.path.bind(context, flow.prior)
         context = self._forgetful(context)
         t = self.times(batch_size(x1)).to(like)
         x = path.sample(x0, x1, t)

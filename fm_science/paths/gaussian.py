@@ -60,6 +60,11 @@ class Gaussian(Bridge):
         alpha, sigma, dalpha, dsigma = self._rates(x, t)
         return self.space.tangent(x, dsigma / sigma * (x - alpha * x1) + dalpha * x1)
 
+    def motion(self, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """alpha' x1 + sigma' x0."""
+        _, _, dalpha, dsigma = self._rates(x, t)
+        return self.space.tangent(x, dalpha * x1 + dsigma * x0)
+
     def landing(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
         alpha, sigma, dalpha, dsigma = self._rates(x, t)
         return self.space.project((sigma * u - dsigma * x) / (dalpha * sigma - alpha * dsigma))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from fm_science.spaces.numerics import root as root
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
-from fm_science.state import Context, pin
+from fm_science.state import Context, lift, pin
 
 
 def total(x: Tensor) -> Tensor:
@@ -57,6 +58,11 @@ class Leaf(Space):
     def gaussian(self, x: Tensor) -> Tensor:
         sites = x.shape[: x.ndim - len(self.event)]
         return self.tangent(x, torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device))
+
+    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`Space.coast`, with ``s`` of as many axes as ``u``."""
+        y = self.exp(x, s * u)
+        return y, self.transport(x, y, u)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
         """Log of the factor by which ``exp`` at ``x`` stretches volume at the tangent ``u``, ``(...)``: the volume
@@ -132,6 +138,12 @@ class Sites(Space):
     def isometric(self) -> bool:  # type: ignore[override]
         return self.leaf.isometric
 
+    @cached_property
+    def whole(self) -> bool:
+        """Whether all sites are known to be real and free, so that none need be blanked or held. The processor looks;
+        an accelerator would have to be waited for, so there the answer is no."""
+        return self.frozen is None and self.mask.device.type == "cpu" and bool(self.mask.all())
+
     @property
     def live(self) -> Tensor:
         """``(B, *sites)`` bool: sites that are real and free."""
@@ -160,12 +172,14 @@ class Sites(Space):
 
     def hold(self, x: Tensor) -> Tensor:
         """Padded sites to the origin, frozen sites to their known value."""
+        if self.whole:
+            return x
         x = pin(self.mask, x, self.leaf.origin(x))
         return x if self.frozen is None else pin(~(self.frozen & self.mask), x, self.known.to(x))  # type: ignore
 
     def blank(self, u: Tensor) -> Tensor:
         """No tangent on padded and frozen sites."""
-        return pin(self.live, u, 0.0)
+        return u if self.whole else pin(self.live, u, 0.0)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         return self.hold(self.leaf.exp(x, self.blank(u)))
@@ -190,6 +204,10 @@ class Sites(Space):
 
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
         return self.blank(self.leaf.transport(x, y, u))
+
+    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        y, v = self.leaf.coast(x, self.blank(u), lift(s, u))
+        return self.hold(y), self.blank(v)
 
     def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
         return self.hold(self.leaf.rotate(x, rotation))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Leaf
-from fm_science.spaces.numerics import around, length, log_sinhc, ratio, root, sinc, sinhc
+from fm_science.spaces.numerics import around, dot, even_length, length, log_sinhc, ratio, root, sinc, sinhc
 
 
 def wrap(angle: Tensor) -> Tensor:
@@ -109,38 +109,51 @@ class Sphere(Quadric):
         return 2 * math.pi**half / math.gamma(half)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        n = length(u)
-        y = n.cos() * x + sinc(n) * u
-        return y / length(y)
+        n = even_length(u)
+        return self._unit(n.cos() * x + sinc(n) * u)
+
+    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        n = even_length(u)
+        angle = s * n
+        cosine, sine = angle.cos(), angle.sin()
+        return self._unit(torch.addcmul(cosine * x, sine / n, u)), torch.addcmul(cosine * u, n * sine, x, value=-1)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        far = (x * y).sum(-1, keepdim=True) < 0
-        difference = torch.where(far, y + x, y - x)  # exact near x and near its antipode; x drops out of the tangent
-        u = self.tangent(x, self.tangent(x, difference))
-        s = length(u)
-        angle = torch.atan2(s, (x * y).sum(-1, keepdim=True))
-        lost = far & (s <= 8 * torch.finfo(x.dtype).eps)
-        u = torch.where(lost, self._side(x), u)
-        return ratio(angle, torch.where(lost, 1.0, s), 1.0) * u
+        cosine = dot(x, y)
+        side = cosine.sign()
+        difference = torch.addcmul(y, side, x, value=-1)  # exact near x and its antipode; x drops out of the tangent
+        u = self.tangent(x, difference)
+        sine = even_length(u)
+        lost = (side < 0) & (sine <= 8 * torch.finfo(x.dtype).eps)
+        size = torch.where(lost, 0.0, torch.atan2(sine, cosine) / sine)
+        return torch.addcmul(self._half_turn(x.detach(), lost), size, u)
 
-    def _side(self, x: Tensor) -> Tensor:
-        """A unit tangent at ``x``, along the axis that ``x`` leans to least."""
-        axis = torch.nn.functional.one_hot(x.abs().argmin(-1), self.dim + 1).to(x.dtype)
-        u = self.tangent(x, axis)
-        return (u / length(u)).detach()
+    def _half_turn(self, x: Tensor, lost: Tensor) -> Tensor:
+        """Where ``lost`` a tangent of length pi at ``x``, elsewhere zero: the second axis in the mirror that takes the
+        first axis to x or its antipode."""
+        lean, size = x[..., :1], math.pi * lost.to(x.dtype)
+        share = size * x[..., 1:2] / (1 + lean.abs())
+        turn = -share * x
+        turn[..., :1] -= torch.copysign(share, lean * share)
+        turn[..., 1:2] += size
+        return turn
+
+    def _unit(self, x: Tensor) -> Tensor:
+        """``x``, nearly of length one, made so."""
+        return x * dot(x, x).rsqrt()
 
     def project(self, x: Tensor) -> Tensor:
         norm = length(x)
         return torch.where(norm > 0, x / torch.where(norm > 0, norm, 1.0), self.origin(x))
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
-        return u - (x * u).sum(-1, keepdim=True) * x
+        return torch.addcmul(u, dot(x, u), x, value=-1)
 
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
         """Parallel along the shortest geodesic: u - <y, u> (x + y) / (1 + <x, y>)."""
         middle = x + y
-        square = (middle * middle).sum(-1, keepdim=True).clamp_min(64 * torch.finfo(x.dtype).eps ** 2)
-        return self.tangent(y, u - 2 * (middle * u).sum(-1, keepdim=True) / square * middle)
+        square = dot(middle, middle).clamp_min(64 * torch.finfo(x.dtype).eps ** 2)
+        return self.tangent(y, u - 2 * dot(middle, u) / square * middle)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
         r = length(u).squeeze(-1)

@@ -14,9 +14,24 @@ def root(square: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
+def dot(u: Tensor, v: Tensor) -> Tensor:
+    """The dot product of vectors ``(..., d)``, as ``(..., 1)``."""
+    product = u * v
+    if product.shape[-1] > 4:
+        return product.sum(-1, keepdim=True)
+    first, *rest = product.unbind(-1)  # over short axes torch adds columns faster than it sums
+    return sum(rest, first).unsqueeze(-1)
+
+
 def length(u: Tensor) -> Tensor:
     """The length of vectors ``(..., d)`` as ``(..., 1)``, with a zero gradient at zero."""
-    return root((u * u).sum(-1, keepdim=True))
+    return root(dot(u, u))
+
+
+def even_length(u: Tensor) -> Tensor:
+    """The length of vectors ``(..., d)`` as ``(..., 1)`` for use in even functions alone, such as cos or sin(x) / x. It
+    is never zero, which such a function cannot see, so that all its derivatives are right at zero too."""
+    return (dot(u, u) + torch.finfo(u.dtype).tiny ** 0.5).sqrt()
 
 
 def ratio(top: Tensor, bottom: Tensor, limit: float) -> Tensor:

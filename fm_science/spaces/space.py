@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fm_science.spaces.numerics import root
-from fm_science.state import Context
+from fm_science.state import Context, scale
 
 
 class Space(ABC):
@@ -63,6 +63,12 @@ class Space(ABC):
     def transport(self, x: Any, y: Any, u: Any) -> Any:
         """Carry the tangent ``u`` from ``x`` to ``y``."""
         return self.tangent(y, u)
+
+    def coast(self, x: Any, u: Any, s: Tensor) -> tuple[Any, Any]:
+        """The point and the velocity, after a time ``s`` ``(B,)``, of the geodesic that leaves ``x`` with velocity
+        ``u``, on isometric spaces."""
+        y = self.exp(x, scale(s, u))
+        return y, self.transport(x, y, u)
 
     def distance(self, x: Any, y: Any) -> Tensor:
         """The geodesic distance, ``(B,)``; its gradient is zero, not infinite, at ``x = y``."""

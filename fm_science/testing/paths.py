@@ -98,6 +98,9 @@ def _smooth(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw
     slope = scale(0.5 / h, add(ahead, scale(-1.0, behind)))
     exact = p.drift(x, x1, t)
     laws.equal("drift is the derivative of sample", exact, slope, tol)
+    laws.equal("motion is the drift", p.motion(x0, x1, x, t), exact, 1e-9)
+    for given, expected in zip(p.trace(x0, x1, t), (x, exact), strict=True):
+        laws.equal("trace is sample and motion", given, expected, 1e-9)
     laws.equal("velocity is the derivative of sample", p.velocity(target(p, x0, x1, x, t), x, t), slope, tol)
     laws.equal("landing undoes drift", p.landing(x, exact, t), x1, 1e-9)
     later = t + 0.5 * (1 - t)
