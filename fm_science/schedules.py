@@ -19,6 +19,7 @@ class Schedule(ABC):
     """A pair of functions of time, alpha (signal) and sigma (noise), with alpha / sigma increasing."""
 
     singular: bool = False  #: whether a rate is infinite at t = 1
+    steady: bool = False  #: whether alpha is t itself
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,6 +55,8 @@ class Schedule(ABC):
 @dataclass(frozen=True)
 class Linear(Schedule):
     """alpha = t, sigma = 1 - t: straight lines (Liu et al. 2023; Lipman et al. 2023)."""
+
+    steady = True
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t, 1 - t

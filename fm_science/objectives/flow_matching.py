@@ -90,6 +90,6 @@ class FlowMatching:
     def _named(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
         """Losses by part with all weights applied."""
         named = loss if isinstance(loss, Mapping) else {"loss": loss}
-        weight = self.weight(t) if self.weight is not None else torch.ones_like(t)
+        weight: Any = self.weight(t) if self.weight is not None else 1.0
         weight = weight * context.cond.get("weight", 1.0)
         return {k: self.parts.get(k, 1.0) * weight * v for k, v in named.items()}

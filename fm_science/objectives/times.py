@@ -22,7 +22,7 @@ class UniformTime:
     high: float = 1.0
 
     def __call__(self, n: int) -> Tensor:
-        return (self.low + (self.high - self.low) * torch.rand(n)).clamp(max=LAST)
+        return torch.empty(n).uniform_(self.low, self.high).clamp_(max=LAST)
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,8 @@ class Geodesic(Bridge):
     def motion(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
         """k' log(x0, x1), carried to x. On curved spaces it is read off the way to the farther end, so that nothing is
         divided by a small number: k'/(1 - k) log(x, x1) for k < 1/2, and -k'/k log(x, x0) else."""
+        if self.space.linear and self.schedule.steady:  # the hot path of training: k' is one
+            return self.space.log(x0, x1)
         k, _, rate, _ = self.schedule.rates(t)
         if self.space.linear:
             return scale(rate, self.space.log(x0, x1))

@@ -44,7 +44,7 @@ class Normal(Prior):
         bound_space, like = bound(self, space, context)
         if not bound_space.linear:
             raise TypeError(f"Normal() needs a linear space, and {space!r} is not. Use {suggestion(space)}.")
-        return bound_space.project(self.std * torch.randn(bound_space.shape, device=like.device))
+        return bound_space.project(torch.randn(bound_space.shape, device=like.device).mul_(self.std))
 
     def log_prob(self, space: Any, x: Tensor) -> Tensor:
         square = total(space.tangent(x, x).square())

@@ -1,0 +1,124 @@
+"""Optimal transport solved where batches are made: what is left of the speed of training with independent noise.
+
+The step is made to cost as much as the transport, the hardest case in which a single worker can keep up. Both sides
+load their data with one worker, and each process computes with one thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.duel import Duel
+from benchmarks.rivals import Field
+from fm_science.couplings import Coupling, Independent, InWorkers, Transport
+from fm_science.data import TrainingData, train_loader
+from fm_science.flow import Flow
+from fm_science.objectives import FlowMatching
+from fm_science.paths import Geodesic
+from fm_science.priors import Normal
+from fm_science.spaces import Euclidean
+from fm_science.state import Context
+
+WARM = 4  #: steps before the clock starts: more than a loader fetches in advance
+
+
+class Points:
+    """Normal vectors around eight centres, one site each."""
+
+    def __init__(self, n: int, dim: int) -> None:
+        centres = 2 * torch.randn(8, dim)
+        self.points = (0.5 * torch.randn(n, dim) + centres[torch.randint(8, (n,))])[:, None]
+        self.sizes = torch.ones(n, dtype=torch.long)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.points[index], {}
+
+
+def transport_in_worker(runs: int, batch: int = 1024, dim: int = 64, steps: int = 14) -> list[Duel]:
+    """Throughput with exact transport in the data worker, and with the same transport in the training step, each beside
+    independent noise."""
+    torch.manual_seed(0)
+    data = TrainingData(Points(16 * batch, dim), Points(1, dim), batch=batch, workers=1)
+    solve, depth = _balanced(data.train, batch, dim)
+    name = f"steps of {solve:.0f} ms (MLP {depth}x512), OT {batch} in {dim}-d"
+    early, late = [], []
+    for _ in range(runs):
+        free = _pace(data, dim, depth, Independent(), steps)
+        early.append((_pace(data, dim, depth, InWorkers(Transport()), steps), free))
+    for _ in range(max(2, runs // 3)):
+        late.append(
+            (_pace(data, dim, depth, Transport(), steps // 2), _pace(data, dim, depth, Independent(), steps // 2))
+        )  # fmt: skip
+    return [
+        Duel(f"{name}, in a worker", "independent noise", 1 / 0.9, *_columns(early)),
+        Duel(f"{name}, in the step", "independent noise", None, *_columns(late)),
+    ]
+
+
+def _columns(pairs: list[tuple[float, float]]) -> Any:
+    return tuple(zip(*pairs, strict=True))
+
+
+def _balanced(points: Any, batch: int, dim: int) -> tuple[float, int]:
+    """What the transport costs in ms, and the depth of a perceptron whose training step costs as much."""
+    context, space = Context.full(batch), Euclidean(dim)
+    x1 = points.points[:batch]
+    coupling, bound = Transport(), space.bind(context)
+    solve = _median(lambda: coupling.pair(bound, Normal().sample(space, context), x1, context))
+    shallow, deep = (_median(_stepper(dim, depth, Independent(), x1, context)) for depth in (2, 6))
+    return solve, max(1, round(2 + 4 * (solve - shallow) / (deep - shallow)))
+
+
+def _median(work: Callable[[], object], n: int = 9) -> float:
+    """The median time in ms of a call."""
+    work()
+    found = []
+    for _ in range(n):
+        start = time.perf_counter()
+        work()
+        found.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(found)
+
+
+def _trainer(dim: int, depth: int, coupling: Coupling) -> Callable[..., None]:
+    flow = Flow(Geodesic(Euclidean(dim)), Normal(), Field(dim, 512, depth))
+    objective, optimizer = FlowMatching(coupling), torch.optim.Adam(flow.parameters(), 1e-4)
+
+    def train(x1: Tensor, context: Context, *x0: Tensor) -> None:
+        loss = objective(flow, x1, context, *x0)["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return train
+
+
+def _stepper(dim: int, depth: int, coupling: Coupling, x1: Tensor, context: Context) -> Callable[[], None]:
+    train = _trainer(dim, depth, coupling)
+    return lambda: train(x1, context)
+
+
+def _pace(data: TrainingData, dim: int, depth: int, coupling: Coupling, steps: int) -> float:
+    """The wall time of a step in ms, once the loader runs steadily."""
+    train, batches = _trainer(dim, depth, coupling), _batches(data, Euclidean(dim), coupling)
+    for batch in itertools.islice(batches, WARM):
+        train(*batch)
+    start = time.perf_counter()
+    for batch in itertools.islice(batches, steps):
+        train(*batch)
+    return 1e3 * (time.perf_counter() - start) / steps
+
+
+def _batches(data: TrainingData, space: Any, coupling: Coupling) -> Iterator[Any]:
+    prepare = coupling.preparation(space, Normal()) if isinstance(coupling, InWorkers) else None
+    return iter(train_loader(data, space, 0, lambda: 0, 0, 1, prepare))
