@@ -671,6 +671,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the slow rows")
     parser.add_argument("names", nargs="*", help="only rows whose name contains one of these words")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     rows = [r for r in ORACLES if not (args.quick and r.slow)]
     rows = [r for r in rows if not args.names or any(word in r.name for word in args.names)]
     failures = 0

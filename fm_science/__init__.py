@@ -20,7 +20,8 @@ PUBLIC = {
     "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath brownian",
     "symmetries": "Rotations Symmetry",
     "couplings": "Coupling Independent Paired",
-    "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver power_grid ratio_grid uniform_grid",
+    "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver "
+    "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
     "networks": "Network Rescheduled TimeEmbedding",
     "flow": "Flow Sampler",
