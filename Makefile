@@ -21,12 +21,12 @@ help:
 
 $(READY): pyproject.toml constraints.txt
 	$(PY) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	touch $@
 
 train: $(READY)
 	$(BIN)/fm-science train $(WORDS)
-	$(BIN)/fm-science sample $(RUN)
+	$(BIN)/fm-science sample $(RUN) n=24
 	$(BIN)/fm-science evaluate $(RUN)
 
 test: $(READY)

@@ -13,19 +13,22 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "state": "Context State",
-    "spaces": "Centered Euclidean Leaf Product SO3 Space frames",
-    "priors": "IGSO3 Normal Prior ProductPrior Uniform",
+    "spaces": "Categorical Centered Euclidean Functions Hyperbolic Leaf Mesh Product SO3 SPD Space Sphere Torus frames",
+    "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF Uniform "
+    "Wrapped",
     "schedules": "VE VP Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
     "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath brownian",
-    "symmetries": "Rotations Symmetry",
-    "couplings": "Coupling Independent Paired",
+    "symmetries": "Permutations Rotations Symmetry Translations",
+    "couplings": (
+        "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
+    ),
     "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
-    "networks": "Network Rescheduled TimeEmbedding",
+    "networks": "Guided Network Rescheduled Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
-    "objectives": "BetaTime FlowMatching LogitNormalTime Stratified UniformTime",
+    "objectives": "BetaTime FlowMatching LogitNormalTime MaximumLikelihood Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

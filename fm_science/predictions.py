@@ -48,8 +48,9 @@ class Prediction(ABC):
 
 
 def mean_square(space: Any, x: Any, residual: Any) -> Tensor:
-    """The squared Riemannian length of a tangent a degree of freedom, ``(B,)``."""
-    return space.inner(x, residual, residual) / space.measure.clamp_min(torch.finfo(residual.dtype).tiny)
+    """The squared Riemannian length of a tangent a degree of freedom, ``(B,)``; zero where there is no freedom."""
+    measure = space.measure
+    return space.inner(x, residual, residual) / torch.where(measure > 0, measure, 1)
 
 
 @dataclass(frozen=True)

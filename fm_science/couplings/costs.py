@@ -17,7 +17,7 @@ from fm_science.state import Context, State, batch_size, leaves, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import flat, pieces, square
 
-CHUNK = 2**22  #: most numbers of one kind that a chunk of pairs holds
+CHUNK = 2**24  #: most numbers that one tensor of a chunk of pairs holds
 
 Cost = Callable[[Any, State, State], Tensor]
 
@@ -110,8 +110,8 @@ def _by_pairs(
 ) -> Tensor:
     """A table priced pair by pair, in chunks; infinite where not ``allowed``."""
     noise, datum = allowed.nonzero().unbind(1)
-    sites = context.mask.shape[1]
-    numbers = max(sites * sites, sum(leaf[0].numel() for leaf in leaves(x1)))
+    sites = {"nodes": context.mask.shape[1], "edges": 1, "graph": 1}  # symmetries may compare all sites with all
+    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in pieces(space, x1))
     context = replace(context, previous=None)
     costs = []
     for i, j in zip(*(index.split(max(1, CHUNK // numbers)) for index in (noise, datum)), strict=True):

@@ -61,7 +61,7 @@ def judge(costs: Callable[[int], Tensor], psi: Tensor, draws: int, batch: int) -
     """The mass of each cell ``(n,)`` from fresh noise, and what it says about the potentials."""
     n, rounds = len(psi), math.ceil(draws / batch)
     won = sum(torch.bincount((costs(batch) - psi).argmin(1), minlength=n) for _ in range(rounds))
-    mass = won / (rounds * batch)  # type: ignore[operator]
+    mass = won.double() / (rounds * batch)  # type: ignore[union-attr]
     variation = 0.5 * float((mass - 1 / n).abs().sum())
     floor = math.sqrt((n - 1) / (2 * math.pi * rounds * batch))  # n binomial counts, each nearly normal
     return mass, Fit(variation, floor, float(n * mass.max()), int((mass == 0).sum()))

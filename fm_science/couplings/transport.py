@@ -23,6 +23,7 @@ from fm_science.couplings.plans import ExactPlan, Plan
 from fm_science.couplings.ranks import join, own
 from fm_science.state import Context, State, batch_size, take
 from fm_science.symmetries import Symmetry
+from fm_science.symmetries.base import nearer
 
 Gather = Callable[[Any], tuple[Sequence[Any], int]]
 
@@ -46,6 +47,8 @@ class Transport(Coupling):
         plan: how pairs follow from costs.
         cost: ``(space, x0, x1) -> (B,)`` of paired points instead of the squared distance; the plan minimises its sum.
         rounds: how often the symmetries take turns on the pairs that were chosen, where there are two or more.
+        starts: how often they begin anew on those pairs, each time after a random motion of the last symmetry; the
+            nearest point is kept. Eight close most of the gap to the joint optimum of small clouds.
         gather: gives the batches of all processes and the own rank, for one transport over all of them
             (:class:`~fm_science.couplings.AllRanks`); ``None``: each process by itself.
 
@@ -57,11 +60,12 @@ class Transport(Coupling):
     def __init__(
         self, *symmetries: Symmetry, across_batch: bool = True, within: Sequence[str] = (),
         near: Mapping[str, float] | None = None, ignore: Sequence[str] = (), plan: Plan | None = None,
-        cost: Cost | None = None, rounds: int = 2, gather: Gather | None = None,
+        cost: Cost | None = None, rounds: int = 2, starts: int = 0, gather: Gather | None = None,
     ) -> None:  # fmt: skip
         self.symmetries, self.across_batch = symmetries, across_batch
         self.within, self.near, self.ignore = _names(within), dict(near or {}), _names(ignore)
-        self.plan, self.cost, self.rounds, self.gather = plan or ExactPlan(), cost, rounds, gather
+        self.plan, self.cost, self.gather = plan or ExactPlan(), cost, gather
+        self.rounds, self.starts = rounds, starts
 
     def __repr__(self) -> str:
         options = [repr(s) for s in self.symmetries]
@@ -81,17 +85,25 @@ class Transport(Coupling):
         symmetries = tuple(s.bind(space, context) for s in self.symmetries)
         if self.across_batch:
             x0, context = self._exchanged(space, x0, x1, context, symmetries)
+        aligned = self._aligned(space, x0, x1, symmetries)
+        for _ in range(self.starts if len(symmetries) > 1 else 0):
+            again = self._aligned(space, symmetries[-1].randomise(space, x0), x1, symmetries)
+            aligned = nearer(space, again, aligned, x1)
+        return aligned, x1, context
+
+    def _aligned(self, space: Any, x0: State, x1: State, symmetries: tuple[Symmetry, ...]) -> State:
+        """Each noise moved towards its datum, the symmetries taking turns."""
         for _ in range(self.rounds if len(symmetries) > 1 else 1):
             for symmetry in symmetries:
                 x0 = symmetry.align(space, x0, x1)
-        return x0, x1, context
+        return x0
 
     def _exchanged(
         self, space: Any, x0: State, x1: State, context: Context, symmetries: tuple[Symmetry, ...]
     ) -> tuple[State, Context]:
         """The noise that each datum gets, and the context with the weights of the pairs."""
-        self._named(context)
         group = groups(context, self.within)
+        self._named(context)
         cost = table(space, x0, x1, context, group, symmetries, self.cost)
         cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.near.items())
         order = torch.arange(context.size, device=group.device)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fm_science.predictions import Endpoint
 from fm_science.state import Context, lift, tree_map
 
 
@@ -80,8 +79,8 @@ def _combined(path: Any, x: Any, t: Tensor, off: Any, on: Any, scale: float | Te
     parts = getattr(path, "parts", None)
     if parts is not None:
         return {k: _combined(part, x[k], t, off[k], on[k], scale) for k, part in parts.items()}
-    bends = path is not None and not path.space.linear and isinstance(path.predicts, Endpoint)
-    if not bends:
+    curved = path is not None and path.space.smooth and not path.space.linear
+    if not (curved and path.predicts.singular):  # on curved spaces the raw output is a velocity or else an endpoint
         return tree_map(lambda a, b: _pushed(a, b, scale), off, on)
     space = path.space
     away, towards = (space.log(x, path.endpoint(raw, x, t)) for raw in (off, on))

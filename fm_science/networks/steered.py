@@ -1,31 +1,24 @@
 """Steering: bend a trained flow towards what was observed, by the gradient of a log-likelihood.
 
 If h(x, t) is the probability of the observation given x_t = x, the flow of the posterior has the score of the old one
-plus grad log h (Doob's transform). For the Gaussian paths x_t = alpha x1 + sigma x0 a change of the score moves the
-predicted datum by sigma² / alpha grad log h, the noise by -sigma grad log h, and the velocity by
-sigma / alpha (alpha' sigma - alpha sigma') grad log h. Where h is not known, the likelihood of the predicted datum
-stands for it (Chung et al. 2023).
+plus grad log h (Doob's transform). On the paths x_t = alpha x1 + sigma x0 that moves the predicted datum by
+sigma² / alpha grad log h, and the raw output, whatever it means, by as much as it takes for that. Where h is not known,
+the likelihood of the predicted datum stands for it (Chung et al. 2023).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fm_science.predictions import Endpoint, Noise, Velocity
+from fm_science.priors import Normal
 from fm_science.state import Context, add, leaves, lift, tree_map
 
-Shift = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-#: how raw outputs move with the score, from (alpha, sigma, alpha', sigma')
-SHIFTS: dict[type, Shift] = {
-    Velocity: lambda a, s, da, ds: s / a * (da * s - a * ds),
-    Endpoint: lambda a, s, da, ds: s * s / a,
-    Noise: lambda a, s, da, ds: -s,
-}
+LAST = 1 - 1e-6  #: at t = 1 the shift is a limit: zero over zero
 
 
 class Steered(nn.Module):
@@ -46,7 +39,7 @@ class Steered(nn.Module):
         start: earlier times are taken for this one: at t = 0 x says nothing of the datum, and 1 / alpha is infinite.
 
     Raises:
-        TypeError: on spaces that are not linear, and for predictions without a known shift.
+        TypeError: on spaces that are not linear, and for interpolants.
     """
 
     def __init__(
@@ -72,36 +65,38 @@ class Steered(nn.Module):
             point = tree_map(lambda v: v.detach().requires_grad_(), x)
             raw = self.network(point, late, context)
             seen = (point, late) if self.doob else (path.endpoint(raw, point, late),)
-            slopes = iter(torch.autograd.grad(self.log_likelihood(*seen).sum(), leaves(point)))
+            value = self.log_likelihood(*seen).sum()
+            slopes = iter(torch.autograd.grad(value, leaves(point), materialize_grads=True))
         gradient = path.space.tangent(x, tree_map(lambda v: next(slopes), point))
-        return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std**2))
+        return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std))
 
 
 def _refuse(path: Any) -> None:
     """Raise TypeError for parts that cannot be steered."""
     for part in getattr(path, "parts", {"": path}).values():
-        if not part.space.linear or type(part.predicts) not in SHIFTS:
+        if not part.space.linear or not hasattr(part, "prior"):
             raise TypeError(
-                f"Steered knows how the score moves {', '.join(k.__name__ for k in SHIFTS)} on linear spaces, not "
+                f"Steered moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
                 f"{part!r}. Guide it with Guided(network, scale), or weigh samples by their likelihood."
             )
 
 
-def _shift(path: Any, gradient: Any, t: Tensor, variance: float) -> Any:
+def _shift(path: Any, gradient: Any, t: Tensor, std: float) -> Any:
     """What the gradient of log h adds to the raw output."""
     parts = getattr(path, "parts", None)
     if parts is not None:
-        return {k: _shift(part, gradient[k], t, variance) for k, part in parts.items()}
-    return lift(variance * SHIFTS[type(path.predicts)](*_levels(path, t)), gradient) * gradient
+        return {k: _shift(part, gradient[k], t, std) for k, part in parts.items()}
+    alpha, sigma, answer = _levels(path, t.clamp_max(LAST), std)
+    return lift((std * sigma).square() / (alpha * answer), gradient) * gradient
 
 
-def _levels(path: Any, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """alpha, sigma and their rates ``(B,)``, read off the path itself: it carries a centred pair of points to and
-    from the origin."""
+def _levels(path: Any, t: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:
+    """alpha, sigma, and how far the predicted datum moves when the raw output does, each ``(B,)``. They are read off
+    the path itself, which carries a centred pair of points to the origin and back."""
     one = torch.ones(len(t), 1, *path.space.event, dtype=t.dtype, device=t.device)
     pair = torch.cat([one, -one], 1)
-    levels, rates = torch.func.jvp(
-        lambda r: tuple(path.sample(*ends, r)[:, 0].flatten(1)[:, 0] for ends in ((0 * pair, pair), (pair, 0 * pair))),
-        (t.clone(),), (torch.ones_like(t),),
-    )  # fmt: skip
-    return *levels, *rates
+    origin = torch.zeros_like(pair)
+    path = replace(path, prior=Normal(std))
+    ends = path.sample(origin, pair, t), path.sample(pair, origin, t), path.endpoint(pair, origin, t)
+    alpha, sigma, answer = (x[:, 0].flatten(1)[:, 0] for x in ends)
+    return alpha, sigma, answer

@@ -1,6 +1,7 @@
 """Objectives: what a training step minimises."""
 
 from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
+from fm_science.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
 from fm_science.objectives.times import BetaTime as BetaTime
 from fm_science.objectives.times import InverseSquare as InverseSquare
 from fm_science.objectives.times import LogitNormalTime as LogitNormalTime

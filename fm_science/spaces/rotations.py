@@ -75,21 +75,47 @@ def rotation_log(r: Tensor) -> Tensor:
     return torch.where(small, 2.0, 2 * torch.atan2(s, w) / torch.where(small, 1.0, s)) * v
 
 
+def _adjugate(a: Tensor) -> Tensor:
+    """The transposed cofactors of symmetric 4x4 matrices, from the minors of their upper and lower halves."""
+    (a00, a01, a02, a03), (_, a11, a12, a13), (_, _, a22, a23), (*_, a33) = (row.unbind(-1) for row in a.unbind(-2))
+    s0, s1, s2 = a00 * a11 - a01 * a01, a00 * a12 - a01 * a02, a00 * a13 - a01 * a03
+    s3, s4, s5 = a01 * a12 - a11 * a02, a01 * a13 - a11 * a03, a02 * a13 - a12 * a03
+    c5, c4, c3 = a22 * a33 - a23 * a23, a12 * a33 - a13 * a23, a12 * a23 - a13 * a22
+    c2, c1 = a02 * a33 - a03 * a23, a02 * a23 - a03 * a22
+    b00, b01 = a11 * c5 - a12 * c4 + a13 * c3, a02 * c4 - a01 * c5 - a03 * c3
+    b02, b03 = a13 * s5 - a23 * s4 + a33 * s3, a22 * s4 - a12 * s5 - a23 * s3
+    b11, b12 = a00 * c5 - a02 * c2 + a03 * c1, a23 * s2 - a03 * s5 - a33 * s1
+    b13, b22 = a02 * s5 - a22 * s2 + a23 * s1, a03 * s4 - a13 * s2 + a33 * s0
+    b23, b33 = a12 * s2 - a02 * s4 - a23 * s0, a02 * s3 - a12 * s1 + a22 * s0
+    rows = [b00, b01, b02, b03, b01, b11, b12, b13, b02, b12, b22, b23, b03, b13, b23, b33]
+    return torch.stack(rows, -1).unflatten(-1, (4, 4))
+
+
 def nearest_rotation(m: Tensor) -> Tensor:
     """The rotation nearest to an arbitrary 3x3 matrix, with a finite gradient everywhere.
 
-    The top eigenvector of Davenport's matrix is found by squaring the shifted matrix twelve times, since the gradient
-    of a singular value decomposition is undefined at a rotation. Where two rotations are almost equally near, to a part
-    in a thousand, the result lies between them.
+    The gradient of a singular value decomposition is undefined at a rotation. So the largest eigenvalue l of
+    Davenport's matrix K is found from its characteristic polynomial by Newton's method (Shuster & Oh 1981), and the
+    eigenvector as a column of the adjugate of l - K. Where two rotations are almost equally near, the result is one
+    between them.
     """
     eye3, eye4 = (torch.eye(n, dtype=m.dtype, device=m.device) for n in (3, 4))
     m = m + torch.finfo(m.dtype).tiny ** 0.25 * eye3  # a zero matrix gives the identity
-    norm = root((m * m).sum((-2, -1), keepdim=True))
-    k = davenport(m / norm) + eye4
-    for _ in range(12):
-        k = k @ k
-        k = k / k.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    return quaternion_matrix(_largest_column(k))
+    m = m / root((m * m).sum((-2, -1), keepdim=True))
+    a, b, c = m.unbind(-2)
+    minors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
+    det, constant = (a * minors[..., 0, :]).sum(-1), 1 - 4 * (minors * minors).sum((-2, -1))
+
+    def newton(x: Tensor, det: Tensor, constant: Tensor) -> Tensor:
+        slope = 4 * x * (x * x - 1) - 8 * det
+        return x - (((x * x - 2) * x - 8 * det) * x + constant) / slope.clamp_min(64 * torch.finfo(x.dtype).eps)
+
+    largest = torch.full_like(det, math.sqrt(3)).detach()  # never below the sum of the singular values
+    for _ in range(16):
+        largest = newton(largest, det.detach(), constant.detach())
+    for _ in range(2):  # two more steps give the root its first and second derivatives
+        largest = newton(largest, det, constant)
+    return quaternion_matrix(_largest_column(_adjugate(largest[..., None, None] * eye4 - davenport(m))))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Space(ABC):
 
     smooth: bool = True  #: tangents form a vector space and motion is deterministic
     linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
-    isometric: bool = False  #: transport is parallel along the shortest way: it keeps inner products
+    isometric: bool = False  #: transport keeps inner products, and carries geodesics along themselves
 
     @abstractmethod
     def exp(self, x: Any, u: Any) -> Any:

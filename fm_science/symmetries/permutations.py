@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Permutations(Symmetry):
     def align(self, space: Any, x: State, y: State) -> State:
         nodes = [p for p in pieces(space, x, y) if p[0].leaf.on == "nodes"]
         classes = self.classes(space)
-        cost = sum(_between_sites(*p) for p in nodes)
+        cost = reduce(torch.add, [_between_sites(*p) for p in nodes])
         if bool((classes != classes[:, :1]).any()):
             barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # dearer than any legal assignment
             cost = torch.where(classes[:, :, None] == classes[:, None, :], cost, barred)
@@ -93,7 +94,7 @@ def _kinds(context: Context, names: tuple[str, ...]) -> Tensor:
 def _between_sites(space: Any, x: Tensor, y: Tensor) -> Tensor:
     """What it costs to put site j of ``x`` on site i of ``y``, ``(B, N, N)``, up to a constant a sample and column."""
     if flat(space):  # the squared lengths are the same for every assignment
-        return -(y.flatten(2) @ x.flatten(2).mT)
+        return (-2 * y.flatten(2)) @ x.flatten(2).mT
     a, b = torch.broadcast_tensors(x[:, None], y[:, :, None])
     u = space.leaf.log(a.contiguous(), b.contiguous())
     return space.leaf.dot(a, u, u)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,21 +75,40 @@ class Rotations(Symmetry):
             return super().cost(space, x, y)
         # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R need not be known
         still = [square(s, a, b) for s, a, b in found if not turns(s)]
-        sides = [s.inner(a, a, a) + s.inner(b, b, b) for s, a, b in found if turns(s)]
+        sides = [_length(a) + _length(b) for s, a, b in found if turns(s)]
         overlap = best_overlap(self._moment(space, x, y)) if sides else 0.0
-        return (sum(still) + sum(sides) - 2 * overlap).clamp_min(0)
+        return torch.as_tensor(sum(still) + sum(sides) - 2 * overlap).clamp_min(0)
 
     def _moment(self, space: Any, x: State, y: State) -> Tensor:
-        """The matrix H with <H, R> = <R x, y> for all R, ``(B, dim, dim)``: the derivative of that dot product, since
-        rotations act linearly on vectors and frames."""
+        """The matrix H with <H, R> = <R x, y> for all rotations R, ``(B, dim, dim)``."""
         refuse_frozen(space, "Rotations")
-        found = [p for p in pieces(space, x, y) if turns(p[0])]
-        if found and all(flat(s) for s, *_ in found):  # there it is a product of matrices
-            rows = [(b.reshape(len(b), -1, b.shape[-1]), a.reshape(len(a), -1, a.shape[-1])) for _, a, b in found]
-            return sum(b.mT @ a for b, a in rows)
-        eye = torch.eye(self.dimension(space), dtype=leaves(x)[0].dtype, device=leaves(x)[0].device)
-        still = eye.expand(batch_size(x), *eye.shape).clone()
-        return torch.func.vjp(lambda r: space.rotate(x, r), still)[1](y)[0]
+        dim, first = self.dimension(space), leaves(x)[0]
+        none = torch.zeros(len(first), dim, dim, dtype=first.dtype, device=first.device)
+        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in pieces(space, x, y) if turns(p))
+
+
+def _piece_moment(space: Any, x: Tensor, y: Tensor, dim: int) -> Tensor:
+    """The matrix of one leaf. Vectors give a product of matrices; elsewhere, since rotations act linearly, it is solved
+    for from the dot products under as many rotations as span all of them."""
+    if flat(space):
+        return y.reshape(len(y), -1, dim).mT @ x.reshape(len(x), -1, dim)
+    basis = _spanning(dim).to(x)
+    dots = [(space.rotate(x, r.expand(len(x), dim, dim)) * y).flatten(1).sum(1) for r in basis]
+    return (torch.stack(dots, 1) @ torch.linalg.pinv(basis.flatten(1)).mT).unflatten(1, (dim, dim))
+
+
+def _spanning(dim: int) -> Tensor:
+    """Rotations that span all: in the plane 1 and a quarter turn, in space half turns times cyclic swaps of axes."""
+    if dim == 2:
+        return torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [1.0, 0.0]]])
+    half_turns = torch.diag_embed(torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1]]))
+    cycle = torch.eye(3).roll(1, 0)
+    return torch.cat([half_turns, half_turns @ cycle, half_turns @ cycle @ cycle])
+
+
+def _length(x: Tensor) -> Tensor:
+    """The squared length of each sample, ``(B,)``."""
+    return torch.linalg.vecdot(x.flatten(1), x.flatten(1))
 
 
 def turns(space: Any) -> bool:
@@ -115,19 +135,27 @@ def nearest(h: Tensor) -> Tensor:
 
 
 def best_overlap(h: Tensor) -> Tensor:
-    """The largest <R, h> over proper rotations R: ``(..., d, d)`` to ``(...)``, d = 2 or 3. It is the sum of the
-    singular values, the smallest with the sign of det h; these are found in closed form (Smith 1961)."""
+    """The largest <R, h> over proper rotations R: ``(..., d, d)`` to ``(...)``, d = 2 or 3.
+
+    In space that is s1 + s2 + s3 for the singular values of h, s3 with the sign of det h. The largest comes in closed
+    form from the eigenvalues of h h' (Smith 1961), the others from (s2 + s3)² = |h|² - s1² + 2 det h / s1.
+    """
     if h.shape[-1] == 2:
         return torch.hypot(h[..., 1, 0] - h[..., 0, 1], h[..., 0, 0] + h[..., 1, 1])
-    a, b, c = (h.double()[..., k] for k in range(3))
-    aa, bb, cc, ab, ac, bc = ((p * q).sum(-1) for p, q in ((a, a), (b, b), (c, c), (a, b), (a, c), (b, c)))
+    rows = h.double().flatten(-2).unbind(-1)
+    a, b, c = rows[:3], rows[3:6], rows[6:]
+    aa, bb, cc, ab, ac, bc = (_dot(p, q) for p, q in ((a, a), (b, b), (c, c), (a, b), (a, c), (b, c)))
     mean = (aa + bb + cc) / 3
     d, e, f = aa - mean, bb - mean, cc - mean
     spread = ((d * d + e * e + f * f + 2 * (ab * ab + ac * ac + bc * bc)) / 6).sqrt()
-    det = d * (e * f - bc * bc) - ab * (ab * f - bc * ac) + ac * (ab * bc - e * ac)
-    third = torch.acos((det / (2 * spread**3).clamp_min(1e-300)).clamp(-1, 1)) / 3
-    first = mean + 2 * spread * torch.cos(third)
-    last = mean + 2 * spread * torch.cos(third + 2 * math.pi / 3)
-    sign = torch.sign((a * torch.linalg.cross(b, c)).sum(-1))
-    roots = [v.clamp_min(0).sqrt() for v in (first, 3 * mean - first - last, last)]
-    return (roots[0] + roots[1] + sign * roots[2]).to(h.dtype)
+    cubic = d * (e * f - bc * bc) - ab * (ab * f - bc * ac) + ac * (ab * bc - e * ac)
+    third = torch.acos((cubic / (2 * spread**3).clamp_min(1e-300)).clamp(-1, 1)) / 3
+    first = (mean + 2 * spread * torch.cos(third)).clamp_min(0)
+    det = _dot(a, (b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]))
+    rest = 3 * mean - first + 2 * det / first.sqrt().clamp_min(1e-100)
+    return (first.sqrt() + rest.clamp_min(0).sqrt()).to(h.dtype)
+
+
+def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """The dot product of vectors given by their three components."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

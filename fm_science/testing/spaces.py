@@ -226,9 +226,9 @@ def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spre
     zero = tree_map(lambda v: torch.zeros_like(v).requires_grad_(), x)
     nearest = s.project(zero)
     laws.finite(f"project is finite ({dtype})", nearest)
-    total = sum(v.sum() for v in leaves(nearest))
-    if total.requires_grad:  # type: ignore
-        grads = torch.autograd.grad(total, leaves(zero), allow_unused=True)  # type: ignore
+    total: Any = sum(v.sum() for v in leaves(nearest))
+    if total.requires_grad:
+        grads = torch.autograd.grad(total, leaves(zero), allow_unused=True)
         laws.finite(f"gradient of project is finite ({dtype})", list(grads))
     for y in _singular_points(s, x):
         xs, ys = (tree_map(lambda v: v.detach().clone().requires_grad_(), z) for z in (x, y))
@@ -243,8 +243,8 @@ def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spre
             ys = {"y": ys, "u": us}
         for name, out in outputs.items():
             laws.finite(f"{name} is finite ({dtype})", out)
-            loss = sum((v * torch.randn_like(v)).sum() for v in leaves(out))
-            if loss.requires_grad:  # type: ignore
+            loss: Any = sum((v * torch.randn_like(v)).sum() for v in leaves(out))
+            if loss.requires_grad:
                 grads = torch.autograd.grad(loss, leaves(xs) + leaves(ys), allow_unused=True, retain_graph=True)
                 laws.finite(f"gradient of {name} is finite ({dtype})", list(grads))
         if geo and s.smooth and not hasattr(s, "parts"):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
-from fm_science_domains.protein.features import matrix
 from fm_science_domains.protein.losses import BackboneAtoms, Clashes, LocalDistances, Peptide, Window, atoms
 
 OPEN = Window(start=0.0, ceiling=1e9)

@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fm_science import config
+from fm_science.domain import group
+from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
-from fm_science_domains.protein.features import STEPS, Layout, matrix, poses
-from fm_science_domains.protein.network import PRESETS, FrameTransformer, Network
+from fm_science_domains.protein.features import STEPS, Layout, poses
+from fm_science_domains.protein.network import FrameTransformer, Network
 
 LENGTHS = (14, 9, 11)
 SMALL = Network(width=32, pair=16, blocks=4, heads=2, channels=8, points=3, revise=2, triangle=8, bins=8)
@@ -179,11 +182,11 @@ def test_poses_know_the_hydrogen_bond_distance():
     assert got[-1].item() == pytest.approx(0.5, abs=1e-6)
 
 
-def test_presets_have_the_announced_sizes():
-    sizes = {name: sum(p.numel() for p in FrameTransformer(o).parameters()) / 1e6 for name, o in PRESETS.items()}
-    assert 0.2 < sizes["tiny"] < 0.5
-    assert 0.8 < sizes["small"] < 1.7
-    assert 9 < sizes["base"] < 14
+@pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 0.8, 1.7), ("base", 9, 14)])
+def test_presets_have_the_announced_sizes(preset, low, high):
+    options = config.load(config.configs() / "preset" / "protein" / f"{preset}.yaml").get("network")
+    network = FrameTransformer(group(Network, options))
+    assert low < sum(p.numel() for p in network.parameters()) / 1e6 < high
 
 
 def test_chain_neighbours_end_at_breaks_and_at_the_ends():

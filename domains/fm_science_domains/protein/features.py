@@ -11,24 +11,13 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .structure import NANOMETRE, backbone
+
 HALFWAY = 0.6  # nm: the distance in the middle of the scale of distance bins
-PEPTIDE = ((-0.0525, 0.1363, 0.0), (0.1526, 0.0, 0.0))  # nm: N and C in the residue's own axes (CA is the origin)
 STEPS = (-4, -3, -2, -1, 1, 2, 3, 4)  # neighbours along the chain whose exact pose every block reads
 BLOCKED = -1e4  # attention logit of a padded residue
-
-
-def matrix(q: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of the quaternions ``q`` (..., 4), real part first, of any length but zero."""
-    w, x, y, z = F.normalize(q, dim=-1).unbind(-1)
-    rows = (
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def exact(x: Tensor) -> torch.autocast:
@@ -57,7 +46,7 @@ def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
     CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
     both are moved together. (With 8 bins a multiple of 16 features: odd narrow matrices are slow on CPUs.)
     """
-    alpha, nitrogen, carbon = x, *(rotations @ x.new_tensor(atom) + x for atom in PEPTIDE)
+    nitrogen, alpha, carbon = backbone(rotations, x, 1 / NANOMETRE)
     gap = alpha[:, None] - alpha[:, :, None]
     square = torch.stack([gap.square().sum(-1), (carbon[:, None] - nitrogen[:, :, None]).square().sum(-1)], -1)
     far = square.add(1e-8).sqrt()  # the summand keeps the root smooth on the diagonal

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .structure import NANOMETRE, backbone
+
 State = dict[str, Tensor]
-ATOMS = ((-0.0525, 0.1363, 0.0), (0.0, 0.0, 0.0), (0.1526, 0.0, 0.0))  # nm: N, CA, C in the residue's own axes
 
 
 def atoms(state: State) -> Tensor:
     """Positions (B, N, 3 atoms, 3) in nm of N, CA and C, with ideal geometry inside a residue."""
-    ideal = state["translations"].new_tensor(ATOMS)
-    return torch.einsum("bnij,aj->bnai", state["rotations"], ideal) + state["translations"][:, :, None]
+    return torch.stack(backbone(state["rotations"], state["translations"], 1 / NANOMETRE), -2)
 
 
 def distances(a: Tensor) -> Tensor:

@@ -16,9 +16,7 @@ longer vectors, -|q - k|²/2 = q.k - |q|²/2 - |k|²/2, so that it is one call o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,7 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fm_science.domain import option
-from fm_science_domains.protein.features import STEPS, Layout, along, exact, matrix, poses, waves
+from fm_science.spaces.rotations import quaternion_matrix
+
+from .features import STEPS, Layout, along, exact, poses, waves
 
 REACH = 32  # residue offsets beyond this count as "far along the chain"
 
@@ -45,13 +45,6 @@ class Network:
     revise: int = option(3, "blocks between two revisions of the pairs", low=1)
     triangle: int = option(16, "channels of the triangle update of pairs; 0 leaves it out", low=0)
     bins: int = option(8, "Gaussian bins of a distance", low=2)
-
-
-PRESETS: Mapping[str, Network] = MappingProxyType({
-    "tiny": Network(width=80, pair=16, blocks=4, revise=2, triangle=0),
-    "small": Network(),
-    "base": Network(width=320, pair=96, blocks=8, heads=8, points=8, expand=4, revise=2, triangle=64),
-})
 
 
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
@@ -184,7 +177,7 @@ class Block(nn.Module):
         turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
         with exact(x):
             x = x + (rotations @ shift[..., None])[..., 0]
-            rotations = rotations @ matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
+            rotations = rotations @ quaternion_matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
         return h, x, rotations
 
 

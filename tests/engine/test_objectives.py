@@ -1,0 +1,131 @@
+"""Flow matching: conditions are dropped as often as asked, weights count, and pairs keep their meaning."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fm_science.couplings import Independent, Semidiscrete, Transport, Unbalanced
+from fm_science.flow import Flow
+from fm_science.likelihood import ExactTrace
+from fm_science.objectives import FlowMatching, MaximumLikelihood
+from fm_science.paths import Geodesic
+from fm_science.predictions import Posterior
+from fm_science.priors import Classes, Normal
+from fm_science.spaces import Categorical, Euclidean
+from fm_science.state import Context
+
+
+class Spy(nn.Module):
+    """Predicts zero and remembers the contexts that it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, t, context):
+        self.seen.append(context)
+        return torch.zeros_like(x)
+
+
+def flow():
+    return Flow(Geodesic(Euclidean(2)), Normal(), Spy())
+
+
+def test_conditions_are_dropped_with_their_probability_and_independently():
+    n, f = 4000, flow()
+    context = Context.full(n, label=torch.zeros(n, dtype=torch.long), energy=torch.zeros(n))
+    torch.manual_seed(0)
+    FlowMatching(drop={"label": 0.1, "energy": 0.5})(f, torch.randn(n, 1, 2), context)
+    gone = f.network.seen[0].cond["label"] < 0, f.network.seen[0].cond["energy"].isnan()
+    for rows, p in ((gone[0], 0.1), (gone[1], 0.5), (gone[0] & gone[1], 0.05)):
+        assert abs(float(rows.float().mean()) - p) < 5 * math.sqrt(p * (1 - p) / n)
+    with pytest.raises(ValueError, match="lable"):
+        FlowMatching(drop={"lable": 0.1})(f, torch.randn(n, 1, 2), context)
+
+
+def test_pairs_are_made_before_conditions_are_dropped():
+    n, f = 60, flow()
+    context = Context.full(n, label=torch.arange(n))
+    x1 = torch.randn(n, 1, 2)
+    losses = []
+    for drop in ({}, {"label": 1.0}):
+        torch.manual_seed(0)
+        losses.append(FlowMatching(coupling=Transport(within="label"), drop=drop)(f, x1, context)["loss"])
+    torch.manual_seed(0)
+    losses.append(FlowMatching(coupling=Independent())(f, x1, context)["loss"])
+    assert torch.equal(losses[0], losses[2]), "no two labels are equal, so nothing is exchanged"
+    assert f.network.seen[1].cond["label"].tolist() == [-1] * n
+
+
+def test_weights_of_a_coupling_multiply_the_loss():
+    f, x1 = flow(), torch.randn(30, 1, 2)
+    x1[0] = 50.0
+    torch.manual_seed(0)
+    loss = FlowMatching(coupling=Transport(plan=Unbalanced(0.05, keep_data=0.05)))(f, x1, Context.full(30))["loss"]
+    assert loss[0] < 1e-3 * 50**2
+    assert bool((loss[1:] > 0).all())
+    own = torch.rand(30)
+    torch.manual_seed(0)
+    weighted = FlowMatching()(f, x1, Context.full(30, weight=own))["loss"]
+    torch.manual_seed(0)
+    assert torch.allclose(weighted, own * FlowMatching()(f, x1, Context.full(30))["loss"])
+
+
+def test_transport_lowers_the_loss_of_a_network_that_knows_nothing():
+    """With velocity zero the loss is the mean squared length of the pairs."""
+    f, x1 = flow(), torch.randn(256, 1, 2) + 3
+    losses = []
+    for coupling in (Independent(), Transport()):
+        torch.manual_seed(0)
+        losses.append(float(FlowMatching(coupling=coupling)(f, x1, Context.full(256))["loss"].mean()))
+    assert losses[1] < 0.95 * losses[0]
+
+
+def test_a_coupling_that_brings_its_own_context_is_seen_by_the_network():
+    data, number = torch.randn(5, 1, 2), torch.arange(5)
+    coupling = Semidiscrete(data, Context.full(5, number=number))
+    coupling.fit(Euclidean(2), Normal(), iterations=300, tolerance=1.0)
+    f = flow()
+    FlowMatching(coupling=coupling)(f, data[[0] * 50], Context.full(50, number=number[[0] * 50]))
+    assert len(f.network.seen[0].cond["number"].unique()) > 2
+
+
+def test_maximum_likelihood_knows_the_entropy_and_the_transport_energy_of_gaussians():
+    """N(0, 1) to N(2, 1/4) by x_t = 2 t + (1 - t / 2) x0: velocity 2 - x0 / 2, energy E|2 - x0 / 2|²."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        network = lambda x, t, c: 2 - 0.5 * (x - 2 * t[:, None, None]) / (1 - 0.5 * t[:, None, None])  # noqa: E731
+        flow, x0 = Flow(Geodesic(Euclidean(3)), Normal(), network), torch.randn(50, 1, 3)
+        x1 = 2 + 0.5 * x0
+        losses = MaximumLikelihood(energy=0.1, steps=16, divergence=ExactTrace())(flow, x1, Context.full(50))
+        logp = torch.distributions.Normal(2.0, 0.5).log_prob(x1).flatten(1).mean(1)
+        assert torch.allclose(losses["likelihood"], -logp, atol=1e-5)
+        assert torch.allclose(losses["energy"], 0.1 * (2 - 0.5 * x0).square().flatten(1).mean(1), atol=1e-5)
+        assert set(MaximumLikelihood()(flow, x1, Context.full(50))) == {"likelihood"}
+        assert not flow.independent
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_maximum_likelihood_trains():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.v = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x, t, context):
+            return self.v.expand_as(x)
+
+    torch.manual_seed(0)
+    x1 = torch.randn(256, 1, 2) + torch.tensor([1.0, -2.0])
+    flow = Flow(Geodesic(Euclidean(2)), Normal(), Shift())
+    loss = MaximumLikelihood(steps=1)(flow, x1, Context.full(256))["likelihood"].mean()
+    (gradient,) = torch.autograd.grad(loss, flow.network.v)
+    assert torch.allclose(gradient, -x1.mean((0, 1)) / 2, atol=1e-4), "d/dv of |x1 - v|² / 2, a degree of freedom"
+    classes = Flow(Geodesic(Categorical(3), predicts=Posterior()), Classes((1 / 3,) * 3), lambda x, t, c: x)
+    with pytest.raises(TypeError, match="smooth"):
+        MaximumLikelihood()(classes, torch.eye(3)[:, None], Context.full(3))
