@@ -16,12 +16,13 @@ from torch import Tensor
 from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
 from fm_science.networks import dropped
+from fm_science.objectives.base import Objective
 from fm_science.objectives.times import UniformTime
 from fm_science.state import Context, State, batch_size, leaves, tree_map
 
 
 @dataclass(frozen=True)
-class FlowMatching:
+class FlowMatching(Objective):
     """The regression loss of flow matching, by part of the state.
 
     Args:
