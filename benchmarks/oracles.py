@@ -211,7 +211,7 @@ def _singular(schedule: object, steps: int) -> float:
     return largest(flow.log_prob(x, Context.full(64), steps=steps) - exact)
 
 
-@oracle("noise to mixture: log-density, endpoint on the straight path (singular at t = 1)", 1e-6)
+@oracle("noise to mixture: log-density, endpoint on the straight path (singular at t = 1)", 1e-6, slow=True)
 def mixture_endpoint() -> float:
     return _singular(Linear(), 150)
 
@@ -344,7 +344,7 @@ def circle_continuity() -> float:
     return largest(continuity(space, velocity, log_prob, x, t))
 
 
-@oracle("wrapped normal on the circle: log-density at t = 0.95", 1e-6)
+@oracle("wrapped normal on the circle: log-density at t = 0.95", 1e-6, slow=True)
 def circle_density() -> float:
     velocity, log_prob = circle_velocity(0.7, 0.8)
     return _truncated(Torus(1), velocity, log_prob, torch.rand(64, 1, 1) * 6 - 3, 0.95, 70)
@@ -359,7 +359,7 @@ def fisher_continuity() -> float:
     return largest(continuity(space, velocity, log_prob, x, t))
 
 
-@oracle("von Mises-Fisher on S²: log-density at t = 0.9", 1e-6)
+@oracle("von Mises-Fisher on S²: log-density at t = 0.9", 1e-6, slow=True)
 def fisher_density() -> float:
     velocity, log_prob = von_mises_fisher(3.0, (40, 32))
     x = Uniform().sample(Sphere(2), Context.full(16))
@@ -537,7 +537,7 @@ def _deviation(masked: bool, schedule: object, solver: object, steps: int) -> fl
 # one standard error is 0.0035, and two sites that jump in one step add about one over the number of steps
 
 
-@oracle("two dependent classes, uniform noise: law of samples", 0.02)
+@oracle("two dependent classes, uniform noise: law of samples", 0.02, slow=True)
 def classes_uniform() -> float:
     return _deviation(False, Linear(), Euler(), 200)
 
@@ -668,9 +668,10 @@ def gradients_agree() -> float:
 def main() -> None:
     """Print the table; the exit code says whether every row holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="leave out the slow rows")
+    parser.add_argument("--quick", action="store_true", help="leave out the rows that take more than a few seconds")
     parser.add_argument("names", nargs="*", help="only rows whose name contains one of these words")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     rows = [r for r in ORACLES if not (args.quick and r.slow)]
     rows = [r for r in rows if not args.names or any(word in r.name for word in args.names)]
     failures = 0

@@ -67,7 +67,7 @@ class Derivative:
         if not self.space.linear:
             motion = self._point_motion(motion)
         # the point carries no direction here, so that vmap evaluates the field itself only once
-        velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))
+        velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))  # type: ignore[misc]
         return velocity, flatten(derivative)
 
     def _point_motion(self, tangent: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the states of these tests are small, and threads would wait for each other
+
 
 @pytest.fixture
 def double():
