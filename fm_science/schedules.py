@@ -1,7 +1,7 @@
 """Schedules: how much signal and how much noise there is at each time.
 
 A schedule maps t in [0, 1] (0 is noise, 1 is data) to alpha(t), the weight of the datum, and sigma(t), the weight of
-the noise. Rates are never written by hand: they come from forward-mode differentiation. Geodesic paths read alpha as
+the noise. Rates need not be written by hand: they come from forward-mode differentiation. Geodesic paths read alpha as
 the fraction of the way that is done, so for them it must run from 0 to 1.
 """
 
