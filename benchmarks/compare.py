@@ -20,7 +20,7 @@ from benchmarks.rivals import alignments, divergences, geodesics, training
 from benchmarks.worker_transport import transport_in_worker
 
 COMPARISONS: dict[str, tuple[Callable[[int], list[Duel]], int, int]] = {  # the comparison; its runs; with --quick
-    "training": (training, 25, 9),
+    "training": (training, 75, 25),
     "geodesics": (geodesics, 41, 15),
     "divergences": (divergences, 11, 7),
     "alignments": (alignments, 9, 7),
