@@ -24,7 +24,7 @@ PUBLIC = {
         "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
     ),
     "solvers": "Euler Heun Solver",
-    "networks": "Guided Network Steered Tempered TimeEmbedding",
+    "networks": "EGNN Guided Network Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
     "objectives": "BetaTime FlowMatching LogitNormalTime MaximumLikelihood Stratified UniformTime",
     "metrics": "Metric",

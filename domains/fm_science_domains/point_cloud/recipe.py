@@ -1,0 +1,79 @@
+"""How clouds are learned and drawn: straight paths of centred clouds from a Gaussian, with the velocity predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fm_science.couplings import Coupling as Law
+from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.domain import option
+from fm_science.networks import EGNN
+from fm_science.objectives import FlowMatching, UniformTime
+from fm_science.symmetries import Permutations, Rotations
+
+
+@dataclass(frozen=True)
+class Network:
+    """An equivariant graph network on all pairs of points."""
+
+    width: int = option(64, "channels of a point and of a message", low=4)
+    layers: int = option(4, "rounds of messages", low=1)
+    bumps: int = option(32, "Gaussian bumps that describe a distance", low=2)
+    reach: float = option(5.0, "largest distance with a bump, in spreads of the data", low=0.1)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where clouds start."""
+
+    std: float | None = option(None, "spread of the noise on each axis; none: 1 for systems, the data's for files")
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Which noise meets which cloud."""
+
+    kind: str = option(
+        "ot", "pairs: as drawn, shortest of the batch, or shortest up to order and pose (equivariant_ot)",
+        choices=("independent", "ot", "equivariant_ot"),
+    )  # fmt: skip
+    across_batch: bool = option(True, "equivariant_ot exchanges noise between clouds; false: it only aligns each pair")
+    in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step minimises: flow matching with evenly drawn times."""
+
+    first_time: float = option(0.0, "earliest time that is trained", low=0, high=1)
+    last_time: float = option(1.0, "latest time that is trained", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn when nothing else is said."""
+
+    points: int | None = option(None, "points of each cloud; none: as many as a random training cloud has", low=1)
+    steps: int = option(50, "steps of the solver", low=1)
+
+
+def network(o: Network, spread: float) -> EGNN:
+    """The network, which measures clouds by their spread."""
+    return EGNN(o.width, o.layers, o.bumps, o.reach, scale=spread)
+
+
+def coupling(o: Coupling, dim: int) -> Law:
+    """The law of pairs. Rotations need two or three dimensions; on the line only order is aligned."""
+    poses = (Rotations(dim),) if dim > 1 else ()
+    laws: dict[str, Law] = {
+        "independent": Independent(),
+        "ot": Transport(),
+        "equivariant_ot": Transport(Permutations(), *poses, across_batch=o.across_batch),
+    }
+    chosen = laws[o.kind]
+    return InWorkers(chosen) if o.in_workers else chosen
+
+
+def objective(o: Objective, pairs: Law) -> FlowMatching:
+    """Flow matching on pairs of noise and clouds."""
+    return FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time))
