@@ -24,6 +24,18 @@ def matrix_root(s: Tensor) -> Tensor:
     return vectors @ torch.diag(values.sqrt()) @ vectors.mT
 
 
+def log_sum(log: Tensor) -> Tensor:
+    """log sum exp over the last axis, of operations whose forward-mode derivatives are quick."""
+    top = log.detach().amax(-1, keepdim=True)
+    return (log - top).exp().sum(-1).log() + top.squeeze(-1)
+
+
+def shares(log: Tensor) -> Tensor:
+    """The softmax over the last axis."""
+    weight = (log - log.detach().amax(-1, keepdim=True)).exp()
+    return weight / weight.sum(-1, keepdim=True)
+
+
 @dataclass(frozen=True)
 class GaussianPair:
     """Straight lines between x0 ~ N(m0, S0) and x1 ~ N(m1, S1) with cross covariance C = Cov(x0, x1); states are
@@ -90,24 +102,24 @@ class Mixture:
 
     def log_prob(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Log-density of alpha x1 + sigma x0."""
-        return self._parts(x, alpha, sigma)[0].logsumexp(1)
+        return log_sum(self._parts(x, alpha, sigma)[0])
 
     def endpoint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """E[x1 | x_t]."""
         log, away, variance = self._parts(x, alpha, sigma)
         each = self.mean + (alpha[:, None] * self.std**2 / variance)[..., None] * away
-        return (log.softmax(1)[..., None] * each).sum(1, keepdim=True)
+        return (shares(log)[..., None] * each).sum(1, keepdim=True)
 
     def noise_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """E[x0 | x_t]."""
         log, away, variance = self._parts(x, alpha, sigma)
         each = (sigma[:, None] * self.noise**2 / variance)[..., None] * away
-        return (log.softmax(1)[..., None] * each).sum(1, keepdim=True)
+        return (shares(log)[..., None] * each).sum(1, keepdim=True)
 
     def score(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The gradient of the log-density of x_t."""
         log, away, variance = self._parts(x, alpha, sigma)
-        return -(log.softmax(1)[..., None] * away / variance[..., None]).sum(1, keepdim=True)
+        return -(shares(log)[..., None] * away / variance[..., None]).sum(1, keepdim=True)
 
     def network(self, schedule: Any, kind: str) -> Callable[[Tensor, Tensor, Context], Tensor]:
         """The exact network: ``kind`` is "endpoint", "noise", "score" or "velocity"."""
@@ -167,12 +179,12 @@ class Empirical:
 
     def log_prob(self, x: Tensor, t: Tensor) -> Tensor:
         """Log-density of x_t at ``x`` ``(B, 1, *event)``."""
-        return self._weights(x, t).logsumexp(1) - math.log(len(self.points))
+        return log_sum(self._weights(x, t)) - math.log(len(self.points))
 
     def __call__(self, x: Tensor, t: Tensor, context: Context | None = None) -> Tensor:
         y = self.points.expand(len(x), *self.points.shape)
         u = self.leaf.log(x.expand_as(y), y)
-        weight = self._weights(x, t).softmax(1)
+        weight = shares(self._weights(x, t))
         return (lift(weight, u) * u).sum(1, keepdim=True) / lift(1 - t, u[:, :1])
 
 

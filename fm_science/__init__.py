@@ -16,15 +16,17 @@ PUBLIC = {
     "spaces": "Categorical Centered Euclidean Functions Hyperbolic Leaf Mesh Product SO3 SPD Space Sphere Torus frames",
     "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF Uniform "
     "Wrapped",
-    "schedules": "Exponential Linear Polynomial Schedule Trigonometric",
-    "predictions": "Endpoint Noise Prediction Velocity",
-    "paths": "Bridge Geodesic Path ProductPath",
+    "schedules": "VE VP Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
+    "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
+    "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
         "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
     ),
-    "solvers": "Euler Heun Solver",
-    "networks": "EGNN Guided Network Steered Tempered TimeEmbedding",
+    "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver "
+    "power_grid ratio_grid uniform_grid",
+    "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
+    "networks": "EGNN Guided Network Rescheduled Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
     "objectives": "BetaTime FlowMatching LogitNormalTime MaximumLikelihood Stratified UniformTime",
     "metrics": "Metric",

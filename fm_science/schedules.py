@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,7 +140,7 @@ class Cosine(Schedule):
     offset: float = 0.008
     singular = True
 
-    def _angle(self, rest: Tensor | float) -> Tensor | float:
+    def _angle(self, rest: Any) -> Any:
         return (rest + self.offset) / (1 + self.offset) * 0.5 * math.pi
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,3 +11,4 @@ from fm_science.likelihood.divergence import Divergence as Divergence
 from fm_science.likelihood.divergence import ExactTrace as ExactTrace
 from fm_science.likelihood.divergence import Hutchinson as Hutchinson
 from fm_science.likelihood.divergence import HutchPP as HutchPP
+from fm_science.likelihood.divergence import divergence as divergence

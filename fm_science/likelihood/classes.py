@@ -53,5 +53,5 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
             raw = flow.network(x, t, context)
             for name in parts:
                 part, values = (path.parts[name], [v[name] for v in (raw, x, x1)]) if name else (path, [raw, x, x1])
-                total = total - jump_cost(part, *values, t) / draws
+                total = total - jump_cost(part, values[0], values[1], values[2], t) / draws
     return total

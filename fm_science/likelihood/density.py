@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.likelihood.divergence import Derivative, Divergence, ExactTrace, flatten
+from fm_science.likelihood.divergence import Divergence, ExactTrace, divergence, flatten
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior
 from fm_science.spaces import Euclidean, Product
@@ -41,7 +41,7 @@ class Walk:
 
 def backward(
     path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Any, steps: int | Tensor = 100,
-    divergence: Divergence = ExactTrace(), independent: bool = True,
+    rule: Divergence = ExactTrace(), independent: bool = True,
 ) -> Walk:  # fmt: skip
     """Carry data back to noise with log-density and kinetic energy.
 
@@ -52,7 +52,7 @@ def backward(
         prior: the law of the state at t = 0.
         solver: any solver for smooth spaces.
         steps: number of steps or a tensor of times in [0, 1].
-        divergence: how the trace is found.
+        rule: how the trace is found.
         independent: whether noise and data were independent in training.
 
     Raises:
@@ -66,7 +66,7 @@ def backward(
     path.check(1 - times)
     zero = leaves(x)[0].new_zeros(batch_size(x))
     x, gain = path.outset(x, zero + 1 - float(times[0]), independent)
-    field = _Augmented(path, predict, divergence, x)
+    field = _Augmented(path, predict, rule, x)
     line = Euclidean(1, on="graph").bind(Context.full(len(zero)).to(zero.device))
     whole = Field(Product(state=space, logp=line, energy=line), measured=("state", "logp"))
     end = solver.integrate(whole, field, {"state": x, "logp": gain[:, None], "energy": zero[:, None]}, times)
@@ -76,17 +76,13 @@ def backward(
 class _Augmented:
     """The velocity of (state, logp, energy) backwards in time, with probes that are drawn once."""
 
-    def __init__(self, path: Path, predict: Callable[..., Any], divergence: Divergence, x: State) -> None:
-        self.path, self.predict, self.divergence = path, predict, divergence
-        self.probes = divergence.draw(flatten(path.space.log(x, x)))
+    def __init__(self, path: Path, predict: Callable[..., Any], rule: Divergence, x: State) -> None:
+        self.path, self.predict, self.rule = path, predict, rule
+        self.probes = rule.draw(flatten(path.space.log(x, x)))
 
     def __call__(self, state: dict[str, Any], r: Tensor) -> dict[str, Any]:
         x, t, path = state["state"], 1 - r, self.path
-        derivative = Derivative(
-            path.space, lambda y: path.velocity(self.predict(y, t), y, t), x, getattr(self.divergence, "chunk", None)
-        )
-        trace = self.divergence(derivative, self.probes)
-        u = derivative.velocity
+        u, trace = divergence(path.space, lambda y: path.velocity(self.predict(y, t), y, t), x, self.rule, self.probes)
         return {"state": scale(-1.0, u), "logp": -trace[:, None], "energy": path.space.inner(x, u, u)[:, None]}
 
 

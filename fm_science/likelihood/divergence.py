@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fm_science.spaces.base import total
 from fm_science.state import State, leaves, scale, tree_map
 
 VelocityField = Callable[[Any], Any]
@@ -44,7 +45,8 @@ class Derivative:
     """
 
     def __init__(self, space: Any, field: VelocityField, x: Any, chunk: int | None = None) -> None:
-        self.space, self.field, self.x, self.chunk = space, field, x, chunk
+        self.space, self.field, self.chunk = space, field, chunk
+        self.x = tree_map(torch.Tensor.contiguous, x)  # dual numbers need memory of their own
         self.template = space.log(x, x)
         self.velocity: Any = None
 
@@ -65,7 +67,7 @@ class Derivative:
         if not self.space.linear:
             motion = self._point_motion(motion)
         # the point carries no direction here, so that vmap evaluates the field itself only once
-        velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))
+        velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))  # type: ignore[misc]
         return velocity, flatten(derivative)
 
     def _point_motion(self, tangent: Any) -> Any:
@@ -73,6 +75,25 @@ class Derivative:
         zero = leaves(self.x)[0].new_zeros(())
         along = lambda s: self.space.exp(self.x, scale(s, tangent))  # noqa: E731
         return torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[1]
+
+
+def divergence(space: Any, field: VelocityField, x: Any, rule: Divergence, probes: Tensor | None = None) -> Any:
+    """The velocity at ``x``, and its divergence ``(B,)`` by a rule; ``probes`` are drawn where they are not given."""
+    derivative = Derivative(space, field, x, getattr(rule, "chunk", None))
+    probes = rule.draw(flatten(derivative.template)) if probes is None else probes
+    trace = rule(derivative, probes)
+    return derivative.velocity, trace + _swelling(space, derivative.x, derivative.velocity, trace)
+
+
+def _swelling(space: Any, x: Any, u: Any, like: Tensor) -> Tensor:
+    """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: what the plain trace
+    misses on spaces whose metric is not that of the coordinates (they have a ``log_scale``)."""
+    if hasattr(space, "parts"):
+        return sum((_swelling(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
+    if not hasattr(getattr(space, "leaf", None), "log_scale"):
+        return torch.zeros_like(like)
+    volume = lambda y: total(torch.where(space.live, space.leaf.log_scale(y), 0.0))  # noqa: E731
+    return torch.func.jvp(volume, (x,), (u,))[1]
 
 
 @dataclass(frozen=True)

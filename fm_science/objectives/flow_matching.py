@@ -27,7 +27,7 @@ class FlowMatching:
     Args:
         coupling: which noise meets which datum.
         times: a law of times, ``n -> (n,)``.
-        weight: how much each time counts, ``t -> (B,)``; ``None``: equally.
+        weight: how much each time counts, ``t -> (B,)``, or one such law for each part by name; ``None``: equally.
         parts: weights of the parts of a product, by name (1 where absent).
         extras: auxiliary losses on the predicted endpoint, ``(x1hat, x1, t, context) -> (B,)``, by name. They bias the
             field, so use them where realism counts more than the exact law.
@@ -39,7 +39,7 @@ class FlowMatching:
 
     coupling: Coupling = Independent()
     times: Callable[[int], Tensor] = UniformTime()
-    weight: Callable[[Tensor], Tensor] | None = None
+    weight: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     extras: Mapping[str, Callable[[Any, Any, Tensor, Context], Tensor]] = field(default_factory=dict)
     drop: Mapping[str, float] = field(default_factory=dict)
@@ -88,6 +88,7 @@ class FlowMatching:
     def _named(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
         """Losses by part with all weights applied."""
         named = loss if isinstance(loss, Mapping) else {"loss": loss}
-        weight = self.weight(t) if self.weight is not None else torch.ones_like(t)
-        weight = weight * context.cond.get("weight", 1.0)
-        return {k: self.parts.get(k, 1.0) * weight * v for k, v in named.items()}
+        laws = self.weight if isinstance(self.weight, Mapping) else dict.fromkeys(named, self.weight)
+        pairs = context.cond.get("weight", torch.ones_like(t))
+        weights = {k: pairs if laws.get(k) is None else pairs * laws[k](t) for k in named}
+        return {k: self.parts.get(k, 1.0) * weights[k] * v for k, v in named.items()}

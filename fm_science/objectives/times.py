@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.schedules import Linear, Schedule
+
 LAST = 1 - 1e-5  #: the latest time that is ever drawn
 
 
@@ -69,10 +71,16 @@ class Mixture:
 
 @dataclass(frozen=True)
 class InverseSquare:
-    """The weight 1 / (1 - min(t, until))², which turns an endpoint error into a velocity error of the straight path,
-    bounded near the data (Yim et al. 2023)."""
+    """The weight 1 / max(1 - alpha(t), 1 - until)², which turns an endpoint error into a velocity error, bounded near
+    the data (Yim et al. 2023).
+
+    Args:
+        until: the part of the way from which the weight stays as it is.
+        schedule: the clock of the path.
+    """
 
     until: float = 0.9
+    schedule: Schedule = Linear()
 
     def __call__(self, t: Tensor) -> Tensor:
-        return 1 / (1 - t.clamp(max=self.until)).square()
+        return 1 / self.schedule.remaining(t).clamp(min=1 - self.until).square()

@@ -141,4 +141,4 @@ class Field(Path):
 
 def slope(fn: Any, t: Tensor) -> tuple[Tensor, Tensor]:
     """A function of time and its derivative at ``t`` ``(B,)``, by forward-mode differentiation."""
-    return torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),))
+    return torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),))  # type: ignore[return-value]

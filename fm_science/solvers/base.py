@@ -112,6 +112,7 @@ def pull(space: Any, x: Any, y: Any, v: Any) -> Any:
     def seen(s: Tensor, x: Any, y: Any, v: Any) -> Any:
         return space.log(x, space.exp(y, scale(s, v)))
 
+    x, y, v = (tree_map(torch.Tensor.contiguous, z) for z in (x, y, v))  # dual numbers need memory of their own
     one = leaves(v)[0].new_ones(())
     # zero tangents for what does not move: forward-mode products with plain tensors take a slow route
     still = tree_map(torch.zeros_like, x), tree_map(torch.zeros_like, y), tree_map(torch.zeros_like, v)

@@ -28,8 +28,9 @@ def total(x: Tensor) -> Tensor:
 class Leaf(Space):
     """A space whose points are one tensor ``(B, *sites, *event)``: the mathematics of one site.
 
-    A subclass writes ``exp``, ``log``, ``project``, ``tangent`` (and ``dot`` where the metric is not the ambient dot
-    product) for any number of leading axes, and names ``event`` and ``dimension``.
+    A subclass writes ``exp``, ``log``, ``project``, ``tangent`` for any number of leading axes, and names ``event`` and
+    ``dimension``. Where the metric is not the ambient dot product it also writes ``inner``, or ``dot``, which is the same
+    before the sum over sites.
     """
 
     on: str = "nodes"  #: where the sites lie: "nodes", "edges" or "graph"
@@ -49,7 +50,12 @@ class Leaf(Space):
 
     def dot(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """The inner product of two tangents on each site, ``(..., *tangent_event)`` to ``(...)``."""
-        return (u * v).sum(tuple(range(-len(self.tangent_event), 0)))
+        if type(self).inner is Leaf.inner:
+            return (u * v).sum(tuple(range(-len(self.tangent_event), 0)))
+        sites = u.shape[: u.ndim - len(self.tangent_event)]  # the metric was given as inner: one site a sample
+        x = x.expand(*sites, *self.event).reshape(-1, 1, *self.event)
+        u, v = (w.expand(*sites, *self.tangent_event).reshape(-1, 1, *self.tangent_event) for w in (u, v))
+        return self.inner(x, u, v).reshape(sites)
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return total(self.dot(x, u, v))
@@ -180,7 +186,7 @@ class Sites(Space):
         return self.leaf.tangent(x, self.blank(u))
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return total(self.leaf.dot(x, u, v))
+        return self.leaf.inner(x, u, v)
 
     def symmetrise(self, x: Tensor) -> Tensor:
         return self.leaf.symmetrise(x)

@@ -185,6 +185,10 @@ class SPD(Leaf):
         factor = self._factor(x)
         return symmetric(factor @ normal @ factor.mT)
 
+    def log_scale(self, x: Tensor) -> Tensor:
+        """Logarithm of the Riemannian volume of a unit of the matrix entries at ``x``: -(n + 1) / 2 log det x."""
+        return -0.5 * (self.n + 1) * torch.linalg.slogdet(x)[1]
+
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
         values = torch.linalg.eigvalsh(self._whiten(self._factor(x), u))
         rows, columns = torch.triu_indices(self.n, self.n, 1, device=u.device)

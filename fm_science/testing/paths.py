@@ -77,7 +77,8 @@ def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping
     if hasattr(p, "drift"):
         target = raw[type(p.predicts).__name__]
         (_smooth if p.space.smooth else _jumps)(laws, p, x0, x1, x, t, target, tol)
-        laws.equal("advance to t = 1 lands on the datum", p.advance(x, x1, t, torch.ones_like(t)), x1, 1e-9)
+        end = torch.ones_like(t)
+        laws.equal("advance to t = 1 lands at the end", p.advance(x, x1, t, end), p.sample(x0, x1, end), 1e-9)
         _loss(laws, p, x0, x1, x, t, target)
 
 

@@ -18,7 +18,7 @@ class Network:
 
     width: int = option(64, "channels of a point and of a message", low=4)
     layers: int = option(4, "rounds of messages", low=1)
-    bumps: int = option(32, "Gaussian bumps that describe a distance", low=2)
+    bumps: int = option(24, "bumps that describe a distance", low=2)
     reach: float = option(5.0, "largest distance with a bump, in spreads of the data", low=0.1)
 
 

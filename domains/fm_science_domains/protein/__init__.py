@@ -58,7 +58,7 @@ def build(
         prior=prior,
         network=FrameTransformer(o["network"]),
         data=TrainingData(train, validation, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"]),
+        objective=recipe.objective(o["objective"], o["path"].rotation_rate),
         sampler=Sampler(Euler(), o["sample"].steps, recipe.annealed(trained, o["sample"].rotation_rate)),
         symmetries=(Rotations(),),
         request=partial(_request, o["sample"]),

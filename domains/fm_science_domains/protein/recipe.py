@@ -18,7 +18,7 @@ from fm_science.objectives import FlowMatching, InverseSquare, UniformTime
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint
 from fm_science.priors import IGSO3, Normal, Prior, ProductPrior, Uniform
-from fm_science.schedules import Exponential, Linear
+from fm_science.schedules import Exponential, Linear, Schedule
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
@@ -32,6 +32,7 @@ class Path:
     translation_std: float = option(1.0, "spread of the first positions on each axis", "nm", low=0.01)
     rotation_prior: str = option("uniform", "law of the first rotations", choices=("uniform", "igso3"))
     rotation_std: float = option(1.5, "spread of the law igso3", "radians", low=0.05)
+    rotation_rate: float = option(0.0, "rate of the exponential clock of rotations in training; 0: linear", low=0)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Objective:
     distances: float = option(5.0, "weight of the error of distances below 8 angstrom", low=0)
     peptide: float = option(20.0, "weight of the error of bonds and angles between neighbours", low=0)
     clashes: float = option(20.0, "weight of the overlap of alpha carbons", low=0)
+    body: float = option(0.45, "alpha carbons closer than this overlap, unless they do in the true chain", "nm", low=0)
     first_time: float = option(0.01, "earliest time that is trained", low=0, high=1)
     last_time: float = option(0.99, "latest time that is trained", low=0, high=1)
     until: float = option(0.9, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
@@ -68,31 +70,34 @@ class Sample:
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
     """The trained path of frames, and the law of the noise."""
-    frames = ProductPath(
-        translations=Geodesic(Centered(), predicts=Endpoint()), rotations=Geodesic(SO3(), predicts=Endpoint())
-    )
-    turns: Prior = Uniform() if options.rotation_prior == "uniform" else IGSO3(options.rotation_std)
-    return frames, ProductPrior(translations=Normal(options.translation_std), rotations=turns)
+    turns = Geodesic(SO3(), clock(options.rotation_rate), Endpoint())
+    frames = ProductPath(translations=Geodesic(Centered(), predicts=Endpoint()), rotations=turns)
+    first: Prior = Uniform() if options.rotation_prior == "uniform" else IGSO3(options.rotation_std)
+    return frames, ProductPrior(translations=Normal(options.translation_std), rotations=first)
+
+
+def clock(rate: float) -> Schedule:
+    """The clock of rotations: exponential of this rate, or linear for 0."""
+    return Exponential(rate) if rate else Linear()
 
 
 def annealed(trained: ProductPath, rate: float) -> ProductPath:
     """The path that is walked at sampling: rotations on an exponential clock of this rate."""
-    clock = Exponential(rate) if rate else Linear()
-    return trained.replaced(rotations=Geodesic(SO3(), clock, Endpoint()))
+    return trained.replaced(rotations=Geodesic(SO3(), clock(rate), Endpoint()))
 
 
-def objective(o: Objective) -> FlowMatching:
+def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
     """Flow matching on frames with auxiliary losses on the predicted atoms; terms of weight zero are left out."""
     window = Window(start=o.auxiliary_from, late=o.until)
     extras: dict[str, Any] = {
         "atoms": BackboneAtoms(o.atoms, window),
         "distances": LocalDistances(o.distances, window=window),
         "peptide": Peptide(o.peptide, window),
-        "clashes": Clashes(o.clashes, window=Window(start=o.clashes_from, late=o.until)),
+        "clashes": Clashes(o.clashes, o.body, window=Window(start=o.clashes_from, late=o.until)),
     }
     return FlowMatching(
         times=UniformTime(o.first_time, o.last_time),
-        weight=InverseSquare(o.until),
+        weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,

@@ -1,0 +1,89 @@
+"""Schedules: their ends, rates, inverses, and the diffusions they stand for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fm_science.schedules import (
+    VE,
+    VP,
+    Cosine,
+    Exponential,
+    Linear,
+    LipmanOT,
+    Polynomial,
+    SubVP,
+    Trigonometric,
+)
+
+pytestmark = pytest.mark.usefixtures("double")
+FULL = [Linear(), Polynomial(2.0), Polynomial(0.7), Trigonometric(), Exponential(10.0)]
+ALL = [*FULL, Cosine(), VP(), SubVP(), VE(), LipmanOT(1e-3)]
+
+
+@pytest.mark.parametrize("schedule", FULL)
+def test_straight_clocks_run_from_pure_noise_to_pure_data(schedule):
+    assert schedule.ends == pytest.approx((0, 1, 1, 0), abs=1e-15)
+    assert schedule.ends[3] == 0, "exactly, so that the last step is known to be singular"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "ends"),
+    [
+        (Cosine(), (0, 1, 1, 0)),
+        (VP(), (math.exp(-0.5 * 10.05), math.sqrt(1 - math.exp(-10.05)), 1, 0)),
+        (SubVP(), (math.exp(-0.5 * 10.05), 1 - math.exp(-10.05), 1, 0)),
+        (VE(0.1, 20.0), (1, 20, 1, 0.1)),
+        (LipmanOT(0.2), (0, 1, 1, 0.2)),
+    ],
+)
+def test_other_clocks_have_their_stated_ends(schedule, ends):
+    assert schedule.ends == pytest.approx(ends, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ALL)
+def test_rates_are_the_derivatives(schedule):
+    t, h = torch.linspace(0.05, 0.95, 19), 1e-6
+    _, _, dalpha, dsigma = schedule.rates(t)
+    (a, s), (b, r) = schedule(t + h), schedule(t - h)
+    scale = 1 + schedule(t)[1].abs()
+    assert ((dalpha - (a - b) / (2 * h)) / scale).abs().max() < 1e-7
+    assert ((dsigma - (s - r) / (2 * h)) / scale).abs().max() < 1e-7
+
+
+@pytest.mark.parametrize("schedule", ALL)
+def test_the_time_of_a_ratio_of_signal_to_noise_is_found_again(schedule):
+    t = torch.linspace(0.02, 0.98, 49)
+    alpha, sigma = schedule(t)
+    assert (alpha / sigma).diff().min() > 0
+    assert (schedule.time(3 * alpha, 3 * sigma) - t).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("schedule", [*FULL, Cosine(), VP()])
+def test_the_remaining_way_is_right_near_the_end(schedule):
+    rest = torch.tensor([1e-3, 1e-6, 1e-9])
+    t = 1 - rest
+    exact = 1 - schedule(t.to(torch.float64))[0]
+    assert ((schedule.remaining(t) - exact).abs() < 1e-15 + 1e-4 * schedule.remaining(t)).all()
+    assert (schedule.remaining(t) > 0).all()
+
+
+def test_vp_and_sub_vp_are_the_diffusions_of_their_names():
+    """d log alpha / dt = beta / 2 in forward time; sigma² = 1 - alpha², and its square."""
+    t = torch.linspace(0.1, 0.9, 9)
+    alpha, sigma, dalpha, _ = VP().rates(t)
+    beta = 0.1 + (1 - t) * 19.9
+    assert (dalpha / alpha - 0.5 * beta).abs().max() < 1e-12
+    assert (alpha**2 + sigma**2 - 1).abs().max() < 1e-12
+    assert (SubVP()(t)[1] - sigma**2).abs().max() < 1e-12
+
+
+def test_cosine_keeps_the_variance_and_follows_its_angle():
+    t = torch.linspace(0, 1, 11)
+    alpha, sigma = Cosine(0.01)(t)
+    angle = (1 - t + 0.01) / 1.01 * 0.5 * math.pi
+    assert (alpha - angle.cos() / angle[-1].cos()).abs().max() < 1e-12
+    assert (alpha**2 + sigma**2 - 1).abs().max() < 1e-12
