@@ -17,7 +17,7 @@ import torch
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, group
 from fm_science.errors import UserError
-from fm_science.flow import Sampler
+from fm_science.flow import Flow, Sampler
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.solvers import RK4
@@ -25,8 +25,8 @@ from fm_science.spaces import Centered
 from fm_science.state import Context
 from fm_science.symmetries import Permutations, Rotations
 
+from . import boltzmann, recipe
 from . import metrics as measures
-from . import recipe
 from . import report as pictures
 from .data import Data, Sets, load
 from .files import Cloud, read, trajectories, write
@@ -72,6 +72,7 @@ def build(
         references=partial(measures.references, o["metrics"], sets),
         trajectory=trajectories,
         record=partial(record, sets),
+        appraise=partial(appraise, sets, o["metrics"]),
         options=OPTIONS,
     )
 
@@ -92,6 +93,20 @@ def request(sets: Sets, o: Sample, n: int, points: int | None = None) -> Context
         raise UserError(f"sample.points={points}: {sets.system.name} has {sets.system.points} points")
     chosen = sets.train.sizes[torch.randint(len(sets.train), (n,))] if points is None else torch.full((n,), points)
     return Context(torch.arange(int(chosen.max())) < chosen[:, None])
+
+
+def appraise(sets: Sets, o: measures.Metrics, flow: Flow) -> dict[str, float]:
+    """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them.
+
+    Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged.
+    """
+    if not o.likelihood and not o.weighted:
+        return {}
+    size = int(sets.held_out.sizes.mode().values)
+    same = [c for c in sets.held_out.clouds if len(c) == size][: o.likelihood]
+    held_out = torch.stack(same) if same else torch.zeros(0, size, sets.dim)
+    chosen = boltzmann.Work(max(2, o.weighted), o.steps)
+    return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system)
 
 
 def decode(state: torch.Tensor, context: Context) -> list[Cloud]:

@@ -11,8 +11,9 @@ of the Gaussian prior, so a second number without it stands beside each.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,30 +29,28 @@ CHUNK = 256  # clouds carried at once
 Numbers = dict[str, float]
 
 
-def log_density(flow: Flow, x: Tensor, steps: int = 20, watch: Callable[[int], None] = lambda n: None) -> Tensor:
+def log_density(flow: Flow, x: Tensor, steps: int = 20) -> Tensor:
     """log q of clouds of equal size ``(n, N, D)`` in nats, ``(n,)``, by Runge-Kutta steps and the exact trace."""
-    parts = []
+    from rich.progress import track
+
+    chunks = x.to(_device(flow), flow.dtype).split(CHUNK)
     with torch.no_grad():
-        for chunk in x.to(flow.dtype).split(CHUNK):
-            parts.append(flow.log_prob(chunk, _context(chunk), RK4(), steps))
-            watch(len(chunk))
+        watched = track(chunks, "densities", transient=True, disable=not sys.stdout.isatty())
+        parts = [flow.log_prob(chunk, _context(chunk), RK4(), steps).cpu() for chunk in watched]
     return torch.cat(parts).double()
 
 
-def likelihood(flow: Flow, x: Tensor, steps: int = 20, **options: Any) -> Numbers:
-    """Negative log-likelihood of clouds ``(n, N, D)``: mean, standard error, and without the prior's normaliser."""
-    nll = -log_density(flow, x, steps, **options)
+def likelihood(log_q: Tensor, x: Tensor) -> Numbers:
+    """Negative log-likelihood of clouds ``(n, N, D)`` from their log-densities ``(n,)``: mean, standard error, and
+    without the prior's normaliser."""
     freedom = (x.shape[1] - 1) * x.shape[2]
-    return {
-        "nll": nll.mean().item(), "nll_error": (nll.std() / math.sqrt(len(nll))).item(),
-        "nll_unnormalised": nll.mean().item() - 0.5 * freedom * math.log(2 * math.pi),
-    }  # fmt: skip
+    mean, error = -log_q.mean().item(), (log_q.std() / math.sqrt(len(log_q))).item()
+    return {"nll": mean, "nll_error": error, "nll_unnormalised": mean - 0.5 * freedom * math.log(2 * math.pi)}
 
 
-def weights(flow: Flow, energy: Energy, x: Tensor, steps: int = 20, **options: Any) -> Tensor:
+def weights(energy: Energy, x: Tensor, log_q: Tensor) -> Tensor:
     """log exp(-U) / q of clouds, ``(n,)``; clouds with energies that are no numbers weigh nothing."""
-    log_w = -energy(x.double()) - log_density(flow, x, steps, **options)
-    return log_w.nan_to_num(-math.inf, -math.inf, -math.inf)
+    return (-energy(x.double()) - log_q).nan_to_num(-math.inf, -math.inf, -math.inf)
 
 
 def effective_size(log_w: Tensor) -> float:
@@ -86,52 +85,64 @@ def ways(flow: Flow, n: int, points: int, steps: int = 20, seed: int = 0) -> tup
     with torch.no_grad(), torch.random.fork_rng([]):
         torch.manual_seed(seed)
         for count in _counts(n):
-            context = Context.full(count, points)
+            context = Context.full(count, points).to(_device(flow))
             x = first = flow.noise(context)
-            way = torch.zeros(count)
+            way = torch.zeros(count, device=first.device)
             for y in flow.trajectory(x, context, RK4(), steps):
                 way, x = way + (y - x).flatten(1).norm(dim=1), y
             found.append(x)
             length.append(way)
             straight.append((x - first).flatten(1).norm(dim=1))
-    l, s = torch.cat(length), torch.cat(straight)
-    return torch.cat(found), {"path_length": l.mean().item(), "straightness": (l / s).mean().item()}
+    total, chord = torch.cat(length), torch.cat(straight)
+    return torch.cat(found).cpu(), {
+        "path_length": total.mean().item(), "straightness": (total / chord).mean().item(),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much is measured: new clouds, Runge-Kutta steps, and the seed of the clouds."""
+
+    n: int = 1000
+    steps: int = 20
+    seed: int = 0
 
 
 def appraise(
-    flow: Flow, energy: Energy | None, held_out: Tensor, n: int = 1000, steps: int = 20, seed: int = 0,
-    system: System | None = None, watch: Callable[[int], None] = lambda n: None,
-) -> Numbers:  # fmt: skip
+    flow: Flow, energy: Energy | None, held_out: Tensor, work: Work = Work(), system: System | None = None
+) -> Numbers:
     """All numbers of a flow on clouds of one size, with what a perfect flow would reach beside them.
 
     Args:
         flow: a trained flow.
         energy: in kT; ``None``: no weights.
         held_out: clouds of the data ``(m, N, D)``, for the likelihood; may be empty.
-        n: new clouds for weights and paths.
-        steps: of the Runge-Kutta solver.
-        seed: of the new clouds.
+        work: how much is measured.
         system: whose known log Z gives the floor.
-        watch: called with the number of clouds after each chunk of densities.
     """
-    x, numbers = ways(flow, n, held_out.shape[1], steps, seed)
+    x, numbers = ways(flow, work.n, held_out.shape[1], work.steps, work.seed)
+    log_q = log_density(flow, held_out, work.steps) if len(held_out) else torch.zeros(0)
     if len(held_out):
-        numbers |= likelihood(flow, held_out, steps, watch=watch)
+        numbers |= likelihood(log_q, held_out)
     if energy is None:
         return numbers
     if system is not None and system.log_z is not None and len(held_out):
         floor = energy(held_out.double()).mean().item() + system.log_z[0]
         numbers |= {"nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser}
-    w = weights(flow, energy, x, steps, watch=watch)
+    w = weights(energy, x, log_density(flow, x, work.steps))
     z, error = log_z(w)
-    numbers |= {"ess": effective_size(w), "ess_error": bootstrap(w, effective_size), "log_z": z, "log_z_error": error}
+    numbers |= {"ess": effective_size(w), "ess_error": bootstrap(w, effective_size)}
+    if len(held_out):
+        numbers["ess_forward"] = forward_effective_size(weights(energy, held_out, log_q))
+    numbers |= {"log_z": z, "log_z_error": error}
     if system is not None and system.log_z is not None:
         numbers["log_z_known"] = system.log_z[0]
-    if len(held_out):
-        numbers["ess_forward"] = forward_effective_size(weights(flow, energy, held_out, steps, watch=watch))
-    share = w.softmax(0)
     u = energy(x.double())
-    return numbers | {"energy_flow": u.mean().item(), "energy_weighted": float((share * u.nan_to_num()).sum())}
+    return numbers | {"energy_flow": u.mean().item(), "energy_weighted": float((w.softmax(0) * u.nan_to_num()).sum())}
+
+
+def _device(flow: Flow) -> torch.device:
+    return next((p.device for p in flow.parameters()), torch.device("cpu"))
 
 
 def _context(x: Tensor) -> Context:

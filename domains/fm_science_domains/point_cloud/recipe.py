@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from fm_science.couplings import Coupling as Law
 from fm_science.couplings import Independent, InWorkers, Transport
 from fm_science.domain import option
 from fm_science.networks import EGNN
 from fm_science.objectives import FlowMatching, UniformTime
+from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations
 
 
@@ -34,10 +36,9 @@ class Coupling:
     """Which noise meets which cloud."""
 
     kind: str = option(
-        "ot", "pairs: as drawn, shortest of the batch, or shortest up to order and pose (equivariant_ot)",
-        choices=("independent", "ot", "equivariant_ot"),
+        "ot", "pairs: as drawn; shortest of the batch; that, then each pair aligned in order and pose; all aligned",
+        choices=("independent", "ot", "ot_aligned", "equivariant_ot"),
     )  # fmt: skip
-    across_batch: bool = option(True, "equivariant_ot exchanges noise between clouds; false: it only aligns each pair")
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
 
 
@@ -62,13 +63,30 @@ def network(o: Network, spread: float) -> EGNN:
     return EGNN(o.width, o.layers, o.bumps, o.reach, scale=spread)
 
 
+@dataclass(frozen=True)
+class InTurn(Law):
+    """Couplings one after the other: each pairs what the one before has paired.
+
+    Args:
+        laws: couplings, none of which weighs its pairs.
+    """
+
+    laws: tuple[Law, ...]
+
+    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+        for law in self.laws:
+            x0, x1, context = law.pair(space, x0, x1, context)
+        return x0, x1, context
+
+
 def coupling(o: Coupling, dim: int) -> Law:
     """The law of pairs. Rotations need two or three dimensions; on the line only order is aligned."""
     poses = (Rotations(dim),) if dim > 1 else ()
     laws: dict[str, Law] = {
         "independent": Independent(),
         "ot": Transport(),
-        "equivariant_ot": Transport(Permutations(), *poses, across_batch=o.across_batch),
+        "ot_aligned": InTurn((Transport(), Transport(Permutations(), *poses, across_batch=False))),
+        "equivariant_ot": Transport(Permutations(), *poses),
     }
     chosen = laws[o.kind]
     return InWorkers(chosen) if o.in_workers else chosen
