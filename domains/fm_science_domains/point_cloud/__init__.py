@@ -8,6 +8,7 @@ exactly: see :mod:`fm_science_domains.point_cloud.boltzmann`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
@@ -70,7 +71,7 @@ def build(
         metrics=measures.metrics(sets.energy),
         report=partial(pictures.report, sets.energy),
         references=partial(measures.references, o["metrics"], sets),
-        trajectory=trajectories,
+        trajectory=trajectory,
         record=partial(record, sets),
         appraise=partial(appraise, sets, o["metrics"]),
         options=OPTIONS,
@@ -113,6 +114,12 @@ def decode(state: torch.Tensor, context: Context) -> list[Cloud]:
     """States ``(B, N, D)`` to clouds without their padding."""
     clouds = zip(state.detach().cpu(), context.mask.cpu(), strict=True)
     return [Cloud(x[real].float(), f"sample_{i:04d}") for i, (x, real) in enumerate(clouds)]
+
+
+def trajectory(frames: Sequence[Sequence[Cloud]], folder: FilePath, first: int = 0) -> list[FilePath]:
+    """One .xyz file a sample with a frame a step, and a picture of the first ways; numbered from ``first``."""
+    files = trajectories(frames, folder, first)
+    return [*files, pictures.paths(frames, files[0].parent / f"ways_{first:06d}.png")]
 
 
 def record(sets: Sets, folder: FilePath) -> list[FilePath]:

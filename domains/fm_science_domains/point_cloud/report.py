@@ -66,7 +66,7 @@ def overview(energy: Energy | None, rows: Rows) -> Any:
     panels = [("Distances", "distance between points", pair_distances), ("Size", "root mean square radius", radii)]
     if energy is not None:
         panels.insert(0, ("Energy", "energy (kT)", lambda clouds: energies(energy, clouds)))
-    figure = _figure(4.3 * len(panels), 3.6)
+    figure = _figure(4.3 * len(panels), 3.8)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, label, measure) in zip(axes, panels, strict=True):
         histogram(ax, {name: measure(clouds) for name, clouds in rows.items()})
@@ -95,7 +95,26 @@ def histogram(ax: Any, values: Mapping[str, Tensor], bins: int = 80) -> None:
     if len(names) > 1:
         outside.insert(0, f"W1 to {names[1]}: {wasserstein(values[names[0]], base):.3g}")
     ax.text(0.02, 0.98, "\n".join(outside), transform=ax.transAxes, va="top", fontsize=7, color=QUIET)
-    ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0, None))
+    ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0, 1.35 * ax.dataLim.y1 + 1e-9))  # room for words
+
+
+def paths(frames: Sequence[Sequence[Cloud]], file: Path) -> Path:
+    """The ways of the points of some samples from noise (pale) to data (dark), a panel a sample, as a picture."""
+    import matplotlib
+
+    shown = min(SHOWN, len(frames[0]))
+    with matplotlib.rc_context(_style()):
+        figure = _figure(2.2 * shown, 2.4)
+        for ax, way in zip(figure.subplots(1, shown, squeeze=False)[0], zip(*frames, strict=True), strict=False):
+            flat = torch.stack([c.points[:, :2].detach().cpu() for c in way])  # seen along z; (steps, N, 2)
+            for k in range(len(flat) - 1):
+                shade = 0.85 - 0.85 * (k + 1) / len(flat)
+                ax.plot(*flat[k : k + 2].permute(2, 0, 1).numpy(), color=(shade, shade, 1 - 0.4 * (1 - shade)), lw=0.9)
+            ax.scatter(*flat[-1].T.numpy(), s=24, color=COLOURS[0], zorder=3, edgecolors="white", linewidths=0.6)
+            ax.set(aspect="equal", xticks=[], yticks=[])
+            ax.set_frame_on(False)
+        figure.savefig(file, dpi=150)
+    return file
 
 
 def sheet(rows: Rows) -> Any:
