@@ -61,7 +61,7 @@ def build(
         prior=Normal(noise(o["path"], sets)),
         network=recipe.network(o["network"], sets.spread),
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets.dim)),
+        objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets.dim, sets.train.sizes)),
         sampler=Sampler(RK4(), o["sample"].steps),
         symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 else ())),
         request=partial(request, sets, o["sample"]),

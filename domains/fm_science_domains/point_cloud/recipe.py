@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from fm_science.couplings import Coupling as Law
 from fm_science.couplings import Independent, InWorkers, Transport
 from fm_science.domain import option
 from fm_science.networks import EGNN
 from fm_science.objectives import FlowMatching, UniformTime
 from fm_science.state import Context, State
-from fm_science.symmetries import Permutations, Rotations
+from fm_science.symmetries import Permutations, Rotations, Symmetry
+
+from .orbits import MOST, PlanarOrbits
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,18 @@ class InTurn(Law):
         return x0, x1, context
 
 
-def coupling(o: Coupling, dim: int) -> Law:
-    """The law of pairs. Rotations need two or three dimensions; on the line only order is aligned."""
-    poses = (Rotations(dim),) if dim > 1 else ()
+def coupling(o: Coupling, dim: int, sizes: Tensor) -> Law:
+    """The law of pairs of clouds of these sizes. A few points in the plane have their exact nearest copies; elsewhere
+    order and rotation take turns, and on the line only order is aligned."""
+    few = dim == 2 and int(sizes.min()) == int(sizes.max()) <= MOST
+    copies: tuple[Symmetry, ...] = (Permutations(), *((Rotations(dim),) if dim > 1 else ()))
+    if few:
+        copies = (PlanarOrbits(),)
     laws: dict[str, Law] = {
         "independent": Independent(),
         "ot": Transport(),
-        "ot_aligned": InTurn((Transport(), Transport(Permutations(), *poses, across_batch=False))),
-        "equivariant_ot": Transport(Permutations(), *poses),
+        "ot_aligned": InTurn((Transport(), Transport(*copies, across_batch=False))),
+        "equivariant_ot": Transport(*copies),
     }
     chosen = laws[o.kind]
     return InWorkers(chosen) if o.in_workers else chosen
