@@ -28,7 +28,8 @@ PUBLIC = {
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
     "networks": "EGNN Guided Network Rescheduled Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
-    "objectives": "BetaTime FlowMatching LogitNormalTime MaximumLikelihood Stratified UniformTime",
+    "objectives": "BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture Objective Stratified "
+    "UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

@@ -103,7 +103,7 @@ class Domain:
     prior: Prior
     network: nn.Module
     data: TrainingData
-    objective: Callable[..., Any]
+    objective: Any
     request: Callable[..., Context]
     decode: Callable[[State, Context], list]
     read: Callable[[Sequence[Any]], list]

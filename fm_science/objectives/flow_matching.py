@@ -16,12 +16,13 @@ from torch import Tensor
 from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
 from fm_science.networks import dropped
+from fm_science.objectives.base import Objective
 from fm_science.objectives.times import UniformTime
 from fm_science.state import Context, State, batch_size, leaves, tree_map
 
 
 @dataclass(frozen=True)
-class FlowMatching:
+class FlowMatching(Objective):
     """The regression loss of flow matching, by part of the state.
 
     Args:
@@ -88,7 +89,7 @@ class FlowMatching:
     def _named(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
         """Losses by part with all weights applied."""
         named = loss if isinstance(loss, Mapping) else {"loss": loss}
-        laws = self.weight if isinstance(self.weight, Mapping) else dict.fromkeys(named, self.weight)
+        laws: Any = self.weight if isinstance(self.weight, Mapping) else dict.fromkeys(named, self.weight)
         pairs = context.cond.get("weight", torch.ones_like(t))
         weights = {k: pairs if laws.get(k) is None else pairs * laws[k](t) for k in named}
         return {k: self.parts.get(k, 1.0) * weights[k] * v for k, v in named.items()}

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from fm_science.flow import Flow
 from fm_science.likelihood import Divergence, Hutchinson, backward
+from fm_science.objectives.base import Objective
 from fm_science.solvers import RK4, Solver
 from fm_science.state import Context, State
 
 
 @dataclass(frozen=True)
-class MaximumLikelihood:
+class MaximumLikelihood(Objective):
     """-log p(x1), a degree of freedom, by integrating the divergence (Chen et al. 2018; Grathwohl et al. 2019).
 
     Noise that comes along is not used. The trained field is no longer the mean of a bridge, so the flow has no score.

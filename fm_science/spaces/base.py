@@ -29,8 +29,8 @@ class Leaf(Space):
     """A space whose points are one tensor ``(B, *sites, *event)``: the mathematics of one site.
 
     A subclass writes ``exp``, ``log``, ``project``, ``tangent`` for any number of leading axes, and names ``event`` and
-    ``dimension``. Where the metric is not the ambient dot product it also writes ``inner``, or ``dot``, which is the same
-    before the sum over sites.
+    ``dimension``. Where the metric is not the ambient dot product it also writes ``inner``, or ``dot``, which is
+    ``inner`` before the sum over sites.
     """
 
     on: str = "nodes"  #: where the sites lie: "nodes", "edges" or "graph"

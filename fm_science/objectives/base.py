@@ -1,0 +1,18 @@
+"""What every objective is: a call from a flow and a batch of data to named losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from fm_science.flow import Flow
+from fm_science.state import Context, State
+
+
+class Objective(ABC):
+    """What a training step minimises: the mean over the batch of the sum of the named losses."""
+
+    @abstractmethod
+    def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
+        """Named losses ``(B,)`` of a batch of data ``x1``; ``x0`` is noise that came along with it."""
