@@ -76,9 +76,11 @@ def overview(energy: Energy | None, rows: Rows) -> Any:
     return figure
 
 
-def histogram(ax: Any, values: Mapping[str, Tensor], bins: int = 80) -> None:
-    """Densities over the range of the held-out row, widened a little; the share that lies outside is written beside."""
+def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
+    """Densities over the range of the held-out row, widened a little; the share that lies outside is written beside.
+    The fewer the numbers, the wider the bins."""
     names = list(values)
+    bins = min(80, max(12, round(2.5 * min(len(v) for v in values.values()) ** 0.5)))
     base = values[names[1] if len(names) > 1 else names[0]]
     low, high = base.min().item(), base.max().item()
     gap = 0.15 * (high - low) + 1e-6
@@ -99,19 +101,21 @@ def histogram(ax: Any, values: Mapping[str, Tensor], bins: int = 80) -> None:
 
 
 def paths(frames: Sequence[Sequence[Cloud]], file: Path) -> Path:
-    """The ways of the points of some samples from noise (pale) to data (dark), a panel a sample, as a picture."""
+    """The ways of the points of some samples from noise (grey) to data (red), a panel a sample, as a picture."""
     import matplotlib
 
     shown = min(SHOWN, len(frames[0]))
+    wide = 1.1 * max(c.points.abs().max().item() for frame in frames for c in frame[:shown])
     with matplotlib.rc_context(_style()):
-        figure = _figure(2.2 * shown, 2.4)
+        figure = _figure(2.2 * shown, 2.3)
         for ax, way in zip(figure.subplots(1, shown, squeeze=False)[0], zip(*frames, strict=True), strict=False):
             flat = torch.stack([c.points[:, :2].detach().cpu() for c in way])  # seen along z; (steps, N, 2)
             for k in range(len(flat) - 1):
-                shade = 0.85 - 0.85 * (k + 1) / len(flat)
-                ax.plot(*flat[k : k + 2].permute(2, 0, 1).numpy(), color=(shade, shade, 1 - 0.4 * (1 - shade)), lw=0.9)
+                shade = 0.75 - 0.75 * (k + 1) / len(flat)
+                ax.plot(*flat[k : k + 2].permute(2, 0, 1).numpy(), color=(shade, shade, 0.5 + shade / 2), lw=1.2)
+            ax.scatter(*flat[0].T.numpy(), s=12, color="#b9c0c8", zorder=2)
             ax.scatter(*flat[-1].T.numpy(), s=24, color=COLOURS[0], zorder=3, edgecolors="white", linewidths=0.6)
-            ax.set(aspect="equal", xticks=[], yticks=[])
+            ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-wide, wide), ylim=(-wide, wide))
             ax.set_frame_on(False)
         figure.savefig(file, dpi=150)
     return file
