@@ -8,6 +8,8 @@ out the normaliser of the Gaussian prior, (N - 1) D / 2 log 2 pi; both conventio
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -89,8 +91,11 @@ def named(source: str, factor: float, points: int, dim: int) -> System | None:
 
 
 def imported(place: str) -> Energy:
-    """The callable at ``module:attribute``. Raises UserError where there is none."""
+    """The callable at ``module:attribute``, the module installed or a file in the working folder. Raises UserError
+    where there is none."""
     module, _, attribute = place.partition(":")
+    if os.getcwd() not in sys.path:  # a command that was installed does not look there by itself
+        sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
