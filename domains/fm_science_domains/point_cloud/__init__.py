@@ -129,6 +129,7 @@ def record(sets: Sets, folder: FilePath) -> list[FilePath]:
     r, s = sets.reference, sets.system
     found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z}
     known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
-    told = {"system": s.name, "energy": repr(s.energy).split(" at 0x")[0], "clouds": len(r.x), "measured": found, "known": known}
+    energy = repr(s.energy).split(" at 0x")[0]
+    told = {"system": s.name, "energy": energy, "clouds": len(r.x), "measured": found, "known": known}
     (folder / "reference.json").write_text(json.dumps(told, indent=2) + "\n")
     return [folder / "reference.json"]
