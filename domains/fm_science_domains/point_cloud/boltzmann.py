@@ -25,7 +25,8 @@ from fm_science.state import Context
 from .energies import Energy
 from .systems import System
 
-CHUNK = 256  # clouds carried at once
+CHUNK = 256  # clouds carried at once, at most
+PAIRS = 2**17  # pairs of points, times directions of the trace, carried at once
 Numbers = dict[str, float]
 
 
@@ -33,7 +34,8 @@ def log_density(flow: Flow, x: Tensor, steps: int = 20) -> Tensor:
     """log q of clouds of equal size ``(n, N, D)`` in nats, ``(n,)``, by Runge-Kutta steps and the exact trace."""
     from rich.progress import track
 
-    chunks = x.to(_device(flow), flow.dtype).split(CHUNK)
+    pairs = x.shape[1] ** 2 * x[0].numel()  # of one cloud
+    chunks = x.to(_device(flow), flow.dtype).split(max(1, min(CHUNK, PAIRS // pairs)))
     with torch.no_grad():
         watched = track(chunks, "densities", transient=True, disable=not sys.stdout.isatty())
         parts = [flow.log_prob(chunk, _context(chunk), RK4(), steps).cpu() for chunk in watched]
