@@ -84,8 +84,20 @@ def run(folder: Path, given: launch.Words) -> None:
             if tree["untrained"]:
                 rows["untrained network"] = drawn(folder, chosen, settings, trained=False)[1]
             finish(domain, rows, out)
+            if domain.appraise is not None:
+                flow(folder, chosen, settings, out)
 
     launch.run("evaluate", given, base, job, place="out")
+
+
+def flow(folder: Path, saved: config.Tree, settings: config.Tree, out: Path) -> None:
+    """Print and write what the domain says of the trained flow itself, as ``flow.csv`` beside the table."""
+    domain, trained = sample.load(folder, saved, settings)
+    assert domain.appraise is not None
+    numbers = domain.appraise(trained.to(sample.device(settings["device"])).eval())
+    if numbers:
+        write_rows([{"number": name, "value": value} for name, value in numbers.items()], out / "flow.csv")
+        show({"the flow itself": numbers})
 
 
 def files(paths: list[Path], given: launch.Words) -> None:

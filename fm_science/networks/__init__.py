@@ -1,5 +1,6 @@
 """Networks: the protocol that every velocity network obeys, and blocks that the domains share."""
 
+from fm_science.networks.egnn import EGNN as EGNN
 from fm_science.networks.guided import Guided as Guided
 from fm_science.networks.guided import dropped as dropped
 from fm_science.networks.protocol import Network as Network

@@ -1,0 +1,157 @@
+"""What a flow is worth as a sampler of exp(-U): likelihood, importance weights, and the way its samples travel.
+
+A flow knows the density q of what it draws. So every sample x has a weight exp(-U(x)) / q(x), and weighted averages are
+exact however wrong the flow is, as long as it covers everything (Noé et al. 2019). The effective sample size says how
+many of the samples count; the mean weight estimates Z.
+
+Likelihoods are over centred clouds with an orthonormal basis. Papers on these systems often leave out the normaliser
+of the Gaussian prior, so a second number without it stands beside each.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fm_science.flow import Flow
+from fm_science.solvers import RK4
+from fm_science.state import Context
+
+from .energies import Energy
+from .systems import System
+
+CHUNK = 256  # clouds carried at once, at most
+PAIRS = 2**17  # pairs of points, times directions of the trace, carried at once
+Numbers = dict[str, float]
+
+
+def log_density(flow: Flow, x: Tensor, steps: int = 20) -> Tensor:
+    """log q of clouds of equal size ``(n, N, D)`` in nats, ``(n,)``, by Runge-Kutta steps and the exact trace."""
+    from rich.progress import track
+
+    pairs = x.shape[1] ** 2 * x[0].numel()  # of one cloud
+    chunks = x.to(_device(flow), flow.dtype).split(max(1, min(CHUNK, PAIRS // pairs)))
+    with torch.no_grad():
+        watched = track(chunks, "densities", transient=True, disable=not sys.stdout.isatty())
+        parts = [flow.log_prob(chunk, _context(chunk), RK4(), steps).cpu() for chunk in watched]
+    return torch.cat(parts).double()
+
+
+def likelihood(log_q: Tensor, x: Tensor) -> Numbers:
+    """Negative log-likelihood of clouds ``(n, N, D)`` from their log-densities ``(n,)``: mean, standard error, and
+    without the prior's normaliser."""
+    freedom = (x.shape[1] - 1) * x.shape[2]
+    mean, error = -log_q.mean().item(), (log_q.std() / math.sqrt(len(log_q))).item()
+    return {"nll": mean, "nll_error": error, "nll_unnormalised": mean - 0.5 * freedom * math.log(2 * math.pi)}
+
+
+def weights(energy: Energy, x: Tensor, log_q: Tensor) -> Tensor:
+    """log exp(-U) / q of clouds, ``(n,)``; clouds with energies that are no numbers weigh nothing."""
+    return (-energy(x.double()) - log_q).nan_to_num(-math.inf, -math.inf, -math.inf)
+
+
+def effective_size(log_w: Tensor) -> float:
+    """The share of samples of q that count: (sum w)² / (n sum w²)  (Kish 1965)."""
+    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) / len(log_w)
+
+
+def forward_effective_size(log_w: Tensor) -> float:
+    """The same share from samples of exp(-U) / Z, 1 / (E w E 1/w): it notices what the flow has forgotten."""
+    n = math.log(len(log_w))
+    return float((2 * n - log_w.logsumexp(0) - (-log_w).logsumexp(0)).exp())
+
+
+def log_z(log_w: Tensor) -> tuple[float, float]:
+    """log Z from samples of q, and its standard error by the delta rule."""
+    size = effective_size(log_w) * len(log_w)
+    error = math.sqrt(max(0.0, 1 / size - 1 / len(log_w)))
+    return float(log_w.logsumexp(0)) - math.log(len(log_w)), error
+
+
+def bootstrap(values: Tensor, statistic: Callable[[Tensor], float], rounds: int = 200, seed: int = 0) -> float:
+    """The standard error of a statistic of independent values, from resampled sets of them."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(len(values), (rounds, len(values)), generator=generator)
+    return float(torch.tensor([statistic(values[d]) for d in draws]).std())
+
+
+def ways(flow: Flow, n: int, points: int, steps: int = 20, seed: int = 0) -> tuple[Tensor, Numbers]:
+    """``n`` new clouds ``(n, N, D)``, with the mean length of their ways from noise and the mean ratio of that length
+    to the straight distance (1: straight), both over the coordinates of all points together."""
+    found, length, straight = [], [], []
+    with torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        for count in _counts(n):
+            context = Context.full(count, points).to(_device(flow))
+            x = first = flow.noise(context)
+            way = torch.zeros(count, device=first.device)
+            for y in flow.trajectory(x, context, RK4(), steps):
+                way, x = way + (y - x).flatten(1).norm(dim=1), y
+            found.append(x)
+            length.append(way)
+            straight.append((x - first).flatten(1).norm(dim=1))
+    total, chord = torch.cat(length), torch.cat(straight)
+    return torch.cat(found).cpu(), {
+        "path_length": total.mean().item(), "straightness": (total / chord).mean().item(),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much is measured: new clouds, Runge-Kutta steps, and the seed of the clouds."""
+
+    n: int = 1000
+    steps: int = 20
+    seed: int = 0
+
+
+def appraise(
+    flow: Flow, energy: Energy | None, held_out: Tensor, work: Work = Work(), system: System | None = None
+) -> Numbers:
+    """All numbers of a flow on clouds of one size, with what a perfect flow would reach beside them.
+
+    Args:
+        flow: a trained flow.
+        energy: in kT; ``None``: no weights.
+        held_out: clouds of the data ``(m, N, D)``, for the likelihood; may be empty.
+        work: how much is measured.
+        system: whose known log Z gives the floor.
+    """
+    x, numbers = ways(flow, work.n, held_out.shape[1], work.steps, work.seed)
+    log_q = log_density(flow, held_out, work.steps) if len(held_out) else torch.zeros(0)
+    if len(held_out):
+        numbers |= likelihood(log_q, held_out)
+    if energy is None:
+        return numbers
+    if system is not None and system.log_z is not None and len(held_out):
+        floor = energy(held_out.double()).mean().item() + system.log_z[0]
+        numbers |= {"nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser}
+    w = weights(energy, x, log_density(flow, x, work.steps))
+    z, error = log_z(w)
+    numbers |= {"ess": effective_size(w), "ess_error": bootstrap(w, effective_size)}
+    if len(held_out):
+        numbers["ess_forward"] = forward_effective_size(weights(energy, held_out, log_q))
+    numbers |= {"log_z": z, "log_z_error": error}
+    if system is not None and system.log_z is not None:
+        numbers["log_z_known"] = system.log_z[0]
+    u = energy(x.double())
+    return numbers | {"energy_flow": u.mean().item(), "energy_weighted": float((w.softmax(0) * u.nan_to_num()).sum())}
+
+
+def _device(flow: Flow) -> torch.device:
+    return next((p.device for p in flow.parameters()), torch.device("cpu"))
+
+
+def _context(x: Tensor) -> Context:
+    return Context.full(len(x), x.shape[1]).to(x.device)
+
+
+def _counts(n: int) -> Iterator[int]:
+    yield from [CHUNK] * (n // CHUNK)
+    if n % CHUNK:
+        yield n % CHUNK

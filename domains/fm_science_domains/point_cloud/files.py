@@ -1,0 +1,143 @@
+"""Clouds in files: .npz for programs, .xyz for viewers, .csv for people.
+
+.npz holds ``x`` ``(clouds, points, dimensions)``, or for clouds of varying size ``x`` ``(all points, dimensions)`` and
+``sizes``. .xyz holds one frame a cloud, planar ones with z = 0 and ``dim=2`` in the comment. .csv holds one point a
+line, with a column ``cloud`` that numbers the clouds where there are several.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fm_science.errors import UserError
+
+AXES = "xyz"
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """One cloud: points ``(N, D)`` in the units of its source, and a name."""
+
+    points: Tensor
+    name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def read(paths: Iterable[str | Path]) -> list[Cloud]:
+    """The clouds of files and folders; of files in one folder that differ in their ending only, one is read.
+
+    Raises:
+        UserError: for a path that is not there, a file that holds no clouds, and an unknown ending.
+    """
+    found: list[Cloud] = []
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            known = sorted((f for f in path.iterdir() if f.suffix in READERS), key=lambda f: ORDER.index(f.suffix))
+            files = sorted({f.stem: f for f in reversed(known)}.values())
+        for file in files:
+            found += _file(file)
+    if not found:
+        raise UserError(f"no clouds in {', '.join(map(str, paths))}: expected .npz, .csv or .xyz files")
+    return found
+
+
+def _file(file: Path) -> list[Cloud]:
+    if not file.is_file():
+        raise UserError(f"no file or folder {str(file)!r}")
+    if file.suffix not in READERS:
+        raise UserError(f"{file}: clouds are read from {', '.join(ORDER)}, not from {file.suffix or 'such files'}")
+    try:
+        clouds = [torch.as_tensor(c, dtype=torch.float32) for c in READERS[file.suffix](file)]
+        if any(c.ndim != 2 or not c.isfinite().all() for c in clouds):
+            raise ValueError("points must be finite numbers, one row a point")
+    except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
+        raise UserError(f"{file} holds no clouds: {str(error) or type(error).__name__}") from error
+    return [Cloud(c, f"{file.stem}_{i:04d}" if len(clouds) > 1 else file.stem) for i, c in enumerate(clouds)]
+
+
+def _npz(file: Path) -> list:
+    with np.load(file, allow_pickle=False) as stored:
+        name = "x" if "x" in stored else next(n for n in stored if stored[n].ndim in (2, 3))
+        x = stored[name]
+        if "sizes" in stored:
+            return np.split(x, np.cumsum(stored["sizes"])[:-1])
+    return list(x) if x.ndim == 3 else [x]
+
+
+def _csv(file: Path) -> list:
+    rows = [row for row in csv.reader(file.read_text().splitlines()) if row]
+    header = [] if _number(rows[0][0]) else [word.strip().lower() for word in rows.pop(0)]
+    table = [[float(word) for word in row] for row in rows]
+    if "cloud" not in header:
+        return [table]
+    k = header.index("cloud")
+    return [[p[:k] + p[k + 1 :] for p in points] for _, points in groupby(table, key=lambda row: row[k])]
+
+
+def _xyz(file: Path) -> list:
+    lines, clouds = file.read_text().splitlines(), []
+    while lines and lines[0].strip():
+        n = int(lines[0])
+        if len(lines) < n + 2:
+            raise ValueError(f"a frame of {n} points ends early")
+        points = [[float(word) for word in line.split()[1:4]] for line in lines[2 : n + 2]]
+        clouds.append([p[:2] for p in points] if "dim=2" in lines[1].split() else points)
+        lines = lines[n + 2 :]
+    return clouds
+
+
+READERS: dict[str, Callable[[Path], list]] = {".npz": _npz, ".csv": _csv, ".xyz": _xyz}
+ORDER = list(READERS)
+
+
+def _number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def write(samples: Sequence[Cloud], folder: str | Path, first: int = 0) -> list[Path]:
+    """All samples as one .npz and one .xyz file, ``clouds_FIRST-LAST``, numbered from ``first``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"clouds_{first:06d}-{first + len(samples) - 1:06d}"
+    sizes = np.array([len(s) for s in samples])
+    points = [s.points.detach().cpu().numpy() for s in samples]
+    if len(set(sizes.tolist())) == 1:
+        np.savez_compressed(place.with_suffix(".npz"), x=np.stack(points))
+    else:
+        np.savez_compressed(place.with_suffix(".npz"), x=np.concatenate(points), sizes=sizes)
+    return [place.with_suffix(".npz"), write_xyz(samples, place.with_suffix(".xyz"))]
+
+
+def write_xyz(clouds: Sequence[Cloud], file: Path) -> Path:
+    """Clouds as the frames of one .xyz file, every point a carbon atom to viewers."""
+    with file.open("w") as stream:
+        for cloud in clouds:
+            dim = cloud.points.shape[1]
+            stream.write(f"{len(cloud)}\n{cloud.name} dim={dim}\n")
+            for point in cloud.points.tolist():
+                x, y, z = (*point, 0.0, 0.0)[:3]
+                stream.write(f"C {x:.6f} {y:.6f} {z:.6f}\n")
+    return file
+
+
+def trajectories(frames: Sequence[Sequence[Cloud]], folder: str | Path, first: int = 0) -> list[Path]:
+    """One .xyz file a sample with a frame a step; ``frames[k][i]`` is sample i after step k."""
+    folder = Path(folder) / "trajectories"
+    folder.mkdir(parents=True, exist_ok=True)
+    ways = enumerate(zip(*frames, strict=True), start=first)
+    return [write_xyz(way, folder / f"cloud_{i:06d}.xyz") for i, way in ways]

@@ -1,0 +1,272 @@
+"""Reference samples of a particle system, made here and trusted only after they have passed known tests.
+
+Many clouds start from a Gaussian and are cooled together to exp(-U): at each of many inverse temperatures b the law is
+N(x)^(1-b) exp(-b U(x)), clouds are weighted by how much the law has changed, multiplied or dropped accordingly, and
+moved by Hamiltonian Monte Carlo (annealed importance sampling, Neal 2001; with resampling, Del Moral, Doucet & Jasra
+2006). That gives each basin its weight and log Z with it. At b = 1 the clouds then move on, and samples are kept with
+gaps between them. Clouds come in populations that never meet, so the spread between populations is an honest standard
+error of everything measured.
+
+The samples are accepted when the virial equals the degrees of freedom, and mean energy and log Z the known values,
+within three standard errors; else they are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fm_science.errors import UserError
+
+from .energies import force, virial
+from .systems import Fact, System
+
+log = logging.getLogger(__name__)
+TOLERANCE = 3.0  # standard errors that a test may be off
+WANTED = 0.8  # acceptance rate that the step size is steered to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much work goes into the samples.
+
+    Args:
+        populations: groups of clouds that never meet; standard errors come from their spread.
+        clouds: clouds in each.
+        temperatures: steps of the cooling.
+        leaps: leapfrog steps of one move.
+        settle: moves at the end temperature before the first sample is kept.
+        gap: moves between samples of one cloud.
+        seed: of everything random.
+    """
+
+    populations: int = 16
+    clouds: int = 128
+    temperatures: int = 300
+    leaps: int = 6
+    settle: int = 100
+    gap: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Accepted samples.
+
+    Attributes:
+        x: clouds ``(n, N, D)``, centred, in random poses and orders.
+        mean_energy, virial, log_z: what was measured, each with its standard error.
+    """
+
+    x: Tensor
+    mean_energy: Fact
+    virial: Fact
+    log_z: Fact
+
+
+class _Clouds:
+    """All clouds on their way, ``(P * M, N, D)``, with their energies and forces, at inverse temperature ``b``."""
+
+    def __init__(self, system: System, plan: Plan) -> None:
+        self.system, self.plan, self.b = system, plan, 0.0
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        shape = (plan.populations * plan.clouds, system.points, system.dim)
+        self.step = 0.2 * system.width
+        self.put(system.width * self.noise(shape))
+
+    def noise(self, shape: tuple[int, ...]) -> Tensor:
+        z = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        return z - z.mean(1, keepdim=True)
+
+    def put(self, x: Tensor) -> None:
+        """Stand at ``x``."""
+        self.x = x
+        self.energy, self.force = force(self.system.energy, x)
+
+    def base(self, x: Tensor) -> Tensor:
+        """The energy of the Gaussian at the start, without its normaliser, ``(B,)``."""
+        return 0.5 * x.square().sum((1, 2)) / self.system.width**2
+
+    def reweigh(self, b: float) -> Tensor:
+        """Go to inverse temperature ``b``: log of the mean weight of each population ``(P,)``; clouds are resampled
+        in proportion to their weights, at evenly spaced quantiles."""
+        weight = (b - self.b) * (self.base(self.x) - self.energy)
+        weight = weight.nan_to_num(-math.inf, -math.inf, -math.inf).reshape(self.plan.populations, -1)
+        share, m = weight.softmax(1), self.plan.clouds
+        start = torch.rand(len(share), 1, generator=self.generator, dtype=share.dtype)
+        quantiles = (start + torch.arange(m, dtype=share.dtype)) / m
+        chosen = torch.searchsorted(share.cumsum(1), quantiles).clamp_max(m - 1)
+        rows = (chosen + m * torch.arange(len(share))[:, None]).flatten()
+        self.x, self.energy, self.force = self.x[rows], self.energy[rows], self.force[rows]
+        self.b = b
+        return weight.logsumexp(1) - math.log(m)
+
+    def move(self, adapt: bool) -> float:
+        """One move of every cloud by Hamiltonian Monte Carlo (Duane et al. 1987); the acceptance rate."""
+        x, energy, forces = self.x, self.energy, self.force
+        v = self.noise(tuple(x.shape))
+        jitter = 0.8 + 0.4 * torch.rand(len(x), 1, 1, generator=self.generator, dtype=x.dtype)
+        h = self.step * jitter
+        before = self.total(x, energy) + 0.5 * v.square().sum((1, 2))
+        y, e, f = x, energy, forces
+        v = v + 0.5 * h * self.pull(y, f)
+        for k in range(self.plan.leaps):
+            y = y + h * v
+            e, f = force(self.system.energy, y)
+            v = v + (1.0 if k < self.plan.leaps - 1 else 0.5) * h * self.pull(y, f)
+        after = self.total(y, e) + 0.5 * v.square().sum((1, 2))
+        dice = torch.rand(len(x), generator=self.generator, dtype=x.dtype).log()
+        taken = dice < before - after  # false where the energy is no number
+        self.x, self.force = (torch.where(taken[:, None, None], a, b) for a, b in ((y, x), (f, forces)))
+        self.energy = torch.where(taken, e, energy)
+        rate = taken.double().mean().item()
+        if adapt:
+            self.step *= math.exp(0.2 * (rate - WANTED))
+        return rate
+
+    def total(self, x: Tensor, energy: Tensor) -> Tensor:
+        return self.b * energy + (1 - self.b) * self.base(x)
+
+    def pull(self, x: Tensor, forces: Tensor) -> Tensor:
+        return self.b * forces - (1 - self.b) * x / self.system.width**2
+
+
+def sample(system: System, n: int, plan: Plan | None = None) -> Reference:
+    """``n`` equilibrium clouds of a system.
+
+    Args:
+        system: what to sample; facts it states are tested.
+        n: how many clouds, over all populations.
+        plan: how much work; default ``Plan()``.
+
+    Raises:
+        UserError: when the energy gives no numbers, or the samples fail a test.
+    """
+    plan = plan or Plan()
+    keeps = -(-n // (plan.populations * plan.clouds))
+    total = plan.temperatures + plan.settle + keeps * plan.gap
+    with _bar(f"sampling {system.name}", total) as advance:
+        clouds = _Clouds(system, plan)
+        if clouds.energy.shape != clouds.x.shape[:1]:
+            raise UserError(f"{system.name} gives energies {tuple(clouds.energy.shape)} for {len(clouds.x)} clouds")
+        log_z = _cooled(clouds, advance)
+        kept = _kept(clouds, keeps, advance)
+    reference = _measured(system, plan, kept, log_z, clouds.generator, n)
+    verify(system, reference)
+    return reference
+
+
+def _cooled(clouds: _Clouds, advance: Callable[[], None]) -> Tensor:
+    """Bring the clouds to b = 1; log Z of each population ``(P,)``."""
+    s, steps = clouds.system, clouds.plan.temperatures
+    log_z = torch.full((clouds.plan.populations,), s.normaliser + s.freedom * math.log(s.width), dtype=torch.float64)
+    for k in range(1, steps + 1):
+        log_z = log_z + clouds.reweigh((k / steps) ** 2)
+        clouds.move(adapt=True)
+        advance()
+    return log_z
+
+
+def _kept(clouds: _Clouds, keeps: int, advance: Callable[[], None]) -> Tensor:
+    """Samples at b = 1, ``(keeps, P * M, N, D)``."""
+    kept = []
+    for k in range(clouds.plan.settle):
+        clouds.move(adapt=k < clouds.plan.settle // 2)  # then the step stays, and the law is exact
+        advance()
+    for _ in range(keeps):
+        for _ in range(clouds.plan.gap):
+            clouds.move(adapt=False)
+            advance()
+        kept.append(clouds.x)
+    return torch.stack(kept)
+
+
+def _measured(
+    system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator: torch.Generator, n: int
+) -> Reference:
+    """The samples in random order, pose and labelling, with what was measured on them."""
+    groups = kept.unflatten(1, (plan.populations, plan.clouds)).transpose(0, 1).flatten(1, 2)  # (P, K, N, D)
+    energy = torch.stack([system.energy(g) for g in groups]).mean(1)
+    virials = torch.stack([virial(system.energy, g) for g in groups]).mean(1)
+    z = (log_z - log_z.max()).exp()  # the mean of Z is unbiased, that of log Z is not
+    relative = (z.std() / z.mean() / math.sqrt(len(z))).item()
+    measured = (log_z.max() + z.mean().log()).item()
+    x = groups.flatten(0, 1)
+    x = x[torch.randperm(len(x), generator=generator)[:n]]
+    order = torch.rand(x.shape[:2], generator=generator).argsort(1)
+    x = x.gather(1, order[..., None].expand_as(x)) @ _poses(len(x), system.dim, generator)
+    return Reference(x.float(), _fact(energy), _fact(virials), (measured, relative))
+
+
+def _poses(n: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Random orthogonal matrices, mirror images included, ``(n, dim, dim)``."""
+    q, r = torch.linalg.qr(torch.randn(n, dim, dim, generator=generator, dtype=torch.float64))
+    return q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
+
+
+def _fact(values: Tensor) -> Fact:
+    return values.mean().item(), (values.std() / math.sqrt(len(values))).item()
+
+
+def verify(system: System, reference: Reference) -> None:
+    """Hold samples to what is known of equilibrium. Raises UserError naming each test that fails."""
+    known = {
+        "virial": (reference.virial, (float(system.freedom), 0.0)),
+        "mean energy": (reference.mean_energy, system.mean_energy),
+        "log Z": (reference.log_z, system.log_z),
+    }
+    failed = []
+    for name, (found, expected) in known.items():
+        if expected is None:
+            log.info("%s: %s %.3f ± %.3f, nothing known to compare with", system.name, name, *found)
+            continue
+        allowed = TOLERANCE * math.hypot(found[1], expected[1])
+        if not abs(found[0] - expected[0]) <= allowed:  # also when it is no number
+            failed.append(f"{name} {found[0]:.3f} ± {found[1]:.3f}, expected {expected[0]:.3f} within {allowed:.3f}")
+    if failed:
+        raise UserError(
+            f"the samples of {system.name} are not at equilibrium: {'; '.join(failed)}. Give the sampler more work "
+            "(data.effort), or check that the energy holds the cloud together."
+        )
+
+
+def cached(system: System, n: int, plan: Plan, folder: str | None = None) -> Reference:
+    """:func:`sample`, kept in a folder for the next time (``folder``, else ``$XDG_CACHE_HOME/fm_science``, else
+    ``~/.cache/fm_science``). A file that was made for another plan, or of an energy that has changed, is not used."""
+    key = f"{system.energy!r} {system.points} {system.dim} {system.width} {n} {plan!r} 1"
+    probe = torch.randn(4, system.points, system.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    key = f"{key.split(' at 0x')[0]} {[f'{u:.6g}' for u in system.energy(probe).tolist()]}"
+    where = Path(folder).expanduser() if folder else _home()
+    file = where / f"{system.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
+    if file.is_file():
+        return Reference(**torch.load(file, weights_only=True))
+    reference = sample(system, n, plan)
+    where.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    torch.save(asdict(reference), part)
+    os.replace(part, file)
+    return reference
+
+
+def _home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fm_science"
+
+
+@contextmanager
+def _bar(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar with the time that is left; the value is called after each of ``total`` steps."""
+    from rich.progress import Progress
+
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda: shown.advance(task)

@@ -1,0 +1,105 @@
+"""Particle systems whose equilibrium is known: an energy with the facts that samples must agree with.
+
+The facts are means over long simulations, each with its standard error: energy, and log Z, the logarithm of the
+integral of exp(-U) over centred clouds (with an orthonormal basis). Published likelihoods of these systems often leave
+out the normaliser of the Gaussian prior, (N - 1) D / 2 log 2 pi; both conventions are offered.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+
+from fm_science.errors import UserError, nearest
+
+from .energies import DoubleWell, Energy, LennardJones
+
+Fact = tuple[float, float]  # a mean and its standard error
+
+
+@dataclass(frozen=True)
+class System:
+    """Points under an energy.
+
+    Args:
+        name: how files and tables call it.
+        energy: ``(B, N, D) -> (B,)`` in kT.
+        points: N.
+        dim: D.
+        mean_energy, log_z: what is known of equilibrium; ``None``: nothing.
+        width: standard deviation of the Gaussian that sampling starts from, about the size of the cloud.
+        clouds, temperatures: the usual work of the reference sampler: clouds a population, and steps of cooling.
+    """
+
+    name: str
+    energy: Energy
+    points: int
+    dim: int
+    mean_energy: Fact | None = None
+    log_z: Fact | None = None
+    width: float = 2.0
+    clouds: int = 128
+    temperatures: int = 300
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of centred clouds, (N - 1) D."""
+        return (self.points - 1) * self.dim
+
+    @property
+    def normaliser(self) -> float:
+        """What the convention without the prior's normaliser takes off a negative log-likelihood, in nats."""
+        return 0.5 * self.freedom * math.log(2 * math.pi)
+
+
+def dw4() -> System:
+    """Four particles in the plane with two preferred distances."""
+    return System("dw4", DoubleWell(), 4, 2, (-22.551, 0.006), (29.672, 0.005), 2.5)
+
+
+def lj13(factor: float = 1.0) -> System:
+    """Thirteen Lennard-Jones particles in a trap; facts are known where ordered pairs are counted (factor 1)."""
+    known = factor == 1
+    facts: tuple[Fact | None, Fact | None] = ((-43.06, 0.06), (59.89, 0.15)) if known else (None, None)
+    return System(f"lj13-factor{factor:g}", LennardJones(13, factor), 13, 3, *facts, width=1.0, temperatures=600)
+
+
+KNOWN = ("dw4", "lj13")
+PLANNED = {"lj55": "reference samples of 55 particles", "shapes": "procedural shapes"}
+
+
+def named(source: str, factor: float, points: int, dim: int) -> System | None:
+    """The system that a source names: ``dw4``, ``lj13``, or ``module:energy`` of the user's own; ``None`` for a file.
+
+    Raises:
+        UserError: for systems that are not there yet, and energies that cannot be imported.
+    """
+    if source in PLANNED:
+        raise UserError(f"data.source={source}: {PLANNED[source]} are not there yet; use dw4, lj13 or a file")
+    if source == "dw4":
+        return dw4()
+    if source == "lj13":
+        return lj13(factor)
+    if ":" in source:
+        return System(source.replace(":", "."), imported(source), points, dim)
+    if "." not in source and "/" not in source:
+        raise UserError(f"unknown data.source={source}; {nearest(source, KNOWN)}, or name a file or module:energy")
+    return None
+
+
+def imported(place: str) -> Energy:
+    """The callable at ``module:attribute``, the module installed or a file in the working folder. Raises UserError
+    where there is none."""
+    module, _, attribute = place.partition(":")
+    if os.getcwd() not in sys.path:  # a command that was installed does not look there by itself
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"no energy at {place!r}: {error}. Name a function (B, N, D) -> (B,)") from error
+    if not callable(found):
+        raise UserError(f"{place!r} is {type(found).__name__}, not a function (B, N, D) -> (B,)")
+    return found

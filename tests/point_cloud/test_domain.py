@@ -1,0 +1,76 @@
+"""The domain keeps its promises, for systems, for energies of the user's own, and for files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fm_science.errors import OptionError, UserError
+from fm_science.state import Context
+from fm_science.testing import check_domain
+from fm_science_domains.point_cloud import build
+
+SMALL = {"width": 12, "layers": 2, "bumps": 6}
+FEW = {"train": 300, "held_out": 100, "effort": 0.1}
+
+
+def trap(x: torch.Tensor) -> torch.Tensor:
+    """Particles that repel each other in a trap."""
+    far = torch.cdist(x, x).square() + 1
+    return (0.5 * (x - x.mean(1, keepdim=True)).square().sum((1, 2))) + (1 / far).sum((1, 2))
+
+
+@pytest.mark.parametrize("kind", ["independent", "ot", "ot_aligned", "equivariant_ot"])
+def test_a_system_of_ones_own(tmp_path: Path, kind: str) -> None:
+    data = {"source": f"{__name__}:trap", "points": 3, "dim": 3, "cache": str(tmp_path / "cache"), **FEW}
+    domain = build(data=data, network=SMALL, coupling={"kind": kind}, metrics={"clouds": 50})
+    if kind == "ot":
+        check_domain(domain)
+        few = build(data=data, network=SMALL, metrics={"likelihood": 8, "weighted": 8, "steps": 3})
+        assert few.appraise is not None
+        numbers = few.appraise(few.flow().eval())
+        assert {"nll", "nll_unnormalised", "ess", "log_z", "path_length"} <= set(numbers)
+        assert "nll_floor" not in numbers  # nothing is known of this system
+        assert domain.record is not None
+        (tmp_path / "run").mkdir()
+        assert "virial" in domain.record(tmp_path / "run")[0].read_text()
+    context = Context.full(5, 3)
+    x1 = torch.randn(5, 3, 3)
+    x0 = domain.flow().noise(context)
+    paired, same, _ = domain.objective.coupling.pair(domain.path.space.bind(context), x0, x1, context)  # type: ignore
+    assert torch.equal(same, x1)
+    assert (paired - x1).square().sum() <= (x0 - x1).square().sum() + 1e-4
+
+
+def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
+    sizes = np.array([3, 5, 4, 3] * 5)
+    x = torch.randn(int(sizes.sum()), 2, generator=torch.Generator().manual_seed(0)).numpy()
+    np.savez(tmp_path / "clouds.npz", x=7 * x, sizes=sizes)
+    domain = build(data={"source": str(tmp_path / "clouds.npz"), "batch": 4}, network=SMALL)
+    assert "energy" not in domain.metrics
+    assert domain.prior.std == pytest.approx(7, rel=0.3)  # type: ignore[attr-defined]
+    check_domain(domain)
+    assert domain.request(3, points=6).mask.shape == (3, 6)
+    frames = [domain.decode(torch.randn(2, 4, 2), Context.full(2, 4)) for _ in range(3)]
+    assert domain.trajectory is not None
+    assert all(f.is_file() for f in domain.trajectory(frames, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"source": "lj55"}, "not there yet"),
+        ({"source": "shapes"}, "not there yet"),
+        ({"source": "dw5"}, "did you mean 'dw4'"),
+        ({"source": "nothing:energy"}, "no energy at"),
+        ({"source": f"{__name__}:FEW"}, "is dict, not a function"),
+        ({"source": "nothing.npz"}, "no file or folder"),
+        ({"batch": 0}, "at least 1"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(data: dict, words: str) -> None:
+    with pytest.raises((UserError, OptionError), match=words):
+        build(data=data)

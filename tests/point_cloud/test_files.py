@@ -1,0 +1,64 @@
+"""Clouds survive their way through files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fm_science.errors import UserError
+from fm_science_domains.point_cloud.files import Cloud, read, trajectories, write
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (5, 2, 3)])
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("kind", [".npz", ".xyz"])
+def test_what_is_written_is_read(tmp_path: Path, sizes: tuple[int, ...], dim: int, kind: str) -> None:
+    torch.manual_seed(0)
+    clouds = [Cloud(torch.randn(n, dim)) for n in sizes]
+    files = write(clouds, tmp_path, first=7)
+    found = read([next(f for f in files if f.suffix == kind)])
+    assert [len(c) for c in found] == list(sizes)
+    for a, b in zip(found, clouds, strict=True):
+        torch.testing.assert_close(a.points, b.points, atol=1e-6, rtol=0)
+    assert len(read([tmp_path])) == len(sizes)  # two files of each, read once
+
+
+def test_tables_hold_one_cloud_or_many(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("0,1\n2,3\n4,5\n")
+    (tmp_path / "many.csv").write_text("cloud,x,y,z\n0,1,2,3\n0,4,5,6\n1,7,8,9\n1,1,1,1\n")
+    assert read([tmp_path / "one.csv"])[0].points.tolist() == [[0, 1], [2, 3], [4, 5]]
+    many = read([tmp_path / "many.csv"])
+    assert [c.points.tolist() for c in many] == [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [1, 1, 1]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "1,2\nx,3\n", "holds no clouds"),
+        ("a.csv", "", "holds no clouds"),
+        ("a.csv", "1,nan\n", "finite"),
+        ("a.xyz", "3\n\nC 0 0 0\n", "ends early"),
+        ("a.npz", "no archive", "holds no clouds"),
+        ("a.ply", "ply", "read from .npz, .csv, .xyz"),
+    ],
+)
+def test_files_that_hold_no_clouds_say_why(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        read([tmp_path / name])
+
+
+def test_missing_files_and_empty_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.xyz"):
+        read([tmp_path / "nothing.xyz"])
+    with pytest.raises(UserError, match="no clouds in"):
+        read([tmp_path])
+
+
+def test_a_trajectory_has_a_frame_a_step(tmp_path: Path) -> None:
+    frames = [[Cloud(torch.full((3, 2), float(k))) for _ in range(2)] for k in range(4)]
+    files = trajectories(frames, tmp_path, first=5)
+    assert [f.name for f in files] == ["cloud_000005.xyz", "cloud_000006.xyz"]
+    assert [c.points[0, 0].item() for c in read(files[:1])] == [0, 1, 2, 3]
