@@ -7,58 +7,31 @@ No display is needed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fm_science.figures import COLOURS, QUIET, draw, figure
+
 from .energies import Energy
 from .files import Cloud
 from .metrics import energies, pair_distances, radii, wasserstein
 
 Rows = Mapping[str, Sequence[Cloud]]
-INK, QUIET = "#22272e", "#8a929c"
-COLOURS = ("#d1495b", "#2b4c7e", "#6f9fc8", "#c9a227", "#5b8c5a", "#7d5ba6")  # samples, held-out, training, untrained
 SHOWN = 8  # clouds drawn of each row
 BOND = 1.35  # points nearer than this many times the commonest nearest distance are joined by a line
 
 
 def report(energy: Energy | None, rows: Rows, folder: str | Path) -> list[Path]:
     """Draw all pictures of the rows into the folder and return their paths; the first row holds the samples."""
-    import matplotlib
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     usable = {k: [c for c in clouds if bool(c.points.isfinite().all())] for k, clouds in rows.items()}
     usable = {k: clouds for k, clouds in usable.items() if clouds}
     if not usable:
         return []
-    with matplotlib.rc_context(_style()):
-        pictures = {"overview": overview(energy, usable), "clouds": sheet(usable)}
-        files = []
-        for name, figure in pictures.items():
-            files.append(folder / f"{name}.png")
-            figure.savefig(files[-1], dpi=150)
-    return files
-
-
-def _style() -> Any:
-    return {
-        "font.size": 9, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-        "axes.titlepad": 8, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "text.color": INK,
-        "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.facecolor": "white",
-    }  # fmt: skip
-
-
-def _figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
+    return draw({"overview": partial(overview, energy, usable), "clouds": partial(sheet, usable)}, folder)
 
 
 def overview(energy: Energy | None, rows: Rows) -> Any:
@@ -66,14 +39,14 @@ def overview(energy: Energy | None, rows: Rows) -> Any:
     panels = [("Distances", "distance between points", pair_distances), ("Size", "root mean square radius", radii)]
     if energy is not None:
         panels.insert(0, ("Energy", "energy (kT)", lambda clouds: energies(energy, clouds)))
-    figure = _figure(4.3 * len(panels), 3.8)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    canvas = figure(4.3 * len(panels), 3.8)
+    axes = canvas.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, label, measure) in zip(axes, panels, strict=True):
         histogram(ax, {name: measure(clouds) for name, clouds in rows.items()})
         ax.set(title=title, xlabel=label, yticks=[])
         ax.spines["left"].set_visible(False)
     axes[-1].legend(fontsize=8, loc="upper right")
-    return figure
+    return canvas
 
 
 def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
@@ -102,30 +75,31 @@ def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
 
 def paths(frames: Sequence[Sequence[Cloud]], file: Path) -> Path:
     """The ways of the points of some samples from noise (grey) to data (red), a panel a sample, as a picture."""
-    import matplotlib
+    return draw({file.stem: partial(ways, frames)}, file.parent)[0]
 
+
+def ways(frames: Sequence[Sequence[Cloud]]) -> Any:
+    """The figure of :func:`paths`."""
     shown = min(SHOWN, len(frames[0]))
     wide = 1.1 * max(c.points.abs().max().item() for frame in frames for c in frame[:shown])
-    with matplotlib.rc_context(_style()):
-        figure = _figure(2.2 * shown, 2.3)
-        for ax, way in zip(figure.subplots(1, shown, squeeze=False)[0], zip(*frames, strict=True), strict=False):
-            flat = torch.stack([c.points[:, :2].detach().cpu() for c in way])  # seen along z; (steps, N, 2)
-            for k in range(len(flat) - 1):
-                shade = 0.75 - 0.75 * (k + 1) / len(flat)
-                ax.plot(*flat[k : k + 2].permute(2, 0, 1).numpy(), color=(shade, shade, 0.5 + shade / 2), lw=1.2)
-            ax.scatter(*flat[0].T.numpy(), s=12, color="#b9c0c8", zorder=2)
-            ax.scatter(*flat[-1].T.numpy(), s=24, color=COLOURS[0], zorder=3, edgecolors="white", linewidths=0.6)
-            ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-wide, wide), ylim=(-wide, wide))
-            ax.set_frame_on(False)
-        figure.savefig(file, dpi=150)
-    return file
+    canvas = figure(2.2 * shown, 2.3)
+    for ax, way in zip(canvas.subplots(1, shown, squeeze=False)[0], zip(*frames, strict=True), strict=False):
+        flat = torch.stack([c.points[:, :2].detach().cpu() for c in way])  # seen along z; (steps, N, 2)
+        for k in range(len(flat) - 1):
+            shade = 0.75 - 0.75 * (k + 1) / len(flat)
+            ax.plot(*flat[k : k + 2].permute(2, 0, 1).numpy(), color=(shade, shade, 0.5 + shade / 2), lw=1.2)
+        ax.scatter(*flat[0].T.numpy(), s=12, color="#b9c0c8", zorder=2)
+        ax.scatter(*flat[-1].T.numpy(), s=24, color=COLOURS[0], zorder=3, edgecolors="white", linewidths=0.6)
+        ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-wide, wide), ylim=(-wide, wide))
+        ax.set_frame_on(False)
+    return canvas
 
 
 def sheet(rows: Rows) -> Any:
     """A contact sheet: clouds turned to lie flat on paper, near points large and dark, joined to neighbours."""
     names = list(rows)
-    figure = _figure(1.5 * SHOWN + 0.3, 1.75 * len(names))
-    axes = figure.subplots(len(names), SHOWN, squeeze=False)
+    canvas = figure(1.5 * SHOWN + 0.3, 1.75 * len(names))
+    axes = canvas.subplots(len(names), SHOWN, squeeze=False)
     shown = {name: [upright(c.points) for c in rows[name][:SHOWN]] for name in names}
     wide = torch.cat([p.abs().amax(1) for name in names[:2] for p in shown[name]]).max().item() * 1.15
     bond = BOND * _nearest(rows[names[1] if len(names) > 1 else names[0]])
@@ -136,7 +110,7 @@ def sheet(rows: Rows) -> Any:
         for ax, points in zip(axes[line], shown[name], strict=False):
             cloud(ax, points, colour, bond)
         axes[line][0].set_title(name)
-    return figure
+    return canvas
 
 
 def upright(points: Tensor) -> Tensor:

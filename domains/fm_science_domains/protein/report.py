@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from fm_science.figures import COLOURS, INK, QUIET, draw, figure
 
 from . import drawing
 from .geometry import RG_LAW, TRANS, measure
@@ -19,48 +22,18 @@ from .ramachandran import Density, pairs, reference
 from .structure import Backbone
 
 Rows = Mapping[str, Sequence[Backbone]]
-INK, QUIET = "#22272e", "#8a929c"
-COLOURS = ("#d1495b", "#2b4c7e", "#6f9fc8", "#c9a227", "#5b8c5a", "#7d5ba6")  # samples, natives, training set, coil
 SHORT = {"held-out natives": "natives", "resampled training set": "training", "random coil": "coil"}
 SHOWN = 8  # samples drawn
 
 
 def report(rows: Rows, folder: str | Path) -> list[Path]:
     """Draw all pictures of the rows into the folder and return their paths; the first row holds the samples."""
-    import matplotlib
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     usable = {name: [b for b in chains if measure(b)["finite"] and len(b) >= 3] for name, chains in rows.items()}
     usable = {name: chains for name, chains in usable.items() if chains}
     if not usable:
         return []
-    with matplotlib.rc_context(_style()):
-        figures = {"overview": overview(usable), "traces": traces(usable), "contacts": contacts(usable)}
-        paths = []
-        for name, figure in figures.items():
-            paths.append(folder / f"{name}.png")
-            figure.savefig(paths[-1], dpi=160)
-    return paths
-
-
-def _style() -> Any:
-    return {
-        "font.size": 9, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-        "axes.titlepad": 8, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "text.color": INK,
-        "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.facecolor": "white",
-    }  # fmt: skip
-
-
-def _figure(width: float, height: float, layout: Any = None) -> Any:
-    # no pyplot: nothing global, no display, nothing to close
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
+    pictures = (overview, traces, contacts)
+    return draw({picture.__name__: partial(picture, usable) for picture in pictures}, folder, dpi=160)
 
 
 def _grid(count: int, ratio: float, columns: int = 4, right: float = 0.0) -> tuple[Any, list]:
@@ -68,10 +41,10 @@ def _grid(count: int, ratio: float, columns: int = 4, right: float = 0.0) -> tup
     gap, head, panel = 0.3, 0.55, 2.7
     lines = -(-count // columns)
     width, height = columns * (panel + gap) + gap + right, lines * (panel * ratio + head) + gap
-    figure = _figure(width, height)
+    canvas = figure(width, height, None)
     places = [divmod(k, columns) for k in range(count)]
     boxes = [(gap + c * (panel + gap), height - (r + 1) * (head + panel * ratio)) for r, c in places]
-    return figure, [figure.add_axes((x / width, y / height, panel / width, panel * ratio / height)) for x, y in boxes]
+    return canvas, [canvas.add_axes((x / width, y / height, panel / width, panel * ratio / height)) for x, y in boxes]
 
 
 def _order(rows: Rows) -> list[tuple[str, Sequence[Backbone], str]]:
@@ -82,9 +55,9 @@ def _order(rows: Rows) -> list[tuple[str, Sequence[Backbone], str]]:
 
 def overview(rows: Rows) -> Any:
     """Six panels: torsions of natives and of samples, helix against strand, size against length, CA-CA, a table."""
-    figure = _figure(12.4, 7.6, "constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    axes = figure.subplots(2, 3, width_ratios=(1, 1, 1.12))
+    canvas = figure(12.4, 7.6)
+    canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    axes = canvas.subplots(2, 3, width_ratios=(1, 1, 1.12))
     names = list(rows)
     shown = [names[1], names[0]] if len(names) > 1 else [names[0]] * 2
     for ax, name in zip(axes[0], shown, strict=False):
@@ -93,7 +66,7 @@ def overview(rows: Rows) -> Any:
     size_plot(axes[1, 0], rows)
     bond_plot(axes[1, 1], rows)
     table_plot(axes[1, 2], rows)
-    return figure
+    return canvas
 
 
 def torsion_plot(ax: Any, chains: Sequence[Backbone], name: str) -> None:
@@ -200,7 +173,7 @@ def traces(rows: Rows) -> Any:
     drawn = [drawing.upright(b.ca) for b, _ in chosen]
     wide, high = (min(max(float(x[:, k].max()) for x in drawn), 60.0) + 2 for k in (0, 1))
     high = max(high, 0.4 * wide)
-    figure, axes = _grid(len(chosen), high / wide)
+    canvas, axes = _grid(len(chosen), high / wide)
     for ax, (backbone, row), ca in zip(axes, chosen, drawn, strict=True):
         ax.axis("off")
         ax.set(xlim=(-wide, wide), ylim=(-high, high))
@@ -208,7 +181,7 @@ def traces(rows: Rows) -> Any:
         _label(ax, backbone, row)
     axes[0].plot([wide - 10, wide], [1 - high] * 2, color=INK, lw=1.5)
     axes[0].text(wide - 5, 1.6 - high, "10 Å", ha="center", va="bottom", fontsize=8)
-    return figure
+    return canvas
 
 
 def _label(ax: Any, backbone: Backbone, row: str) -> None:
@@ -222,20 +195,20 @@ def contacts(rows: Rows) -> Any:
     """Distance maps of CA atoms: helices thicken the diagonal, sheets draw lines beside or across it."""
     names = list(rows)
     chosen = [(b, name) for name in names[:2] for b in rows[name][:4]]
-    figure, axes = _grid(len(chosen), 1.0, columns=min(4, len(rows[names[0]])), right=0.6)
+    canvas, axes = _grid(len(chosen), 1.0, columns=min(4, len(rows[names[0]])), right=0.6)
     image = None
     for ax, (backbone, name) in zip(axes, chosen, strict=True):
         image = ax.imshow(_distances(backbone), cmap="YlGnBu_r", vmin=3.5, vmax=24, origin="lower", aspect="auto")
         ax.tick_params(labelsize=7, length=2)
         ax.spines[:].set_visible(False)
         _label(ax, backbone, name)
-    width, height = figure.get_size_inches()
-    place = figure.add_axes((1 - 0.75 / width, 0.3 / height, 0.1 / width, 2.7 / height))
-    bar = figure.colorbar(image, cax=place, extend="max", ticks=[5, 10, 15, 20])
+    width, height = canvas.get_size_inches()
+    place = canvas.add_axes((1 - 0.75 / width, 0.3 / height, 0.1 / width, 2.7 / height))
+    bar = canvas.colorbar(image, cax=place, extend="max", ticks=[5, 10, 15, 20])
     bar.set_label("CA-CA (Å)", fontsize=8)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_visible(False)
-    return figure
+    return canvas
 
 
 def _distances(backbone: Backbone) -> Any:

@@ -1,0 +1,44 @@
+"""The look that all pictures of the library share: quiet axes, one palette, no display needed.
+
+A domain's report makes its panels with :func:`figure` and hands them, as functions, to :func:`draw`, which sets the
+style, writes the PNG files and returns their paths. Nothing global changes: pyplot is never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+INK, QUIET = "#22272e", "#8a929c"
+COLOURS = ("#d1495b", "#2b4c7e", "#6f9fc8", "#c9a227", "#5b8c5a", "#7d5ba6")  #: samples first, then the reference rows
+STYLE: dict[str, Any] = {
+    "font.size": 9, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.titlepad": 8, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "text.color": INK,
+    "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.facecolor": "white",
+}  # fmt: skip
+
+
+def figure(width: float, height: float, layout: Any = "constrained") -> Any:
+    """An empty matplotlib figure of this size in inches, on a canvas of its own."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(made)
+    return made
+
+
+def draw(pictures: Mapping[str, Callable[[], Any]], folder: str | Path, dpi: int = 150) -> list[Path]:
+    """Make each named figure in the shared style and write it to ``folder/name.png``; returns the paths."""
+    import matplotlib
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    with matplotlib.rc_context(STYLE):
+        for name, make in pictures.items():
+            files.append(folder / f"{name}.png")
+            make().savefig(files[-1], dpi=dpi)
+    return files
