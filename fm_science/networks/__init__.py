@@ -3,6 +3,7 @@
 from fm_science.networks.egnn import EGNN as EGNN
 from fm_science.networks.guided import Guided as Guided
 from fm_science.networks.guided import dropped as dropped
+from fm_science.networks.potential import Potential as Potential
 from fm_science.networks.protocol import Network as Network
 from fm_science.networks.rescheduled import Rescheduled as Rescheduled
 from fm_science.networks.steered import Steered as Steered

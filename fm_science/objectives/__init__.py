@@ -1,5 +1,6 @@
 """Objectives: what a training step minimises."""
 
+from fm_science.objectives.action_matching import ActionMatching as ActionMatching
 from fm_science.objectives.base import Objective as Objective
 from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
 from fm_science.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood

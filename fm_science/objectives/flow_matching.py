@@ -16,9 +16,9 @@ from torch import Tensor
 from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
 from fm_science.networks import dropped
-from fm_science.objectives.base import Objective
+from fm_science.objectives.base import Objective, paired
 from fm_science.objectives.times import UniformTime
-from fm_science.state import Context, State, batch_size, leaves, tree_map
+from fm_science.state import Context, State, batch_size, leaves
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,9 @@ class FlowMatching(Objective):
         Raises:
             ValueError: when ``drop`` names a condition that the batch does not carry.
         """
-        flow.independent = self.coupling.independent
-        path = flow.path.bind(context, flow.prior)
-        like = leaves(x1)[0]
-        paired = x0 is not None and self.coupling.early
-        x0 = flow.prior.sample(path.space, context) if x0 is None else x0
-        x0 = tree_map(lambda leaf: leaf.to(like), x0)
-        if not paired:
-            before = context
-            x0, x1, context = self.coupling.pair(path.space, x0, x1, context)
-            if context is not before:  # a coupling may bring its own
-                path = flow.path.bind(context, flow.prior)
+        path, x0, x1, context = paired(self.coupling, flow, x1, context, x0)
         context = self._forgetful(context)
-        t = self.times(batch_size(x1)).to(like)
+        t = self.times(batch_size(x1)).to(leaves(x1)[0])
         x = path.sample(x0, x1, t)
         context = self._with_previous(flow, path, x, t, context)
         raw = flow.network(x, t, context)
