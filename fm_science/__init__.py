@@ -29,8 +29,8 @@ PUBLIC = {
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
     "networks": "EGNN Guided Network Potential Rescheduled Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
-    "objectives": "ActionMatching BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture Objective "
-    "Stratified UniformTime",
+    "objectives": "ActionMatching BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture "
+    "Objective Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

@@ -14,8 +14,6 @@ from importlib import import_module
 from benchmarks.oracles.table import ORACLES as ORACLES
 from benchmarks.oracles.table import measured as measured
 
-SUBJECTS = (
-    "gaussians reflow mixtures manifolds rotations hyperbolic surfaces fields functions classes noise training"
-)
+SUBJECTS = "gaussians reflow mixtures manifolds rotations hyperbolic surfaces fields functions classes noise training"
 for subject in SUBJECTS.split():
     import_module(f"{__name__}.{subject}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from benchmarks.closed_forms import TwoSites
 from benchmarks.oracles.table import oracle

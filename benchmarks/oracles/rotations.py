@@ -123,7 +123,9 @@ def igso3_map() -> float:
     return max(largest(field.cdf(_angles(x1)) - (angle - angle.sin()) / math.pi), largest(aside))
 
 
-@oracle("uniform noise to IGSO3 on SO(3): law of the angles of 2,000 samples (Kolmogorov, level 0.001)", 1.95 / 2000**0.5)
+@oracle(
+    "uniform noise to IGSO3 on SO(3): law of the angles of 2,000 samples (Kolmogorov, level 0.001)", 1.95 / 2000**0.5
+)
 def igso3_samples() -> float:
     field, n = UniformToIGSO3(nodes=(16, 14)), 2000
     x = Flow(Geodesic(SO3()), Uniform(), field).sample(Context.full(n), Heun(), 12)

@@ -44,8 +44,8 @@ def _geodesics() -> tuple[float, float]:
 
 @oracle("spectral distances of an icosphere against the Legendre series", 0.02)
 def spectral_series() -> float:
-    """On 1,280 faces, relative to the largest distance: sum_l (2l + 1) / (2 pi) w(l (l + 1)) (1 - P_l(cos theta)) for degrees 1 and
-    2, between all vertices."""
+    """Between all vertices of 1,280 faces, relative to the largest distance, with degrees l = 1 and 2:
+    sum_l (2l + 1) / (2 pi) w(l (l + 1)) (1 - P_l(cos theta))."""
     mesh, worst = icosphere(3), 0.0
     cosine = (mesh.vertices @ mesh.vertices.mT).clamp(-1, 1)
     waves = {1: cosine, 2: 1.5 * cosine**2 - 0.5}
@@ -62,7 +62,7 @@ def spectral_series() -> float:
 
 @oracle("simulated paths on an icosphere stay within a quarter of an edge of the great circle", 0.0375)
 def descends_great_circles() -> float:
-    """On 1,280 faces: the mean distance from the plane of the great circle through both ends, over two spectral distances."""
+    """The mean distance from the plane of the great circle through both ends, on 1,280 faces, for two distances."""
     mesh, context, worst = icosphere(3), Context.full(64), 0.0
     x0, x1 = (Uniform().sample(mesh, context).double() for _ in range(2))
     normal = torch.nn.functional.normalize(torch.linalg.cross(x0, x1), dim=-1)

@@ -31,7 +31,9 @@ class Potential(nn.Module):
         """s ``(B,)``. Raises ValueError when the network gives anything else than one number a sample."""
         s = self.network(x, t, context)
         if s.shape != t.shape:
-            raise ValueError(f"a potential is one number a sample, {tuple(t.shape)}; the network gave {tuple(s.shape)}.")
+            raise ValueError(
+                f"a potential is one number a sample, {tuple(t.shape)}; the network gave {tuple(s.shape)}."
+            )
         return s
 
     def rates(self, x: Any, t: Tensor, context: Context) -> tuple[Any, Tensor]:

@@ -147,10 +147,13 @@ class Mesh(Leaf):
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         face, weights = self.coordinates(x)
         u = self._flatten(face, u)
-        for _ in range(self.crossings):
-            face, weights, u = self._cross(face, weights, u)
-            if not bool(u.any()):  # one look at the device is cheaper than the crossings it saves
+        face, weights, u = self._cross(face, weights, u)
+        for _ in range(self.crossings - 1):
+            rows = u.any(-1)  # those on their way: one look at the device is cheaper than the crossings it saves
+            if not bool(rows.any()):
                 break
+            moved = self._cross(face[rows], weights[rows], u[rows])
+            face, weights, u = (z.index_put((rows,), new) for z, new in zip((face, weights, u), moved, strict=True))
         return (weights[..., None] * self._corners.to(x)[face]).sum(-2)
 
     def _cross(self, face: Tensor, weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,4 +243,3 @@ def _edge(corners: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
     out = corner(1) - corner(0)
     out = out - (out * along).sum(-1, keepdim=True) * along
     return along, out / length(out)
-

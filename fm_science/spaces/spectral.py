@@ -7,7 +7,8 @@ is a premetric on the surface: zero at one point, positive elsewhere (Chen & Lip
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,30 +36,38 @@ class SpectralDistance:
     """
 
     mesh: Mesh
-    features: Tensor
+    features: Tensor = field(repr=False)
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """The gradient of psi at the vertices, ``(V, K, 3)``: the mean of those of the faces around, by area."""
+        corners, faces = self.mesh.vertices.double()[self.mesh.faces], self.mesh.faces
+        sides = corners.roll(-2, 1) - corners.roll(-1, 1)  # opposite to each corner
+        normal = torch.linalg.cross(sides[:, 0], sides[:, 1])
+        twice = normal.norm(dim=-1)[:, None, None]
+        rates = torch.linalg.cross(
+            (normal / twice[:, 0])[:, None], sides
+        )  # twice the area times grad of a corner's share
+        whole = torch.einsum("fcd,fck->fkd", rates, self.features.to(rates)[faces])
+        out, area = whole.new_zeros(len(self.mesh.vertices), *whole.shape[1:]), whole.new_zeros(len(self.mesh.vertices))
+        for k in range(3):
+            out.index_add_(0, faces[:, k], whole)
+            area.index_add_(0, faces[:, k], twice[:, 0, 0])
+        return out / area[:, None, None]
 
     def embed(self, x: Tensor) -> Tensor:
-        """psi ``(..., K)`` of points ``(..., 3)`` in their dtype. Its derivative is that of the face below the point,
-        at edges and corners too."""
-        mesh, features = self.mesh, self.features.to(x)
-        face, place = mesh.coordinates(x.detach())
-        corners, values = mesh._corners.to(x)[face], features[mesh.faces.to(x.device)[face]]
-        return (place[..., None] * values).sum(-2) + _along(corners, x - x.detach(), values)
+        """psi ``(..., K)`` of points ``(..., 3)``, in their dtype. Its derivative is that of the vertices, interpolated
+        like psi itself: more accurate than that of a face, and without jumps at its edges, on which a walk would
+        zigzag (gradient recovery; Zienkiewicz & Zhu 1987)."""
+        face, place = self.mesh.coordinates(x.detach())
+        corners, share = self.mesh.faces.to(x.device)[face], place[..., None]
+        value = (share * self.features.to(x)[corners]).sum(-2)
+        slope = (share[..., None] * self.slopes.to(x)[corners]).sum(-3)
+        return value + (slope * (x - x.detach())[..., None, :]).sum(-1)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The distances ``(...)`` of points ``(..., 3)``; the gradient is zero at x = y."""
         return length(self.embed(x) - self.embed(y)).squeeze(-1)
-
-
-def _along(corners: Tensor, u: Tensor, values: Tensor) -> Tensor:
-    """How values ``(..., 3, K)`` at the corners ``(..., 3, 3)`` of a face change along ``u`` ``(..., 3)``."""
-    a, b, c = corners.unbind(-2)
-    ab, ac = b - a, c - a
-    aa, bb, cross, ua, uc = ((p * q).sum(-1, keepdim=True) for p, q in ((ab, ab), (ac, ac), (ab, ac), (u, ab), (u, ac)))
-    area = aa * bb - cross * cross
-    s, t = (bb * ua - cross * uc) / area, (aa * uc - cross * ua) / area
-    p, q, r = values.unbind(-2)
-    return s * (q - p) + t * (r - p)
 
 
 def spectral_distance(

@@ -9,7 +9,7 @@ from torch import nn
 from fm_science.flow import Flow
 from fm_science.likelihood import ExactTrace
 from fm_science.networks import Potential
-from fm_science.objectives import ActionMatching, FlowMatching, Stratified
+from fm_science.objectives import ActionMatching, Stratified
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint, Posterior
 from fm_science.priors import Classes, Normal, ProductPrior, Uniform
@@ -45,7 +45,9 @@ def test_a_potential_is_its_gradient_in_the_metric_of_the_space(double):
 def test_on_a_product_each_part_gets_its_gradient(double):
     context = Context.full(4)
     space = Product(place=Euclidean(2), turn=SO3())
-    network = Potential(lambda x, t, c: bowl(x["place"], t, c) + x["turn"].diagonal(dim1=-2, dim2=-1).sum((1, 2)), space)
+    network = Potential(
+        lambda x, t, c: bowl(x["place"], t, c) + x["turn"].diagonal(dim1=-2, dim2=-1).sum((1, 2)), space
+    )
     x = {"place": torch.randn(4, 1, 2), "turn": Uniform().sample(SO3(), context).double()}
     t = torch.zeros(4)
     u = network(x, t, context)
@@ -95,14 +97,13 @@ def test_a_learned_potential_moves_noise_to_data(space, prior):
 
     flow = Flow(Geodesic(space), prior, Potential(Hill(space.event[0]), space))
     optimizer, objective = torch.optim.Adam(flow.parameters(), 3e-3), ActionMatching(times=Stratified())
-    for _ in range(200):
+    for _ in range(120):
         loss = objective(flow, draw(), context)["action"].mean()
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     assert not flow.independent
     x, data = flow.sample(context, Heun(), 20, seed=0), draw()
     untrained = (flow.noise(context) - data).mean(0).norm()
     assert (x.mean(0) - data.mean(0)).norm() < 0.2 * untrained
-    assert float(FlowMatching()(flow, data, context)["loss"].mean()) >= 0
 
 
 def test_the_dynamics_of_euler_maruyama_diffuse_on_every_smooth_space(double):
@@ -113,8 +114,8 @@ def test_the_dynamics_of_euler_maruyama_diffuse_on_every_smooth_space(double):
     assert abs(float(x.std()) - 1.25) < 5 * 1.25 / (2 * 20_000) ** 0.5
     ball = Flow(Geodesic(Sphere(2)), Uniform(), still).sample(Context.full(5000), EulerMaruyama(lambda t: 1 + t), 5)
     assert (ball.mean((0, 1)).abs() < 5 * (1 / 3 / 5000) ** 0.5).all()
+    classes = Flow(Geodesic(Categorical(2), predicts=Posterior()), Classes((0.5, 0.5)), still)
     with pytest.raises(TypeError, match="smooth"):
-        classes = Flow(Geodesic(Categorical(2), predicts=Posterior()), Classes((0.5, 0.5)), still)
         classes.sample(Context.full(1), EulerMaruyama(), 1)
 
 
@@ -133,8 +134,12 @@ def test_what_action_matching_cannot_train_is_refused():
 
 def test_a_potential_has_a_density(double):
     """s = -|x|² t / 2 shrinks noise: x_1 = x_0 exp(-1/2)."""
-    flow = Flow(Geodesic(Euclidean(2)), Normal(), Potential(lambda x, t, c: -t * x.square().sum((1, 2)) / 2, Euclidean(2)))
+    flow = Flow(
+        Geodesic(Euclidean(2)), Normal(), Potential(lambda x, t, c: -t * x.square().sum((1, 2)) / 2, Euclidean(2))
+    )
     x = torch.randn(8, 1, 2)
     exact = torch.distributions.Normal(0.0, torch.tensor(-0.5).exp()).log_prob(x).sum((1, 2))
-    torch.testing.assert_close(flow.log_prob(x, Context.full(8), steps=40, divergence=ExactTrace()), exact, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        flow.log_prob(x, Context.full(8), steps=40, divergence=ExactTrace()), exact, atol=1e-6, rtol=0
+    )
     assert flow.transport(x, Context.full(8), Euler(), 1).equal(x)
