@@ -143,11 +143,11 @@ def test_exact_maps_obey_every_law_on_every_space(name):
         path = Along(path.space, jump=network.jump)
     bound, x0, x1 = draw(path, prior, RAGGED)
     s, t = Spans()(RAGGED.size)
+    seen = Map.of(network, bound, RAGGED, x0, x1, s)
+    wrong = replace(seen, raw=lambda x, s, t: tree_map(lambda u: lift(1 + t - s, u) * u, seen.raw(x, s, t)))
     for law in LAWS:
-        seen = Map.of(network, bound, RAGGED, x0, x1, s)
         x, residual = law(seen, s, t)
         assert float(sizes(bound, x, residual).max()) < 1e-10, law
-        wrong = replace(seen, raw=lambda x, s, t: tree_map(lambda u: lift(1 + t - s, u) * u, seen.raw(x, s, t)))
         assert float(sizes(bound, *law(wrong, s, t)).mean()) > 1e-3, law
 
 
@@ -348,7 +348,7 @@ def test_a_learnt_map_jumps_where_a_velocity_cannot(law):
     context, data = Context.full(1000), mixture(1000)
     jump, step, walk = (spread_from(data, flow.sample(context, solver, n, seed=1))
                         for solver, n in ((FlowMap(), 1), (Euler(), 1), (Heun(), 20)))  # fmt: skip
-    assert jump < 0.15 * step
+    assert jump < 0.4 * step, "far nearer than a step along the velocity, after four hundred steps of training"
     assert walk < 0.1 * step, "the diagonal is an ordinary velocity field"
 
 
