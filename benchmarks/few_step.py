@@ -1,11 +1,12 @@
 """How good one, two and four steps are: flow maps beside rectified flow, reflow and distillation.
 
-    python -m benchmarks.few_step {plane|sphere|rotations} [--quick] [--out DIR]
+    python -m benchmarks.few_step {plane|sphere|rotations} [--quick] [--seeds K ...] [--out DIR]
 
 All rows have the same network, batches, optimiser and number of training steps; reflow and distillation start from the
 first row as their teacher, so they have had twice as many steps in all, and the pairs that the teacher made. Means and
 standard deviations over seeds. W2 is the Wasserstein-2 distance of 1,000 samples to 1,000 data, whose floor is that of
-two sets of data; the energy distance is unbiased. Prints a table, and writes it with a figure.
+two sets of data; the energy distance is unbiased. Prints a table, and writes it with a figure. Seeds that were run into
+the same folder with the same budget are kept, so that they may be run one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,10 @@ FLOOR, WALK = "two sets of data (floor)", "1-rectified flow, Heun, 100 evaluatio
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is done: training steps, data a batch, seeds, samples that are measured, pairs a teacher makes."""
+    """How much is done: training steps, data a batch, samples that are measured, pairs a teacher makes."""
 
-    steps: int = 4000
+    steps: int = 3000
     batch: int = 256
-    seeds: int = 3
     samples: int = 4000
     pairs: int = 20_000
 
@@ -65,9 +65,9 @@ METHODS: dict[str, Method] = {
     "1-rectified flow, Euler": Method(FlowMatching(), Euler()),
     "2-rectified flow (reflow), Euler": Method(FlowMatching(Paired()), Euler(), taught=True),
     "distillation to one step": Method(FlowMatching(Paired(), start_only), Euler(), taught=True, steps=(1,)),
-    "flow map, Lagrangian": Method(FlowMapMatching(law=Lagrangian()), FlowMap()),
-    "flow map, mean flow": Method(FlowMapMatching(law=MeanFlow()), FlowMap()),
-    "flow map, semigroup (shortcut)": Method(FlowMapMatching(law=Semigroup()), FlowMap()),
+    "flow map, Lagrangian": Method(FlowMapMatching(law=Lagrangian(), share=0.5), FlowMap()),
+    "flow map, mean flow": Method(FlowMapMatching(law=MeanFlow(), share=0.5), FlowMap()),
+    "flow map, semigroup (shortcut)": Method(FlowMapMatching(law=Semigroup(), share=0.5), FlowMap()),
 }
 
 
@@ -148,8 +148,8 @@ def cell(runs: list[dict[str, Any]], name: str, steps: int, key: str, factor: fl
     return f"{statistics.mean(values):.3f} ± {spread:.3f}" if factor == 1 else f"{statistics.mean(values):.1f}"
 
 
-def picture(world: World, runs: list[dict[str, Any]], shown: Mapping[str, Tensor]) -> Any:
-    """Samples in one step, and W2 against the number of steps."""
+def picture(world: World, shown: Mapping[str, Tensor]) -> Any:
+    """Samples in one step beside data."""
     made = figures.figure(13, 6)
     axes = made.subplots(2, 4).flatten()
     panels = {"data": world.data(1500), **shown}
@@ -179,26 +179,42 @@ def curves(world: World, runs: list[dict[str, Any]]) -> Any:
     return made
 
 
+def earlier(file: Path, budget: Budget) -> dict[int, Any]:
+    """What was found for other seeds with the same budget, by seed."""
+    if not file.is_file():
+        return {}
+    kept = json.loads(file.read_text())
+    if kept["budget"] != asdict(budget):
+        return {}
+    plain = {int(seed): run for seed, run in kept["seeds"].items()}
+    return {k: {name: {int(n): v for n, v in row.items()} for name, row in run.items()} for k, run in plain.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("world", choices=sorted(WORLDS))
     parser.add_argument("--quick", action="store_true", help="one seed and a tenth of the training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, metavar="K", help="default 0 1 2")
     parser.add_argument("--out", type=Path, default=Path("runs/few_step"), help="folder of the table and figures")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    budget = Budget(steps=400, seeds=1, samples=2000, pairs=4000) if given.quick else Budget()
-    world = WORLDS[given.world]()
-    runs, pictures = zip(*(compare(world, budget, seed) for seed in range(budget.seeds)), strict=True)
-    text = table(world, list(runs))
+    budget = Budget(steps=300, samples=2000, pairs=4000) if given.quick else Budget()
+    world, file = WORLDS[given.world](), given.out / f"{given.world}.json"
+    given.out.mkdir(parents=True, exist_ok=True)
+    runs, shown = earlier(file, budget), {}
+    for seed in given.seeds or ([0] if given.quick else [0, 1, 2]):
+        runs[seed], shown = compare(world, budget, seed)
+        file.write_text(json.dumps({"budget": asdict(budget), "seeds": runs}, indent=1))
+    found = [runs[seed] for seed in sorted(runs)]
     make: dict[str, Callable[[], Any]] = {
-        f"few_step_{given.world}": lambda: picture(world, list(runs), pictures[0]),
-        f"few_step_{given.world}_steps": lambda: curves(world, list(runs)),
+        f"few_step_{given.world}": lambda: picture(world, shown),
+        f"few_step_{given.world}_steps": lambda: curves(world, found),
     }
     figures.draw(make, given.out)
+    text = table(world, found)
     (given.out / f"{given.world}.md").write_text(text + "\n")
-    (given.out / f"{given.world}.json").write_text(json.dumps(runs, indent=1))
-    print(f"\n{budget.steps} training steps of {budget.batch}, {budget.seeds} seeds\n\n{text}")
+    print(f"\n{budget.steps} training steps of {budget.batch}, {len(found)} seeds\n\n{text}")
 
 
 if __name__ == "__main__":

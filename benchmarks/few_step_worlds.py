@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 from fm_science.networks import TimeEmbedding
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal, Prior, Uniform
-from fm_science.solvers import uniform_grid
 from fm_science.spaces import SO3, Euclidean, Leaf, Sphere
 from fm_science.spaces.rotations import quaternion_matrix
 from fm_science.state import Context
@@ -143,14 +141,3 @@ def measured(world: World, samples: Tensor, seed: int, n: int = 1000) -> dict[st
         torch.manual_seed(10_000 + seed)
         data = world.data(len(samples))
     return {"w2": wasserstein(world, samples[:n], data[:n]), "energy": energy_distance(samples, data)}
-
-
-def straightness(flow: Any, world: World, n: int = 1000) -> float:
-    """Mean length of the ways of the velocity field over the mean distance of their ends: 1 when straight."""
-    context = Context.full(n)
-    x = start = flow.noise(context)
-    space, length = world.space.bind(context), torch.zeros(n)
-    with torch.no_grad():
-        for y in flow.trajectory(start, context, steps=uniform_grid(40)):
-            length, x = length + space.distance(x, y), y
-    return float(length.mean() / space.distance(start, x).mean())
