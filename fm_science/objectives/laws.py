@@ -120,10 +120,10 @@ class Lagrangian(Law):
 class MeanFlow(Law):
     """|v_{s,t}(x) - sg(v_{s,t}(x) + r)|² with r = d/ds X_{s,t}(x_s) along the paths of single pairs, carried back to x.
 
-    On flat space v + r = x' + (t - s) d/ds v_{s,t}(x_s) is the target of mean flow (Geng et al. 2025, eq. 10), and at
-    s = t the loss is that of flow matching. On curved spaces r is the end of the Jacobi field along the jump that
-    starts with x'. It is linear in x', so single pairs still serve, and the mean of r is zero for the right map alone,
-    as long as jumps are shorter than the injectivity radius.
+    On flat space v + r = x' + (t - s) d/ds v_{s,t}(x_s) is the target of mean flow (Geng et al. 2025, section 4), and
+    at s = t the loss is that of flow matching. On curved spaces r is the end of the Jacobi field along the jump that
+    starts with x'. It is linear in x', so single pairs still serve, and its mean is zero for the flow map alone: that
+    is the Eulerian equation. Moving v by r brings it nearer while jumps are shorter than the injectivity radius.
     """
 
     def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import fm_science
+from benchmarks import few_step, few_step_worlds
 from fm_science.couplings import Teacher
 from fm_science.flow import Flow
 from fm_science.networks import EGNN, Guided, Tempered, TimeEmbedding
@@ -476,6 +477,23 @@ def test_a_flow_map_is_trained_by_the_ordinary_loop_and_resumes_bit_for_bit(tmp_
     logged = (tmp_path / "straight" / "metrics.csv").read_text().splitlines()[0]
     assert {"train/loss", "train/map", "validation/t0.2-0.4/map"} <= set(logged.split(","))
     assert FlowMapMatching().within(0.2, 0.4).matching.times == UniformTime(0.2, 0.4)
+
+
+def test_the_comparison_of_few_steps_measures_every_method():
+    world, budget = few_step.WORLDS["sphere"](), few_step.Budget(steps=2, batch=8, samples=120, pairs=16)
+    with torch.random.fork_rng([]):
+        found, shown = few_step.compare(world, budget, 0)
+    assert set(shown) == {few_step.WALK, *few_step.METHODS}
+    assert set(found) == {few_step.FLOOR, *shown}
+    assert found[few_step.FLOOR][0]["w2"] < found["1-rectified flow, Euler"][1]["w2"], "two training steps are few"
+    text = few_step.table(world, [found, found])
+    assert len(text.splitlines()) == 2 + len(found)
+    assert "nan" not in text
+    torch.manual_seed(0)
+    same = [few_step_worlds.energy_distance(world.data(400), world.data(400)) for _ in range(20)]
+    assert abs(sum(same) / 20) < 5 * torch.tensor(same).std() / math.sqrt(20), "unbiased"
+    x = world.data(50)
+    assert few_step_worlds.wasserstein(world, x, x.flip(0)) < 1e-3
 
 
 def test_public_names():
