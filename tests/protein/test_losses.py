@@ -155,4 +155,4 @@ def test_the_hydrogen_bonds_of_a_helix_lead_four_residues_on():
     gives = (near.nonzero()[:, 1] - near.nonzero()[:, 0]).unique()
     assert gives.tolist() == [3, 4]  # the neighbour of the partner is just in reach
     assert near.diagonal(4)[: sites - 4].all()
-    assert bond[0, 4].item() == pytest.approx(0.29, abs=0.02)  # the helix of Pauling, Corey & Branson 1951: 2.8-2.9
+    assert bond[0, 4].item() == pytest.approx(0.30, abs=0.02)  # nm; natives: 0.29
