@@ -39,7 +39,7 @@ FLOOR, WALK = "two sets of data (floor)", "1-rectified flow, Heun, 100 evaluatio
 class Budget:
     """How much is done: training steps, data a batch, samples that are measured, pairs a teacher makes."""
 
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 256
     samples: int = 4000
     pairs: int = 20_000
