@@ -117,11 +117,16 @@ WORLDS = {"plane": plane, "sphere": sphere, "rotations": rotations}
 
 def wasserstein(world: World, x: Tensor, y: Tensor) -> float:
     """W2 between two sets of equal size, by exact assignment of squared geodesic lengths."""
-    n = len(x)
-    space = world.space.bind(Context.full(n))
-    cost = torch.stack([space.distance(x, y[i : i + 1].expand_as(x)).square() for i in range(n)], 1).double().numpy()
+    cost = torch.cat([squares(world, x, part) for part in y.split(50)], 1).double().numpy()
     rows, columns = linear_sum_assignment(cost)
     return float(cost[rows, columns].mean()) ** 0.5
+
+
+def squares(world: World, x: Tensor, y: Tensor) -> Tensor:
+    """Squared geodesic distances of all pairs, ``(len(x), len(y))``."""
+    pairs = Context.full(len(x) * len(y))
+    a, b = x.repeat_interleave(len(y), 0), y.repeat(len(x), *[1] * (y.ndim - 1))
+    return world.space.bind(pairs).distance(a, b).square().reshape(len(x), len(y))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
