@@ -57,7 +57,7 @@ class Perceptron(nn.Module):
 
     two_times = True
 
-    def __init__(self, space: Leaf, width: int = 128) -> None:
+    def __init__(self, space: Leaf, width: int = 64) -> None:
         super().__init__()
         self.shape = space.tangent_event
         self.time = TimeEmbedding(16, highest=20.0, two_times=True)
