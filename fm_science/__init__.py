@@ -24,13 +24,13 @@ PUBLIC = {
     "couplings": (
         "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
     ),
-    "solvers": "RK4 Adaptive Churn Euler EulerMaruyama Heun Langevin Midpoint PredictorCorrector Solver "
+    "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
     "networks": "EGNN Guided Network Potential Rescheduled Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
-    "objectives": "ActionMatching BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture "
-    "Objective Stratified UniformTime",
+    "objectives": "ActionMatching BetaTime FlowMapMatching FlowMatching InverseSquare Lagrangian LogitNormalTime "
+    "MaximumLikelihood MeanFlow Mixture Objective Semigroup Spans Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

@@ -104,20 +104,22 @@ class EGNN(nn.Module):
         conditions: names of conditions that points see.
         edges: features of a pair beside its distance.
         features: whether the last features of :meth:`refine` are wanted.
+        two_times: whether it is a flow map, which reads ``context.until``.
     """
 
     scale: Tensor
 
     def __init__(
         self, width: int = 64, layers: int = 4, bumps: int = 24, reach: float = 5.0, scale: float = 1.0,
-        conditions: tuple[str, ...] = (), edges: int = 0, features: bool = False,
+        conditions: tuple[str, ...] = (), edges: int = 0, features: bool = False, two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.conditions = conditions
+        self.conditions, self.two_times = conditions, two_times
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.bumps = Bumps(bumps, reach)
-        self.time = TimeEmbedding(32, highest=100.0)
-        self.first = nn.Sequential(nn.Linear(32 + len(conditions), width), nn.SiLU(), nn.Linear(width, width))
+        self.time = TimeEmbedding(32, highest=100.0, two_times=two_times)
+        known = self.time.features + len(conditions)
+        self.first = nn.Sequential(nn.Linear(known, width), nn.SiLU(), nn.Linear(width, width))
         # distances at the start and now
         self.layers = nn.ModuleList(
             EquivariantLayer(width, 2 * self.bumps.features, edges, listens=features or k < layers - 1)
@@ -126,7 +128,7 @@ class EGNN(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Positions ``(B, N, D)`` and times ``(B,)`` to velocities ``(B, N, D)`` without a mean."""
-        seen = [self.time(t)[:, None].expand(*x.shape[:2], -1)]
+        seen = [self.time(t, context.until)[:, None].expand(*x.shape[:2], -1)]
         for name in self.conditions:
             value = context.cond[name].to(x)
             seen.append((value if value.ndim > 1 else value[:, None].expand(x.shape[:2]))[..., None])

@@ -17,7 +17,8 @@ from torch import Tensor
 from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
 from fm_science.likelihood import Divergence, Hutchinson, divergence
-from fm_science.objectives.base import Objective, paired
+from fm_science.objectives.base import Objective
+from fm_science.objectives.flow_matching import FlowMatching
 from fm_science.objectives.times import UniformTime
 from fm_science.paths.base import slope
 from fm_science.state import Context, State, batch_size, leaves, tree_map
@@ -54,7 +55,8 @@ class ActionMatching(Objective):
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """One named loss, ``action`` ``(B,)``."""
         refuse(flow)
-        path, x0, x1, context = paired(self.coupling, flow, x1, context, x0)
+        pairs = FlowMatching(self.coupling).pairs(flow, x1, context, x0)
+        path, x0, x1, context = pairs.path, pairs.x0, pairs.x1, pairs.context
         flow.independent = False
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         start, end = torch.zeros_like(t), torch.ones_like(t)
@@ -66,6 +68,10 @@ class ActionMatching(Objective):
             loss = loss + slope(self.weight, t)[1] * s(x, t)
         size = path.space.dimension.clamp_min(1)
         return {"action": context.cond.get("weight", 1.0) * loss / size}
+
+    def within(self, low: float, high: float) -> ActionMatching:
+        """Itself: between the ends the loss of a stretch of time means nothing."""
+        return self
 
     def _share(self, t: Tensor) -> Tensor:
         return torch.ones_like(t) if self.weight is None else self.weight(t)

@@ -12,6 +12,34 @@ from fm_science.spaces import Space
 from fm_science.state import Context, State, add, leaves, scale, tree_map
 from fm_science.testing.laws import Laws, freeze, log_stretch, narrow, ragged, random_ambient, random_point, widen
 from fm_science.testing.laws import rate_along as rate
+
+
+def check_space(
+    space: Space, sites: Sequence[int] = (1, 3, 5, 2), dtype: torch.dtype = torch.float64,
+    tolerance: float | None = None, seeds: Sequence[int] = (0, 1, 2), spread: float = 1.0,
+    cond: Mapping[str, Tensor] | None = None, frozen: bool = True, geodesic: bool = True,
+) -> dict[str, float]:  # fmt: skip
+    """Hold a space to its laws on ragged batches, with and without frozen sites, and at the points where formulas fail.
+
+    Args:
+        space: an unbound space.
+        sites: numbers of real sites of the samples of a test batch.
+        dtype: of the points; the singular points are visited in single precision too.
+        tolerance: of the laws that hold exactly; default 1e-10 in double and 1e-4 in single precision.
+        seeds: of torch's generator; the generator is left as it was.
+        spread: size of the normal step from the origin that makes random points.
+        cond: conditions that the space reads when it is bound.
+        frozen: whether sites may be frozen.
+        geodesic: whether ``exp`` and ``log`` are inverse to each other and follow shortest ways; a space that only
+            projects (a mesh) keeps a shorter list.
+
+    Returns:
+        The largest error of each law.
+
+    Raises:
+        AssertionError: naming each broken law with its error and tolerance.
+    """
+    laws = Laws(space)
     exact = tolerance if tolerance is not None else {torch.float64: 1e-10}.get(dtype, 1e-4)
     with torch.random.fork_rng([]):
         for seed in seeds:
