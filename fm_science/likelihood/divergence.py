@@ -62,10 +62,28 @@ class Derivative:
             self.velocity = tree_map(lambda u: u[0], velocity)
             return derivative
 
-    def _along(self, v: Tensor) -> tuple[Any, Tensor]:
+    def diagonal(self, directions: Tensor) -> Tensor:
+        """v . D_{Pv} u for each of ``directions`` ``(P, B, D)``, ``(P, B)``. The field is evaluated once, and each
+        direction is carried back through it: of what a forward derivative does, only the products that count."""
+        if self.chunk == 1:
+            return (directions * self(directions)).sum(2)
+
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            self.velocity, back = torch.func.vjp(self.field, self.x)  # type: ignore[misc]
+
+            def along(v: Tensor) -> Tensor:
+                (row,) = back(unflatten(v, self.template))
+                return (flatten(row) * flatten(self._motion(v))).sum(1)
+
+            return torch.func.vmap(along, randomness="same", chunk_size=self.chunk)(directions)
+
+    def _motion(self, v: Tensor) -> Any:
+        """How the coordinates of the point change along the tangential part of an ambient vector."""
         motion = self.space.tangent(self.x, unflatten(v, self.template))
-        if not self.space.linear:
-            motion = self._point_motion(motion)
+        return motion if self.space.linear else self._point_motion(motion)
+
+    def _along(self, v: Tensor) -> tuple[Any, Tensor]:
+        motion = self._motion(v)
         # the point carries no direction here, so that vmap evaluates the field itself only once
         velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))  # type: ignore[misc]
         return velocity, flatten(derivative)
@@ -112,7 +130,7 @@ class ExactTrace(Divergence):
         return torch.eye(n, dtype=like.dtype, device=like.device)[:, None].expand(n, *like.shape)
 
     def __call__(self, derivative: Derivative, probes: Tensor) -> Tensor:
-        return (probes * derivative(probes)).sum((0, 2))
+        return derivative.diagonal(probes).sum(0)
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,7 @@ class Hutchinson(Divergence):
         return torch.randint(0, 2, (self.probes, *like.shape), device=like.device).to(like.dtype) * 2 - 1
 
     def __call__(self, derivative: Derivative, probes: Tensor) -> Tensor:
-        return (probes * derivative(probes)).sum(2).mean(0)
+        return derivative.diagonal(probes).mean(0)
 
 
 @dataclass(frozen=True)
