@@ -61,9 +61,10 @@ class ActionMatching(Objective):
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         start, end = torch.zeros_like(t), torch.ones_like(t)
         x, first, last = (tree_map(Tensor.detach, path.sample(x0, x1, r)) for r in (t, start, end))
-        s: Callable[..., Tensor] = lambda y, r: flow.network.potential(y, r, context)  # noqa: E731
+        network: Any = flow.network
+        s = lambda y, r: network.potential(y, r, context)  # noqa: E731
         loss = self._share(start) * s(first, start) - self._share(end) * s(last, end)
-        loss = loss + self._share(t) * self._rate(flow.network, path.space, x, t, context)
+        loss = loss + self._share(t) * self._rate(network, path.space, x, t, context)
         if self.weight is not None:
             loss = loss + slope(self.weight, t)[1] * s(x, t)
         size = path.space.dimension.clamp_min(1)

@@ -103,7 +103,7 @@ class Simulated(Bridge):
 
     def _walk(self, x: Tensor, y: Tensor, left: Tensor) -> Tensor:
         """From ``x`` towards ``y`` until the part ``left`` ``(B,)`` of the distance is left."""
-        live = self.space.live
+        live = self.space.live  # type: ignore[attr-defined]
         with torch.inference_mode(False), torch.no_grad():
             ends = [z.detach().clone() for z in (x[live], y[live], lift(left, live).expand_as(live)[live])]
             moved = self._descend(*ends)
@@ -162,7 +162,8 @@ class Simulated(Bridge):
     def drift(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
         here, there = (z.reshape(-1, *self._leaf.event) for z in (x, x1))
         up = self.descent(here, self._aim(there))[1]
-        return self.space.tangent(x, scale(-self.pace(t), up.reshape(*x.shape[: self.space.mask.ndim], *up.shape[1:])))
+        up = up.reshape(*x.shape[: x.ndim - len(self._leaf.event)], *up.shape[1:])
+        return self.space.tangent(x, scale(-self.pace(t), up))
 
     def landing(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
         raise TypeError(
