@@ -62,8 +62,7 @@ def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"source": "lj55"}, "not there yet"),
-        ({"source": "shapes"}, "not there yet"),
+        ({"source": "shapes", "families": "torus,bax"}, "did you mean 'box'"),
         ({"source": "dw5"}, "did you mean 'dw4'"),
         ({"source": "nothing:energy"}, "no energy at"),
         ({"source": f"{__name__}:FEW"}, "is dict, not a function"),

@@ -202,11 +202,11 @@ def _measured(system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator
     x = groups.flatten(0, 1)
     x = x[torch.randperm(len(x), generator=generator)[:n]]
     order = torch.rand(x.shape[:2], generator=generator).argsort(1)
-    x = x.gather(1, order[..., None].expand_as(x)) @ _poses(len(x), system.dim, generator)
+    x = x.gather(1, order[..., None].expand_as(x)) @ poses(len(x), system.dim, generator)
     return Reference(x.float(), _fact(energy), _fact(virials), (measured, relative))
 
 
-def _poses(n: int, dim: int, generator: torch.Generator) -> Tensor:
+def poses(n: int, dim: int, generator: torch.Generator) -> Tensor:
     """Random orthogonal matrices, mirror images included, ``(n, dim, dim)``."""
     q, r = torch.linalg.qr(torch.randn(n, dim, dim, generator=generator, dtype=torch.float64))
     return q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
