@@ -140,7 +140,9 @@ def stored(o: Data) -> Sets:
     if len(found) == 1:
         log.warning("%s holds one cloud: it is trained and held out", o.source)
     held, kept = order[:some], order[some:] or order
-    held_out, train = (Clouds(*zip(*(found[i] for i in part), strict=True), classes) for part in (held, kept))
+    held_out, train = (
+        Clouds([found[i][0] for i in part], [found[i][1] for i in part], classes) for part in (held, kept)
+    )
     spread = float(torch.cat(train.clouds).std())
     return Sets(train, held_out, dims.pop(), spread, imported(o.energy) if o.energy else None, classes=classes)
 

@@ -45,7 +45,7 @@ def earth_mover(x: Tensor, y: Tensor) -> float:
 DISTANCES = {"cd": chamfer, "emd": earth_mover}
 
 
-def comparable(clouds: Sequence[Cloud], normalise: str, scale: float, turned: bool) -> list[Tensor]:
+def comparable(clouds: Sequence[Cloud], normalise: str, scale: Tensor, turned: bool) -> list[Tensor]:
     """Finite clouds centred, divided and turned as the module's text says, in double precision."""
     found = []
     for cloud in clouds:

@@ -36,7 +36,7 @@ class Network:
     bumps: int = option(24, "bumps that describe a distance", low=2)
     reach: float = option(5.0, "largest distance with a bump, in spreads of the data", low=0.1)
     radius: float | None = option(
-        None, "message_passing, tensor_field: points farther apart exchange nothing, in spreads of the data; none: all do",
+        None, "message_passing, tensor_field: points farther apart exchange nothing, in spreads; none: all do",
         low=0.01,
     )  # fmt: skip
     mutual: bool = option(False, "egnn: both points of a pair share one message, for half the work")
@@ -56,8 +56,8 @@ class Coupling:
     """Which noise meets which cloud."""
 
     kind: str = option(
-        "ot", "pairs: as drawn; each put in order; shortest of the batch; that, then each aligned in order and pose; all "
-        "aligned",
+        "ot", "pairs: as drawn; each put in order; shortest of the batch; that, then each aligned in order and pose; "
+        "all aligned",
         choices=("independent", "ordered", "ot", "ot_aligned", "equivariant_ot"),
     )  # fmt: skip
     group: int = option(0, "equivariant_ot: pair so many clouds at a time; 0: the whole batch", low=0)
