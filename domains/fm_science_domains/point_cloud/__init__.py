@@ -168,7 +168,7 @@ def record(sets: Sets, folder: FilePath) -> list[FilePath]:
     if sets.reference is None or sets.system is None:
         return []
     r, s = sets.reference, sets.system
-    found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z}
+    found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
     known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
     energy = repr(s.energy).split(" at 0x")[0]
     told = {"system": s.name, "energy": energy, "clouds": len(r.x), "measured": found, "known": known}
