@@ -23,15 +23,15 @@ PUBLIC = {
     "couplings": (
         "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
     ),
-    "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver "
+    "solvers": "RK4 Adaptive Churn Euler FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
     "networks": "EGNN Guided Network Rescheduled SetTransformer SiteFeatures Steered Tempered TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",
-    "objectives": "BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture Objective Stratified "
-    "UniformTime",
+    "objectives": "BetaTime FlowMapMatching FlowMatching InverseSquare Lagrangian LogitNormalTime MaximumLikelihood "
+    "MeanFlow Mixture Objective Semigroup Spans Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

@@ -56,13 +56,14 @@ class Drawing:
 
 
 def solver(name: str | None) -> Solver | None:
-    """A solver by its name on the command line. Raises OptionError that names the nearest one."""
+    """A solver by its name on the command line, such as rk4 or flow_map. Raises OptionError with the nearest name."""
     known = {cls.__name__.lower(): cls for cls in vars(solvers).values() if _ready(cls)}
     if name is None:
         return None
-    if str(name).lower() not in known:
-        raise OptionError(f"unknown solver {name!r}; {nearest(str(name).lower(), known)}")
-    return known[str(name).lower()]()
+    plain = str(name).lower().replace("_", "")
+    if plain not in known:
+        raise OptionError(f"unknown solver {name!r}; {nearest(plain, known)}")
+    return known[plain]()
 
 
 def _ready(cls: Any) -> bool:

@@ -175,6 +175,7 @@ class EGNN(nn.Module):
         features: whether the last features of :meth:`refine` are wanted.
         classes: how many values each label that points see has, by name.
         mutual: whether both points of a pair share one message, for half the work.
+        two_times: whether it is a flow map, which reads ``context.until``.
     """
 
     scale: Tensor
@@ -182,13 +183,13 @@ class EGNN(nn.Module):
     def __init__(
         self, width: int = 64, layers: int = 4, bumps: int = 24, reach: float = 5.0, scale: float = 1.0,
         conditions: tuple[str, ...] = (), edges: int = 0, features: bool = False,
-        classes: Mapping[str, int] | None = None, mutual: bool = False,
+        classes: Mapping[str, int] | None = None, mutual: bool = False, two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.bumps = Bumps(bumps, reach)
-        self.sites = SiteFeatures(width, conditions, classes)
-        self.mutual = mutual
+        self.sites = SiteFeatures(width, conditions, classes, two_times)
+        self.mutual, self.two_times = mutual, two_times
         kind = MutualLayer if mutual else EquivariantLayer
         # distances at the start and now
         self.layers = nn.ModuleList(

@@ -100,6 +100,7 @@ class MessagePassing(nn.Module):
         classes: how many values each label that points see has, by name.
         edges: features of a pair beside its distance.
         features: whether the last features of :meth:`refine` are wanted.
+        two_times: whether it is a flow map, which reads ``context.until``.
     """
 
     scale: Tensor
@@ -107,13 +108,13 @@ class MessagePassing(nn.Module):
     def __init__(
         self, width: int = 64, layers: int = 4, bumps: int = 24, reach: float = 5.0, radius: float | None = None,
         scale: float = 1.0, conditions: tuple[str, ...] = (), classes: Mapping[str, int] | None = None, edges: int = 0,
-        features: bool = False,
+        features: bool = False, two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.radius = radius
+        self.radius, self.two_times = radius, two_times
         self.bumps = Bumps(bumps, reach if radius is None else min(reach, radius))
-        self.sites = SiteFeatures(width, conditions, classes)
+        self.sites = SiteFeatures(width, conditions, classes, two_times)
         self.layers = nn.ModuleList(
             EquivariantMessages(width, 2 * self.bumps.features + edges, features or k < layers - 1)
             for k in range(layers)

@@ -116,6 +116,7 @@ class TensorField(nn.Module):
         edges: features of a pair beside its distance.
         features: whether the last numbers of :meth:`refine` are wanted.
         chiral: whether a cloud is told from its mirror image.
+        two_times: whether it is a flow map, which reads ``context.until``.
     """
 
     scale: Tensor
@@ -124,14 +125,15 @@ class TensorField(nn.Module):
         self, width: int = 32, layers: int = 3, highest: int = 2, bumps: int = 16, reach: float = 5.0,
         radius: float | None = None, scale: float = 1.0, conditions: tuple[str, ...] = (),
         classes: Mapping[str, int] | None = None, edges: int = 0, features: bool = False, chiral: bool = False,
+        two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if highest not in (1, 2):
             raise ValueError(f"TensorField(highest={highest}): messages go up to l = 1 or 2.")
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.radius, self.width = radius, width
+        self.radius, self.width, self.two_times = radius, width, two_times
         self.bumps = Bumps(bumps, reach if radius is None else min(reach, radius))
-        self.sites = SiteFeatures(width, conditions, classes)
+        self.sites = SiteFeatures(width, conditions, classes, two_times)
         whole = carried(width, highest, chiral)
         self.harmonics = o3.Irreps([(1, ir) for _, ir in whole])
         start = o3.Irreps([(width, (0, 1))])

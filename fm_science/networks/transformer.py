@@ -65,6 +65,7 @@ class SetTransformer(nn.Module):
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
         edges: features of a pair, which bias the attention; memory then grows with the square of the points.
+        two_times: whether it is a flow map, which reads ``context.until``.
 
     Raises:
         ValueError: when the heads do not divide the width.
@@ -76,14 +77,16 @@ class SetTransformer(nn.Module):
     def __init__(
         self, width: int = 128, layers: int = 4, heads: int = 4, dim: int = 3, scale: float = 1.0,
         conditions: tuple[str, ...] = (), classes: Mapping[str, int] | None = None, edges: int = 0,
+        two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.two_times = two_times
         if width % heads:
             raise ValueError(f"SetTransformer(width={width}, heads={heads}): heads must divide the width.")
         self.register_buffer("scale", torch.tensor(float(scale)))
         lengths = torch.logspace(3, -2, WAVES, base=2.0)
         self.register_buffer("waves", 2 * math.pi / lengths, persistent=False)
-        self.sites = SiteFeatures(width, conditions, classes)
+        self.sites = SiteFeatures(width, conditions, classes, two_times)
         self.place = nn.Linear(dim * (1 + 2 * WAVES), width)
         self.blocks = nn.ModuleList(Block(width, heads, edges) for _ in range(layers))
         self.out = nn.Linear(width, dim)

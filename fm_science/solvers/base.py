@@ -22,7 +22,7 @@ from torch import Tensor
 from fm_science.paths import Path
 from fm_science.state import State, leaves, scale, tree_map
 
-Predict = Callable[[Any, Tensor], Any]
+Predict = Callable[..., Any]  #: ``(x, t) -> raw``; to solvers of flow maps ``(x, t, until) -> raw``
 
 
 class Solver(ABC):
@@ -31,6 +31,7 @@ class Solver(ABC):
     order: int = 1  #: order of convergence on smooth spaces
     stochastic: bool = False  #: whether it exchanges noise on the way, which takes a path with a score
     splits: bool = True  #: whether steps are split where some parts of the state flow and others jump
+    two_times: bool = False  #: whether it asks ``predict(x, t, until)`` of a two-time network
 
     @abstractmethod
     def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
@@ -50,7 +51,7 @@ class Solver(ABC):
         path.check(times)
         first = leaves(x)[0]
         grid = [first.new_full((len(first),), t) for t in times.tolist()]
-        lands = path.singular and float(times[-1]) == 1.0
+        lands = path.singular and not self.two_times and float(times[-1]) == 1.0
         step = stepper(self, path)
         for t, s in itertools.pairwise(grid):
             last = lands and s is grid[-1]

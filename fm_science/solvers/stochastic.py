@@ -72,6 +72,10 @@ class PredictorCorrector(Solver):
     stochastic = True
     splits = False
 
+    @property
+    def two_times(self) -> bool:  # type: ignore[override]
+        return self.predictor is not None and self.predictor.two_times
+
     def check(self, path: Path) -> None:
         scored(self, path)
         if self.predictor is not None:
@@ -101,6 +105,10 @@ class Churn(Solver):
     amount: float = 0.5
     stochastic = True
     splits = False
+
+    @property
+    def two_times(self) -> bool:  # type: ignore[override]
+        return self.solver.two_times
 
     def check(self, path: Path) -> None:
         scored(self, path)

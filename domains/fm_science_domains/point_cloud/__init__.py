@@ -21,7 +21,6 @@ from fm_science.errors import UserError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
-from fm_science.solvers import RK4
 from fm_science.spaces import Centered
 from fm_science.state import Context
 from fm_science.symmetries import Permutations, Rotations
@@ -60,10 +59,10 @@ def build(
         name="point_cloud",
         path=Geodesic(Centered(sets.dim)),
         prior=Normal(noise(o["path"], sets)),
-        network=recipe.network(o["network"], sets, o["sample"].guidance),
+        network=recipe.network(o["network"], sets, o["sample"].guidance, o["objective"].kind == "flow_map"),
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, o["data"].budget, o["data"].workers),
         objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets), sets),
-        sampler=Sampler(RK4(), o["sample"].steps),
+        sampler=Sampler(recipe.solver(o["objective"]), o["sample"].steps),
         symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 else ())),
         equivariant=o["network"].kind != "transformer",
         request=partial(request, sets, o["sample"]),

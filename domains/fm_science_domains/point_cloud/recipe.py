@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fm_science.couplings import Coupling as Law
+from fm_science.couplings import Coupling as Pairing
 from fm_science.couplings import Independent, InWorkers, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.networks import EGNN, Guided, SetTransformer
-from fm_science.objectives import FlowMatching, UniformTime
+from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, UniformTime
+from fm_science.objectives import Objective as Loss
+from fm_science.objectives.laws import Law
+from fm_science.solvers import RK4, FlowMap, Solver
 from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations, Symmetry
 
@@ -66,8 +69,12 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training step minimises: flow matching with evenly drawn times."""
+    """What a training step minimises: flow matching with evenly drawn times, alone or beside a law of flow maps, which
+    teaches the network to jump (solver=flow_map)."""
 
+    kind: str = option("flow_matching", "flow_map: also learn to jump", choices=("flow_matching", "flow_map"))
+    law: str = option("lagrangian", "what a flow map is taught by", choices=("lagrangian", "mean_flow", "semigroup"))
+    share: float = option(1.0, "part of a batch that a flow map is taught on", low=0.01, high=1)
     first_time: float = option(0.0, "earliest time that is trained", low=0, high=1)
     last_time: float = option(1.0, "latest time that is trained", low=0, high=1)
     drop: float = option(0.1, "share of clouds whose class is hidden, so that it can be guided", low=0, high=1)
@@ -87,8 +94,17 @@ class Sample:
     steps: int = option(50, "steps of the solver", low=1)
 
 
-def network(o: Network, sets: Sets, guidance: float = 1.0) -> nn.Module:
-    """The network, which measures clouds by their spread; guided where there are classes.
+LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
+
+
+def solver(o: Objective) -> Solver:
+    """How clouds are drawn: by jumps where they were learnt."""
+    return FlowMap() if o.kind == "flow_map" else RK4()
+
+
+def network(o: Network, sets: Sets, guidance: float = 1.0, two_times: bool = False) -> nn.Module:
+    """The network, which measures clouds by their spread; guided where there are classes, and of ``two_times`` for flow
+    maps.
 
     Raises:
         OptionError: for tensor products of clouds that do not lie in space, and heads that do not divide the width.
@@ -97,33 +113,36 @@ def network(o: Network, sets: Sets, guidance: float = 1.0) -> nn.Module:
         raise OptionError(f"network.kind=tensor_field needs clouds in space, and these have {sets.dim} coordinates")
     if o.kind == "transformer" and o.width % o.heads:
         raise OptionError(f"network.heads={o.heads} does not divide network.width={o.width}")
-    made = NETWORKS[o.kind](o, sets, {"label": len(sets.classes)} if sets.classes else {})
+    shared = {
+        "scale": sets.spread,
+        "two_times": two_times,
+        "classes": {"label": len(sets.classes)} if sets.classes else {},
+    }
+    made = NETWORKS[o.kind](o, sets.dim, shared)
     return Conditioned(made, guidance) if sets.classes else made
 
 
-def _egnn(o: Network, sets: Sets, classes: dict[str, int]) -> nn.Module:
-    return EGNN(o.width, o.layers, o.bumps, o.reach, sets.spread, classes=classes, mutual=o.mutual)
+def _egnn(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    return EGNN(o.width, o.layers, o.bumps, o.reach, mutual=o.mutual, **shared)
 
 
-def _message_passing(o: Network, sets: Sets, classes: dict[str, int]) -> nn.Module:
+def _message_passing(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
     from fm_science.networks.message_passing import MessagePassing
 
-    return MessagePassing(o.width, o.layers, o.bumps, o.reach, o.radius, sets.spread, classes=classes)
+    return MessagePassing(o.width, o.layers, o.bumps, o.reach, o.radius, **shared)
 
 
-def _tensor_field(o: Network, sets: Sets, classes: dict[str, int]) -> nn.Module:
+def _tensor_field(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
     from fm_science.networks.tensor_field import TensorField
 
-    return TensorField(
-        o.width, o.layers, 2, o.bumps, o.reach, o.radius, sets.spread, classes=classes, chiral=o.chiral
-    )  # fmt: skip
+    return TensorField(o.width, o.layers, 2, o.bumps, o.reach, o.radius, chiral=o.chiral, **shared)
 
 
-def _transformer(o: Network, sets: Sets, classes: dict[str, int]) -> nn.Module:
-    return SetTransformer(o.width, o.layers, o.heads, sets.dim, sets.spread, classes=classes)
+def _transformer(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    return SetTransformer(o.width, o.layers, o.heads, dim, **shared)
 
 
-NETWORKS: dict[str, Callable[[Network, Sets, dict[str, int]], nn.Module]] = {
+NETWORKS: dict[str, Callable[[Network, int, dict[str, Any]], nn.Module]] = {
     "egnn": _egnn, "message_passing": _message_passing, "tensor_field": _tensor_field, "transformer": _transformer,
 }  # fmt: skip
 
@@ -140,6 +159,11 @@ class Conditioned(nn.Module):
         super().__init__()
         self.network, self.guidance = network, guidance
 
+    @property
+    def two_times(self) -> bool:
+        """Whether the network is a flow map."""
+        return getattr(self.network, "two_times", False)
+
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         if self.training or self.guidance == 1:
             return self.network(x, t, context)
@@ -147,7 +171,7 @@ class Conditioned(nn.Module):
 
 
 @dataclass(frozen=True)
-class Grouped(Law):
+class Grouped(Pairing):
     """A coupling of groups of the batch, one group after the other: the work grows with their size alone.
 
     Args:
@@ -155,7 +179,7 @@ class Grouped(Law):
         size: clouds of a group.
     """
 
-    law: Law
+    law: Pairing
     size: int
 
     def pair(self, space: Any, x0: Tensor, x1: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
@@ -167,14 +191,14 @@ class Grouped(Law):
 
 
 @dataclass(frozen=True)
-class InTurn(Law):
+class InTurn(Pairing):
     """Couplings one after the other: each pairs what the one before has paired.
 
     Args:
         laws: couplings, none of which weighs its pairs.
     """
 
-    laws: tuple[Law, ...]
+    laws: tuple[Pairing, ...]
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         for law in self.laws:
@@ -182,7 +206,7 @@ class InTurn(Law):
         return x0, x1, context
 
 
-def coupling(o: Coupling, sets: Sets) -> Law:
+def coupling(o: Coupling, sets: Sets) -> Pairing:
     """The law of pairs of noise and clouds. A few points in the plane have their exact nearest copies; elsewhere
     order and rotation take turns, and on the line only order is aligned. Classes keep their noise to themselves."""
     dim, sizes = sets.dim, sets.train.sizes
@@ -193,7 +217,7 @@ def coupling(o: Coupling, sets: Sets) -> Law:
     within = ("label",) if sets.classes else ()
     alone = Transport(*copies, across_batch=False, within=within)
     together = Transport(*copies, within=within)
-    laws: dict[str, Law] = {
+    laws: dict[str, Pairing] = {
         "independent": Independent(),
         "ordered": Transport(Permutations(), across_batch=False, within=within),
         "ot": Transport(within=within),
@@ -204,8 +228,17 @@ def coupling(o: Coupling, sets: Sets) -> Law:
     return InWorkers(chosen) if o.in_workers else chosen
 
 
-def objective(o: Objective, pairs: Law, sets: Sets) -> FlowMatching | Completion:
-    """Flow matching on pairs of noise and clouds; with ``completion`` also of clouds that are given in part."""
+def objective(o: Objective, pairs: Pairing, sets: Sets) -> Loss:
+    """Flow matching on pairs of noise and clouds, alone or as the diagonal of a flow map; with ``completion`` also of
+    clouds that are given in part.
+
+    Raises:
+        OptionError: when a flow map is to learn completion.
+    """
     drop = {"label": o.drop} if sets.classes and o.drop else {}
-    whole = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), drop=drop)
-    return Completion(whole, o.completion) if o.completion else whole
+    matching = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), drop=drop)
+    if o.kind == "flow_map":
+        if o.completion:
+            raise OptionError("objective.completion and objective.kind=flow_map do not go together yet")
+        return FlowMapMatching(matching, LAWS[o.law], share=o.share)
+    return Completion(matching, o.completion) if o.completion else matching
