@@ -188,9 +188,8 @@ class EGNN(nn.Module):
         super().__init__()
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.bumps = Bumps(bumps, reach)
-        self.two_times = two_times
         self.sites = SiteFeatures(width, conditions, classes, two_times)
-        self.mutual = mutual
+        self.mutual, self.two_times = mutual, two_times
         kind = MutualLayer if mutual else EquivariantLayer
         # distances at the start and now
         self.layers = nn.ModuleList(

@@ -98,9 +98,9 @@ class MessagePassing(nn.Module):
         scale: a typical size of the clouds, in their units.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
-        two_times: whether it is a flow map, which reads ``context.until``.
         edges: features of a pair beside its distance.
         features: whether the last features of :meth:`refine` are wanted.
+        two_times: whether it is a flow map, which reads ``context.until``.
     """
 
     scale: Tensor
@@ -111,9 +111,8 @@ class MessagePassing(nn.Module):
         features: bool = False, two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.two_times = two_times
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.radius = radius
+        self.radius, self.two_times = radius, two_times
         self.bumps = Bumps(bumps, reach if radius is None else min(reach, radius))
         self.sites = SiteFeatures(width, conditions, classes, two_times)
         self.layers = nn.ModuleList(

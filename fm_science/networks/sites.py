@@ -7,6 +7,7 @@ Frozen sites have arrived already, so their clock stands at one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class SiteFeatures(nn.Module):
         width: features of a site.
         conditions: names of floats ``(B,)`` or ``(B, N)``; NaN: not known.
         classes: how many values each label ``(B,)`` or ``(B, N)`` has, by name; -1: not known.
-        two_times: whether the time to land at, ``context.until``, is told too.
+        two_times: whether the time to land at, ``context.until``, is told too, to flow maps.
     """
 
     def __init__(
@@ -45,15 +46,20 @@ class SiteFeatures(nn.Module):
             ValueError: when the batch carries none of a condition that the network was built for.
         """
         shape = context.mask.shape
-        clock = t[:, None] if context.free is None else torch.where(context.free, t[:, None], 1.0)
-        until = None if context.until is None else context.until[:, None]
-        seen = [self.time(clock, until).expand(*shape, self.time.features)]
+        seen = [self.time(*(_clock(s, context) for s in (t, context.until))).expand(*shape, -1)]
         for name in self.conditions:
             value = _spread(context, name, shape)[..., None].to(t)
             known = value.isfinite()
             seen += [torch.where(known, value, 0.0), known.to(t)]
         seen += [table(_spread(context, name, shape).long() + 1) for name, table in self.labels.items()]
         return self.mix(torch.cat(seen, -1))
+
+
+def _clock(t: Tensor | None, context: Context) -> Any:
+    """Times ``(B,)`` as each site reads them, ``(B, 1)`` or ``(B, N)``."""
+    if t is None or context.free is None:
+        return t if t is None else t[:, None]
+    return torch.where(context.free, t[:, None], 1.0)
 
 
 def _spread(context: Context, name: str, shape: torch.Size) -> Tensor:

@@ -113,10 +113,10 @@ class TensorField(nn.Module):
         scale: a typical size of the clouds, in their units.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
-        two_times: whether it is a flow map, which reads ``context.until``.
         edges: features of a pair beside its distance.
         features: whether the last numbers of :meth:`refine` are wanted.
         chiral: whether a cloud is told from its mirror image.
+        two_times: whether it is a flow map, which reads ``context.until``.
     """
 
     scale: Tensor
@@ -128,11 +128,10 @@ class TensorField(nn.Module):
         two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.two_times = two_times
         if highest not in (1, 2):
             raise ValueError(f"TensorField(highest={highest}): messages go up to l = 1 or 2.")
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.radius, self.width = radius, width
+        self.radius, self.width, self.two_times = radius, width, two_times
         self.bumps = Bumps(bumps, reach if radius is None else min(reach, radius))
         self.sites = SiteFeatures(width, conditions, classes, two_times)
         whole = carried(width, highest, chiral)

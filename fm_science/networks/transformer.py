@@ -64,8 +64,8 @@ class SetTransformer(nn.Module):
         scale: a typical size of the clouds, in their units.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
-        two_times: whether it is a flow map, which reads ``context.until``.
         edges: features of a pair, which bias the attention; memory then grows with the square of the points.
+        two_times: whether it is a flow map, which reads ``context.until``.
 
     Raises:
         ValueError: when the heads do not divide the width.

@@ -47,16 +47,6 @@ def test_a_system_of_ones_own(tmp_path: Path, kind: str) -> None:
     assert (paired - x1).square().sum() <= (x0 - x1).square().sum() + 1e-4
 
 
-@pytest.mark.parametrize("law", ["lagrangian", "mean_flow", "semigroup"])
-def test_a_flow_map_of_clouds(tmp_path: Path, law: str) -> None:
-    data = {"source": f"{__name__}:trap", "points": 3, "dim": 3, "cache": str(tmp_path / "cache"), **FEW}
-    domain = build(data=data, network=SMALL, objective={"kind": "flow_map", "law": law}, metrics={"clouds": 50})
-    check_domain(domain)
-    flow = domain.flow()
-    assert set(domain.objective(flow, torch.randn(5, 3, 3), Context.full(5, 3))) == {"loss", "map"}
-    assert flow.sample(domain.request(4), FlowMap(), 1, seed=0).shape == (4, 3, 3)
-
-
 def test_pairs_made_in_data_workers_are_those_made_in_place(tmp_path: Path) -> None:
     data = {"source": f"{__name__}:trap", "points": 3, "dim": 3, "cache": str(tmp_path), "batch": 8, **FEW}
     found = []
@@ -73,6 +63,16 @@ def test_pairs_made_in_data_workers_are_those_made_in_place(tmp_path: Path) -> N
     assert losses["loss"].isfinite().all()
     alone = domain.prior.sample(domain.path.space.bind(context), context)
     assert (x0 - x1).square().sum() < (alone - x1).square().sum()
+
+
+@pytest.mark.parametrize("law", ["lagrangian", "mean_flow", "semigroup"])
+def test_a_flow_map_of_clouds(tmp_path: Path, law: str) -> None:
+    data = {"source": f"{__name__}:trap", "points": 3, "dim": 3, "cache": str(tmp_path / "cache"), **FEW}
+    domain = build(data=data, network=SMALL, objective={"kind": "flow_map", "law": law}, metrics={"clouds": 50})
+    check_domain(domain)
+    flow = domain.flow()
+    assert set(domain.objective(flow, torch.randn(5, 3, 3), Context.full(5, 3))) == {"loss", "map"}
+    assert flow.sample(domain.request(4), FlowMap(), 1, seed=0).shape == (4, 3, 3)
 
 
 def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:

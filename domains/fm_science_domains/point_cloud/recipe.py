@@ -17,6 +17,7 @@ from fm_science.errors import OptionError
 from fm_science.flow import Sampler
 from fm_science.networks import EGNN, Guided, SetTransformer
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, UniformTime
+from fm_science.objectives import Objective as Loss
 from fm_science.objectives.laws import Law
 from fm_science.solvers import RK4, FlowMap
 from fm_science.state import Context, State
@@ -99,7 +100,7 @@ LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "se
 
 
 def sampler(options: Sample, trained: Objective) -> Sampler:
-    """How clouds are drawn: by jumps where they were learnt; classes are pressed for where guidance is asked."""
+    """How clouds are drawn: by jumps where they were learnt, and pressed towards their class where that is asked."""
     solver = FlowMap() if trained.kind == "flow_map" else RK4()
     pressed = partial(Guided, scale=options.guidance)
     return Sampler(solver, options.steps, wrap=None if options.guidance == 1 else pressed)
@@ -115,33 +116,35 @@ def network(o: Network, sets: Sets, two_times: bool = False) -> nn.Module:
         raise OptionError(f"network.kind=tensor_field needs clouds in space, and these have {sets.dim} coordinates")
     if o.kind == "transformer" and o.width % o.heads:
         raise OptionError(f"network.heads={o.heads} does not divide network.width={o.width}")
-    seen = {"classes": {"label": len(sets.classes)} if sets.classes else {}, "two_times": two_times}
-    return NETWORKS[o.kind](o, sets, seen)
+    shared = {
+        "scale": sets.spread,
+        "two_times": two_times,
+        "classes": {"label": len(sets.classes)} if sets.classes else {},
+    }
+    return NETWORKS[o.kind](o, sets.dim, shared)
 
 
-def _egnn(o: Network, sets: Sets, seen: Any) -> nn.Module:
-    return EGNN(o.width, o.layers, o.bumps, o.reach, sets.spread, mutual=o.mutual, **seen)
+def _egnn(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    return EGNN(o.width, o.layers, o.bumps, o.reach, mutual=o.mutual, **shared)
 
 
-def _message_passing(o: Network, sets: Sets, seen: Any) -> nn.Module:
+def _message_passing(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
     from fm_science.networks.message_passing import MessagePassing
 
-    return MessagePassing(o.width, o.layers, o.bumps, o.reach, o.radius, sets.spread, **seen)
+    return MessagePassing(o.width, o.layers, o.bumps, o.reach, o.radius, **shared)
 
 
-def _tensor_field(o: Network, sets: Sets, seen: Any) -> nn.Module:
+def _tensor_field(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
     from fm_science.networks.tensor_field import TensorField
 
-    return TensorField(
-        o.width, o.layers, 2, o.bumps, o.reach, o.radius, sets.spread, chiral=o.chiral, **seen
-    )  # fmt: skip
+    return TensorField(o.width, o.layers, 2, o.bumps, o.reach, o.radius, chiral=o.chiral, **shared)
 
 
-def _transformer(o: Network, sets: Sets, seen: Any) -> nn.Module:
-    return SetTransformer(o.width, o.layers, o.heads, sets.dim, sets.spread, **seen)
+def _transformer(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    return SetTransformer(o.width, o.layers, o.heads, dim, **shared)
 
 
-NETWORKS: dict[str, Callable[[Network, Sets, Any], nn.Module]] = {
+NETWORKS: dict[str, Callable[[Network, int, dict[str, Any]], nn.Module]] = {
     "egnn": _egnn, "message_passing": _message_passing, "tensor_field": _tensor_field, "transformer": _transformer,
 }  # fmt: skip
 
@@ -204,13 +207,17 @@ def coupling(o: Coupling, sets: Sets) -> Pairing:
     return InWorkers(chosen) if o.in_workers else chosen
 
 
-def objective(o: Objective, pairs: Pairing, sets: Sets) -> Any:
+def objective(o: Objective, pairs: Pairing, sets: Sets) -> Loss:
     """Flow matching on pairs of noise and clouds, alone or as the diagonal of a flow map; with ``completion`` also of
-    clouds that are given in part. Raises OptionError when both are asked for."""
+    clouds that are given in part.
+
+    Raises:
+        OptionError: when a flow map is to learn completion.
+    """
     drop = {"label": o.drop} if sets.classes and o.drop else {}
-    whole = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), drop=drop)
-    if o.kind == "flow_matching":
-        return Completion(whole, o.completion) if o.completion else whole
-    if o.completion:
-        raise OptionError("objective.kind=flow_map does not learn to complete clouds: leave objective.completion at 0")
-    return FlowMapMatching(whole, LAWS[o.law], share=o.share)
+    matching = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), drop=drop)
+    if o.kind == "flow_map":
+        if o.completion:
+            raise OptionError("objective.completion and objective.kind=flow_map do not go together yet")
+        return FlowMapMatching(matching, LAWS[o.law], share=o.share)
+    return Completion(matching, o.completion) if o.completion else matching
