@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -130,7 +130,7 @@ def without_hydrogens(molecule: Molecule) -> Molecule:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def symbol(number: int) -> str:
     """The symbol of an element, ``*`` for 0."""
     from rdkit import Chem

@@ -17,8 +17,8 @@ B = TypeVar("B")
 def spread(
     task: Callable[[A], B], things: Iterable[A], processes: int = 0, total: int | None = None, label: str = "",
 ) -> Iterator[B]:  # fmt: skip
-    """``map(task, things)`` in order. processes: 0 takes one for each core, 1 none but this. ``task`` must be a function
-    of a module (or a ``partial`` of one), so that it can be sent elsewhere."""
+    """``map(task, things)`` in order. processes: 0 takes one for each core, 1 none but this. ``task`` must be a
+    function of a module (or a ``partial`` of one), so that it can be sent elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
