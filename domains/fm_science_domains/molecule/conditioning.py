@@ -124,7 +124,8 @@ class Request:
         context = Context(torch.arange(int(drawn.max())) < drawn[:, None], values)
         if self.fragment is None or self.origin is None:
             return context
-        return around(replace(context, cond={**values, "origin": self.origin.expand(n, 3)}), self.fragment, self.classes)
+        placed = replace(context, cond={**values, "origin": self.origin.expand(n, 3)})
+        return around(placed, self.fragment, self.classes)
 
 
 def around(context: Context, fragment: State, sites: Mapping[str, int]) -> Context:

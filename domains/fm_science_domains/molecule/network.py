@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.domain import option
+from fm_science.errors import OptionError
 from fm_science.networks import TimeEmbedding
 from fm_science.state import Context
 
@@ -139,9 +140,10 @@ class Reader(nn.Module):
         h, e, shift = self._atoms(state, t, context, real), self._bonds(state, length), torch.zeros_like(x)
         before = context.previous if self.kinds.remembers else None
         if before is not None:
+            then = before["positions"].to(x)
             h = h + self.atom_before(self._classes(before, x))
-            e = e + self.bond_before(torch.cat([before["bonds"].to(x), self.radial(arrows(before["positions"])[1])], -1))
-            shift = (before["positions"].to(x) - x) * real
+            e = e + self.bond_before(torch.cat([before["bonds"].to(x), self.radial(arrows(then)[1])], -1))
+            shift = (then - x) * real
         h = self.mix(h)
         ends = self.ends(h)
         e = e + ends[:, :, None] + ends[:, None]
@@ -186,7 +188,10 @@ class Speaker(nn.Module):
 
 
 def network(o: Network, kinds: Kinds) -> nn.Module:
-    """The network of this kind."""
+    """The network of this kind. Raises OptionError where its sizes do not divide."""
+    for name in ("width", "vectors"):
+        if getattr(o, name) % o.heads:
+            raise OptionError(f"network.{name}={getattr(o, name)} must be a multiple of network.heads={o.heads}")
     from .network_dense import Dense
     from .network_transformer import Transformer
 

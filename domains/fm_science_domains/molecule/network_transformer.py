@@ -52,8 +52,6 @@ class Transformer(nn.Module):
 
     def __init__(self, o: Network, kinds: Kinds) -> None:
         super().__init__()
-        if o.width % o.heads:
-            raise ValueError(f"network.width={o.width} must be a multiple of network.heads={o.heads}")
         self.self_conditioned = kinds.remembers
         self.reader, self.speaker = Reader(o, kinds), Speaker(o, kinds)
         self.place = nn.Linear(6 if kinds.remembers else 3, o.width, bias=False)

@@ -90,7 +90,7 @@ class Sample:
     steps: int = option(100, "steps, one evaluation of the network each", low=1)
     eta: float = option(10.0, "rate at which classes are masked (or drawn) again", low=0)
     temperature: float = option(1.0, "of atoms, bonds and charges; below 1 likelier and less diverse", low=0.01)
-    noise: float = option(0.0, "rate at which the noise of positions is exchanged; takes coupling.kind=independent", low=0)
+    noise: float = option(0.0, "rate at which noise of positions is exchanged; needs coupling.kind=independent", low=0)
     grid: float = option(1.0, "steps shrink towards the end like a power; 1: equal steps", low=1)
     target: str = option("", "wanted properties, such as gap:6.8+mu:2 (see objective.condition)")
     guidance: float = option(1.0, "how strongly the target is pursued; 1: as learned", low=0)
