@@ -27,11 +27,13 @@ class Sampler:
         solver: the rule for a step.
         steps: number of steps, or a tensor of times.
         path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
+        dress: what the network wears while it is sampled, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
+    dress: Callable[[Any], Any] | None = None
 
 
 class Predictor:
@@ -67,6 +69,7 @@ class Flow(nn.Module):
     """
 
     independent: bool = True  #: whether noise and data were independent in training; objectives set it
+    untied: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
 
     domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
 
@@ -143,7 +146,8 @@ class Flow(nn.Module):
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
         self._check(solver, path)
-        predict: Any = Predictor(self.network, path, context)
+        network = self.network if reverse or self.sampler.dress is None else self.sampler.dress(self.network)
+        predict: Any = Predictor(network, path, context)
         walked, ask = path, predict
         if reverse:
             path.check(times)
@@ -155,7 +159,11 @@ class Flow(nn.Module):
             predict.advance()
 
     def _check(self, solver: Solver, path: Path) -> None:
-        if solver.stochastic and path.borrowed and not self.independent:
+        if not solver.stochastic or self.independent:
+            return
+        stirred: Any = solver.stirred(path)
+        parts = getattr(stirred, "parts", {"": stirred})
+        if any(part.borrowed for name, part in parts.items() if name not in self.untied):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."

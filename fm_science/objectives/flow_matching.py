@@ -52,7 +52,7 @@ class FlowMatching(Objective):
         Raises:
             ValueError: when ``drop`` names a condition that the batch does not carry.
         """
-        flow.independent = self.coupling.independent
+        flow.independent, flow.untied = self.coupling.independent, self.coupling.untied
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
         paired = x0 is not None and self.coupling.early
