@@ -69,7 +69,7 @@ def rows() -> Iterator[Row]:
 
 def split(count: int = ROWS) -> np.ndarray:
     """(count,) int8: 0 to train, 1 to validate, 2 to test, as published; the legacy generator with seed 0."""
-    order = np.random.RandomState(0).permutation(count)  # noqa: NPY002 (the published split was drawn with it)
+    order = np.random.RandomState(0).permutation(count)
     part = np.full(count, 2, np.int8)
     part[order[: SPLIT[0]]] = 0
     part[order[SPLIT[0] : sum(SPLIT)]] = 1

@@ -42,7 +42,7 @@ def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Ite
         return
     kind = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with kind.Pool(processes, initializer=_alone) as pool:
-        for packed in pool.imap(partial(_packed, task), things, chunksize=16):
+        for packed in pool.imap(partial(_packed, task), map(pickle.dumps, things), chunksize=16):
             yield pickle.loads(packed)
 
 
@@ -53,6 +53,6 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def _packed(task: Callable[[A], B], thing: A) -> Any:
-    """The result as bytes: tensors would travel as shared memory, one open file each."""
-    return pickle.dumps(task(thing), protocol=pickle.HIGHEST_PROTOCOL)
+def _packed(task: Callable[[Any], Any], thing: bytes) -> bytes:
+    """From bytes to bytes: tensors would else travel as shared memory, one open file each."""
+    return pickle.dumps(task(pickle.loads(thing)))
