@@ -24,7 +24,7 @@ from fm_science.errors import UserError, nearest
 
 from . import drugs, fixture, qm9, sdf
 from .cache import Dropped, Prepared, cached, digest, folder, gather, summary
-from .molecule import Molecule
+from .molecule import Molecule, rdkit
 from .pack import PARTS, Pack, square
 from .vocabulary import Vocabulary
 
@@ -133,8 +133,9 @@ class Library:
 
     @cached_property
     def smiles(self) -> frozenset[str]:
-        """Canonical SMILES of the training part, without stereo and hydrogens."""
-        return frozenset(self.train.pack.smiles.tolist())
+        """Canonical SMILES of the training part, without stereo and hydrogens, as the installed RDKit writes them."""
+        kept = self.train.pack.smiles.tolist()
+        return frozenset(kept if self.source != "fixture" else fixture.canonical(kept))
 
 
 def load(options: Data | None = None) -> Library:
@@ -169,7 +170,7 @@ def _source(options: Data) -> Prepared:
         return fixture.shipped(), []
     if options.source == "qm9":
         qm9.files()  # refuse before anything else
-        return cached(place, f"qm9-{digest('1.0.3')}", lambda: qm9.prepare(hands))
+        return cached(place, f"qm9-{digest('1.0.3', rdkit())}", lambda: qm9.prepare(hands))
     if options.source == "drugs":
         return _folded(drugs.molsets(options.conformers), options)
     path = Path(options.source).expanduser()
@@ -183,12 +184,12 @@ def _source(options: Data) -> Prepared:
     files = sdf.files([path])
     stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
-    return cached(place, f"sdf-{digest(stamp)}", lambda: _split(gather(sdf.read(files, hands), lambda *_: 0)))
+    return cached(place, f"sdf-{digest(stamp, rdkit())}", lambda: _split(gather(sdf.read(files, hands), lambda *_: 0)))
 
 
 def _folded(lines: list[tuple[str, str]], options: Data) -> Prepared:
     """Conformers of SMILES, kept."""
-    name = f"smiles-{digest(drugs.RECIPE, lines)}"
+    name = f"smiles-{digest(drugs.RECIPE, lines, rdkit())}"
     fold = partial(drugs.fold, lines, options.processes)
     return cached(folder(options.cache), name, lambda: _split(gather(fold(), lambda *_: 0)))
 

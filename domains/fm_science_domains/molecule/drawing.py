@@ -74,19 +74,20 @@ def upright(positions: Tensor) -> Tensor:
     return x @ torch.stack([axes[0], axes[1], torch.linalg.cross(axes[0], axes[1])]).T
 
 
-def reach(molecules: Sequence[Molecule], most: float = 9.0) -> float:
-    """Half the width in angstrom that shows all molecules, or nearly."""
-    far = [float(upright(m.positions)[:, :2].abs().max()) for m in molecules if _drawable(m)]
-    return min(max(far, default=2.0), most) + 1.0
+def reach(molecules: Sequence[Molecule], most: float = 9.0) -> tuple[float, float]:
+    """Half the width and half the height in angstrom that show all molecules, or nearly."""
+    far = [upright(m.positions)[:, :2].abs().amax(0).tolist() for m in molecules if _drawable(m)]
+    wide, high = (min(max((f[k] for f in far), default=2.0), most) + 0.7 for k in (0, 1))
+    return wide, max(high, 0.5 * wide)
 
 
 def _drawable(molecule: Molecule) -> bool:
     return len(molecule) > 0 and bool(torch.isfinite(molecule.positions).all())
 
 
-def balls(ax: Any, molecule: Molecule, wide: float) -> None:
+def balls(ax: Any, molecule: Molecule, wide: float, high: float) -> None:
     """Balls and sticks, x and y on paper, z towards the viewer, from far to near; no ball where nothing is known."""
-    ax.set(xlim=(-wide, wide), ylim=(-wide, wide), aspect="equal", xticks=[], yticks=[])
+    ax.set(xlim=(-wide, wide), ylim=(-high, high), aspect="equal", xticks=[], yticks=[])
     if not _drawable(molecule):
         ax.text(0, 0, "no coordinates", ha="center", color=QUIET, fontsize=7)
         return

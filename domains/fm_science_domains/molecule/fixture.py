@@ -7,16 +7,28 @@ beside this file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from .molecule import rdkit
 from .pack import Pack
 
 FILE = Path(__file__).with_name("fixture.npz")
 UNIT = 0.001  # angstrom per stored integer
+RDKIT = "2026.09.1"  # the version that wrote the SMILES
+
+
+def canonical(smiles: Sequence[str]) -> list[str]:
+    """Shipped SMILES as the installed RDKit writes them; the shipped ones are those of the version ``RDKIT``."""
+    if rdkit() == RDKIT:
+        return list(smiles)
+    from rdkit import Chem
+
+    return [Chem.MolToSmiles(Chem.MolFromSmiles(text), isomericSmiles=False) for text in smiles]
 
 
 def parents(pack: Pack) -> np.ndarray:

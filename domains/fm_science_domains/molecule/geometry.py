@@ -121,8 +121,9 @@ def _sorted(kinds: np.ndarray, values: np.ndarray) -> dict[Kind, np.ndarray]:
 
 
 def label(kind: Kind) -> str:
-    """A kind of bond as text, such as C=O."""
-    return f"{symbol(kind[0])}{LINKS[kind[1]]}{symbol(kind[2])}"
+    """A kind of bond as text, such as C=O; hydrogen stands last."""
+    low, order, high = kind if kind[0] != 1 else kind[::-1]
+    return f"{symbol(low)}{LINKS[order]}{symbol(high)}"
 
 
 # ------------------------------------------------------------------------------------------------------- comparisons
@@ -140,7 +141,7 @@ def wasserstein(x: Values, y: Values) -> float:
     from scipy.stats import wasserstein_distance
 
     weights = shared(x, y)
-    return sum(w * wasserstein_distance(x[k], y[k]) for k, w in weights.items()) if weights else math.nan
+    return float(sum(w * wasserstein_distance(x[k], y[k]) for k, w in weights.items())) if weights else math.nan
 
 
 def divergence(x: Values, y: Values, what: str) -> float:

@@ -1,8 +1,8 @@
 """How good generated molecules are, each number beside the data's own.
 
 A metric takes samples and a reference set and returns named numbers. None of them is proof alone: a graph can be
-perfect while its geometry is not, low temperatures buy validity with diversity, and QM9 is an exhaustive list, so that a
-good model of it repeats many of its molecules and high novelty is no praise. Read validity, uniqueness and geometry
+perfect while its geometry is not, low temperatures buy validity with diversity, and QM9 is an exhaustive list, so that
+a good model of it repeats many of its molecules and high novelty is no praise. Read validity, uniqueness and geometry
 together, against the rows that ``references`` makes: molecules held out from training, and the training set itself.
 
 Shares count all samples, broken ones included, unless a name ends in ``_valid``. A number that cannot be had is NaN,

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.errors import UserError
+
 ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3}
 OTHER = 4  # a bond that is none of these: dative, or aromatic without a Kekulé structure. Never valid, never data
 UNKNOWN = 0  # the atomic number of an atom that is not decided yet
@@ -144,6 +146,19 @@ def symbol(number: int) -> str:
     from rdkit import Chem
 
     return Chem.GetPeriodicTable().GetElementSymbol(number)
+
+
+def rdkit() -> str:
+    """The version of RDKit: canonical SMILES may differ between versions.
+
+    Raises:
+        UserError: where RDKit is not installed.
+    """
+    try:
+        from rdkit import rdBase
+    except ImportError as error:
+        raise UserError("molecules need RDKit: pip install 'fm-science[molecule]'") from error
+    return str(rdBase.rdkitVersion)
 
 
 def quiet() -> Any:

@@ -1,8 +1,8 @@
 """Pictures of generated molecules beside real ones: what a chemist looks at first.
 
-``molecules.png`` draws samples as structural formulas, broken ones with the reason; ``shapes.png`` shows them in space;
-``geometry.png`` lays bond lengths, angles and torsions over the data's; ``overview.png`` compares sizes, elements, bonds
-and tells why samples are invalid. Everything is drawn without a display.
+``molecules.png`` draws samples as structural formulas, broken ones with the reason; ``shapes.png`` shows them in
+space; ``geometry.png`` lays bond lengths, angles and torsions over the data's; ``overview.png`` compares sizes,
+elements and bonds, and tells why samples are invalid. Everything is drawn without a display.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def report(rows: Rows, folder: str | Path) -> list[Path]:
 
 
 def overview(rows: Rows) -> Any:
-    """Four panels: sizes, elements, bond orders, and why samples are not valid."""
-    canvas = figure(12.4, 6.2)
+    """Four panels: sizes, elements, kinds of bonds, and why samples are not valid."""
+    canvas = figure(12.4, 6.4)
+    canvas.get_layout_engine().set(w_pad=0.14, h_pad=0.12)
     axes = canvas.subplots(2, 2)
     sizes = {name: np.array([len(m) for m in molecules]) for name, molecules in rows.items()}
     numbers = sorted({int(n) for v in sizes.values() for n in v})
@@ -57,7 +58,7 @@ def overview(rows: Rows) -> Any:
     for ax, (values, title, names, density) in zip(
         axes.flat, (
             (sizes, "Atoms of a molecule", [str(round(e + 0.5)) for e in edges[:-1]], edges),
-            (_elements(rows), "Elements", None, None), (_orders(rows), "Bonds", None, None),
+            (_elements(rows), "Elements", None, None), (_bonds(rows), "Bonds", _commonest(rows), None),
         ), strict=False,
     ):  # fmt: skip
         _bars(ax, values, title, names, density)
@@ -70,9 +71,15 @@ def _elements(rows: Rows) -> dict[str, list[str]]:
     return {name: [symbol(n) for m in row for n in m.atoms.tolist()] for name, row in rows.items()}
 
 
-def _orders(rows: Rows) -> dict[str, list[str]]:
-    words = {1: "single", 2: "double", 3: "triple", 4: "other"}
-    return {name: [words[o] for m in row for o in m.bonds[m.bonds.triu(1) > 0].tolist()] for name, row in rows.items()}
+def _bonds(rows: Rows) -> dict[str, list[str]]:
+    kinds = {name: Geometry.of(row).bonds for name, row in rows.items()}
+    return {name: [geometry.label(k) for k, v in found.items() for _ in v] for name, found in kinds.items()}
+
+
+def _commonest(rows: Rows) -> list[str]:
+    """The labels of the commonest kinds of bonds of the reference."""
+    base = Geometry.of(list(rows.values())[min(1, len(rows) - 1)]).bonds
+    return [geometry.label(kind) for kind in _common(base, 12)]
 
 
 def _bars(ax: Any, values: Mapping[str, Any], title: str, names: Sequence[str] | None, edges: Any) -> None:
@@ -179,13 +186,13 @@ def in_space(rows: Rows) -> Any:
     chosen += [(m, name) for name in names[1:2] for m in rows[name][: IN_SPACE // 2]]
     columns = 6
     lines = -(-len(chosen) // columns)
-    canvas = figure(2.1 * columns, 2.25 * lines)
+    wide, high = drawing.reach([m for m, _ in chosen])
+    canvas = figure(2.1 * columns, (2.1 * high / wide + 0.3) * lines)
     axes = canvas.subplots(lines, columns, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    wide = drawing.reach([m for m, _ in chosen])
     for ax, (molecule, row) in zip(axes.flat, chosen, strict=False):
-        drawing.balls(ax, molecule, wide)
+        drawing.balls(ax, molecule, wide, high)
         verdict = judge(molecule)
         state = "connected" if verdict.connected else "in fragments" if verdict.valid else "invalid"
         ax.set_title(f"{row}: {state}" if row == names[0] else row, fontsize=7.5, color=INK, weight="normal")
