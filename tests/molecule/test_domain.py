@@ -22,8 +22,8 @@ FEW = {"limit": 60, "max_atoms": 8}
     [
         {},
         {"network": {**SMALL, "kind": "transformer"}, "path": {"classes": "uniform"}},
-        {"data": {**FEW, "hydrogens": True, "max_atoms": 14}, "coupling": {"kind": "independent", "in_workers": False},
-         "sample": {"noise": 1.0}},
+        {"data": {**FEW, "hydrogens": True, "max_atoms": 14}, "sample": {"noise": 1.0},
+         "coupling": {"kind": "independent", "in_workers": False, "fakes": 0.5}},
     ],
 )  # fmt: skip
 def test_the_domain_keeps_its_promises(options: dict) -> None:
