@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE, help="the file to write")
     args = parser.parse_args()
     parts = qm9.split()
-    order = np.random.RandomState(0).permutation(qm9.ROWS)  # noqa: NPY002: as in qm9.split
+    order = np.random.RandomState(0).permutation(qm9.ROWS)
     chosen = sorted(i for part, count in enumerate(COUNTS) for i in order[parts[order] == part][:count].tolist())
     parsed = zip(chosen, qm9.some(chosen), strict=True)
     kept = [(*found, parts[i]) for i, found in parsed if not isinstance(found, Dropped)]

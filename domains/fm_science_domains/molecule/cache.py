@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fm_science.errors import UserError
 
+from .molecule import Molecule
 from .pack import FORMAT, Pack
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Dropped:
 
 
 Prepared = tuple[Pack, list[Dropped]]
+Parsed = tuple[Molecule, str] | Dropped  #: a molecule and its canonical SMILES, or why it is left out
+CHUNK = 4096  # molecules held one by one before they are packed
 
 
 def folder(option: str | None = None) -> Path:
@@ -65,7 +68,7 @@ def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
         write_dropped(dropped, listed)
         pack.save(file)
     except OSError as error:
-        raise UserError(f"cannot keep prepared data in {place} ({error}); name another folder, data.cache=DIR") from error
+        raise UserError(f"cannot keep prepared data in {place} ({error}); name another, data.cache=DIR") from error
     log.info("kept in %s (%.0f MB)", file, file.stat().st_size / 1e6)
     return pack, dropped
 
@@ -85,6 +88,28 @@ def read_dropped(path: Path) -> list[Dropped]:
     """What :func:`write_dropped` wrote."""
     with path.open(newline="", encoding="utf-8") as stream:
         return [Dropped(row["molecule"], row["reason"]) for row in csv.DictReader(stream)]
+
+
+def gather(found: Iterable[Parsed], part: Callable[[int, str], int]) -> Prepared:
+    """What was found as a pack, each molecule in the part that ``part(number, smiles)`` says; in bounded memory.
+
+    Raises UserError when nothing is usable.
+    """
+    packs: list[Pack] = []
+    dropped: list[Dropped] = []
+    held: list[tuple[Molecule, str, int]] = []
+    for number, one in enumerate(found):
+        if isinstance(one, Dropped):
+            dropped.append(one)
+            continue
+        held.append((*one, part(number, one[1])))
+        if len(held) == CHUNK:
+            packs.append(Pack.of(*zip(*held, strict=True)))
+            held = []
+    packs += [Pack.of(*zip(*held, strict=True))] if held else []
+    if not packs:
+        raise UserError(f"no usable molecule: {summary(dropped) or 'there are none'}")
+    return Pack.join(packs), dropped
 
 
 def summary(dropped: Sequence[Dropped], most: int = 3) -> str:

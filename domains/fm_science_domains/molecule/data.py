@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from fm_science.domain import option
 from fm_science.errors import UserError, nearest
 
 from . import drugs, fixture, qm9, sdf
-from .cache import Dropped, Prepared, cached, digest, folder, summary
+from .cache import Dropped, Prepared, cached, digest, folder, gather, summary
 from .molecule import Molecule
 from .pack import PARTS, Pack, square
 from .vocabulary import Vocabulary
@@ -98,7 +98,7 @@ class Library:
     source: str = "fixture"
 
     def part(self, split: str) -> Molecules:
-        """A part by its name. Raises OptionError-like KeyError text for an unknown one."""
+        """A part by its name. Raises KeyError for an unknown one."""
         if split not in PARTS:
             raise KeyError(f"unknown part {split!r} of the data; {nearest(split, PARTS)}")
         return getattr(self, split)
@@ -141,7 +141,7 @@ def load(options: Data | None = None) -> Library:
     """The molecules that the options name.
 
     Published splits are kept (QM9, and the shipped molecules, which are a part of it); other sources are split by a
-    hash of the SMILES, so that all conformers of a molecule fall on one side: one in ten to validate, one in ten to test.
+    hash of the SMILES, so that all conformers of a molecule fall on one side: one in ten to validate, one to test.
 
     Raises:
         UserError: when the source is unknown, cannot be read, or nothing usable remains.
@@ -156,7 +156,7 @@ def load(options: Data | None = None) -> Library:
     vocabulary = Vocabulary.of(pack.atoms.tolist(), pack.charges.tolist(), pack.hydrogens)
     parts = [pack.take(pack.part == k) for k in range(3)]
     parts = [part if len(part) else parts[0] for part in parts]
-    counts = ", ".join(f"{len(part)} to {word}" for part, word in zip(parts, ("train", "validate", "test"), strict=True))
+    counts = "{} molecules to train, {} to validate, {} to test".format(*map(len, parts))
     log.info("%s: %s; %d left out%s", options.source, counts, len(dropped), f" ({summary(dropped)})" if dropped else "")
     sets = [Molecules(part, vocabulary) for part in parts]
     return Library(sets[0], sets[1], sets[2], vocabulary, tuple(dropped), options.source)
@@ -171,7 +171,7 @@ def _source(options: Data) -> Prepared:
         qm9.files()  # refuse before anything else
         return cached(place, f"qm9-{digest('1.0.3')}", lambda: qm9.prepare(hands))
     if options.source == "drugs":
-        return _folded("drugs", drugs.molsets(options.conformers), options)
+        return _folded(drugs.molsets(options.conformers), options)
     path = Path(options.source).expanduser()
     if not path.exists():
         raise UserError(
@@ -179,44 +179,31 @@ def _source(options: Data) -> Prepared:
             f"{nearest(options.source, ('fixture', 'qm9', 'drugs'))}"
         )
     if drugs.is_smiles(path):
-        return _folded(path.name, drugs.read_smiles(path, options.conformers), options)
+        return _folded(drugs.read_smiles(path, options.conformers), options)
     files = sdf.files([path])
     stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
-    def read() -> Prepared:
-        molecules, dropped = sdf.read(files, hands)
-        return _packed(molecules, dropped, options.source)
-
-    return cached(place, f"sdf-{digest(stamp)}", read)
+    return cached(place, f"sdf-{digest(stamp)}", lambda: _split(gather(sdf.read(files, hands), lambda *_: 0)))
 
 
-def _folded(name: str, lines: list[tuple[str, str]], options: Data) -> Prepared:
+def _folded(lines: list[tuple[str, str]], options: Data) -> Prepared:
     """Conformers of SMILES, kept."""
-
-    def fold() -> Prepared:
-        molecules, dropped = drugs.fold(lines, options.processes)
-        return _packed(molecules, dropped, name)
-
-    return cached(folder(options.cache), f"smiles-{digest(drugs.RECIPE, lines)}", fold)
+    name = f"smiles-{digest(drugs.RECIPE, lines)}"
+    fold = partial(drugs.fold, lines, options.processes)
+    return cached(folder(options.cache), name, lambda: _split(gather(fold(), lambda *_: 0)))
 
 
-def _packed(molecules: list[tuple[Molecule, str]], dropped: list[Dropped], source: str) -> Prepared:
-    if not molecules:
-        raise UserError(f"no usable molecule in {source}: {summary(dropped) or 'it is empty'}")
-    smiles = [text for _, text in molecules]
-    return Pack.of([m for m, _ in molecules], smiles, split(smiles)), dropped
-
-
-def split(smiles: list[str]) -> list[int]:
-    """The part of each molecule by a hash of its SMILES: one in ten to validate (1), one in ten to test (2). With three
-    different molecules or more no part is empty."""
-    values = {text: zlib.crc32(text.encode()) for text in smiles}
+def _split(prepared: Prepared) -> Prepared:
+    """The same molecules in parts by a hash of their SMILES: one in ten to validate (1), one in ten to test (2). With
+    three different molecules or more no part is empty."""
+    pack, dropped = prepared
+    values = {text: zlib.crc32(text.encode()) for text in pack.smiles.tolist()}
     part = {text: {0: 1, 1: 2}.get(value % 10, 0) for text, value in values.items()}
     order = sorted(values, key=lambda text: values[text])
-    for wanted, text in zip((1, 2, 0), order, strict=False):
-        if len(order) >= 3 and wanted not in part.values():
-            part[text] = wanted
-    return [part[text] for text in smiles]
+    for k, text in enumerate(order[:3] if len(order) >= 3 else []):
+        if (1, 2, 0)[k] not in part.values():
+            part[text] = (1, 2, 0)[k]
+    return replace(pack, part=np.array([part[text] for text in pack.smiles.tolist()], np.int8)), dropped
 
 
 def _cut(pack: Pack, options: Data) -> tuple[Pack, list[Dropped]]:

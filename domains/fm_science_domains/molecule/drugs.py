@@ -8,7 +8,7 @@ field's geometry. SMILES come from the MOSES set (Polykovskiy et al. 2020), or f
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 
 from fm_science.errors import UserError
 
-from .cache import Dropped
+from .cache import Dropped, Parsed
 from .molecule import Molecule, quiet
 from .workers import spread
 
@@ -25,7 +25,6 @@ RECIPE = "ETKDGv3 seed 7, MMFF94s 1000 steps, format 1"  # part of the name of w
 RELAX = 1000  # steps of the force field at most
 PATIENCE = 30  # seconds that embedding one molecule may take
 SUFFIXES = (".smi", ".smiles", ".txt", ".csv")
-Parsed = tuple[Molecule, str] | Dropped
 
 
 def is_smiles(path: Path) -> bool:
@@ -73,13 +72,9 @@ def read_smiles(path: Path, count: int) -> list[tuple[str, str]]:
             for k, words in enumerate(lines[:count])]  # fmt: skip
 
 
-def fold(
-    lines: Sequence[tuple[str, str]], processes: int = 0
-) -> tuple[list[tuple[Molecule, str]], list[Dropped]]:  # fmt: skip
-    """One conformer of each (name, SMILES), with its canonical SMILES, and what could not be folded. About 40 ms of
-    processor time for each drug-sized molecule."""
-    found = list(spread(conformer, lines, processes, len(lines), "folding molecules"))
-    return [x for x in found if not isinstance(x, Dropped)], [x for x in found if isinstance(x, Dropped)]
+def fold(lines: Sequence[tuple[str, str]], processes: int = 0) -> Iterator[Parsed]:
+    """One conformer of each (name, SMILES), in order; about 40 ms of processor time for a drug-sized molecule."""
+    return spread(conformer, lines, processes, len(lines), "folding molecules")
 
 
 def conformer(line: tuple[str, str]) -> Parsed:

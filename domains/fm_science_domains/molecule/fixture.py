@@ -20,7 +20,7 @@ UNIT = 0.001  # angstrom per stored integer
 
 
 def parents(pack: Pack) -> np.ndarray:
-    """(A,) the row of the atom that each atom hangs on: the first it is bonded to among those before it, else itself."""
+    """(A,) the row of the atom that each atom hangs on: the first before it that it is bonded to, else itself."""
     found = np.arange(len(pack.atoms))
     which = np.repeat(np.arange(len(pack)), pack.counts)
     low, high = np.sort(pack.ends.astype(np.int64), 1).T + pack.first[which]
@@ -38,8 +38,8 @@ def encode(pack: Pack, file: Path = FILE) -> Path:
     arrays = {
         "steps": np.ascontiguousarray(planes.transpose(2, 0, 1)), "atoms": pack.atoms, "charges": pack.charges,
         "lengths": pack.lengths.astype(np.uint8), "ends": pack.ends.astype(np.uint8).T.copy(), "orders": pack.orders,
-        "counts": pack.counts.astype(np.uint8), "part": pack.part, "smiles": np.frombuffer(_text(pack.smiles), np.uint8),
-        "names": np.frombuffer(_text(pack.names), np.uint8),
+        "counts": pack.counts.astype(np.uint8), "part": pack.part,
+        "smiles": np.frombuffer(_text(pack.smiles), np.uint8), "names": np.frombuffer(_text(pack.names), np.uint8),
     }  # fmt: skip
     named = {f"property_{name}": values for name, values in pack.properties.items()}
     np.savez_compressed(file, **arrays, **named)

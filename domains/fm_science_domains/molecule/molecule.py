@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3}
+OTHER = 4  # a bond that is none of these: dative, or aromatic without a Kekulé structure. Never valid, never data
 UNKNOWN = 0  # the atomic number of an atom that is not decided yet
 
 
@@ -25,7 +26,7 @@ class Molecule:
     Attributes:
         positions: (N, 3) float32, angstrom.
         atoms: (N,) int64 atomic numbers; 0: not decided (as during sampling).
-        bonds: (N, N) int64, symmetric: 0 none, 1 single, 2 double, 3 triple.
+        bonds: (N, N) int64, symmetric: 0 none, 1 single, 2 double, 3 triple (4: another kind, in foreign files only).
         charges: (N,) int64 formal charges.
         name: any text.
         properties: named numbers, as written into and read from SDF files.
@@ -62,7 +63,7 @@ class Molecule:
             atom.SetFormalCharge(charge)
             atom.SetNoImplicit(self.hydrogens)
             edited.AddAtom(atom)
-        kinds = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+        kinds = (None, *(getattr(Chem.BondType, name) for name in (*ORDERS, "UNSPECIFIED")))
         ends = self.bonds.triu(1).nonzero()
         for (i, j), order in zip(ends.tolist(), self.bonds[ends[:, 0], ends[:, 1]].tolist(), strict=True):
             edited.AddBond(i, j, kinds[order])
@@ -77,29 +78,34 @@ class Molecule:
         return made
 
     @classmethod
-    def from_rdkit(cls, mol: Any, name: str = "", properties: Mapping[str, float] | None = None) -> Molecule:
+    def from_rdkit(
+        cls, mol: Any, name: str = "", properties: Mapping[str, float] | None = None, strict: bool = True
+    ) -> Molecule:  # fmt: skip
         """The molecule of an RDKit one, bonds Kekulé. ``mol`` is not changed.
 
         Hydrogens count as explicit when no atom lacks one. Raises ValueError with a short reason when there are no
-        coordinates in space, an atom is a placeholder or a radical, or a bond is neither single, double nor triple.
+        coordinates in space; with ``strict`` also when there is no atom, an atom is a placeholder or a radical, or a
+        bond is neither single, double nor triple.
         """
         from rdkit import Chem
 
         mol = Chem.Mol(mol)
+        mol.UpdatePropertyCache(strict=False)
         try:
             Chem.Kekulize(mol, clearAromaticFlags=True)
         except Chem.KekulizeException as error:
-            raise ValueError("aromatic bonds without a Kekulé structure") from error
-        _refuse(mol)
+            if strict:
+                raise ValueError("aromatic bonds without a Kekulé structure") from error
+        _refuse(mol, strict)
         n = mol.GetNumAtoms()
         bonds = torch.zeros(n, n, dtype=torch.long)
         for bond in mol.GetBonds():
             i, j, kind = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), str(bond.GetBondType())
-            if kind not in ORDERS:
+            if kind not in ORDERS and strict:
                 raise ValueError(f"a {kind.lower()} bond; known are single, double and triple ones")
-            bonds[i, j] = bonds[j, i] = ORDERS[kind]
+            bonds[i, j] = bonds[j, i] = ORDERS.get(kind, OTHER)
         return cls(
-            positions=torch.from_numpy(mol.GetConformer().GetPositions()).float(),
+            positions=torch.from_numpy(mol.GetConformer().GetPositions()).float() if n else torch.zeros(0, 3),
             atoms=torch.tensor([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=torch.long),
             bonds=bonds,
             charges=torch.tensor([a.GetFormalCharge() for a in mol.GetAtoms()], dtype=torch.long),
@@ -109,15 +115,17 @@ class Molecule:
         )
 
 
-def _refuse(mol: Any) -> None:
-    """Raise ValueError for what no state can hold."""
+def _refuse(mol: Any, strict: bool) -> None:
+    """Raise ValueError for what no molecule, or with ``strict`` no state, can hold."""
     if mol.GetNumAtoms() == 0:
-        raise ValueError("no atoms")
+        if strict:
+            raise ValueError("no atoms")
+        return
     if mol.GetNumConformers() == 0 or not mol.GetConformer().Is3D():
         raise ValueError("no coordinates in space (a 2D drawing?)")
-    if any(a.GetAtomicNum() == 0 for a in mol.GetAtoms()):
+    if strict and any(a.GetAtomicNum() == 0 for a in mol.GetAtoms()):
         raise ValueError("a placeholder atom (R, * or A)")
-    if any(a.GetNumRadicalElectrons() for a in mol.GetAtoms()):
+    if strict and any(a.GetNumRadicalElectrons() for a in mol.GetAtoms()):
         raise ValueError("a radical: an unpaired electron")
 
 
@@ -130,7 +138,7 @@ def without_hydrogens(molecule: Molecule) -> Molecule:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def symbol(number: int) -> str:
     """The symbol of an element, ``*`` for 0."""
     from rdkit import Chem

@@ -144,6 +144,19 @@ class Pack(Sequence[Molecule]):
             all(m.hydrogens for m in molecules),
         )
 
+    @staticmethod
+    def join(packs: Sequence[Pack]) -> Pack:
+        """One pack after another. Properties that not all of them have are NaN where missing."""
+        arrays = {
+            name: np.concatenate([getattr(p, name) for p in packs])
+            for name in Pack.__dataclass_fields__
+            if name not in ("properties", "hydrogens")
+        }
+        names = list(dict.fromkeys(name for p in packs for name in p.properties))
+        empty = [np.full(len(p), np.nan, np.float32) for p in packs]
+        named = {k: np.concatenate([p.properties.get(k, e) for p, e in zip(packs, empty, strict=True)]) for k in names}
+        return Pack(**arrays, properties=named, hydrogens=all(p.hydrogens for p in packs))
+
     def save(self, file: Path) -> Path:
         """Write as one ``.npz``; a crash on the way leaves nothing half written."""
         file.parent.mkdir(parents=True, exist_ok=True)

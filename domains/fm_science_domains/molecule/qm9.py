@@ -1,10 +1,11 @@
 """QM9: 130,831 small organic molecules with geometries from density functional theory (Ramakrishnan et al. 2014).
 
-The molecules come from the package ``qm9pack``, published by the first author of QM9; only its CSV files are read. They
-hold no bonds, but their SMILES do: the k-th atom of the SMILES is the k-th heavy atom of the geometry, and each hydrogen
-belongs to the nearest heavy atom. That recovers bonds and charges of all but eight molecules exactly, without guessing
-bonds from distances; the eight are left out. The split is the one that Anderson et al. (2019) and Hoogeboom et al. (2022,
-EDM) published: rows in the order of their index, permuted with numpy's seed 0, then 100,000, 17,748 and 13,083.
+The molecules come from the package ``qm9pack``, published by the first author of QM9; only its CSV files are read.
+They hold no bonds, but their SMILES do: the k-th atom of the SMILES is the k-th heavy atom of the geometry, and each
+hydrogen belongs to the nearest heavy atom. That recovers bonds and charges of all but eight molecules exactly, without
+guessing bonds from distances; the eight are left out. The split is the one that Anderson et al. (2019) and Hoogeboom et
+al. (2022, EDM) published: rows in the order of their index, permuted with numpy's seed 0, then 100,000 to train, 17,748
+to validate and 13,083 to test.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ import torch
 
 from fm_science.errors import UserError
 
-from .cache import Dropped, Prepared
+from .cache import Dropped, Parsed, Prepared, gather
 from .molecule import Molecule
-from .pack import Pack
 from .workers import spread
 
 ROWS = 130_831
@@ -39,7 +39,6 @@ PROPERTIES = {
     "Cv": (24, 1.0),
 }  # fmt: skip
 Row = list[str]
-Parsed = tuple[Molecule, str] | Dropped  # a molecule and its canonical SMILES, or why it is left out
 
 
 def files() -> list[Path]:
@@ -70,7 +69,7 @@ def rows() -> Iterator[Row]:
 
 def split(count: int = ROWS) -> np.ndarray:
     """(count,) int8: 0 to train, 1 to validate, 2 to test, as published; the legacy generator with seed 0."""
-    order = np.random.RandomState(0).permutation(count)  # noqa: NPY002: the published split was drawn with it
+    order = np.random.RandomState(0).permutation(count)
     part = np.full(count, 2, np.int8)
     part[order[: SPLIT[0]]] = 0
     part[order[SPLIT[0] : sum(SPLIT)]] = 1
@@ -80,20 +79,10 @@ def split(count: int = ROWS) -> np.ndarray:
 def prepare(processes: int = 0) -> Prepared:
     """All of QM9 as a pack, and what was left out; about three minutes of processor time."""
     parts = split()
-    molecules: list[Molecule] = []
-    smiles: list[str] = []
-    part: list[int] = []
-    dropped: list[Dropped] = []
-    for k, found in enumerate(spread(parse, rows(), processes, ROWS, "reading QM9")):
-        if isinstance(found, Dropped):
-            dropped.append(found)
-        else:
-            molecules.append(found[0])
-            smiles.append(found[1])
-            part.append(parts[k])
-    if len(molecules) + len(dropped) != ROWS:
-        raise UserError(f"qm9pack holds {len(molecules) + len(dropped)} molecules instead of {ROWS}; install 1.0.3")
-    return Pack.of(molecules, smiles, part), dropped
+    pack, dropped = gather(spread(parse, rows(), processes, ROWS, "reading QM9"), lambda k, _: int(parts[k % ROWS]))
+    if len(pack) + len(dropped) != ROWS:
+        raise UserError(f"qm9pack holds {len(pack) + len(dropped)} molecules instead of {ROWS}; install qm9pack==1.0.3")
+    return pack, dropped
 
 
 def some(index: list[int]) -> Iterator[Parsed]:

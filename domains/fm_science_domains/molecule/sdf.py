@@ -7,6 +7,7 @@ properties. Files may be gzipped; they are opened for reading only.
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -17,13 +18,12 @@ import numpy as np
 
 from fm_science.errors import UserError
 
-from .cache import Dropped
+from .cache import Dropped, Parsed
 from .molecule import Molecule, quiet
 from .workers import spread
 
 SUFFIXES = (".sdf", ".sd", ".mol")
 END = "$$$$"
-Parsed = tuple[Molecule, str] | Dropped
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
@@ -59,7 +59,7 @@ def elements(text: str) -> list[int]:
             try:
                 found.append(Chem.GetPeriodicTable().GetAtomicNumber(word))
             except RuntimeError as error:
-                raise UserError(f"data.elements={text}: {word!r} is no element; write symbols such as H,C,N,O") from error
+                raise UserError(f"data.elements={text}: {word!r} is no element; write symbols: H,C,N,O") from error
     return found
 
 
@@ -85,11 +85,10 @@ def records(file: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"cannot read {file}: {error}") from error
 
 
-def read(paths: Sequence[Path], processes: int = 1) -> tuple[list[tuple[Molecule, str]], list[Dropped]]:
-    """All usable molecules of SDF files, each with its canonical SMILES, and what was left out."""
+def read(paths: Sequence[Path], processes: int = 1) -> Iterator[Parsed]:
+    """Every record of SDF files, in order: a molecule with its canonical SMILES, or why it is left out."""
     every = (record for file in paths for record in records(file))
-    found = list(spread(parse, every, processes, label="reading SDF"))
-    return [x for x in found if not isinstance(x, Dropped)], [x for x in found if isinstance(x, Dropped)]
+    return spread(parse, every, processes, label="reading SDF")
 
 
 def parse(record: tuple[str, str]) -> Parsed:
@@ -134,7 +133,7 @@ def fields(text: str) -> dict[str, float]:
     """The fields of a record, ``> <name>`` and a line, whose value is a finite number."""
     lines = text.splitlines()
     found: dict[str, float] = {}
-    for key, value in zip(lines, lines[1:], strict=False):
+    for key, value in itertools.pairwise(lines):
         if key.startswith(">") and "<" in key:
             number = _number(value)
             if math.isfinite(number):

@@ -17,8 +17,8 @@ B = TypeVar("B")
 def spread(
     task: Callable[[A], B], things: Iterable[A], processes: int = 0, total: int | None = None, label: str = "",
 ) -> Iterator[B]:  # fmt: skip
-    """``map(task, things)`` in order. processes: 0 takes one for each core, 1 none but this. ``task`` must be a function
-    of a module (or a ``partial`` of one), so that it can be sent elsewhere."""
+    """``map(task, things)`` in order. processes: 0 takes one for each core, 1 none but this. ``task`` must be a
+    function of a module (or a ``partial`` of one), so that it can be sent elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -42,7 +42,7 @@ def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Ite
         return
     kind = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with kind.Pool(processes, initializer=_alone) as pool:
-        for packed in pool.imap(partial(_packed, task), things, chunksize=16):
+        for packed in pool.imap(partial(_packed, task), map(pickle.dumps, things), chunksize=16):
             yield pickle.loads(packed)
 
 
@@ -53,6 +53,6 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def _packed(task: Callable[[A], B], thing: A) -> Any:
-    """The result as bytes: tensors would travel as shared memory, one open file each."""
-    return pickle.dumps(task(thing), protocol=pickle.HIGHEST_PROTOCOL)
+def _packed(task: Callable[[Any], Any], thing: bytes) -> bytes:
+    """From bytes to bytes: tensors would else travel as shared memory, one open file each."""
+    return pickle.dumps(task(pickle.loads(thing)))
