@@ -20,7 +20,7 @@ from .network import Kinds, Network, Reader, Speaker, small
 
 def message_passing(o: Network, kinds: Kinds) -> Any:
     """Equivariant messages between near atoms (PyTorch Geometric); blind to mirror images."""
-    from fm_science.networks import MessagePassing
+    from fm_science.networks.message_passing import MessagePassing
 
     near = None if o.radius is None else o.radius / kinds.scale
     return MessagePassing(o.width, o.layers, o.radial, radius=near, scale=kinds.scale, edges=o.edge, features=True)
@@ -28,7 +28,7 @@ def message_passing(o: Network, kinds: Kinds) -> Any:
 
 def tensor_field(o: Network, kinds: Kinds) -> Any:
     """Messages with directions, up to l = 2 (e3nn)."""
-    from fm_science.networks import TensorField
+    from fm_science.networks.tensor_field import TensorField
 
     near = None if o.radius is None else o.radius / kinds.scale
     return TensorField(
