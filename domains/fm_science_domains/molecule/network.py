@@ -8,6 +8,7 @@ reaches at time t, so that near the end an error of the network is a small error
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -203,7 +204,7 @@ def network(o: Network, kinds: Kinds) -> nn.Module:
     from .network_dense import Dense
     from .network_transformer import Transformer
 
-    makers = {
+    makers: dict[str, Callable[..., nn.Module]] = {
         "dense": Dense,
         "transformer": Transformer,
         "pyg": partial(points.OnPoints, body=points.message_passing),
