@@ -19,6 +19,10 @@ GAP = (("gap", (1.0, 2.0)),)
 VARIANTS = [
     ({"chiral": True}, Kinds(5, 5, 4, 1.4, True, GAP), False),
     ({"chiral": False}, Kinds(5, 5, 0, 1.4, False), True),
+    ({"kind": "pyg"}, Kinds(5, 5, 4, 1.4, True, GAP), True),
+    ({"kind": "pyg", "radius": 2.5}, Kinds(5, 5, 4, 1.4, False), True),
+    ({"kind": "e3nn"}, Kinds(5, 5, 4, 1.4, True, GAP), False),
+    ({"kind": "e3nn", "chiral": False, "radius": 2.5}, Kinds(5, 5, 0, 1.4, False), True),
     ({"kind": "transformer"}, Kinds(5, 5, 4, 1.4, True, GAP), None),
     ({"kind": "transformer"}, Kinds(5, 5, 0, 1.4, False), None),
 ]

@@ -16,8 +16,9 @@ from fm_science.priors import ProductPrior
 from fm_science.state import Context
 from fm_science.testing.laws import ragged
 from fm_science_domains.molecule import conditioning, recipe
-from fm_science_domains.molecule.losses import Completion, Distances
+from fm_science_domains.molecule.losses import Distances
 from fm_science_domains.molecule.network import Kinds, Network, network
+from fm_science_domains.molecule.pairing import Completion, FakeAtoms
 
 COUNTS = {"atoms": 3, "bonds": 4, "charges": 2}
 SMALL = {"width": 16, "edge": 8, "vectors": 4, "layers": 1, "heads": 2, "radial": 6}
@@ -74,7 +75,7 @@ def test_pairs_shorten_the_way_and_leave_classes_and_data_alone(kind: str) -> No
     space = path.bind(context, prior).space
     x0 = prior.sample(path.space, context)
     options = {"kind": kind, "in_workers": False, "fragments": 0.0}
-    law = recipe.coupling(group(recipe.Coupling, options), tuple(COUNTS), 1.5)
+    law = recipe.coupling(group(recipe.Coupling, options), COUNTS, prior, 3)
     y0, y1, after = law.pair(space, x0, x1, context)
     assert all(torch.equal(y1[k], x1[k]) for k in x1)
     assert all(y0[k] is x0[k] for k in COUNTS)
@@ -90,7 +91,7 @@ def test_classes_may_be_masked_again_although_positions_are_tied() -> None:
     path, prior = built()
     made = network(group(Network, SMALL), Kinds(4, 5, 3))
     x1, context = chain([4, 3])
-    law = recipe.coupling(recipe.Coupling(fragments=0.0), tuple(COUNTS), 1.5)
+    law = recipe.coupling(recipe.Coupling(fragments=0.0), COUNTS, prior, 3)
     flow = Flow(path, prior, made, recipe.sampler(recipe.Sample(steps=4), tuple(COUNTS), (), "aligned"))
     torch.manual_seed(0)
     recipe.objective(recipe.Objective(), law, (), 1.5)(flow, x1, context)
@@ -136,7 +137,7 @@ def test_fragments_are_connected_frozen_and_centred() -> None:
     torch.manual_seed(0)
     path, prior = built()
     x1, context = chain([6, 5, 6, 3])
-    law = recipe.coupling(recipe.Coupling(fragments=1.0, in_workers=False), tuple(COUNTS), 1.5)
+    law = recipe.coupling(recipe.Coupling(fragments=1.0, in_workers=False), COUNTS, prior, 3)
     assert isinstance(law, Completion)
     bound = path.bind(context, prior)
     x0, y1, after = law.pair(bound.space, prior.sample(path.space, context), x1, context)
@@ -228,3 +229,27 @@ def test_distortion_is_for_training_only() -> None:
     moved = seen[1][1].abs().sum(-1) > 0
     assert moved.float().mean() == pytest.approx(0.5, abs=0.12)
     assert seen[1][1][moved].std() == pytest.approx(0.3, rel=0.12)
+
+
+def test_atoms_that_are_not_there_stand_by_real_ones_without_bonds() -> None:
+    torch.manual_seed(0)
+    counts = {**COUNTS, "atoms": 4}
+    path, prior = recipe.path(recipe.Path(), counts, 1.5)
+    sizes = [6, 5, 6, 3] * 50
+    x1, context = chain(sizes)
+    x1["atoms"] = torch.nn.functional.pad(x1["atoms"], (0, 1))
+    law = recipe.coupling(recipe.Coupling(fragments=0.0, fakes=0.5, in_workers=False), counts, prior, 3)
+    assert isinstance(law, FakeAtoms)
+    space = path.bind(context, prior).space
+    x0, y1, after = law.pair(space, prior.sample(path.space, context), x1, context)
+    more = after.mask.sum(1) - torch.tensor(sizes)
+    assert more.max() == 2  # three in ten of six, rounded up
+    assert (more > 0).float().mean() == pytest.approx(0.5 * 0.63, abs=0.17)  # 2/3 for 4 to 6 atoms, 1/2 for 3
+    fake = after.mask & (torch.arange(after.mask.shape[1]) >= torch.tensor(sizes)[:, None])
+    assert (y1["atoms"][fake].argmax(-1) == 3).all()
+    assert (y1["bonds"][fake][..., 0] == 1).all()
+    assert x0["atoms"].shape == y1["atoms"].shape
+    bound = path.bind(after, prior).space
+    assert torch.allclose(bound.project(y1)["positions"], y1["positions"], atol=1e-5)
+    gap = lambda x: (x["positions"][:, 1] - x["positions"][:, 0]).norm(dim=-1)  # noqa: E731
+    assert torch.allclose(gap(y1), gap(x1), atol=1e-5)  # real atoms keep their shape

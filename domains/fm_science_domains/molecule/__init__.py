@@ -57,17 +57,17 @@ def build(
 def assembled(o: Mapping[str, Any], library: Library) -> Domain:
     """The domain of these options on this library of molecules."""
     vocabulary, std = library.vocabulary, o["path"].std or spread(library)
-    real = classes(vocabulary)
+    real = classes(vocabulary, o["coupling"].fakes > 0)
     counts = {name: count + (o["path"].classes == "masked") for name, count in real.items()}
     conditions = conditioning.names(o["objective"].condition, library.properties, "objective.condition")
-    wishes = request(library, o["sample"], conditions, counts)
+    wishes = request(library, o, conditions, counts)
     trained, prior = recipe.path(o["path"], real, std)
     known = tuple((name, library.properties[name]) for name in conditions)
     kinds = network.Kinds(
         counts["atoms"], counts["bonds"], counts.get("charges", 0), std, o["objective"].self_condition > 0, known
     )
     equivariant = o["network"].kind != "transformer"
-    pairs = recipe.coupling(o["coupling"], tuple(real), std)
+    pairs = recipe.coupling(o["coupling"], real, prior, len(vocabulary.elements))
     train, validation = (recipe.OneHot(d, counts, conditions) for d in (library.train, library.validation))
     return Domain(
         name="molecule",
@@ -80,9 +80,12 @@ def assembled(o: Mapping[str, Any], library: Library) -> Domain:
         symmetries=(Permutations(), Rotations()) if equivariant else (Rotations(),),
         equivariant=equivariant,
         request=wishes,
-        decode=partial(decode, vocabulary, conditions),
-        read=files.read,
+        decode=partial(decode, vocabulary, conditions, o["coupling"].fakes > 0),
+        read=partial(files.read, hydrogens=vocabulary.hydrogens),
         write=files.write,
+        trajectory=files.trajectory,
+        record=partial(files.drops, library),
+        table=lambda samples: measures.table(samples, library, o["metrics"]),
         metrics=measures.metrics(o["metrics"], library),
         report=pictures.report,
         references=lambda samples: measures.references(samples, library, torch.Generator().manual_seed(0)),
@@ -90,10 +93,11 @@ def assembled(o: Mapping[str, Any], library: Library) -> Domain:
     )
 
 
-def classes(vocabulary: Vocabulary) -> dict[str, int]:
-    """Real classes of each part. Where all charges are 0 they are not part of the state."""
-    found = {"atoms": len(vocabulary.elements), "bonds": len(vocabulary.bonds), "charges": len(vocabulary.charges)}
-    return {name: count for name, count in found.items() if count > 1}
+def classes(vocabulary: Vocabulary, fakes: bool = False) -> dict[str, int]:
+    """Real classes of each part; with ``fakes`` the last class of atoms is "not there". Where all charges are 0 they
+    are not part of the state."""
+    charges = {"charges": len(vocabulary.charges)} if len(vocabulary.charges) > 1 else {}
+    return {"atoms": max(2, len(vocabulary.elements) + fakes), "bonds": len(vocabulary.bonds), **charges}
 
 
 def spread(library: Library, most: int = 1000) -> float:
@@ -104,13 +108,15 @@ def spread(library: Library, most: int = 1000) -> float:
 
 
 def request(
-    library: Library, o: Sample, conditions: tuple[str, ...], counts: dict[str, int]
+    library: Library, o: Mapping[str, Any], conditions: tuple[str, ...], counts: dict[str, int]
 ) -> conditioning.Request:  # fmt: skip
     """What is asked of new molecules, from the options. Raises OptionError or UserError where it cannot be given."""
-    fragment, origin = None, torch.zeros(3)
-    if o.fragment is not None:
-        fragment, origin = fragment_of(o.fragment, library.vocabulary)
-    asked = conditioning.Request(library.sizes_histogram, counts, conditions, o.atoms, o.target, fragment, origin)
+    wish, fragment, origin = o["sample"], None, torch.zeros(3)
+    if wish.fragment is not None:
+        fragment, origin = fragment_of(wish.fragment, library.vocabulary)
+    asked = conditioning.Request(
+        library.sizes_histogram, counts, conditions, wish.atoms, wish.target, fragment, origin, o["coupling"].fakes
+    )
     asked(1)
     return asked
 
@@ -129,15 +135,16 @@ def fragment_of(file: str, vocabulary: Vocabulary) -> tuple[dict[str, Tensor], T
 
 
 def decode(
-    vocabulary: Vocabulary, conditions: tuple[str, ...], state: dict[str, Tensor], context: Context
+    vocabulary: Vocabulary, conditions: tuple[str, ...], fakes: bool, state: dict[str, Tensor], context: Context
 ) -> list[Molecule]:
     """States ``(B, N, ...)`` to molecules in angstrom; undecided atoms have the atomic number 0. What was asked for
-    stands in their properties as ``target_NAME``."""
+    stands in their properties as ``target_NAME``. With ``fakes`` the class beyond the elements is "not there"."""
     found = []
     x = {name: part.detach().cpu() for name, part in state.items()}
     numbers = {name: part.argmax(-1) for name, part in x.items() if name != "positions"}
     cond = {name: value.detach().cpu() for name, value in context.cond.items()}
-    for i, real in enumerate(context.mask.cpu()):
+    there = context.mask.cpu() & (numbers["atoms"] != len(vocabulary.elements) if fakes else context.mask.cpu())
+    for i, real in enumerate(there):
         places = x["positions"][i][real] + (cond["origin"][i] if "origin" in cond else 0.0)
         charges = numbers["charges"][i][real] if "charges" in numbers else None
         made = vocabulary.decode(

@@ -92,6 +92,12 @@ def sizes(text: int | str | None, histogram: Tensor, least: int = 1) -> Tensor:
     return chance
 
 
+def fakes(count: Tensor) -> Tensor:
+    """How many atoms that are not there join ``count`` (B,) real ones: evenly from none to three in ten."""
+    most = (0.3 * count).ceil()
+    return (torch.rand(count.shape).to(count.device) * (most + 1)).long().clamp(max=most.long())
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked of new molecules; called with how many, it draws their sizes from torch's generator.
@@ -104,6 +110,7 @@ class Request:
         target: wanted properties as text.
         fragment: state of a fragment that every molecule shall hold, or None.
         origin: ``(3,)`` where the centre of the fragment stands, angstrom.
+        fakes: share of the molecules that begin with atoms that may vanish, where no number of atoms is asked for.
     """
 
     histogram: Tensor
@@ -113,12 +120,15 @@ class Request:
     target: str = ""
     fragment: State | None = None
     origin: Tensor | None = None
+    fakes: float = 0.0
 
     def __call__(self, n: int, atoms: int | str | None = None, target: str | None = None) -> Context:
         """The context of ``n`` molecules; ``atoms`` and ``target`` instead of what was said before."""
         least = 1 if self.fragment is None else len(self.fragment["atoms"]) + 1
-        chance = sizes(self.atoms if atoms is None else atoms, self.histogram, least)
-        drawn = torch.multinomial(chance, n, replacement=True)
+        atoms = self.atoms if atoms is None else atoms
+        drawn = torch.multinomial(sizes(atoms, self.histogram, least), n, replacement=True)
+        if self.fakes and atoms is None:
+            drawn = drawn + fakes(drawn) * (torch.rand(n) < self.fakes)
         wanted = targets(self.target if target is None else target, self.conditions)
         values = {name: torch.full((n,), wanted.get(name, torch.nan)) for name in self.conditions}
         context = Context(torch.arange(int(drawn.max())) < drawn[:, None], values)

@@ -8,7 +8,9 @@ reaches at time t, so that near the end an error of the network is a small error
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,14 +31,20 @@ CLOSE = 0.1  # share of the noise that a displacement still spans at t = 1
 class Network:
     """Kind and size of the network."""
 
-    kind: str = option("dense", "equivariant on all pairs, or a plain transformer", choices=("dense", "transformer"))
+    kind: str = option(
+        "dense", "equivariant on all pairs; not equivariant; messages between near atoms; tensor products",
+        choices=("dense", "transformer", "pyg", "e3nn"),
+    )  # fmt: skip
     width: int = option(128, "channels of an atom", low=8)
     edge: int = option(48, "channels of a pair of atoms", low=4)
     vectors: int = option(16, "vectors of an atom (dense)", low=1)
     layers: int = option(5, "rounds of messages", low=1)
     heads: int = option(4, "attention heads", low=1)
     radial: int = option(20, "bumps that describe a distance", low=4)
-    chiral: bool = option(True, "cross products, which tell mirror images apart (dense)")
+    chiral: bool = option(True, "cross products, which tell mirror images apart (dense, e3nn)")
+    radius: float | None = option(
+        None, "atoms farther apart exchange no message (pyg, e3nn); none: all do", "angstrom", low=2
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,14 @@ def network(o: Network, kinds: Kinds) -> nn.Module:
     for name in ("width", "vectors"):
         if getattr(o, name) % o.heads:
             raise OptionError(f"network.{name}={getattr(o, name)} must be a multiple of network.heads={o.heads}")
+    from . import network_points as points
     from .network_dense import Dense
     from .network_transformer import Transformer
 
-    return {"dense": Dense, "transformer": Transformer}[o.kind](o, kinds)
+    makers: dict[str, Callable[..., nn.Module]] = {
+        "dense": Dense,
+        "transformer": Transformer,
+        "pyg": partial(points.OnPoints, body=points.message_passing),
+        "e3nn": partial(points.OnPoints, body=points.tensor_field),
+    }
+    return makers[o.kind](o, kinds)

@@ -29,6 +29,12 @@ DOTS = 8  # dot products of the vectors of a pair
 CROWD = 6.0  # what a sum over neighbours is divided by: a fixed number, since valence is a count
 
 
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross products of vectors ``(..., 3, channels)``; along this axis several times as fast as torch's."""
+    (ax, ay, az), (bx, by, bz) = a.unbind(-2), b.unbind(-2)
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -2)
+
+
 class Vectors(nn.Module):
     """Vectors of an atom, ``(B, N, 3, channels)``: what they gather, and what they tell.
 
@@ -56,7 +62,7 @@ class Vectors(nn.Module):
         keep, move, *turn = self.gates(hidden)[..., None, :].chunk(3 if self.chiral else 2, -1)
         v = v + self.mix(v) * keep
         if self.chiral:
-            v = v + torch.linalg.cross(*crossed, dim=-2) * turn[0]
+            v = v + cross(*crossed) * turn[0]
         return self.answer(hidden), v, (v * move).sum(-1) / self.count**0.5
 
 
@@ -89,8 +95,8 @@ class Layer(nn.Module):
         m = m + self.receiver(u)[:, :, None] + self.sender(u)[:, None]
         m = F.silu(self.message(F.silu(m))) * scene.pairs[..., None]
         look = self.look(m)
-        weight = look[..., : self.heads].masked_fill(scene.pairs[..., None] == 0, -1e9).softmax(2)
-        weight = (weight * scene.pairs[..., None]).permute(0, 3, 1, 2)
+        pairs = scene.pairs[:, None]
+        weight = look[..., : self.heads].permute(0, 3, 1, 2).masked_fill(pairs == 0, -1e9).softmax(-1) * pairs
         heard, gathered = self._listen(u, v, weight)
         pull = look[..., self.heads :] * (scene.pairs / (1 + length))[..., None]
         v = v + gathered + torch.einsum("bijc,bijx->bixc", pull, way) / CROWD

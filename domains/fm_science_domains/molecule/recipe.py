@@ -31,7 +31,8 @@ from fm_science.solvers import Langevin, power_grid
 from fm_science.spaces import Categorical, Centered
 from fm_science.symmetries import Permutations, Rotations
 
-from .losses import Completion, Distances
+from .losses import Distances
+from .pairing import Completion, FakeAtoms
 
 CLASSES = ("atoms", "bonds", "charges")
 
@@ -58,6 +59,7 @@ class Coupling:
     )  # fmt: skip
     in_workers: bool = option(True, "pair in the processes that load data (data.workers)")
     fragments: float = option(0.1, "share of batches in which a fragment of each molecule is given", low=0, high=1)
+    fakes: float = option(0.0, "share of molecules with atoms that vanish in the end; 0: without", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,15 @@ def path(o: Path, classes: dict[str, int], std: float) -> tuple[ProductPath, Pro
     return ProductPath(**parts), ProductPrior(**priors)
 
 
-def coupling(o: Coupling, classes: tuple[str, ...], std: float) -> Law:
-    """The law of pairs. Only positions are paired: the noise of classes is alike on all atoms, so it need not move."""
+def coupling(o: Coupling, counts: dict[str, int], prior: ProductPrior, fake: int) -> Law:
+    """The law of pairs. Only positions are paired: the noise of classes is alike on all atoms, so it need not move.
+
+    Args:
+        counts: number of classes of each part.
+        prior: the law of the noise.
+        fake: number of the class of atoms that are not there.
+    """
+    std, classes = prior.parts["positions"].std, tuple(counts)  # type: ignore[attr-defined]
     aligning = {
         "permutation": (Permutations(),), "rotation": (Rotations(),), "aligned": (Permutations(), Rotations()),
     }.get(o.kind, ())  # fmt: skip
@@ -133,6 +142,8 @@ def coupling(o: Coupling, classes: tuple[str, ...], std: float) -> Law:
         if ordered:
             around = OnPart("positions", Transport(Permutations(), across_batch=False), classes)
         law = Completion(law, around, o.fragments, std)
+    if o.fakes:
+        law = FakeAtoms(law, prior, o.fakes, fake)
     return InWorkers(law) if o.in_workers else law
 
 

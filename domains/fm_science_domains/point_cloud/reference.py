@@ -191,9 +191,7 @@ def _kept(clouds: _Clouds, keeps: int, advance: Callable[[], None]) -> Tensor:
     return torch.stack(kept)
 
 
-def _measured(
-    system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator: torch.Generator, n: int
-) -> Reference:
+def _measured(system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator: torch.Generator, n: int) -> Reference:
     """The samples in random order, pose and labelling, with what was measured on them."""
     groups = kept.unflatten(1, (plan.populations, plan.clouds)).transpose(0, 1).flatten(1, 2)  # (P, K, N, D)
     energy = torch.stack([system.energy(g) for g in groups]).mean(1)

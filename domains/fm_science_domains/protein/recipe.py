@@ -118,5 +118,3 @@ def request(n: int, length: int | str) -> Context:
     sizes = torch.randint(low, high + 1, (n,))
     index = torch.arange(int(sizes.max()))
     return Context(index < sizes[:, None], {"residue": index.expand(n, -1).clone()})
-
-
