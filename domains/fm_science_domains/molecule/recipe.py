@@ -91,6 +91,7 @@ class Sample:
     atoms: int | str | None = option(None, "atoms of a molecule, or a range 10-20; none: as in the training data")
     steps: int = option(100, "steps, one evaluation of the network each", low=1)
     eta: float = option(10.0, "rate at which classes are masked (or drawn) again", low=0)
+    settle: float = option(0.0, "share of the time, at the end, in which nothing is masked again", low=0, high=1)
     temperature: float = option(1.0, "of atoms, bonds and charges; below 1 likelier and less diverse", low=0.01)
     noise: float = option(0.0, "rate at which noise of positions is exchanged; needs coupling.kind=independent", low=0)
     grid: float = option(1.0, "steps shrink towards the end like a power; 1: equal steps", low=1)
@@ -172,10 +173,21 @@ def sampler(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], pa
             f"sample.noise={o.noise}: noise of positions can be exchanged only where training did not tie it to the "
             f"molecules; this network was trained with coupling.kind={pairs}, not independent"
         )
-    heat = dict.fromkeys(classes, o.eta) if o.eta else {}
+    heat: dict[str, Any] = dict.fromkeys(classes, Until(o.eta, 1 - o.settle)) if o.eta else {}
     steps: int | Tensor = o.steps if o.grid == 1 else power_grid(o.steps, o.grid)
-    return Sampler(Langevin({**heat, **({"positions": o.noise} if o.noise else {})}), steps,
-                   dress=partial(dressed, o, classes, conditions))  # fmt: skip
+    heat |= {"positions": o.noise} if o.noise else {}
+    return Sampler(Langevin(heat), steps, dress=partial(dressed, o, classes, conditions))
+
+
+@dataclass(frozen=True)
+class Until:
+    """A rate that holds until a time and is zero from there on."""
+
+    rate: float
+    end: float
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.rate * (t < self.end)
 
 
 def dressed(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], network: Any) -> Any:
