@@ -88,9 +88,8 @@ class Radial(nn.Module):
 
     def forward(self, length: Tensor) -> Tensor:
         """``(...)`` to ``(..., count)``."""
-        z = (torch.log1p(length)[..., None] - self.centre) / self.width
-        inside = torch.relu(1 - z * z)
-        return inside * inside * inside
+        z = (torch.log1p(length) / self.width)[..., None] - self.centre / self.width
+        return torch.relu(torch.addcmul(z.new_ones(()), z, z, value=-1)).pow(3)
 
 
 def arrows(x: Tensor) -> tuple[Tensor, Tensor]:

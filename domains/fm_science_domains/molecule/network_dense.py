@@ -35,6 +35,12 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -2)
 
 
+def added(x: Tensor, layer: nn.Linear, y: Tensor) -> Tensor:
+    """``x + layer(y)`` in one pass over memory: pairs are many, and their layers narrow."""
+    out = torch.addmm(x.flatten(0, -2), y.flatten(0, -2), layer.weight.t()).view(x.shape)
+    return out if layer.bias is None else out + layer.bias
+
+
 class Vectors(nn.Module):
     """Vectors of an atom, ``(B, N, 3, channels)``: what they gather, and what they tell.
 
@@ -81,7 +87,7 @@ class Layer(nn.Module):
         self.value = nn.Linear(o.width, o.width)
         self.value_v = nn.Linear(o.vectors, o.vectors, bias=False)
         self.heard = small(nn.Linear(o.width + o.edge, o.width), 0.3)
-        self.remember = small(nn.Linear(o.edge, o.edge), 0.3)
+        self.remember = small(nn.Linear(o.edge, o.edge, bias=False), 0.3)
         self.vectors = Vectors(o.width, o.vectors, o.chiral)
 
     def forward(
@@ -91,18 +97,19 @@ class Layer(nn.Module):
         u = self.norm(h)
         left, right = self.point(v).chunk(2, -1)
         dots = torch.einsum("bixk,bjxk->bijk", left, right)
-        m = self.pair(torch.cat([self.norm_e(e), bumps, dots], -1))
-        m = m + self.receiver(u)[:, :, None] + self.sender(u)[:, None]
-        m = F.silu(self.message(F.silu(m))) * scene.pairs[..., None]
+        ends = self.receiver(u)[:, :, None] + self.sender(u)[:, None]
+        m = added(ends, self.pair, torch.cat([self.norm_e(e), bumps, dots], -1))
+        m = F.silu(self.message(F.silu(m)))
         look = self.look(m)
         pairs = scene.pairs[:, None]
         weight = look[..., : self.heads].permute(0, 3, 1, 2).masked_fill(pairs == 0, -1e9).softmax(-1) * pairs
         heard, gathered = self._listen(u, v, weight)
         pull = look[..., self.heads :] * (scene.pairs / (1 + length))[..., None]
         v = v + gathered + torch.einsum("bijc,bijx->bixc", pull, way) / CROWD
-        h = h + self.heard(torch.cat([heard, m.sum(2) / CROWD], -1))
+        said = (scene.pairs[:, :, None] @ m).squeeze(2) / CROWD
+        h = h + self.heard(torch.cat([heard, said], -1))
         told, v, moved = self.vectors(self.norm_m(h), v)
-        return h + told, v, e + self.remember(m), moved
+        return h + told, v, added(e, self.remember, m), moved
 
     def _listen(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """What the heads gather: numbers ``(B, N, width)`` and vectors ``(B, N, 3, vectors)``."""
