@@ -139,6 +139,8 @@ def test_sizes_properties_and_draws_without_repetition(explicit):
     assert len({m.name for m in drawn}) == 100
     assert [m.name for m in drawn] == [m.name for m in explicit.molecules("validation", 100, seed=1)]
     assert len(explicit.molecules("test")) == 1000
+    mixed = [m.name for m in explicit.molecules("test", 5000)]  # the first few stand for all, not for the smallest
+    assert sorted(mixed) == [m.name for m in explicit.molecules("test")] != mixed
     with pytest.raises(KeyError, match="did you mean 'train'"):
         explicit.molecules("tran")
 

@@ -104,10 +104,10 @@ class Library:
         return getattr(self, split)
 
     def molecules(self, split: str, n: int = 0, seed: int = 0) -> list[Molecule]:
-        """``n`` different molecules of a part, drawn with ``seed``; all of them where ``n`` is 0 or more than there
-        are."""
+        """``n`` different molecules of a part in random order, drawn with ``seed``; fewer where there are fewer, and
+        all of them in their own order where ``n`` is 0."""
         pack = self.part(split).pack
-        if not 0 < n < len(pack):
+        if n == 0:
             return list(pack)
         order = torch.randperm(len(pack), generator=torch.Generator().manual_seed(seed))[:n]
         return [pack[int(i)] for i in order]

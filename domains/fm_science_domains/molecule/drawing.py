@@ -30,7 +30,7 @@ def formulas(molecules: Sequence[Molecule], file: Path) -> Path:
 
     lines = -(-len(molecules) // COLUMNS)
     sheet = rdMolDraw2D.MolDraw2DCairo(CELL[0] * min(COLUMNS, len(molecules)), CELL[1] * lines, *CELL)
-    options = sheet.drawOptions()
+    options: Any = sheet.drawOptions()
     options.legendFontSize = 13
     options.padding = 0.08
     options.prepareMolsBeforeDrawing = False

@@ -80,7 +80,8 @@ def fold(lines: Sequence[tuple[str, str]], processes: int = 0) -> Iterator[Parse
 def conformer(line: tuple[str, str]) -> Parsed:
     """A (name, SMILES) as a molecule in space with all its hydrogens, or why it cannot be one."""
     from rdkit import Chem
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDistGeom
+    from rdkit.Chem import rdForceFieldHelpers as fields
 
     name, smiles = line
     with quiet():
@@ -90,12 +91,12 @@ def conformer(line: tuple[str, str]) -> Parsed:
         if len(Chem.GetMolFrags(flat)) > 1:
             return Dropped(name, "several fragments (a salt or a complex)")
         mol = Chem.AddHs(flat)
-        if AllChem.EmbedMolecule(mol, _settings()) != 0:
+        if rdDistGeom.EmbedMolecule(mol, _settings()) != 0:
             return Dropped(name, "no conformer found")
-        if AllChem.MMFFHasAllMoleculeParams(mol):
-            AllChem.MMFFOptimizeMolecule(mol, mmffVariant="MMFF94s", maxIters=RELAX)
-        elif AllChem.UFFHasAllMoleculeParams(mol):
-            AllChem.UFFOptimizeMolecule(mol, maxIters=RELAX)
+        if fields.MMFFHasAllMoleculeParams(mol):
+            fields.MMFFOptimizeMolecule(mol, mmffVariant="MMFF94s", maxIters=RELAX)
+        elif fields.UFFHasAllMoleculeParams(mol):
+            fields.UFFOptimizeMolecule(mol, maxIters=RELAX)
         else:
             return Dropped(name, "no force field knows its atoms")
         try:
@@ -106,9 +107,9 @@ def conformer(line: tuple[str, str]) -> Parsed:
 
 
 def _settings() -> Any:
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDistGeom
 
-    settings = AllChem.ETKDGv3()
+    settings: Any = rdDistGeom.ETKDGv3()
     settings.randomSeed = 7
     if hasattr(settings, "timeout"):
         settings.timeout = PATIENCE

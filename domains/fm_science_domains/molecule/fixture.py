@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +48,13 @@ def encode(pack: Pack, file: Path = FILE) -> Path:
     parent = parents(pack)
     steps = np.where((parent != np.arange(len(parent)))[:, None], units - units[parent], 0).astype("<i2")
     planes = np.ascontiguousarray(steps.T).view(np.uint8).reshape(3, -1, 2)
-    arrays = {
+    arrays: dict[str, Any] = {
         "steps": np.ascontiguousarray(planes.transpose(2, 0, 1)), "atoms": pack.atoms, "charges": pack.charges,
         "lengths": pack.lengths.astype(np.uint8), "ends": pack.ends.astype(np.uint8).T.copy(), "orders": pack.orders,
         "counts": pack.counts.astype(np.uint8), "part": pack.part,
         "smiles": np.frombuffer(_text(pack.smiles), np.uint8), "names": np.frombuffer(_text(pack.names), np.uint8),
     }  # fmt: skip
-    named = {f"property_{name}": values for name, values in pack.properties.items()}
+    named: dict[str, Any] = {f"property_{name}": values for name, values in pack.properties.items()}
     np.savez_compressed(file, **arrays, **named)
     return file
 

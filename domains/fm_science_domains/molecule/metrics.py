@@ -82,7 +82,7 @@ def stability(library: Library, samples: Sequence[Molecule], reference: Sequence
     for name, each in found.items():
         each = [atoms for atoms in each if len(atoms)]
         numbers[name] = _mean(np.concatenate(each)) if each else math.nan
-        numbers[name.replace("atom", "molecule")] = _mean([atoms.all() for atoms in each])
+        numbers[name.replace("atom", "molecule")] = _mean([float(atoms.all()) for atoms in each])
     return numbers
 
 

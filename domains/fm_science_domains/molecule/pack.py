@@ -160,8 +160,9 @@ class Pack(Sequence[Molecule]):
     def save(self, file: Path) -> Path:
         """Write as one ``.npz``; a crash on the way leaves nothing half written."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray) and k in self.__dataclass_fields__}
-        named = {f"property_{name}": values for name, values in self.properties.items()}
+        known = self.__dataclass_fields__
+        arrays: dict[str, Any] = {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray) and k in known}
+        named: dict[str, Any] = {f"property_{name}": values for name, values in self.properties.items()}
         draft = file.with_name(f".{file.name}.{np.random.default_rng().integers(1 << 40)}.npz")
         np.savez_compressed(draft, format=FORMAT, hydrogens=self.hydrogens, **arrays, **named)
         return draft.replace(file)

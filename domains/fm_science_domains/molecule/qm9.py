@@ -110,8 +110,8 @@ def parse(row: Row) -> Parsed:
     charges = np.zeros(len(numbers), np.int64)
     charges[heavy] = [a.GetFormalCharge() for a in mol.GetAtoms()]
     values = {key: factor * float(row[column]) for key, (column, factor) in PROPERTIES.items()}
-    tensors = (torch.from_numpy(x) for x in (numbers, bonds, charges))
-    return Molecule(torch.from_numpy(places).float(), *tensors, name, values), smiles
+    atoms, matrix, formal = (torch.from_numpy(x) for x in (numbers, bonds, charges))
+    return Molecule(torch.from_numpy(places).float(), atoms, matrix, formal, name, values), smiles
 
 
 def _hydrogens(mol: object, numbers: np.ndarray, places: np.ndarray, bonds: np.ndarray) -> str:

@@ -7,6 +7,7 @@ elements and bonds, and tells why samples are invalid. Everything is drawn witho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,16 +53,11 @@ def overview(rows: Rows) -> Any:
     canvas = figure(12.4, 6.4)
     canvas.get_layout_engine().set(w_pad=0.14, h_pad=0.12)
     axes = canvas.subplots(2, 2)
-    sizes = {name: np.array([len(m) for m in molecules]) for name, molecules in rows.items()}
-    numbers = sorted({int(n) for v in sizes.values() for n in v})
-    edges = np.arange(min(numbers) - 0.5, max(numbers) + 1)
-    for ax, (values, title, names, density) in zip(
-        axes.flat, (
-            (sizes, "Atoms of a molecule", [str(round(e + 0.5)) for e in edges[:-1]], edges),
-            (_elements(rows), "Elements", None, None), (_bonds(rows), "Bonds", _commonest(rows), None),
-        ), strict=False,
-    ):  # fmt: skip
-        _bars(ax, values, title, names, density)
+    sizes = {name: [str(len(m)) for m in molecules] for name, molecules in rows.items()}
+    numbers = [int(n) for v in sizes.values() for n in v]
+    _bars(axes[0, 0], sizes, "Atoms of a molecule", [str(n) for n in range(min(numbers), max(numbers) + 1)])
+    _bars(axes[0, 1], _elements(rows), "Elements")
+    _bars(axes[1, 0], _bonds(rows), "Bonds", _commonest(rows))
     axes[0, 0].legend(fontsize=8, loc="upper left")
     verdict_plot(axes[1, 1], rows)
     return canvas
@@ -82,13 +78,13 @@ def _commonest(rows: Rows) -> list[str]:
     return [geometry.label(kind) for kind in _common(base, 12)]
 
 
-def _bars(ax: Any, values: Mapping[str, Any], title: str, names: Sequence[str] | None, edges: Any) -> None:
-    """Shares of each value, one bar a row side by side."""
+def _bars(ax: Any, values: Mapping[str, Sequence[str]], title: str, names: Sequence[str] | None = None) -> None:
+    """Shares of each word, one bar a row side by side; ``names`` are the words shown, else all."""
     kinds = list(names) if names else sorted({v for row in values.values() for v in row})
     width = 0.8 / max(1, len(values))
     for i, (name, row) in enumerate(values.items()):
-        words = [str(v) for v in row] if edges is not None else list(row)
-        share = np.array([words.count(kind) for kind in kinds]) / max(1, len(words))
+        counts = Counter(row)
+        share = np.array([counts[kind] for kind in kinds]) / max(1, len(row))
         places = np.arange(len(kinds)) + (i - (len(values) - 1) / 2) * width
         ax.bar(places, share, width, color=COLOURS[i % len(COLOURS)], label=name, lw=0)
     ax.set(title=title, xticks=range(len(kinds)), ylabel="share")

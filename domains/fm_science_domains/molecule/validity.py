@@ -106,8 +106,9 @@ def _table(lengths: Mapping[str, int], margin: int) -> np.ndarray:
     """(10, 10) the distance in angstrom below which two atoms have a bond of this order; 0 where they never have."""
     table = np.zeros((10, 10))
     numbers = dict(zip("HCNOF", ALLOWED, strict=True))
-    for (a, b), length in lengths.items():
-        table[numbers[a], numbers[b]] = table[numbers[b], numbers[a]] = (length + margin) / 100
+    for pair, length in lengths.items():
+        a, b = numbers[pair[0]], numbers[pair[1]]
+        table[a, b] = table[b, a] = (length + margin) / 100
     return table
 
 
