@@ -27,13 +27,13 @@ class Sampler:
         solver: the rule for a step.
         steps: number of steps, or a tensor of times.
         path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
-        dress: what the network wears while it is sampled, such as ``lambda network: Guided(network, 2.0)``.
+        wrap: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
-    dress: Callable[[Any], Any] | None = None
+    wrap: Callable[[Any], Callable[..., Any]] | None = None
 
 
 class Predictor:
@@ -146,7 +146,7 @@ class Flow(nn.Module):
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
         self._check(solver, path)
-        network = self.network if reverse or self.sampler.dress is None else self.sampler.dress(self.network)
+        network = self.network if self.sampler.wrap is None else self.sampler.wrap(self.network)
         predict: Any = Predictor(network, path, context)
         walked, ask = path, predict
         if reverse:

@@ -8,7 +8,7 @@ classes, do so chunk by chunk: there the chunk size is part of the seed.)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,28 +75,22 @@ def _ready(cls: Any) -> bool:
 
 def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State, Context]:
     """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
-    items, contexts = [], []
+    items, frozen = [], []
     for number in numbers:
         with _seeded(seed, number):
             context = domain.request(1)
             noise = flow.noise(context)
-        contexts.append(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
-    x, together = collate(flow.path.space, items)
-    return x, _frozen(flow.path.space, contexts, together)
+        if context.free is not None:
+            frozen.append(tuple(tree_map(lambda leaf: leaf[0], v) for v in (context.free, context.known)))
+    x, context = collate(flow.path.space, items)
+    return x, _frozen(context, flow.path.space, frozen) if frozen else context
 
 
-def _frozen(space: Any, contexts: list[Context], together: Context) -> Context:
-    """The context of a padded batch with the frozen sites of its samples."""
-    if contexts[0].free is None:
-        return together
-    first = lambda state: tree_map(lambda leaf: leaf[0], state)  # noqa: E731
-    known = space.stack([first(c.known) for c in contexts])
-    free = [first(c.free) for c in contexts]
-    if isinstance(free[0], Mapping):
-        padded = {name: pad_sequence([f[name] for f in free], batch_first=True) for name in free[0]}
-        return replace(together, free=padded, known=known)
-    return replace(together, free=pad_sequence(free, batch_first=True), known=known)
+def _frozen(context: Context, space: Any, parts: list[Any]) -> Context:
+    """The context with the frozen sites of each sample, padded."""
+    free = tree_map(lambda *v: pad_sequence(list(v), batch_first=True, padding_value=True), *(f for f, _ in parts))
+    return replace(context, free=free, known=space.stack([known for _, known in parts]))
 
 
 def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iterator[tuple[int, list[Any], Frames]]:

@@ -61,7 +61,8 @@ class TensorLayer(nn.Module):
         super().__init__()
         self.numbers, self.given_numbers = carried.count("0e"), given.count("0e")
         turning = [(count, ir) for count, ir in carried if ir.l > 0]
-        paths, made = [], []
+        paths: list[tuple[int, int, int, str, bool]] = []
+        made: list[tuple[int, o3.Irrep]] = []
         for i, (count, left) in enumerate(given):
             for j, (_, right) in enumerate(harmonics):
                 for product in left * right:

@@ -128,16 +128,3 @@ def test_parts_and_extras_shape_the_loss():
     )(flow, x1, Context.full(3))
     assert torch.allclose(extra["loss"], torch.full((3,), 3.0))
     assert torch.allclose(extra["far"], torch.ones(3))
-
-
-def test_what_a_network_wears_it_wears_at_sampling_only():
-    path = Geodesic(Euclidean(1), predicts=Endpoint())
-    plain = lambda x, t, c: torch.ones_like(x)  # noqa: E731
-    doubled = Sampler(Heun(), 4, dress=lambda network: lambda *given: 2 * network(*given))
-    flow = Flow(path, Normal(), plain, doubled)
-    assert torch.allclose(flow.sample(Context.full(3)), torch.full((3, 1, 1), 2.0))
-    loss = path.bind(Context.full(1), Normal()).loss(
-        flow.network(torch.zeros(1, 1, 1), torch.zeros(1), Context.full(1)), torch.zeros(1, 1, 1), torch.ones(1, 1, 1),
-        torch.zeros(1, 1, 1), torch.zeros(1),
-    )  # fmt: skip
-    assert loss.item() == 0

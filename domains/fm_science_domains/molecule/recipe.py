@@ -176,7 +176,7 @@ def sampler(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], pa
     heat: dict[str, Any] = dict.fromkeys(classes, Until(o.eta, 1 - o.settle)) if o.eta else {}
     steps: int | Tensor = o.steps if o.grid == 1 else power_grid(o.steps, o.grid)
     heat |= {"positions": o.noise} if o.noise else {}
-    return Sampler(Langevin(heat), steps, dress=partial(dressed, o, classes, conditions))
+    return Sampler(Langevin(heat), steps, wrap=partial(dressed, o, classes, conditions))
 
 
 @dataclass(frozen=True)
