@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -172,6 +173,8 @@ def test_heavy_atoms_are_those_of_each_molecule(pack):
 # -------------------------------------------------------------------------------------------------------------- QM9
 
 EDM = {"H": 923_537, "C": 635_559, "N": 101_476, "O": 140_202, "F": 2_323}  # atoms of EDM's training part
+SIZES = [1, 4, 5, 9, 16, 49, 124, 362, 807, 1689, 3060, 5136, 7796, 10644, 13025, 13364, 13832, 9482, 9970, 3393, 4848,
+         539, 1506, 48, 266, 0, 25]  # and its molecules of 3, 4, ..., 29 atoms  # fmt: skip
 
 
 def test_the_split_has_the_published_sizes():
@@ -180,16 +183,20 @@ def test_the_split_has_the_published_sizes():
 
 @pytest.mark.slow
 def test_the_training_part_has_the_atoms_that_edm_published():
-    """Their number by element, as the configuration of EDM's released code states it."""
+    """Their number by element, and molecules by number of atoms, as the configuration of EDM's released code says."""
     try:
         qm9.files()
     except UserError:
         pytest.skip("needs qm9pack")
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    sizes: Counter[int] = Counter()
     for part, cells in zip(qm9.split(), qm9.rows(), strict=True):
-        for symbol in cells[6].strip("[]").replace("'", "").split(",") if part == 0 else ():
-            counts[symbol.strip()] = counts.get(symbol.strip(), 0) + 1
+        if part == 0:
+            symbols = cells[6].strip("[]").replace("'", "").replace(" ", "").split(",")
+            counts.update(symbols)
+            sizes[len(symbols)] += 1
     assert counts == EDM
+    assert [sizes[n] for n in range(3, 30)] == SIZES
 
 
 def row(smiles: str, symbols: list[str], places: list[list[float]], index: int = 3) -> list[str]:
