@@ -118,7 +118,8 @@ class Features:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
-        """Features ``(n, 32)`` in double precision, of unit spread over training images, and the probabilities of the classes ``(n, classes)``."""
+        """Features ``(n, 32)`` in double precision, of unit spread over training images, and the probabilities of the
+        classes ``(n, classes)``."""
         parts = [torch.stack([image.pixels for image in images[i : i + 500]]) for i in range(0, len(images), 500)]
         found = [self.network.embed(x.float()) for x in parts] or [torch.zeros(0, FEATURES)]
         features = torch.cat(found)
