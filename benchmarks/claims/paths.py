@@ -149,13 +149,13 @@ def measure(target: Target, name: str, seed: int, samples: int) -> list[Record]:
 
 def run(quick: bool) -> Result:
     """The claim, on trained networks."""
-    steps = (600, 400) if quick else (4000, 3000)
-    targets = {"ring": on_ring(steps[0], 500 if quick else 2000), "digits": on_digits(steps[1], 16 if quick else 64)}
+    steps = (600, 400) if quick else (2500, 2000)
+    targets = {"ring": on_ring(steps[0], 500 if quick else 1000), "digits": on_digits(steps[1], 16 if quick else 32)}
     records: list[Record] = []
     for where, target in targets.items():
         for name in METHODS:
             for seed in range(3):
-                found = measure(target, name, seed, 359 if where == "digits" else 5000)
+                found = measure(target, name, seed, 359 if where == "digits" else 3000)
                 records += [{"target": where, "method": name, "seed": seed, **r} for r in found]
     flat = [r for r in records if "nll" in r]
     numbers = {
@@ -169,7 +169,7 @@ def run(quick: bool) -> Result:
     ]
     what = (
         "NLL in nats (ring) and bits per dimension (digits); distance: squared discrepancy to the law times 10⁴ "
-        "(ring, 5,000 samples), Fréchet distance in features to the training images (digits)"
+        "(ring, 3,000 samples), Fréchet distance in features to the training images (digits)"
     )
     tables = {
         f"Trained networks. {what}": markdown(flat, {"target": "target", "method": "method"}, numbers),

@@ -64,7 +64,7 @@ def measure(task: str, seed: int, steps: int) -> list[Record]:
 
 def run(quick: bool) -> Result:
     """The claim, in the plane."""
-    records = [r for task in TASKS for seed in range(3) for r in measure(task, seed, 300 if quick else 2000)]
+    records = [r for task in TASKS for seed in range(3) for r in measure(task, seed, 300 if quick else 1200)]
     numbers = {
         "bend": "S: E ∫ |x1 - x0 - v|² dt", "length": "length / displacement",
         **{f"w2 {n}": f"W2, {n} Euler" for n in STEPS},

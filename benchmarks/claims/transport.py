@@ -70,7 +70,7 @@ def _ours(coupling: Any) -> Callable[..., Loss]:
 def _semidiscrete(prior: Prior, data: Tensor) -> Loss:
     few = data[:CELLS]
     coupling = Semidiscrete(few, Context.full(len(few)))
-    coupling.fit(Euclidean(2), prior, iterations=1500, batch=256, tolerance=0.2)
+    coupling.fit(Euclidean(2), prior, iterations=800, batch=256, tolerance=0.2)
     return matching(FlowMatching(coupling=coupling))
 
 
@@ -121,7 +121,7 @@ def run(quick: bool) -> Result:
                 continue
             for seed in range(3):
                 records.append(
-                    {"task": task, "method": name, "seed": seed, **measure(task, name, seed, 300 if quick else 2000)}
+                    {"task": task, "method": name, "seed": seed, **measure(task, name, seed, 300 if quick else 1200)}
                 )
     known = [{"task": t, "method": m, "their w2": w, "their npe": n} for (t, m), (w, n) in PUBLISHED.items()]
     order = {name: k for k, name in enumerate(METHODS)}

@@ -45,7 +45,7 @@ def appraise(found: Sets, o: Metrics, flow: Flow) -> dict[str, float]:
 @torch.no_grad()
 def bits(flow: Flow, stack: Stack, o: Metrics, rule: Divergence) -> tuple[float, float]:
     """Mean bits per dimension of the first images of a stack, given their classes, and its standard error."""
-    device = next(flow.parameters()).device
+    device = place(flow)
     found = []
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -55,6 +55,11 @@ def bits(flow: Flow, stack: Stack, o: Metrics, rule: Divergence) -> tuple[float,
             found.append(bits_per_dimension(logp, x[0].numel(), 2 / stack.top).cpu())
     mean = torch.cat(found).double().reshape(o.draws, -1).mean(0)
     return float(mean.mean()), float(mean.std() / len(mean) ** 0.5) if len(mean) > 1 else math.nan
+
+
+def place(flow: Flow) -> torch.device:
+    """Where the flow's network computes."""
+    return next((p.device for p in flow.parameters()), torch.device("cpu"))
 
 
 def asked(stack: Stack, index: Tensor) -> Context:
@@ -98,7 +103,7 @@ class Counted:
 @torch.no_grad()
 def evaluations(flow: Flow, found: Sets, n: int) -> dict[str, float]:
     """How often the adaptive solver of order five asks the network for one batch of samples, by tolerance."""
-    device = next(flow.parameters()).device
+    device = place(flow)
     context = asked(found.train, torch.arange(min(n, len(found.train)))).to(device)
     numbers: dict[str, float] = {}
     for tolerance in (1e-3, 1e-5):
