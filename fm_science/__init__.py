@@ -26,7 +26,7 @@ PUBLIC = {
     "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
-    "networks": "EGNN Guided Network Rescheduled Steered Tempered TimeEmbedding",
+    "networks": "EGNN FNO Guided LatentOperator Network Rescheduled Steered Tempered TimeEmbedding",
     "flow": "Flow Sampler",
     "objectives": "BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture Objective Stratified "
     "UniformTime",
