@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,16 @@ from torch import Tensor, nn
 
 from fm_science.networks.time import TimeEmbedding
 from fm_science.state import Context
+
+
+@lru_cache(maxsize=256)
+def waves(n: int, top: int, half: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """exp(-2 pi i k j / n) / n, ``(K, n)``: the discrete Fourier transform for wave numbers k from -top, or with
+    ``half`` from 0, to top. Few numbers are kept, so this costs no more than a fast transform and is one product."""
+    k = torch.arange(0 if half else -top, top + 1, dtype=torch.float64)
+    phase = -2 * math.pi / n * ((k[:, None] * torch.arange(n)) % n)
+    table = torch.polar(torch.ones_like(phase), phase) / n
+    return table.to(device, torch.complex64 if dtype == torch.float32 else torch.complex128)
 
 
 class SpectralConvolution(nn.Module):
@@ -31,27 +42,26 @@ class SpectralConvolution(nn.Module):
     def __init__(self, width: int, modes: Sequence[int]) -> None:
         super().__init__()
         self.modes = tuple(modes)
-        kept = (*(2 * m + 1 for m in self.modes[:-1]), self.modes[-1] + 1)  # real functions: half of the last axis
+        kept = (self.modes[-1] + 1, *(2 * m + 1 for m in self.modes[-2::-1]))  # real functions: half of the last axis
         self.weight = nn.Parameter(torch.randn(*kept, width, width, 2) / math.sqrt(2 * width))
 
     def forward(self, h: Tensor) -> Tensor:
         """``(B, *grid, width)`` to the same shape."""
-        axes, grid = tuple(range(1, h.ndim - 1)), h.shape[1:-1]
-        waves = torch.fft.rfftn(h, dim=axes, norm="forward")
-        weight, places = torch.view_as_complex(self.weight.to(h).contiguous()), []
-        for axis, (most, n) in enumerate(zip(self.modes, grid, strict=True)):
-            top = min(most, (n - 1) // 2)
-            last = axis == len(grid) - 1
-            k = torch.arange(0 if last else -top, top + 1, device=h.device)
-            waves = waves.index_select(axis + 1, k % n)
-            weight = weight.index_select(axis, k if last else k + most)
-            places.append(k % n)
-        waves = torch.einsum("b...i,...io->b...o", waves, weight)
-        for axis, (k, n) in reversed(list(enumerate(zip(places, grid, strict=True)))):
-            size = n // 2 + 1 if axis == len(grid) - 1 else n
-            wide = waves.new_zeros(*waves.shape[: axis + 1], size, *waves.shape[axis + 2 :])
-            waves = wide.index_copy(axis + 1, k, waves)
-        return torch.fft.irfftn(waves, s=grid, dim=axes, norm="forward")
+        grid, most = h.shape[-2:0:-1], self.modes[::-1]  # from the last axis to the first
+        top = [min(m, (n - 1) // 2) for m, n in zip(most, grid, strict=True)]
+        tables = [waves(n, t, j == 0, h.dtype, h.device) for j, (n, t) in enumerate(zip(grid, top, strict=True))]
+        weight = self.weight.narrow(0, 0, top[0] + 1)
+        for j in range(1, len(grid)):
+            weight = weight.narrow(j, most[j] - top[j], 2 * top[j] + 1)
+        y = torch.cat([tables[0].real, tables[0].imag]) @ h
+        y = torch.complex(*y.chunk(2, -2))
+        for j, table in enumerate(tables[1:], 1):
+            y = table @ y.movedim(-2, j)
+        y = torch.einsum("b...i,...io->b...o", y, torch.view_as_complex(weight.to(h).contiguous()))
+        for j in range(len(grid) - 1, 0, -1):
+            y = (grid[j] * tables[j].mH @ y).movedim(j, -2)
+        twice = grid[0] * torch.cat([tables[0][:1], 2 * tables[0][1:]])  # k and -k together
+        return torch.cat([twice.real, twice.imag]).mT @ torch.cat([y.real, y.imag], -2)
 
 
 class FourierLayer(nn.Module):
@@ -87,7 +97,8 @@ class FNO(nn.Module):
         period: of each axis, in the units of the coordinates. A grid that is longer is taken as one period.
         reads: conditions ``(B, N)`` or ``(B, N, k)`` that are shown beside the values, by name with k; absent ones and
             NaN are shown as zeros.
-        places: whether the network sees the coordinates; without, it commutes with shifts of a periodic function.
+        places: whether the network sees the coordinates, as a sine and a cosine around the torus; without, it commutes
+            with shifts of a periodic function.
         clock: how time is told: "film" steers every layer, "channel" is one more input, constant over the sensors.
         slow: with "channel", time is divided by it.
     """
@@ -101,7 +112,7 @@ class FNO(nn.Module):
             raise ValueError(f"clock={clock!r}: expected 'film' or 'channel'.")
         self.dim, self.channels, self.period = len(modes), channels, tuple(period) or (1.0,) * len(modes)
         self.reads, self.places, self.steered, self.slow = dict(reads or {}), places, clock == "film", slow
-        inputs = channels + sum(self.reads.values()) + self.dim * places + (not self.steered)
+        inputs = channels + sum(self.reads.values()) + 2 * self.dim * places + (not self.steered)
         features = 2 * width if self.steered else 0
         if self.steered:
             self.embed = nn.Sequential(
@@ -124,9 +135,9 @@ class FNO(nn.Module):
                 f"an FNO of {self.dim} dimensions needs functions on a regular grid, cond['grid'] of shape "
                 f"(B, {self.dim}); got {None if grid is None else tuple(grid.shape)}. Use LatentOperator for others."
             )
+        if bool((grid == grid[:1]).all()):
+            return self._alike(x, t, context, tuple(grid[0].tolist()))
         kinds, kind = grid.unique(dim=0, return_inverse=True)
-        if len(kinds) == 1:
-            return self._alike(x, t, context, tuple(kinds[0].tolist()))
         out = torch.zeros_like(x)
         for number, shape in enumerate(kinds.tolist()):
             rows = (kind == number).nonzero().squeeze(1)
@@ -155,7 +166,8 @@ class FNO(nn.Module):
             value = x.new_zeros(*x.shape[:2], k) if value is None else value.to(x).reshape(*x.shape[:2], k)
             columns.append(torch.nan_to_num(value))
         if self.places:
-            columns.append(context.cond["coords"].to(x))
+            angle = 2 * math.pi * context.cond["coords"].to(x) / x.new_tensor(self.period)
+            columns += [angle.sin(), angle.cos()]
         if not self.steered:
             columns.append((t.to(x) / self.slow)[:, None, None].expand(*x.shape[:2], 1))
         return torch.cat(columns, -1)

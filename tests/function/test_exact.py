@@ -54,12 +54,12 @@ def test_integration_of_the_exact_velocity_gives_the_exact_map_and_density() -> 
     flow = Flow(Geodesic(Functions(1)), PRIOR, network)
     torch.manual_seed(0)
     x0 = PRIOR.sample(Functions(1), context).double()
-    x1 = flow.transport(x0, context, RK4(), steps=200)
-    torch.testing.assert_close(x1, network.transport(x0), atol=1e-5, rtol=1e-5)
+    x1 = flow.transport(x0, context, RK4(), steps=50)
+    torch.testing.assert_close(x1, network.transport(x0), atol=1e-4, rtol=1e-4)
     covariance = gram(AFTER, places((n,), [False])) + 1e-5 * torch.eye(n, dtype=torch.float64)
     mean = 2.0 * (places((n,), [False])[:, 0] - 0.5)
     truth = torch.distributions.MultivariateNormal(mean, covariance)
-    log = flow.log_prob(x1, context, RK4(), steps=200)
+    log = flow.log_prob(x1, context, RK4(), steps=50)
     torch.testing.assert_close(log, truth.log_prob(x1[..., 0]), atol=2e-3, rtol=1e-4)
 
 
@@ -102,17 +102,17 @@ def test_regression_interpolates_and_forgets() -> None:
 
 def test_the_walk_on_noise_draws_from_the_exact_posterior() -> None:
     """Chains of a flow from noise to a Gaussian process, given two noisy values, against regression."""
-    n, count, noise = 7, 400, 0.3
+    n, count, noise = 7, 250, 0.3
     x, context = places((n,), [False]), sensors(n, count)
     at, values = torch.tensor([1, 5]), torch.tensor([1.5, -1.0])
     told = torch.zeros(n).index_copy(0, at, values)[None, :, None].expand(count, -1, -1)
     seen = torch.zeros(n, dtype=torch.bool).index_fill(0, at, True).expand(count, -1)
     flow = Flow(Geodesic(Functions(1)), PRIOR, exact_flow(n))
-    draws = flow.sample(show(context, seen, told), LatentPosterior(noise, moves=25, coarse=8), steps=8, seed=0)[..., 0]
+    draws = flow.sample(show(context, seen, told), LatentPosterior(noise, moves=20, coarse=6), steps=6, seed=0)[..., 0]
     mean, covariance = regression(AFTER, x, x[at], values, noise)
     std = covariance.diagonal().sqrt()
-    assert float(((draws.mean(0) - mean) / std).abs().max()) < 5 / count**0.5 + 0.05  # 0.05: eight steps of Heun
-    assert float((draws.std(0) / std - 1).abs().max()) < 5 / (2 * count) ** 0.5 + 0.05
+    assert float(((draws.mean(0) - mean) / std).abs().max()) < 5 / count**0.5 + 0.07  # 0.07: six steps of Heun
+    assert float((draws.std(0) / std - 1).abs().max()) < 5 / (2 * count) ** 0.5 + 0.07
 
 
 def test_correction_honours_what_was_observed() -> None:
@@ -136,8 +136,8 @@ def test_scores_of_the_truth_are_what_they_must_be() -> None:
     assert found.smse == pytest.approx(0.2, rel=0.05)
     assert found.msll == pytest.approx(0.5 * torch.tensor(0.25 / 1.25).log().item(), abs=0.03)
     assert found.crps == pytest.approx(0.5 / torch.pi**0.5, rel=0.03)  # of a Gaussian that is right
-    samples = mean + 0.5 * torch.randn(200, 20_000, generator=generator, dtype=torch.float64)
+    samples = mean + 0.5 * torch.randn(100, 20_000, generator=generator, dtype=torch.float64)
     again = score_samples(samples, truth, (0.0, 1.25**0.5))
     assert again.crps == pytest.approx(found.crps, rel=0.02)
-    assert again.coverage == pytest.approx(0.94, abs=0.01)  # bands of 200 samples are a little narrow
+    assert again.coverage == pytest.approx(0.93, abs=0.015)  # bands of 100 samples are a little narrow
     assert float(crps(torch.full((3, 1), 2.0), torch.tensor([5.0]))) == pytest.approx(3)

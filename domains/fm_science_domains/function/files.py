@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fm_science.errors import UserError, nearest
 
-from .sensors import Sampled, Shape, quadrature, regular, scattered_weights
+from .sensors import Sampled, Shape, line, quadrature, regular, scattered_weights
 
 AXES = ("x", "y", "z")
 
@@ -141,22 +141,22 @@ def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence
         given = [arrays.get(f"axis{k}") for k in range(len(shape))]
     axes = []
     for k, n in enumerate(shape):
-        line = given[k] if k < len(given) else None
+        told = given[k] if k < len(given) else None
         even = np.arange(n) / (n if layout.periodic else max(1, n - 1))
-        line = torch.as_tensor(np.asarray(even if line is None else line, dtype=np.float64))
-        if line.shape != (n,) or not bool((line.diff() > 0).all()):
+        places = torch.as_tensor(np.asarray(even if told is None else told, dtype=np.float64))
+        if places.shape != (n,) or not bool((places.diff() > 0).all()):
             raise ValueError(f"axis {k} must hold {n} ascending coordinates")
-        axes.append(line)
+        axes.append(places)
     return axes
 
 
 def on_axes(values: Tensor, axes: Sequence[Tensor], periodic: bool, name: str) -> list[Sampled]:
     """Functions ``(M, *grid, C)`` on the product of axes; the grid is regular where every axis is evenly spaced."""
     coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
-    grid: Shape | None = tuple(len(a) for a in axes)
-    weights = quadrature(grid, [periodic] * len(axes))
-    if regular(coords) is None:
-        weights, grid = scattered_weights(coords), None
+    shape = tuple(len(a) for a in axes)
+    even = regular(coords) is not None
+    grid: Shape | None = shape if even else None
+    weights = quadrature(shape, [periodic] * len(axes)) if even else scattered_weights(coords)
     return [Sampled(v.flatten(0, -2), coords, grid, weights, f"{name}_{i:04d}") for i, v in enumerate(values.double())]
 
 
@@ -187,10 +187,10 @@ def _csv(file: Path, layout: Layout) -> list[Sampled]:
         raise ValueError(f"lines of {', '.join(map(str, sorted(width)))} values; each must have as many as the first")
     n = width.pop()
     even = torch.arange(n, dtype=torch.float64) / (n if layout.periodic else max(1, n - 1))
-    line = torch.tensor([float(w) for w in places], dtype=torch.float64) if places else even
-    if not bool((line.diff() > 0).all()):
+    along = torch.tensor([float(w) for w in places], dtype=torch.float64) if places else even
+    if not bool((along.diff() > 0).all()):
         raise ValueError("the places in the first line must ascend")
-    found = on_axes(torch.tensor(values, dtype=torch.float64)[..., None], [line], layout.periodic, file.stem)
+    found = on_axes(torch.tensor(values, dtype=torch.float64)[..., None], [along], layout.periodic, file.stem)
     if not named:
         return found
     return [Sampled(f.values, f.coords, f.grid, f.weights, row[0]) for f, row in zip(found, rows, strict=True)]
@@ -240,8 +240,7 @@ def write(samples: Sequence[Sampled], folder: str | Path, first: int = 0) -> lis
     coords = [np.asarray(f.coords.detach().cpu()) for f in samples]
     grid, channels = samples[0].grid, samples[0].values.shape[1]
     if alike and grid is not None:
-        lines = samples[0].coords.unflatten(0, grid)
-        axes = {f"axis{k}": np.asarray(lines.movedim(k, 0).flatten(1, -2)[:, 0, k]) for k in range(len(grid))}
+        axes = {f"axis{k}": np.asarray(line(samples[0].coords, grid, k)) for k in range(len(grid))}
         stacked = np.stack(values).reshape(len(samples), *grid, channels)
         np.savez_compressed(place.with_suffix(".npz"), values=stacked, channels=channels, **axes)  # type: ignore
     else:

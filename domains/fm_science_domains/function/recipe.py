@@ -163,5 +163,3 @@ def solver(o: Sample, sets: Sets, shown: bool, independent: bool) -> Solver:
     if o.method == "latent" or not shown:
         return LatentPosterior(o.noise / float(sets.frame.scale.mean()), o.moves)
     return Heun()
-
-

@@ -62,10 +62,10 @@ def quadrature(shape: Shape, periodic: Sequence[bool]) -> Tensor:
     """The weights of a regular grid, ``(N,)``: the trapezoidal rule, on periodic axes equal weights."""
     total = torch.ones((), dtype=torch.float64)
     for n, p in zip(shape, periodic, strict=True):
-        line = torch.ones(n, dtype=torch.float64)
+        share = torch.ones(n, dtype=torch.float64)
         if not p and n > 1:
-            line[0] = line[-1] = 0.5
-        total = total[..., None] * (line / line.sum())
+            share[0] = share[-1] = 0.5
+        total = total[..., None] * (share / share.sum())
     return total.flatten()
 
 
@@ -132,15 +132,16 @@ def _linear(values: Tensor, own: Tensor, grid: Shape | None, coords: Tensor) -> 
     if grid is None:
         order = own[:, 0].argsort()
         values, own, grid = values[order], own[order], (len(own),)
-    lines = own.unflatten(0, grid)
-    corners = [(values.unflatten(0, grid), torch.ones(len(coords), dtype=torch.float64), [])]  # type: ignore[var-annotated]
+    table, corners = values.unflatten(0, grid), [(torch.ones(len(coords), dtype=torch.float64), ())]
     for k, n in enumerate(grid):
-        line = lines[(*([0] * k), slice(None), *([0] * (len(grid) - k - 1)), k)].contiguous()
-        right = torch.searchsorted(line, coords[:, k].contiguous()).clamp(1, n - 1)
-        share = ((coords[:, k] - line[right - 1]) / (line[right] - line[right - 1]).clamp_min(1e-300)).clamp(0, 1)
-        corners = [
-            (table, weight * w, [*index, i])
-            for table, weight, index in corners
-            for i, w in ((right - 1, 1 - share), (right, share))
-        ]
-    return sum(weight[:, None] * table[tuple(index)] for table, weight, index in corners)  # type: ignore[return-value]
+        along = line(own, grid, k).contiguous()
+        right = torch.searchsorted(along, coords[:, k].contiguous()).clamp(1, n - 1)
+        share = ((coords[:, k] - along[right - 1]) / (along[right] - along[right - 1]).clamp_min(1e-300)).clamp(0, 1)
+        sides = ((right - 1, 1 - share), (right, share))
+        corners = [(weight * w, (*index, i)) for weight, index in corners for i, w in sides]  # type: ignore[misc]
+    return torch.stack([weight[:, None] * table[index] for weight, index in corners]).sum(0)
+
+
+def line(coords: Tensor, grid: Shape, k: int) -> Tensor:
+    """The coordinates of axis ``k`` of a grid whose places are ``coords`` ``(N, d)``."""
+    return coords.unflatten(0, grid)[(*([0] * k), slice(None), *([0] * (len(grid) - k - 1)), k)]
