@@ -65,21 +65,21 @@ class SpectralConvolution(nn.Module):
 
 
 class FourierLayer(nn.Module):
-    """h + MLP(gelu((1 + scale) (K h + W h) + shift)), scale and shift from the clock ``(B, features)``; without a
+    """h + V gelu((1 + scale) (K h + W h) + shift), scale and shift from the clock ``(B, features)``; without a
     clock the plain layer gelu(K h + W h)."""
 
     def __init__(self, width: int, modes: Sequence[int], clock: int) -> None:
         super().__init__()
         self.spectral, self.pointwise = SpectralConvolution(width, modes), nn.Linear(width, width)
         self.clock = nn.Linear(clock, 2 * width) if clock else None
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)) if clock else None
+        self.out = nn.Linear(width, width) if clock else None
 
     def forward(self, h: Tensor, clock: Tensor) -> Tensor:
         y = self.spectral(h) + self.pointwise(h)
-        if self.clock is None or self.mlp is None:
+        if self.clock is None or self.out is None:
             return F.gelu(y)
         scale, shift = self.clock(clock).reshape(len(h), *[1] * (h.ndim - 2), -1).chunk(2, -1)
-        return h + self.mlp(F.gelu(y * (1 + scale) + shift))
+        return h + self.out(F.gelu(y * (1 + scale) + shift))
 
 
 class FNO(nn.Module):
