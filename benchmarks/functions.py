@@ -1,18 +1,19 @@
 """Flows of functions beside the recipe of functional flow matching, and beside exact regression.
 
-The published recipe (Kerrigan, Migliorini & Smyth 2024) is a configuration here: the same data, in the same scaling; noise
-from a Matérn process of smoothness 1/2, length 0.01 and variance 0.1; independent pairs; a Fourier operator that is told the
-time as one more input and predicts the velocity; Adam at 1e-3 that falls to a tenth half-way; Dormand-Prince at 1e-5. As released
-it divides the time by 1000, so that the network hardly sees it; both versions are run. The network's width is cut for a
-processor, alike in all rows. Numbers are mean square errors of pointwise mean, variance, skewness, kurtosis and of the
-autocorrelation, in the scaling of the recipe, against all data (the mixture: against fresh draws).
+The published recipe (Kerrigan, Migliorini & Smyth 2024) is a configuration here: the same data, in the same scaling;
+noise from a Matérn process of smoothness 1/2, length 0.01 and variance 0.1; independent pairs; a Fourier operator that
+is told the time as one more input and predicts the velocity; Adam at 1e-3 that falls to a tenth half-way;
+Dormand-Prince at 1e-5. As released it divides the time by 1000, so that the network hardly sees it; both versions are
+run. The network's width is cut for a processor, alike in all rows. Numbers are mean square errors of pointwise mean,
+variance, skewness, kurtosis and of the autocorrelation, in the scaling of the recipe, against all data (the mixture:
+fresh draws).
 
     python -m benchmarks.functions compare --data FOLDER --seeds 5 --minutes 2
-    python -m benchmarks.functions regression
+    python -m benchmarks.functions regression --pictures FOLDER
     python -m benchmarks.functions resolution --pictures FOLDER
 
-FOLDER holds functions_aemet.npz (``x`` 73 x 365) and functions_economy.npz (``econ1`` 169 x 69); where it is missing only
-the mixture is run.
+FOLDER holds functions_aemet.npz (``x`` 73 x 365) and functions_economy.npz (``econ1`` 169 x 69); where it is missing
+only the mixture is run.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,21 @@ from torch import Tensor
 
 from fm_science.data import StepBatches, collate
 from fm_science.domain import Domain
+from fm_science.figures import draw
 from fm_science.flow import Flow
+from fm_science.priors import Matern
 from fm_science.solvers import Adaptive, Heun, Solver
-from fm_science_domains.function import build
+from fm_science_domains.function import build, report
+from fm_science_domains.function.appraisal import completed, completions, sweep, telling
+from fm_science_domains.function.appraisal import drawn as draws_on
+from fm_science_domains.function.conditional import Corrected, LatentPosterior
+from fm_science_domains.function.data import Sets
+from fm_science_domains.function.exact import Score, regression, score
 from fm_science_domains.function.metrics import autocorrelation, moments
 
 CELLS = ("mean", "variance", "skewness", "kurtosis", "autocorrelation")
 SIZE = {"width": 32, "layers": 4}
+NOISE = 0.1  # of observations in the regression, in spreads of the data
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,10 @@ def made(case: Case, recipe: Recipe, seed: int) -> Domain:
     return build(**groups)
 
 
-def trained(domain: Domain, recipe: Recipe, steps: int, seed: int, seconds: float = math.inf) -> tuple[Flow, int, float]:
-    """The flow after so many steps or seconds of processor time, whichever is first, with the steps and seconds taken."""
+def trained(
+    domain: Domain, recipe: Recipe, steps: int, seed: int, seconds: float = math.inf
+) -> tuple[Flow, int, float]:  # fmt: skip
+    """The flow after so many steps or seconds of processor time, whichever is first, with the steps and seconds."""
     flow = domain.flow()
     shadow, optimizer = copy.deepcopy(flow), torch.optim.Adam(flow.parameters(), recipe.lr, betas=(0.9, 0.99))
     space, data = domain.path.space, domain.data
@@ -162,16 +174,15 @@ def compare(o: argparse.Namespace) -> None:
     """Train every recipe on every set with every seed, and print the table."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, case in cases(Path(o.data) if o.data else None, Path(scratch)).items():
-            if o.only and name not in o.only:
-                continue
-            recipes = {
-                "ours": ours(case.modes), "published, time seen": published(1.0, case.modes),
-                "published, time / 1000": published(1000.0, case.modes),
-            }  # fmt: skip
-            for seed in range(o.first, o.first + o.seeds):
+        found = cases(Path(o.data) if o.data else None, Path(scratch))
+        for seed in range(o.first, o.first + o.seeds):
+            for name, case in found.items():
+                recipes = {
+                    "ours": ours(case.modes), "published, time seen": published(1.0, case.modes),
+                    "published, time / 1000": published(1000.0, case.modes),
+                }  # fmt: skip
                 for label, recipe in recipes.items():
-                    if o.rows and not any(label.startswith(r) for r in o.rows):
+                    if (o.only and name not in o.only) or (o.rows and not any(label.startswith(r) for r in o.rows)):
                         continue
                     rows.append(run(name, label, case, recipe, seed, o))
                     print(json.dumps(rows[-1]), flush=True)
@@ -215,10 +226,88 @@ def spread(values: list[float]) -> tuple[float, float]:
     return float(v.mean()), float(v.std() / len(v) ** 0.5) if len(v) > 1 else math.nan
 
 
+def gaussian(o: argparse.Namespace, shown: bool) -> tuple[Domain, Flow]:
+    """A trained flow of the Matérn process of smoothness 3/2 and length 0.3 on 64 sensors, shown some or none."""
+    objective = {"shown": "0-10", "shown_noise": NOISE} if shown else {}
+    recipe = Recipe({"network": {**SIZE, "modes": 24}, "objective": objective, "data": {"train": 4000}})
+    domain = made(Case({"source": "gp", "grid": 64}, 24, 64), recipe, o.first)
+    flow, steps, spent = trained(domain, recipe, o.steps, o.first, 60 * o.minutes if o.minutes else math.inf)
+    print(f"{'amortised' if shown else 'free'} flow: {steps} steps in {spent:.0f} s", flush=True)
+    return domain, flow
+
+
+def exact_posterior(sets: Sets, index: int, chosen: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(N,)`` of exact regression, in spreads of the data."""
+    frame, cond = sets.frame, sets.held_out[index][1]
+    scale, shift = float(frame.scale), float(frame.shift)
+    law, places = Matern(1.5, 0.3, 1 / scale), cond["coords"]
+    mean, covariance = regression(law, places, places[chosen], told[chosen, 0], NOISE, mean=-shift / scale)
+    return mean, covariance.diagonal().clamp_min(0).sqrt()
+
+
+def regress(o: argparse.Namespace) -> None:
+    """Complete held-out functions from six noisy observations in each way, beside exact regression."""
+    domain, flow = gaussian(o, shown=True)
+    _, free = gaussian(o, shown=False)
+    sets: Sets = domain.request.sets  # type: ignore[attr-defined]
+    ways = {
+        "amortised": (flow, Heun()), "correction": (free, Corrected(3 if free.independent else 1)),
+        "latent": (free, LatentPosterior(NOISE, moves=o.moves, coarse=8)),
+    }  # fmt: skip
+    exact = [telling(sets, k, 6, NOISE, torch.Generator().manual_seed(k)) for k in range(o.functions)]
+    mean, std, truth = ([] for _ in range(3))  # type: ignore[var-annotated]
+    for k, (chosen, told) in enumerate(exact):
+        m, s = exact_posterior(sets, k, chosen, told)
+        hidden = torch.ones(len(m), dtype=torch.bool).index_fill(0, chosen, False)
+        mean, std, truth = [*mean, m[hidden]], [*std, s[hidden]], [*truth, sets.held_out[k][0][hidden, 0]]
+    whole = torch.cat(truth)
+    plain = float(whole.mean()), float(whole.std())
+    told_score("exact regression", score(torch.cat(mean), torch.cat(std), whole, plain))
+    for name, (used, solver) in ways.items():
+        start = time.process_time()
+        found = completed(sets, used, o.functions, 6, solver, samples=o.draws, noise=NOISE)
+        told_score(name, found, time.process_time() - start)
+    if o.pictures:
+        bands(sets, ways, Path(o.pictures), o.draws)
+
+
+def told_score(name: str, found: Score, seconds: float = 0.0) -> None:
+    """One line of the table of completions."""
+    scores = f"smse {found.smse:.4f}  msll {found.msll:+.3f}  coverage {found.coverage:.3f}  crps {found.crps:.4f}"
+    print(f"{name:18s} {scores}  {seconds:.0f} s", flush=True)
+
+
+def bands(sets: Sets, ways: Mapping[str, tuple[Flow, Solver]], folder: Path, draws: int) -> None:
+    """The picture of posterior bands of one held-out function."""
+    chosen, told = telling(sets, 0, 6, NOISE, torch.Generator().manual_seed(0))
+    places = sets.held_out[0][1]["coords"][:, 0]
+    panels = {}
+    for name, (flow, solver) in ways.items():
+        x = completions(sets, flow, 0, chosen, told, solver, draws, 0)[..., 0].double()
+        panels[name] = x.mean(0), x.std(0)
+    seen = places[chosen], told[chosen, 0]
+    picture = partial(report.posterior, panels, places, seen, exact_posterior(sets, 0, chosen, told))
+    print(draw({"function_posterior": picture}, folder)[0])
+
+
+def resolve(o: argparse.Namespace) -> None:
+    """Train on 64 sensors and draw at 64, 127 and 253: spectra and distances on the sensors they have in common."""
+    domain, flow = gaussian(o, shown=False)
+    assert domain.appraise is not None
+    request: Any = domain.request
+    found = sweep(request.sets, request, flow, o.samples)
+    for name, value in found.items():
+        print(f"{name:24s} {value:.4g}")
+    if o.pictures:
+        rows = {f"{k}x": draws_on(request.sets, request, flow, 100, f"{k}x") for k in (1, 2, 4)}
+        picture = partial(report.resolutions, rows, request.sets.held_out.functions)
+        print(draw({"function_resolutions": picture}, Path(o.pictures))[0])
+
+
 def main(args: list[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("compare",))
+    parser.add_argument("what", choices=("compare", "regression", "resolution"))
     parser.add_argument("--data", help="folder with functions_aemet.npz and functions_economy.npz")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
@@ -227,10 +316,14 @@ def main(args: list[str]) -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--only", nargs="*", help="data sets")
     parser.add_argument("--rows", nargs="*", help="recipes, by how they begin")
+    parser.add_argument("--functions", type=int, default=40, help="regression: functions that are completed")
+    parser.add_argument("--draws", type=int, default=100, help="regression: completions of each")
+    parser.add_argument("--moves", type=int, default=60, help="regression: moves of the walk on noise")
+    parser.add_argument("--pictures", help="folder for pictures")
     o = parser.parse_args(args)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    {"compare": compare}[o.what](o)
+    {"compare": compare, "regression": regress, "resolution": resolve}[o.what](o)
 
 
 if __name__ == "__main__":

@@ -106,18 +106,29 @@ def completed(
         seed: of everything random.
     """
     found, truths = [], []
-    generator = torch.Generator().manual_seed(seed)
     for k in range(min(functions, len(sets.held_out))):
-        values, cond = sets.held_out[k]
-        context = Context(torch.ones(samples, len(values), dtype=torch.bool),
-                          {name: v.expand(samples, *v.shape).clone() for name, v in cond.items()})  # fmt: skip
-        chosen = torch.randperm(len(values), generator=generator)[:observed]
-        seen = torch.zeros(len(values), dtype=torch.bool).scatter(0, chosen, True)
-        told = values + noise * torch.randn(values.shape, generator=generator)
-        context = show(context, seen.expand(samples, -1), told.expand(samples, *told.shape))
-        with torch.no_grad():
-            draw: Tensor = flow.sample(context, solver, seed=seed + k)
-        found.append(draw[:, ~seen])
-        truths.append(values[~seen])
+        chosen, told = telling(sets, k, observed, noise, torch.Generator().manual_seed(seed + k))
+        hidden = torch.ones(len(told), dtype=torch.bool).index_fill(0, chosen, False)
+        found.append(completions(sets, flow, k, chosen, told, solver, samples, seed + k)[:, hidden])
+        truths.append(sets.held_out[k][0][hidden])
     prior = float(torch.cat(truths).mean()), math.sqrt(float(torch.cat(truths).var()))
     return score_samples(torch.cat(found, 1), torch.cat(truths), prior)
+
+
+def telling(sets: Sets, k: int, observed: int, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The sensors of held-out function ``k`` at which it is observed, and its values ``(N, C)`` with noise."""
+    values, _ = sets.held_out[k]
+    chosen = torch.randperm(len(values), generator=generator)[:observed]
+    return chosen, values + noise * torch.randn(values.shape, generator=generator)
+
+
+def completions(
+    sets: Sets, flow: Flow, k: int, chosen: Tensor, told: Tensor, solver: Solver, samples: int, seed: int
+) -> Tensor:
+    """``samples`` draws ``(samples, N, C)`` of held-out function ``k`` given ``told[chosen]``, inside units."""
+    values, cond = sets.held_out[k]
+    every = {name: v.expand(samples, *v.shape).clone() for name, v in cond.items()}
+    context = Context(torch.ones(samples, len(values), dtype=torch.bool), every)
+    seen = torch.zeros(len(values), dtype=torch.bool).index_fill(0, chosen, True)
+    context = show(context, seen.expand(samples, -1), told.expand(samples, *told.shape))
+    return flow.sample(context, solver, seed=seed)  # type: ignore[no-any-return]
