@@ -129,3 +129,21 @@ def test_observations_that_do_not_fit_say_why(tmp_path: Path, text: str, words: 
     (tmp_path / "seen.csv").write_text(text)
     with pytest.raises(UserError, match=words):
         build(data={**FEW, "grid": 16}, network=SMALL, sample={"observations": str(tmp_path / "seen.csv")})
+
+
+@pytest.mark.parametrize("name", ["quick", "complete", "burgers", "darcy", "published", "scattered", "weather"])
+def test_presets_are_understood(name: str, tmp_path: Path) -> None:
+    from fm_science import config
+    from fm_science.plugins import find
+
+    plugin = find("function")
+    groups = plugin.options()
+    tree = config.preset(plugin, name, {**config.defaults(config.engine()), **config.defaults(groups)})
+    config.validate(config.engine(), tree)
+    tree["data"] = {**tree["data"], **FEW, "cache": str(tmp_path)}
+    if name == "weather":
+        np.savez(tmp_path / "w.npz", x=np.random.default_rng(0).normal(size=(9, 30)), t=np.arange(30))
+        tree["data"]["source"] = str(tmp_path / "w.npz")
+    if name == "darcy":
+        tree["data"]["grid"] = 9
+    build(**{k: v for k, v in tree.items() if k in groups})
