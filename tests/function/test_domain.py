@@ -147,3 +147,12 @@ def test_presets_are_understood(name: str, tmp_path: Path) -> None:
     if name == "darcy":
         tree["data"]["grid"] = 9
     build(**{k: v for k, v in tree.items() if k in groups})
+
+
+@pytest.mark.parametrize(("nu", "length"), [(0.5, 0.1), (1.5, 0.2), (2.5, 0.2)])
+def test_the_noise_is_as_rough_as_the_data(nu: float, length: float) -> None:
+    data = {**FEW, "train": 100, "grid": 65, "nu": nu, "length": length}
+    kernel = build(data=data, network=SMALL).prior.kernel  # type: ignore[attr-defined]
+    assert (kernel.nu, kernel.length) == (nu, length)
+    white = build(data={**data, "nu": 0.5, "length": 0.001}, network=SMALL).prior.kernel  # type: ignore[attr-defined]
+    assert (white.nu, white.length) == (0.5, 0.05)  # the roughest there is

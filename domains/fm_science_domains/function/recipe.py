@@ -1,15 +1,19 @@
-"""How functions are learned and drawn: straight paths from a Gaussian process, with the function itself predicted.
+"""How functions are learned and drawn: straight paths from a Gaussian process that is as rough as the data, with the
+function itself predicted.
 
-A predicted function is smooth where data are smooth, so that the rough part of the noise, which no network can follow
-on finer grids than it was trained on, is gone at the end of the walk whatever the network does.
+Waves beyond those that an operator keeps are touched pointwise alone. Noise that is rough there leaves some of it in
+the samples, however well the network does elsewhere; noise as rough as the data cannot.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fm_science.couplings import Coupling as Law
 from fm_science.couplings import Independent, InWorkers, Transport
@@ -19,7 +23,8 @@ from fm_science.networks import FNO, LatentOperator
 from fm_science.objectives import FlowMatching, InverseSquare, Stratified, UniformTime
 from fm_science.paths import Geodesic
 from fm_science.predictions import Endpoint, Velocity
-from fm_science.priors import GaussianProcess, Normal, Prior
+from fm_science.priors import GaussianProcess, Matern, Normal, Prior
+from fm_science.priors.process import Kernel
 from fm_science.solvers import Heun, Solver
 from fm_science.spaces import Functions
 
@@ -51,8 +56,10 @@ class Network:
 class Path:
     """Where functions start, and what is predicted."""
 
-    noise: str = option("matern", "noise: a Gaussian process, or independent at each sensor",
-                        choices=("matern", "rbf", "white"))  # fmt: skip
+    noise: str = option(
+        "auto", "a Gaussian process, auto: the Matern one most like the data; or independent at each sensor",
+        choices=("auto", "matern", "rbf", "white"),
+    )  # fmt: skip
     nu: float = option(0.5, "smoothness of Matern noise", choices=(0.5, 1.5, 2.5))
     length: float = option(0.1, "correlation length of the noise, in sides of the domain", low=1e-4)
     std: float = option(1.0, "standard deviation of the noise, in spreads of the data", low=1e-3)
@@ -123,7 +130,44 @@ def prior(o: Path, sets: Sets) -> Prior:
     if o.noise == "white":
         return Normal(o.std)
     period = 1.0 if all(sets.frame.periodic) else 2.0
+    if o.noise == "auto":
+        return GaussianProcess(likeliest(sets, period, o.std))
     return GaussianProcess(kernel(o.noise, o.length, o.nu, o.std, period))
+
+
+def likeliest(sets: Sets, period: float, std: float) -> Kernel:
+    """The Matérn kernel, of a few smoothnesses and lengths, under which the training functions are most probable once
+    their mean is taken off and each kernel has its best scale (Rasmussen & Williams 2006, section 5.4). Noise as rough
+    as the data has nothing to lose that an operator could not see, and nothing to gain that noise could not give."""
+    data = [sets.train[i] for i in range(min(100, len(sets.train)))]
+    if sets.train.shared:
+        mean = torch.stack([v for v, _ in data]).mean(0)
+        data = [(v - mean, c) for v, c in data] if len(data) > 1 else data
+    best: tuple[float, Kernel] | None = None
+    for nu in (0.5, 1.5, 2.5):
+        for length in (0.05, 0.1, 0.2, 0.4):
+            tried = Matern(nu, length, 1.0, period)
+            fit = _fit(tried, data, sets.train.shared)
+            if best is None or fit > best[0]:
+                best = fit, replace(tried, std=std)
+    assert best is not None
+    return best[1]
+
+
+def _fit(tried: Kernel, data: Sequence[tuple[Tensor, Mapping[str, Tensor]]], shared: bool) -> float:
+    """The mean log-likelihood a value of functions under a kernel at its best scale, from at most 128 sensors."""
+    square = log = count = 0.0
+    groups = [(torch.cat([v for v, _ in data], 1), data[0][1])] if shared else data[:30]
+    for values, cond in groups:
+        n = len(values)
+        random = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:128]
+        some = random if cond["coords"].shape[1] > 1 else torch.linspace(0, n - 1, min(n, 128)).long()
+        x, v = cond["coords"][some].double(), values[some].double()
+        factor = torch.linalg.cholesky(tried.covariance(x[:, None] - x) + 1e-5 * torch.eye(len(x)).double())
+        square += float(torch.linalg.solve_triangular(factor, v, upper=False).square().sum())
+        log += float(2 * factor.diagonal().log().sum() * v.shape[1])
+        count += v.numel()
+    return -0.5 * (math.log(max(square, 1e-300) / count) + log / count)
 
 
 def path(o: Path, sets: Sets) -> Geodesic:
