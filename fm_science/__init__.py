@@ -27,7 +27,8 @@ PUBLIC = {
     "solvers": "RK4 Adaptive Churn Euler FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
-    "networks": "EGNN Guided Network Rescheduled SetTransformer SiteFeatures Steered Tempered TimeEmbedding",
+    "networks": "EGNN FNO Guided LatentOperator Network Rescheduled SetTransformer SiteFeatures Steered Tempered "
+    "TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",
