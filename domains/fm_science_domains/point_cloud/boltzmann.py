@@ -97,8 +97,10 @@ def ways(flow: Flow, n: int, points: int, steps: int = 20, seed: int = 0) -> tup
             straight.append((x - first).flatten(1).norm(dim=1))
     total, chord = torch.cat(length), torch.cat(straight)
     return torch.cat(found).cpu(), {
-        "path_length": total.mean().item(), "straightness": (total / chord).mean().item(),
-    }  # fmt: skip
+        "path_length": total.mean().item(),
+        "path_length_error": (total.std() / math.sqrt(n)).item(),
+        "straightness": (total / chord).mean().item(),
+    }
 
 
 @dataclass(frozen=True)
