@@ -1,5 +1,6 @@
 """Objectives: what a training step minimises."""
 
+from fm_science.objectives.action_matching import ActionMatching as ActionMatching
 from fm_science.objectives.base import Objective as Objective
 from fm_science.objectives.flow_map import FlowMap as FlowMap
 from fm_science.objectives.flow_map import FlowMapMatching as FlowMapMatching

@@ -12,5 +12,6 @@ from fm_science.solvers.grids import power_grid as power_grid
 from fm_science.solvers.grids import ratio_grid as ratio_grid
 from fm_science.solvers.grids import uniform_grid as uniform_grid
 from fm_science.solvers.stochastic import Churn as Churn
+from fm_science.solvers.stochastic import EulerMaruyama as EulerMaruyama
 from fm_science.solvers.stochastic import Langevin as Langevin
 from fm_science.solvers.stochastic import PredictorCorrector as PredictorCorrector

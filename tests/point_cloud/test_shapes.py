@@ -105,9 +105,10 @@ def test_guidance_pushes_along_the_class_when_clouds_are_drawn() -> None:
     domain = build(data=SHAPES, network=SMALL, sample={"guidance": 3.0})
     network, context = domain.network, domain.request(2, label="torus")
     x, t = torch.randn(2, 24, 3), torch.rand(2)
-    plain = network.train()(x, t, context)
+    plain = network(x, t, context)
     off = network(x, t, replace(context, cond={"label": torch.full((2,), -1)}))
-    torch.testing.assert_close(network.eval()(x, t, context), off + 3 * (plain - off))
+    torch.testing.assert_close(domain.sampler.wrap(network)(x, t, context), off + 3 * (plain - off))
+    assert build(data=SHAPES, network=SMALL).sampler.wrap is None
 
 
 def test_a_part_is_frozen_and_becomes_the_origin() -> None:

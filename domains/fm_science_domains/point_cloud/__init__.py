@@ -18,7 +18,7 @@ import torch
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, group
 from fm_science.errors import UserError, nearest
-from fm_science.flow import Flow, Sampler
+from fm_science.flow import Flow
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.spaces import Centered
@@ -59,10 +59,10 @@ def build(
         name="point_cloud",
         path=Geodesic(Centered(sets.dim)),
         prior=Normal(noise(o["path"], sets)),
-        network=recipe.network(o["network"], sets, o["sample"].guidance, o["objective"].kind == "flow_map"),
+        network=recipe.network(o["network"], sets, o["objective"].kind == "flow_map"),
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, o["data"].budget, o["data"].workers),
         objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets), sets),
-        sampler=Sampler(recipe.solver(o["objective"]), o["sample"].steps),
+        sampler=recipe.sampler(o["sample"], o["objective"]),
         symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 else ())),
         equivariant=o["network"].kind != "transformer",
         request=partial(request, sets, o["sample"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from fm_science.couplings import Coupling as Pairing
 from fm_science.couplings import Independent, InWorkers, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError
+from fm_science.flow import Sampler
 from fm_science.networks import EGNN, Guided, SetTransformer
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, UniformTime
 from fm_science.objectives import Objective as Loss
 from fm_science.objectives.laws import Law
-from fm_science.solvers import RK4, FlowMap, Solver
+from fm_science.solvers import RK4, FlowMap
 from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations, Symmetry
 
@@ -97,14 +99,15 @@ class Sample:
 LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
 
 
-def solver(o: Objective) -> Solver:
-    """How clouds are drawn: by jumps where they were learnt."""
-    return FlowMap() if o.kind == "flow_map" else RK4()
+def sampler(options: Sample, trained: Objective) -> Sampler:
+    """How clouds are drawn: by jumps where they were learnt, and pressed towards their class where that is asked."""
+    solver = FlowMap() if trained.kind == "flow_map" else RK4()
+    pressed = partial(Guided, scale=options.guidance)
+    return Sampler(solver, options.steps, wrap=None if options.guidance == 1 else pressed)
 
 
-def network(o: Network, sets: Sets, guidance: float = 1.0, two_times: bool = False) -> nn.Module:
-    """The network, which measures clouds by their spread; guided where there are classes, and of ``two_times`` for flow
-    maps.
+def network(o: Network, sets: Sets, two_times: bool = False) -> nn.Module:
+    """The network, which measures clouds by their spread; of ``two_times`` for flow maps.
 
     Raises:
         OptionError: for tensor products of clouds that do not lie in space, and heads that do not divide the width.
@@ -118,8 +121,7 @@ def network(o: Network, sets: Sets, guidance: float = 1.0, two_times: bool = Fal
         "two_times": two_times,
         "classes": {"label": len(sets.classes)} if sets.classes else {},
     }
-    made = NETWORKS[o.kind](o, sets.dim, shared)
-    return Conditioned(made, guidance) if sets.classes else made
+    return NETWORKS[o.kind](o, sets.dim, shared)
 
 
 def _egnn(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
@@ -145,29 +147,6 @@ def _transformer(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
 NETWORKS: dict[str, Callable[[Network, int, dict[str, Any]], nn.Module]] = {
     "egnn": _egnn, "message_passing": _message_passing, "tensor_field": _tensor_field, "transformer": _transformer,
 }  # fmt: skip
-
-
-class Conditioned(nn.Module):
-    """A network that knows the class of a cloud: as it is while it trains, guided when clouds are drawn.
-
-    Args:
-        network: reads the condition ``label``; -1: not known.
-        guidance: how strongly the class is followed.
-    """
-
-    def __init__(self, network: nn.Module, guidance: float) -> None:
-        super().__init__()
-        self.network, self.guidance = network, guidance
-
-    @property
-    def two_times(self) -> bool:
-        """Whether the network is a flow map."""
-        return getattr(self.network, "two_times", False)
-
-    def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        if self.training or self.guidance == 1:
-            return self.network(x, t, context)
-        return Guided(self.network, self.guidance)(x, t, context)
 
 
 @dataclass(frozen=True)
