@@ -133,6 +133,9 @@ def appraise(
     if system is not None and system.log_z is not None and len(held_out):
         floor = energy(held_out.double()).mean().item() + system.log_z[0]
         numbers |= {"nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser}
+        excess = -log_q - energy(held_out.double()) - system.log_z[0]  # cloud by cloud, most spread cancels
+        error = (excess.std() / math.sqrt(len(excess))).item()
+        numbers |= {"nll_above_floor": excess.mean().item(), "nll_above_floor_error": error}
     w = weights(energy, x, log_density(flow, x, work.steps))
     z, error = log_z(w)
     numbers |= {"ess": effective_size(w), "ess_error": bootstrap(w, effective_size)}
