@@ -4,7 +4,7 @@
 
 All rows have the same network, batches, optimiser and number of training steps; reflow and distillation start from the
 first row as their teacher, so they have had twice as many steps in all, and the pairs that the teacher made. Means and
-standard deviations over seeds. W2 is the Wasserstein-2 distance of 1,000 samples to 1,000 data, whose floor is that of
+standard deviations over seeds. W2 is the Wasserstein-2 distance of 600 samples to 600 data, whose floor is that of
 two sets of data; the energy distance is unbiased. Prints a table, and writes it with a figure. Seeds that were run into
 the same folder with the same budget are kept, so that they may be run one by one.
 """

@@ -69,6 +69,7 @@ class Flow(nn.Module):
     """
 
     independent: bool = True  #: whether noise and data were independent in training; objectives set it
+    untied: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
 
     domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
 
@@ -166,7 +167,11 @@ class Flow(nn.Module):
             self.check_map(solver)
             if reverse:
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
-        if solver.stochastic and path.borrowed and not self.independent:
+        if not solver.stochastic or self.independent:
+            return
+        stirred: Any = solver.stirred(path)
+        parts = getattr(stirred, "parts", {"": stirred})
+        if any(part.borrowed for name, part in parts.items() if name not in self.untied):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."

@@ -91,13 +91,13 @@ class Data(Prior):
         wanted = context.mask.sum(1)
         first = leaves(self.states)[0]
         if self.mask is None:
-            fits = torch.ones(len(wanted), len(first), device=wanted.device)
+            index = torch.randint(len(first), (len(wanted),))
         else:
             fits = (wanted[:, None] == self.mask.sum(1).to(wanted.device)).float()
-        if not bool(fits.any(1).all()):
-            sizes = wanted[~fits.any(1)].unique().tolist()
-            raise ValueError(f"Data() holds no state with {sizes} real sites; ask for sizes that it holds.")
-        index = torch.multinomial(fits, 1).squeeze(1)
+            if not bool(fits.any(1).all()):
+                sizes = wanted[~fits.any(1)].unique().tolist()
+                raise ValueError(f"Data() holds no state with {sizes} real sites; ask for sizes that it holds.")
+            index = torch.multinomial(fits, 1).squeeze(1)
         space = space.bind(context)
         return space.project(_fitted(space, take(self.states, index.to(first.device)), context))
 

@@ -41,6 +41,10 @@ class Solver(ABC):
     def check(self, path: Path) -> None:  # noqa: B027
         """Raises TypeError where this solver cannot walk a bound path; called before the first step."""
 
+    def stirred(self, path: Path) -> Path:
+        """The part of a path whose noise this solver exchanges."""
+        return path
+
     def waypoints(self, path: Path, times: Tensor) -> Tensor:
         """The times at which to stop where only the state at the last of ``times`` is wanted."""
         return times

@@ -40,6 +40,9 @@ class Langevin(Solver):
     stochastic = True
     splits = False
 
+    def stirred(self, path: Any) -> Path:
+        return path.only(*self.heat) if isinstance(self.heat, Mapping) else path
+
     def check(self, path: Path) -> None:
         named = dict(self.heat) if isinstance(self.heat, Mapping) else None
         parts = path.parts if named is not None else {"": path}  # type: ignore[attr-defined]

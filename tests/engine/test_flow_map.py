@@ -9,14 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-import fm_science
-from benchmarks import few_step, few_step_worlds
-from fm_science.couplings import Teacher
 from fm_science.flow import Flow
-from fm_science.networks import EGNN, Guided, Tempered, TimeEmbedding
-from fm_science.objectives import FlowMap as ObjectiveFlowMap
-from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, Spans, UniformTime
-from fm_science.objectives.laws import Map, tangent_of
+from fm_science.networks import EGNN, Guided, SetTransformer, Tempered, TimeEmbedding
+from fm_science.networks.message_passing import MessagePassing
+from fm_science.networks.tensor_field import TensorField
+from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, Spans
+from fm_science.objectives.laws import Map
 from fm_science.paths import Gaussian, Geodesic, ProductPath
 from fm_science.predictions import Endpoint, Posterior
 from fm_science.priors import Classes, Normal, ProductPrior, Uniform, Wrapped
@@ -26,7 +24,6 @@ from fm_science.spaces import SO3, Categorical, Centered, Euclidean, Hyperbolic,
 from fm_science.spaces.rotations import rotation_exp
 from fm_science.state import Context, lift, take, tree_map
 from fm_science.testing import check_network
-from fm_science.training import Optimizer, Trainer, fit
 from tests import toy
 
 LAWS = [Lagrangian(), MeanFlow(), Semigroup(), Semigroup(halves=False)]
@@ -425,86 +422,15 @@ def test_a_two_time_network_is_also_a_velocity_and_bears_renoising():
         Flow(flow.path, Normal(), lambda x, t, c: x).sample(context, Churn(FlowMap()), 4)
 
 
-def test_networks_of_the_engine_read_the_second_time():
+@pytest.mark.parametrize("kind", [EGNN, MessagePassing, TensorField, SetTransformer])
+def test_networks_of_the_engine_read_the_second_time(kind):
     context = Context(torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
-    network = EGNN(8, 2, 4, two_times=True)
-    check_network(network, Geodesic(Centered(2)), Normal(), context)
-    assert "time.gaps" not in network.state_dict()
-    one = EGNN(8, 2, 4)
-    assert {k: v.shape for k, v in one.state_dict().items()}["first.0.weight"] == (8, 32)
-    x, t = torch.randn(2, 5, 2), torch.tensor([0.1, 0.6])
+    torch.manual_seed(0)
+    network, one = kind(8, 2, two_times=True), kind(8, 2)
+    check_network(network, Geodesic(Centered(3)), Normal(), context)
+    assert not any(name.endswith("gaps") for name in network.state_dict())
+    x, t = torch.randn(2, 5, 3), torch.tensor([0.1, 0.6])
     later = replace(context, until=t + 0.3)
     assert not torch.allclose(network(x, t, context), network(x, t, later))
     assert torch.equal(one(x, t, context), one(x, t, later))
     assert later.take(torch.tensor([1])).until.tolist() == [pytest.approx(0.9)]
-
-    class Deaf(toy.MLP):
-        def forward(self, x, t, context):
-            return super().forward(x, t, replace(context, until=None if context.until is None else t + 0.1))
-
-    with pytest.raises(AssertionError, match="tells the velocity"):
-        check_network(Deaf(8, two_times=True), Geodesic(Euclidean(2)), Normal(), Context.full(3))
-
-
-def learnable():
-    """The toy domain with a flow map."""
-    torch.manual_seed(0)
-    domain = toy.build()
-    sampler = replace(domain.sampler, solver=FlowMap(), steps=1)
-    return replace(domain, network=toy.MLP(32, two_times=True), objective=FlowMapMatching(), sampler=sampler)
-
-
-def test_a_flow_map_is_trained_by_the_ordinary_loop_and_resumes_bit_for_bit(tmp_path):
-    quick = {"validate_every": 4, "checkpoint_every": 1, "log_every": 2, "progress": False, "accelerator": "cpu"}
-    options = Trainer(max_steps=8, **quick), Optimizer(warmup=2)
-    straight = fit(learnable(), *options, tmp_path / "straight", 3)
-    halt, calls = learnable(), []
-
-    class Stop(Exception):
-        pass
-
-    def objective(flow, x1, context, x0=None):
-        calls.append(1)
-        if len(calls) > 5 and flow.training:
-            raise Stop
-        return halt.objective(flow, x1, context, x0)
-
-    with pytest.raises(Stop):
-        fit(replace(halt, objective=objective), *options, tmp_path / "halted", 3)
-    resumed = fit(learnable(), *options, tmp_path / "halted", 3, resume=True)
-    for a, b in zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    logged = (tmp_path / "straight" / "metrics.csv").read_text().splitlines()[0]
-    assert {"train/loss", "train/map", "validation/t0.2-0.4/map"} <= set(logged.split(","))
-    assert FlowMapMatching().within(0.2, 0.4).matching.times == UniformTime(0.2, 0.4)
-
-
-def test_the_comparison_of_few_steps_measures_every_method():
-    world, budget = few_step.WORLDS["sphere"](), few_step.Budget(steps=2, batch=8, samples=120, pairs=16)
-    with torch.random.fork_rng([]):
-        found, shown = few_step.compare(world, budget, 0)
-    assert set(shown) == {few_step.WALK, *few_step.METHODS}
-    assert set(found) == {few_step.FLOOR, *shown}
-    assert found[few_step.FLOOR][0]["w2"] < found["1-rectified flow, Euler"][1]["w2"], "two training steps are few"
-    text = few_step.table(world, [found, found])
-    assert len(text.splitlines()) == 2 + len(found)
-    assert "nan" not in text
-    torch.manual_seed(0)
-    same = [few_step_worlds.energy_distance(world.data(400), world.data(400)) for _ in range(20)]
-    assert abs(sum(same) / 20) < 5 * torch.tensor(same).std() / math.sqrt(20), "unbiased"
-    x = world.data(50)
-    assert few_step_worlds.wasserstein(world, x, x.flip(0)) < 1e-3
-
-
-def test_public_names():
-    assert fm_science.FlowMap is FlowMap
-    assert ObjectiveFlowMap is FlowMapMatching is fm_science.FlowMapMatching
-    reflow = FlowMapMatching(FlowMatching(coupling=Teacher(None)))
-    assert reflow.coupling == Teacher(None)
-
-
-def test_a_tangent_is_read_off_moving_coordinates():
-    space = SO3().bind(Context.full(3))
-    x, w = Uniform().sample(SO3(), Context.full(3)), torch.randn(3, 1, 3)
-    motion = torch.func.jvp(lambda h: space.exp(x, h * w), (torch.zeros(()),), (torch.ones(()),))[1]
-    assert torch.allclose(tangent_of(space, x, motion), w, atol=1e-5)

@@ -1,0 +1,140 @@
+"""Images as training data: the shipped digits, a folder of pictures, or arrays in a file.
+
+An image becomes the state ``(1, C, H, W)``, one site, of values in [-1, 1]. Stored images have whole grey levels, and a
+density over points of a lattice means nothing: training and likelihoods add noise of one level's width (uniform
+dequantisation; Theis, van den Oord & Bethge 2016).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fm_science.domain import option
+from fm_science.errors import UserError
+
+from .files import Stack, listed, load
+
+log = logging.getLogger(__name__)
+Item = tuple[Tensor, dict[str, Tensor]]
+DIGITS = Path(__file__).with_name("digits.npz")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images to learn from, and how many at a time."""
+
+    source: str = option("digits", "digits (8x8, shipped), or a folder or file: pictures, .npz, CIFAR-10 .bin")
+    held_out: str | None = option(None, "file or folder of the held-out images; none: a share of the source")
+    share: float = option(0.2, "share of the source that is held out where nothing else is", low=0, high=0.9)
+    size: int | None = option(None, "cut and scale to this many pixels a side; none: as they are", "pixels", low=2)
+    labels: bool = option(True, "learn the classes, where the source has them")
+    flip: bool = option(False, "mirror half of the images left to right in training")
+    dither: bool = option(True, "spread each grey level evenly over its width, as a likelihood needs")
+    limit: int = option(0, "train on at most so many images; 0: all", low=0)
+    batch: int = option(128, "images a batch", low=1)
+    workers: int = option(0, "processes that prepare batches, pairing included", low=0)
+
+
+class Images(Dataset):
+    """Images as items ``(1, C, H, W)``, with the condition ``label`` where they have one. sizes: ``(len,)`` ones."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.sizes = torch.ones(len(stack), dtype=torch.long)
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def __getitem__(self, index: int) -> Item:
+        labels = self.stack.labels
+        return self.stack.pixels(slice(index, index + 1)), {} if labels is None else {"label": labels[index]}
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a source gives.
+
+    Attributes:
+        train, held_out: the images.
+        classes: how many classes there are; 0: none are learned.
+        guide: labels of the training images that features may be learned from, ``(n,)``, or ``None``.
+    """
+
+    train: Stack
+    held_out: Stack
+    classes: int
+    guide: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.train.levels.shape[1:]
+        return channels, height, width
+
+    @property
+    def bin(self) -> float:
+        """The width of one grey level."""
+        return 2 / self.train.top
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of a value over some training images."""
+        return float(self.train.pixels(slice(10_000)).std())
+
+
+def digits() -> Stack:
+    """The 1,797 digits that ship with the package; see ``digits.md`` for their origin and licence (CC BY 4.0)."""
+    with np.load(DIGITS, allow_pickle=False) as stored:
+        x, y = torch.from_numpy(stored["x"])[:, None], torch.from_numpy(stored["y"]).long()
+    names = tuple(f"digit_{i:04d}" for i in range(len(x)))
+    return Stack(x, y, 16, names, tuple("0123456789"))
+
+
+def sets(o: Data) -> Sets:
+    """The training and held-out images. Raises UserError where there are none, or both have different shapes."""
+    train, held_out = _split(o)
+    if train.levels.shape[1:] != held_out.levels.shape[1:]:
+        raise UserError(
+            f"training images are {tuple(train.levels.shape[1:])} and held-out ones {tuple(held_out.levels.shape[1:])} "
+            "(channels, height, width); give data.size, or images of one kind"
+        )
+    if o.limit and len(train) > o.limit:
+        train = train.take(_order(len(train))[: o.limit])
+    guide = train.labels
+    if not o.labels or train.labels is None or held_out.labels is None:
+        train, held_out = replace(train, labels=None, classes=()), replace(held_out, labels=None, classes=())
+    classes = 0 if train.labels is None else max(len(train.classes), int(train.labels.max()) + 1)
+    return Sets(train, held_out, classes, guide)
+
+
+def _split(o: Data) -> tuple[Stack, Stack]:
+    if o.held_out is not None:
+        apart = Path(o.held_out)
+        files = [f.resolve() for f in listed(apart)]
+        source = digits() if o.source == "digits" else load([o.source], o.size, without=files)
+        return source, load([apart], o.size)
+    if o.source == "digits":
+        if o.size not in (None, 8):
+            raise UserError(f"data.size={o.size}: the shipped digits have 8x8 pixels")
+        whole = digits()
+    else:
+        whole = load([o.source], o.size)
+    order = _order(len(whole))
+    some = max(1, round(o.share * len(whole)))
+    if some >= len(whole):
+        log.warning("%s holds too few images to hold out any: all are trained and held out", o.source)
+        return whole, whole
+    return whole.take(order[some:].sort().values), whole.take(order[:some].sort().values)
+
+
+def _order(n: int) -> Tensor:
+    """A random order that is always the same."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,52 @@
+"""What every block of an image network is told: the time, and the class where there is one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.networks import Guided, TimeEmbedding
+from fm_science.state import Context
+
+
+class Embedding(nn.Module):
+    """Time and class as one vector. A class of -1 is "not known", and so is a context without classes.
+
+    Args:
+        width: features of the time.
+        out: features that are told.
+        classes: how many; 0: time alone is told.
+    """
+
+    def __init__(self, width: int, out: int, classes: int = 0) -> None:
+        super().__init__()
+        self.time = nn.Sequential(TimeEmbedding(width), nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out))
+        self.label = nn.Embedding(classes + 1, out) if classes else None
+
+    def forward(self, t: Tensor, context: Context) -> Tensor:
+        """``t`` ``(B,)`` to ``(B, out)``."""
+        told = self.time(t.to(self.time[1].weight))  # type: ignore[arg-type, union-attr]
+        if self.label is not None:
+            unknown = torch.full_like(t, -1, dtype=torch.long)
+            told = told + self.label(context.cond.get("label", unknown) + 1)
+        return nn.functional.silu(told)
+
+
+class Steerable(nn.Module):
+    """A network whose guidance rides in the context: with the condition ``guidance`` ``(B,)`` its output is
+    off + guidance (on - off) (Ho & Salimans 2022), each sample at its own strength; without it, it is plain.
+
+    Args:
+        network: reads the condition ``label``, and was trained with it dropped at times.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
+        """As the network's."""
+        strength = context.cond.get("guidance")
+        if strength is None:
+            return self.network(x, t, context)
+        return Guided(self.network, lambda _: strength.to(x))(x, t, context)

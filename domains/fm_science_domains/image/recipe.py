@@ -1,0 +1,169 @@
+"""How images are learned and drawn: the path from noise, the pairs, the network, and what is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.couplings import Coupling as Law
+from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.domain import option
+from fm_science.errors import OptionError, UserError
+from fm_science.objectives import FlowMatching, LogitNormalTime, UniformTime
+from fm_science.paths import Gaussian
+from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
+from fm_science.schedules import VP, Cosine, Linear, LipmanOT, Schedule, Trigonometric
+from fm_science.spaces import Euclidean
+from fm_science.state import Context, State, lift
+from fm_science.symmetries import Symmetry
+
+from .data import Sets
+from .embedding import Steerable
+from .transformer import Transformer
+from .unet import UNet
+
+SCHEDULES: dict[str, Any] = {
+    "linear": Linear, "lipman_ot": LipmanOT, "trigonometric": Trigonometric, "cosine": Cosine, "vp": VP,
+}  # fmt: skip
+PREDICTIONS: dict[str, type[Prediction]] = {
+    "velocity": Velocity, "endpoint": Endpoint, "noise": Noise, "score": Score,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """A U-Net, or a small transformer on patches."""
+
+    kind: str = option("unet", "what predicts", choices=("unet", "transformer"))
+    width: int = option(32, "channels at full resolution; features of a patch", low=4)
+    multipliers: str = option("1-2", "unet: channels at each resolution in multiples of the width, joined by dashes")
+    blocks: int = option(1, "unet: residual blocks a resolution; transformer: layers", low=1)
+    attention: int | str = option("4", "unet: pixels a side at which there is attention, joined by dashes; 0: none")
+    head: int = option(32, "channels of a head of attention", low=1)
+    patch: int = option(2, "transformer: pixels a side of a patch", low=1)
+    dropout: float = option(0.0, "unet: dropout in every block", low=0, high=0.9)
+
+
+@dataclass(frozen=True)
+class Path:
+    """The way from noise to image, alpha(t) x1 + sigma(t) x0, and what the network tells of it."""
+
+    schedule: str = option("linear", "how signal and noise change places", choices=tuple(SCHEDULES))
+    sigma_min: float = option(1e-4, "noise that lipman_ot leaves on the data", low=1e-9, high=0.5)
+    predicts: str = option("velocity", "what the network tells", choices=tuple(PREDICTIONS))
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Which noise meets which image."""
+
+    kind: str = option(
+        "independent", "pairs: as drawn; or the shortest of the batch, within a class where classes are learned",
+        choices=("independent", "ot"),
+    )  # fmt: skip
+    in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step minimises: flow matching."""
+
+    times: str = option("uniform", "law of the times that are trained", choices=("uniform", "logit_normal"))
+    drop: float = option(0.1, "probability that a step hides the class, which guidance needs", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn when nothing else is said."""
+
+    label: int | str | None = option(None, "class to draw, by name or number; none: classes as often as in training")
+    guidance: float = option(1.0, "strength of the class; 1: as learned, more: clearer and less varied", low=0)
+    steps: int = option(50, "steps of the solver", low=1)
+
+
+def network(o: Network, found: Sets) -> nn.Module:
+    """The network for images of this shape and so many classes."""
+    shape, classes = found.shape, found.classes
+    if o.kind == "transformer":
+        heads = max(1, o.width // o.head)
+        return Steerable(Transformer(shape, o.width, o.blocks, heads, o.patch, classes))
+    multipliers, attention = numbers("multipliers", o.multipliers), numbers("attention", o.attention)
+    return Steerable(UNet(shape, o.width, multipliers, o.blocks, attention, o.head, o.dropout, classes))
+
+
+def numbers(name: str, words: int | str) -> tuple[int, ...]:
+    """Whole numbers joined by dashes. Raises OptionError otherwise."""
+    try:
+        return tuple(int(word) for word in str(words).split("-") if word)
+    except ValueError as error:
+        raise OptionError(f"network.{name}={words!r}: expected numbers joined by dashes, such as 1-2-2") from error
+
+
+def path(o: Path, shape: tuple[int, int, int]) -> Gaussian:
+    """The path from Gaussian noise of unit spread to images."""
+    if o.predicts in ("noise", "score") and schedule(o).ends[0] == 0:
+        raise UserError(
+            f"path.predicts={o.predicts} says nothing about the image where path.schedule={o.schedule} has no signal, "
+            "at t = 0: predict velocity or endpoint, or take path.schedule=vp"
+        )
+    return Gaussian(Euclidean(shape), schedule(o), PREDICTIONS[o.predicts]())
+
+
+def schedule(o: Path) -> Schedule:
+    """The schedule by its name."""
+    return LipmanOT(o.sigma_min) if o.schedule == "lipman_ot" else SCHEDULES[o.schedule]()
+
+
+class Dithered(Law):
+    """A coupling whose images are spread evenly over the width of their grey level once they have met their noise.
+
+    Args:
+        law: the pairs.
+        width: of a grey level.
+    """
+
+    def __init__(self, law: Law, width: float) -> None:
+        self.law, self.width, self.independent = law, width, law.independent
+
+    def __repr__(self) -> str:
+        return f"Dithered({self.law!r}, {self.width:.4g})"
+
+    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+        x0, x1, context = self.law.pair(space, x0, x1, context)
+        return x0, dither(x1, self.width), context
+
+
+def dither(x: Tensor, width: float) -> Tensor:
+    """``x`` plus even noise over a grey level of this width."""
+    return x + width * (torch.rand_like(x) - 0.5)
+
+
+def coupling(o: Coupling, found: Sets, dithered: bool) -> Law:
+    """The law of pairs of noise and image."""
+    within = ("label",) if found.classes else ()
+    law: Law = Transport(within=within) if o.kind == "ot" else Independent()
+    law = Dithered(law, found.bin) if dithered else law
+    return InWorkers(law) if o.in_workers else law
+
+
+def objective(o: Objective, pairs: Law, classes: int) -> FlowMatching:
+    """Flow matching on pairs of noise and image."""
+    times: Any = {"uniform": UniformTime(), "logit_normal": LogitNormalTime()}[o.times]
+    return FlowMatching(coupling=pairs, times=times, drop={"label": o.drop} if classes and o.drop else {})
+
+
+class Mirror(Symmetry):
+    """Images may be mirrored left to right."""
+
+    def __repr__(self) -> str:
+        return "Mirror()"
+
+    def align(self, space: Any, x: Any, y: Any) -> Any:
+        nearer = (x.flip(-1) - y).square().flatten(1).sum(1) < (x - y).square().flatten(1).sum(1)
+        return torch.where(lift(nearer, x), x.flip(-1), x)
+
+    def randomise(self, space: Any, x: Any) -> Any:
+        return torch.where(lift(torch.rand(len(x), device=x.device) < 0.5, x), x.flip(-1), x)

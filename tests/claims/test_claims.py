@@ -1,0 +1,103 @@
+"""The commands that reproduce claims: their exact fields are exact, their distances known, their tables readable."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from benchmarks.claims import paths, reflow, tables, tasks, transport
+from benchmarks.claims.measures import way
+from benchmarks.claims.training import matching, network, train
+from benchmarks.closed_forms import Mixture
+from fm_science.flow import Flow
+from fm_science.objectives import FlowMatching
+from fm_science.paths import Geodesic
+from fm_science.priors import Normal
+from fm_science.schedules import VP, Linear
+from fm_science.spaces import Euclidean
+from fm_science.state import Context
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), VP()])
+@pytest.mark.parametrize("kind", ["velocity", "noise", "endpoint"])
+def test_kernels_are_the_mixture(schedule, kind) -> None:
+    law = tasks.Kernels(torch.randn(5, 2).double(), 0.3)
+    known = Mixture(torch.full((5,), 0.2, dtype=torch.float64), law.mean, torch.full((5,), 0.3, dtype=torch.float64))
+    x, t = torch.randn(64, 1, 2).double(), 0.05 + 0.9 * torch.rand(64).double()
+    expected = known.network(schedule, kind)(x, t, Context.full(64))
+    torch.testing.assert_close(law.network(schedule, kind)(x, t), expected, rtol=1e-9, atol=1e-9)
+    density = known.log_prob(x, torch.ones(64), torch.zeros(64))
+    torch.testing.assert_close(law.log_prob(x), density, rtol=1e-9, atol=1e-9)
+
+
+def test_discrepancy_has_no_floor() -> None:
+    """Own draws give 0 within five standard errors of 40 repetitions; a wider law does not."""
+    law, wide = tasks.ring(), tasks.ring(std=0.3)
+    torch.manual_seed(0)
+    own = torch.tensor([law.discrepancy(law.draw(400)) for _ in range(40)])
+    assert own.mean().abs() < 5 * own.std() / 40**0.5
+    assert law.discrepancy(wide.draw(2000)) > 5 * own.std()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "spread"), [("N", 0.0, 1.0), ("8gaussians", 0.0, 13.5**0.5), ("moons", -0.25, 1.414)]
+)
+def test_laws_in_the_plane(name, mean, spread) -> None:
+    x = tasks.draw(name, 20_000, 0)
+    assert x.shape == (20_000, 1, 2)
+    assert torch.equal(x, tasks.draw(name, 20_000, 0))
+    assert float(x.mean()) == pytest.approx(mean, abs=0.1)
+    assert float((x - x.mean((0, 1))).square().mean().sqrt()) == pytest.approx(spread, rel=0.05)
+
+
+def test_training_is_the_same_for_a_seed_and_learns() -> None:
+    data = tasks.draw("moons", 500, 0)
+    flows = [
+        train(Flow(Geodesic(Euclidean(2)), Normal(), network(1)), matching(FlowMatching()), data, 60, 64, 3)
+        for _ in range(2)
+    ]
+    x0 = torch.randn(200, 1, 2)
+    ends = [flow.transport(x0, Context.full(200), steps=5) for flow in flows]
+    assert torch.equal(*ends)
+    blank = Flow(Geodesic(Euclidean(2)), Normal(), network(1))
+    loss, context = FlowMatching(), Context.full(500)
+    torch.manual_seed(0)
+    before = loss(blank, data, context)["loss"].mean()
+    torch.manual_seed(0)
+    assert loss(flows[0], data, context)["loss"].mean() < before
+
+
+def test_a_straight_way_is_straight() -> None:
+    shift = torch.tensor([3.0, 4.0])
+    travelled = way(
+        Flow(Geodesic(Euclidean(2)), Normal(), lambda x, t, c: shift.expand_as(x)), torch.randn(9, 1, 2), 10
+    )
+    assert travelled.energy == pytest.approx(25, rel=1e-5)
+    assert travelled.length == pytest.approx(1, rel=1e-5)
+    assert travelled.bend == pytest.approx(0, abs=1e-6)
+
+
+def test_the_measurements_run() -> None:
+    found = paths.measure(paths.on_ring(3, 20), "DDPM (noise)", 0, 50)
+    assert math.isfinite(found[0]["nll"])
+    assert {"solver", "rmse"} <= set(found[1])
+    assert transport.measure("N→moons", "OT-CFM", 0, 3)["npe"] > 0
+    assert [r["k"] for r in reflow.measure("N→moons", 0, 4)] == [1, 2, 3]
+
+
+def test_tables_and_pages(tmp_path) -> None:
+    records = [{"method": m, "seed": s, "nfe": 10 + s} for m in ("a", "b") for s in range(3)]
+    table = tables.markdown(records, {"method": "method"}, {"nfe": "NFE", "gone": "gone"})
+    assert table.splitlines()[2] == "| a | 11.0 ± 1.0 | - |"
+    tables.save(records, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "method,seed,nfe"
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- x -->\nold\n<!-- /x -->\nafter\n")
+    tables.publish("x", "new", page)
+    assert page.read_text() == "before\n<!-- x -->\nnew\n<!-- /x -->\nafter\n"
+    with pytest.raises(ValueError, match="no place"):
+        tables.publish("y", "new", page)
