@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import signal
 from collections import Counter
 
 import numpy as np
@@ -22,6 +23,7 @@ from fm_science_domains.molecule.molecule import Molecule, without_hydrogens
 from fm_science_domains.molecule.pack import Pack
 from fm_science_domains.molecule.validity import judge
 from fm_science_domains.molecule.vocabulary import Vocabulary
+from fm_science_domains.molecule.workers import spread
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +278,15 @@ def test_conformers_are_the_same_on_several_processes():
     for (x, s), (y, r) in zip(alone, together, strict=True):
         assert s == r
         assert (x.positions == y.positions).all()
+
+
+def test_processes_end_even_where_a_trainer_catches_signals():
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        assert list(spread(abs, [-1, -2, -3], processes=2)) == [1, 2, 3]
+        assert next(spread(abs, iter(range(-100, 0)), processes=2)) == 100  # left before its end
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_file_of_smiles_may_be_zipped_and_have_a_heading(tmp_path):

@@ -212,6 +212,8 @@ def _curves(table: Mapping[float, Mapping[str, float]], label: str) -> Any:
         for i, name in enumerate(n for n in names if any(n in row for row in table.values())):
             ax.plot(settings, [table[s].get(name, np.nan) for s in settings], "o-", color=COLOURS[i], ms=4, label=name)
         ax.set(title=title, xlabel=label, xscale="log" if settings[0] > 0 else "linear")
+        ax.set_xticks(settings, [f"{s:g}" for s in settings])
+        ax.minorticks_off()
         ax.set_ylim(bottom=0, top=1.03 if title == "Graph" else None)
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=8)

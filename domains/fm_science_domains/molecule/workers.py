@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -44,12 +45,16 @@ def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Ite
     with kind.Pool(processes, initializer=_alone) as pool:
         for packed in pool.imap(partial(_packed, task), map(pickle.dumps, things), chunksize=16):
             yield pickle.loads(packed)
+        pool.close()
+        pool.join()
 
 
 def _alone() -> None:
-    """One thread a process: several processes share the cores already."""
+    """One thread a process, since several share the cores already; and signals end it, whatever handler the trainer
+    that it was forked from had set."""
     import torch
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
 
 
