@@ -13,23 +13,28 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "state": "Context State",
-    "spaces": "Categorical Centered Euclidean Functions Hyperbolic Leaf Mesh Product SO3 SPD Space Sphere Torus frames",
+    "spaces": "Categorical Centered Euclidean Functions Hyperbolic Leaf Mesh Product SO3 SPD Space Sphere Torus frames "
+    "spectral_distance",
     "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF Uniform "
     "Wrapped",
     "schedules": "VE VP Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
-    "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath brownian",
+    "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
-        "AllRanks Coupling ExactPlan Independent InWorkers Paired Semidiscrete Sinkhorn Teacher Transport Unbalanced"
+        "AllRanks Coupling ExactPlan Independent InWorkers OnPart Paired Semidiscrete Sinkhorn Teacher Transport "
+        "Unbalanced"
     ),
-    "solvers": "RK4 Adaptive Churn Euler Heun Langevin Midpoint PredictorCorrector Solver "
+    "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
-    "networks": "EGNN Guided Network Rescheduled Steered Tempered TimeEmbedding",
+    "networks": "EGNN FNO Guided LatentOperator Network Potential Rescheduled SetTransformer SiteFeatures Steered "
+    "Tempered TimeEmbedding",
+    "networks.message_passing": "MessagePassing",
+    "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",
-    "objectives": "BetaTime FlowMatching InverseSquare LogitNormalTime MaximumLikelihood Mixture Objective Stratified "
-    "UniformTime",
+    "objectives": "ActionMatching BetaTime FlowMapMatching FlowMatching InverseSquare Lagrangian LogitNormalTime "
+    "MaximumLikelihood MeanFlow Mixture Objective Semigroup Spans Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group option",

@@ -124,5 +124,6 @@ class Domain:
         """The flow of this domain, untrained."""
         flow = Flow(self.path, self.prior, self.network, self.sampler)
         flow.domain = self
-        flow.independent = getattr(getattr(self.objective, "coupling", None), "independent", True)
+        coupling = getattr(self.objective, "coupling", None)
+        flow.independent, flow.untied = getattr(coupling, "independent", True), getattr(coupling, "untied", ())
         return flow

@@ -12,7 +12,7 @@ from typing import Any
 
 INK, QUIET = "#22272e", "#8a929c"
 COLOURS = ("#d1495b", "#2b4c7e", "#6f9fc8", "#c9a227", "#5b8c5a", "#7d5ba6")  #: samples first, then the reference rows
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 9, "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.titlepad": 8, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "text.color": INK,
     "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK, "ytick.labelcolor": INK,

@@ -27,11 +27,13 @@ class Sampler:
         solver: the rule for a step.
         steps: number of steps, or a tensor of times.
         path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
+        wrap: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
+    wrap: Callable[[Any], Callable[..., Any]] | None = None
 
 
 class Predictor:
@@ -42,8 +44,8 @@ class Predictor:
         self.remembers = getattr(network, "self_conditioned", False)
         self._next: Any = None
 
-    def __call__(self, x: State, t: Tensor) -> Any:
-        raw = self.network(x, t, self.context)
+    def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> Any:
+        raw = self.network(x, t, self.context if until is None else replace(self.context, until=until))
         if self.remembers and self._next is None:
             self._next = self.path.endpoint(raw, x, t)
         return raw
@@ -67,6 +69,7 @@ class Flow(nn.Module):
     """
 
     independent: bool = True  #: whether noise and data were independent in training; objectives set it
+    untied: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
 
     domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
 
@@ -83,6 +86,11 @@ class Flow(nn.Module):
         """The dtype of states: that of the weights, but never less than single precision."""
         weights = [p.dtype for p in self.parameters() if p.is_floating_point()]
         return torch.promote_types(weights[0], torch.float32) if weights else torch.get_default_dtype()
+
+    @property
+    def sampled(self) -> Callable[..., Any]:
+        """The network that samples are drawn with: wrapped where the sampler says so."""
+        return self.network if self.sampler.wrap is None else self.sampler.wrap(self.network)
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
@@ -142,8 +150,8 @@ class Flow(nn.Module):
         times = uniform_grid(steps if steps is not None else self.sampler.steps)
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
-        self._check(solver, path)
-        predict: Any = Predictor(self.network, path, context)
+        self._check(solver, path, reverse)
+        predict: Any = Predictor(self.sampled, path, context)
         walked, ask = path, predict
         if reverse:
             path.check(times)
@@ -154,12 +162,31 @@ class Flow(nn.Module):
             yield state
             predict.advance()
 
-    def _check(self, solver: Solver, path: Path) -> None:
-        if solver.stochastic and path.borrowed and not self.independent:
+    def _check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
+        if solver.two_times:
+            self.check_map(solver)
+            if reverse:
+                raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
+        if not solver.stochastic or self.independent:
+            return
+        stirred: Any = solver.stirred(path)
+        parts = getattr(stirred, "parts", {"": stirred})
+        if any(part.borrowed for name, part in parts.items() if name not in self.untied):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
             )
+
+    def check_map(self, solver: Solver) -> None:
+        """Raises TypeError when the network has no flow map for a solver that jumps along one."""
+        network = self.sampled
+        if not getattr(network, "two_times", False):
+            raise TypeError(
+                f"{solver!r} takes the jumps of a two-time network, and {type(network).__name__} knows one time "
+                "only. Use Euler() or Heun(), or train a network with `two_times = True` by FlowMapMatching()."
+            )
+        if getattr(network, "self_conditioned", False):
+            raise TypeError(f"{solver!r} takes jumps that end at no endpoint: a self-conditioned network has no map.")
 
     def log_prob(
         self, x: State, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from fm_science import solvers
 from fm_science.data import collate
@@ -55,13 +56,14 @@ class Drawing:
 
 
 def solver(name: str | None) -> Solver | None:
-    """A solver by its name on the command line. Raises OptionError that names the nearest one."""
+    """A solver by its name on the command line, such as rk4 or flow_map. Raises OptionError with the nearest name."""
     known = {cls.__name__.lower(): cls for cls in vars(solvers).values() if _ready(cls)}
     if name is None:
         return None
-    if str(name).lower() not in known:
-        raise OptionError(f"unknown solver {name!r}; {nearest(str(name).lower(), known)}")
-    return known[str(name).lower()]()
+    plain = str(name).lower().replace("_", "")
+    if plain not in known:
+        raise OptionError(f"unknown solver {name!r}; {nearest(plain, known)}")
+    return known[plain]()
 
 
 def _ready(cls: Any) -> bool:
@@ -74,13 +76,22 @@ def _ready(cls: Any) -> bool:
 
 def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State, Context]:
     """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
-    items = []
+    items, frozen = [], []
     for number in numbers:
         with _seeded(seed, number):
             context = domain.request(1)
             noise = flow.noise(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
-    return collate(flow.path.space, items)
+        if context.free is not None:
+            frozen.append(tuple(tree_map(lambda leaf: leaf[0], v) for v in (context.free, context.known)))
+    x, context = collate(flow.path.space, items)
+    return x, _frozen(context, flow.path.space, frozen) if frozen else context
+
+
+def _frozen(context: Context, space: Any, parts: list[Any]) -> Context:
+    """The context with the frozen sites of each sample, padded."""
+    free = tree_map(lambda *v: pad_sequence(list(v), batch_first=True, padding_value=True), *(f for f, _ in parts))
+    return replace(context, free=free, known=space.stack([known for _, known in parts]))
 
 
 def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iterator[tuple[int, list[Any], Frames]]:

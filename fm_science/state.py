@@ -20,6 +20,8 @@ from torch import Tensor
 #: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
 State: TypeAlias = Any
 
+OPTIONAL = ("free", "known", "previous", "until")  # what a context may hold beside its mask and conditions
+
 
 def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:
     """Apply ``fn`` to every tensor of ``state`` (and the matching tensors of ``rest``); same dict out."""
@@ -78,6 +80,8 @@ class Context:
             edge is frozen when both its ends are.
         known: the values that frozen sites keep, a state of the full shape; required with ``free``.
         previous: the last predicted endpoint, for self-conditioned networks; set by ``Flow`` once a step.
+        until: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
+            objective. ``None``: the same as t, where such a network tells the velocity.
     """
 
     mask: Tensor
@@ -85,6 +89,7 @@ class Context:
     free: Any = None
     known: Any = None
     previous: Any = None
+    until: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.free is not None and self.known is None:
@@ -134,5 +139,5 @@ class Context:
         return self._each(lambda x: x.to(device, **options))
 
     def _each(self, fn: Callable[[Tensor], Tensor]) -> Context:
-        optional = {n: tree_map(fn, v) for n in ("free", "known", "previous") if (v := getattr(self, n)) is not None}
+        optional = {n: tree_map(fn, v) for n in OPTIONAL if (v := getattr(self, n)) is not None}
         return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **optional)

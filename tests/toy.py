@@ -54,15 +54,16 @@ class Circle:
 
 
 class MLP(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, two_times: bool = False) -> None:
         super().__init__()
-        self.time = TimeEmbedding(16, 10.0)
+        self.two_times = two_times
+        self.time = TimeEmbedding(16, 10.0, two_times)
         self.net = nn.Sequential(
-            nn.Linear(18, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
+            nn.Linear(2 + self.time.features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)
         )
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        return self.net(torch.cat([x, self.time(t)[:, None]], -1))
+        return self.net(torch.cat([x, self.time(t, context.until)[:, None]], -1))
 
 
 def radius(samples: list[Tensor], reference: list[Tensor]) -> dict[str, float]:

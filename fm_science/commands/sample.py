@@ -77,6 +77,7 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
     plan = drawing(tree, complete(saved)["sample"])
     writable(out)
     domain, flow = load(run, saved, tree)
+    fits(flow, plan)
     if tree["trajectory"] and domain.trajectory is None:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
     from fm_science.sampling import draw
@@ -124,6 +125,15 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
         device=device(tree["device"]),
         first=config.whole("first", tree["first"]),
     )
+
+
+def fits(flow: Flow, plan: Drawing) -> None:
+    """Raises UserError when a solver of flow maps is asked of a network that learnt none."""
+    if plan.solver is not None and plan.solver.two_times:
+        try:
+            flow.check_map(plan.solver)
+        except TypeError as error:
+            raise UserError(f"solver=flow_map does not fit this run: {error}") from error
 
 
 def device(name: str) -> Any:

@@ -8,7 +8,7 @@ endpoint prediction also give the score.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fm_science.state import Context, State
@@ -18,6 +18,7 @@ class Coupling(ABC):
     """A rule that pairs a batch of noise with a batch of data."""
 
     independent: bool = False  #: whether noise and datum are independent after pairing
+    untied: tuple[str, ...] = ()  #: parts of the state whose noise stays independent of the data although others do not
     early: bool = False  #: whether noise that comes along with a batch has been paired already
 
     @abstractmethod
@@ -34,6 +35,40 @@ class Independent(Coupling):
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return x0, x1, context
+
+
+@dataclass(frozen=True)
+class OnPart(Coupling):
+    """A coupling of one part of the state; the noise of the other parts stays where it was drawn, independent of the
+    data. Legal where that noise is alike on all sites of a sample (masks, equal class probabilities), so that the order
+    of the sites says nothing about it.
+
+    Args:
+        part: name of the part.
+        coupling: pairs that part, and leaves the data as they are.
+        others: names of the other parts.
+    """
+
+    part: str
+    coupling: Coupling
+    others: tuple[str, ...] = ()
+
+    @property
+    def independent(self) -> bool:  # type: ignore[override]
+        return self.coupling.independent
+
+    @property
+    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.others
+
+    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+        if context.free is None:
+            moved, _, context = self.coupling.pair(space.parts[self.part], x0[self.part], x1[self.part], context)
+        else:
+            inner = context.part(self.part)
+            moved, _, after = self.coupling.pair(space.parts[self.part], x0[self.part], x1[self.part], inner)
+            context = context if after is inner else replace(context, cond=after.cond)
+        return {**x0, self.part: moved}, x1, context
 
 
 @dataclass(frozen=True)

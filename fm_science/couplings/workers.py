@@ -38,6 +38,10 @@ class InWorkers(Coupling):
     def independent(self) -> bool:  # type: ignore[override]
         return self.coupling.independent
 
+    @property
+    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.coupling.untied
+
     def preparation(self, space: Any, prior: Any, poses: tuple[Symmetry, ...] = ()) -> Preparation:
         """What a data worker does to each batch, for ``train_loader(..., prepare=...)``."""
         return Preparation(self.coupling, space, prior, poses)

@@ -61,6 +61,10 @@ def backward(
     space = path.space
     if not space.smooth:
         raise TypeError("a density needs a smooth space: classes move by random jumps. See likelihood.elbo.")
+    if not space.geodesic:
+        raise TypeError("a surface without a logarithm (Mesh) has no density here: compare samples instead.")
+    if getattr(solver, "two_times", False):
+        raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
     prior.log_prob(space, x)  # a prior without a density says so before the first step
     times = reverse_grid(path, steps if torch.is_tensor(steps) else density_grid(path, steps), x)
     path.check(1 - times)

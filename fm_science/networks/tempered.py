@@ -33,6 +33,11 @@ class Tempered(nn.Module):
         """Whether the wrapped network reads its previous endpoint."""
         return getattr(self.network, "self_conditioned", False)
 
+    @property
+    def two_times(self) -> bool:
+        """Whether the wrapped network is a flow map; its smooth parts stay as they are."""
+        return getattr(self.network, "two_times", False)
+
     def forward(self, x: Any, t: Tensor, context: Context) -> State:
         raw = self.network(x, t, context)
         if self.temperature is not None:

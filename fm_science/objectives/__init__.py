@@ -1,7 +1,14 @@
 """Objectives: what a training step minimises."""
 
+from fm_science.objectives.action_matching import ActionMatching as ActionMatching
 from fm_science.objectives.base import Objective as Objective
+from fm_science.objectives.flow_map import FlowMap as FlowMap
+from fm_science.objectives.flow_map import FlowMapMatching as FlowMapMatching
+from fm_science.objectives.flow_map import Spans as Spans
 from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
+from fm_science.objectives.laws import Lagrangian as Lagrangian
+from fm_science.objectives.laws import MeanFlow as MeanFlow
+from fm_science.objectives.laws import Semigroup as Semigroup
 from fm_science.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
 from fm_science.objectives.times import BetaTime as BetaTime
 from fm_science.objectives.times import InverseSquare as InverseSquare

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from fm_science.flow import Flow
+from fm_science.objectives.times import UniformTime
 from fm_science.state import Context, State
 
 
@@ -16,3 +19,8 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)`` of a batch of data ``x1``; ``x0`` is noise that came along with it."""
+
+    def within(self, low: float, high: float) -> Any:
+        """The same objective at times in [low, high) only, for a validation loss by time; an objective without a law
+        of times stays as it is."""
+        return replace(self, times=UniformTime(low, high)) if hasattr(self, "times") else self  # type: ignore

@@ -22,6 +22,16 @@ from fm_science.state import Context, State, batch_size, leaves, tree_map
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Noise and data that belong together, their context, and a path that is bound to it."""
+
+    path: Any
+    x0: State
+    x1: State
+    context: Context
+
+
+@dataclass(frozen=True)
 class FlowMatching(Objective):
     """The regression loss of flow matching, by part of the state.
 
@@ -52,7 +62,11 @@ class FlowMatching(Objective):
         Raises:
             ValueError: when ``drop`` names a condition that the batch does not carry.
         """
-        flow.independent = self.coupling.independent
+        return self.losses(flow, self.pairs(flow, x1, context, x0))
+
+    def pairs(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> Pairs:
+        """Noise drawn and paired with a batch of data, with the context as the network is to see it."""
+        flow.independent, flow.untied = self.coupling.independent, self.coupling.untied
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
         paired = x0 is not None and self.coupling.early
@@ -63,12 +77,16 @@ class FlowMatching(Objective):
             x0, x1, context = self.coupling.pair(path.space, x0, x1, context)
             if context is not before:  # a coupling may bring its own
                 path = flow.path.bind(context, flow.prior)
-        context = self._forgetful(context)
-        t = self.times(batch_size(x1)).to(like)
+        return Pairs(path, x0, x1, self._forgetful(context))
+
+    def losses(self, flow: Flow, pairs: Pairs) -> dict[str, Tensor]:
+        """Named losses ``(B,)`` of paired noise and data."""
+        path, x0, x1, context = pairs.path, pairs.x0, pairs.x1, pairs.context
+        t = self.times(batch_size(x1)).to(leaves(x1)[0])
         x = path.sample(x0, x1, t)
         context = self._with_previous(flow, path, x, t, context)
         raw = flow.network(x, t, context)
-        losses = self._named(path.loss(raw, x0, x1, x, t), t, context)
+        losses = self.weighted(path.loss(raw, x0, x1, x, t), t, context)
         if self.extras:
             x1hat = path.endpoint(raw, x, t)
             losses |= {name: extra(x1hat, x1, t, context) for name, extra in self.extras.items()}
@@ -88,8 +106,8 @@ class FlowMatching(Objective):
             previous = path.endpoint(flow.network(x, t, context), x, t)
         return replace(context, previous=previous)
 
-    def _named(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
-        """Losses by part with all weights applied."""
+    def weighted(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
+        """Losses by part with all weights applied: of times, of parts and of pairs."""
         named = loss if isinstance(loss, Mapping) else {"loss": loss}
         laws: Any = self.weight if isinstance(self.weight, Mapping) else dict.fromkeys(named, self.weight)
         pairs = context.cond.get("weight", 1.0)

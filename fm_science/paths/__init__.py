@@ -8,3 +8,4 @@ from fm_science.paths.gaussian import Gaussian as Gaussian
 from fm_science.paths.interpolant import Interpolant as Interpolant
 from fm_science.paths.interpolant import brownian as brownian
 from fm_science.paths.product import ProductPath as ProductPath
+from fm_science.paths.simulated import Simulated as Simulated

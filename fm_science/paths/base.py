@@ -22,6 +22,7 @@ class Path(ABC):
     """How samples travel from noise (t = 0) to data (t = 1). ``raw`` is a network's output, ``t`` is ``(B,)``."""
 
     space: Any
+    lands: bool = True  #: whether a velocity tells where its path will end, so that it gives an endpoint
     measured: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
 
     @abstractmethod

@@ -65,6 +65,11 @@ class Bridge(Path):
     def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
 
+    def pace(self, t: Tensor) -> Tensor:
+        """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
+        left, rate = slope(self.schedule.remaining, t)
+        return -rate / left
+
     @property
     def singular(self) -> bool:
         return self.predicts.singular
@@ -123,22 +128,17 @@ class Geodesic(Bridge):
     """x_t = exp(x0, k(t) log(x0, x1)), k = alpha of the schedule (Chen & Lipman 2024, eq. 13).
 
     On linear spaces this is the straight line (Liu et al. 2023), on classes the mixture path (Gat et al. 2024).
-    Raises ValueError for a schedule whose alpha does not run from 0 to 1.
+    Raises ValueError for a schedule whose alpha does not run from 0 to 1, TypeError for a space without ``log``.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        start, _, end, _ = self.schedule.ends if self.context is None else (0.0, 0.0, 1.0, 0.0)
-        if abs(start) > 1e-9 or abs(end - 1) > 1e-9:
-            raise ValueError(
-                f"a geodesic goes all the way from noise to data, but alpha of {self.schedule!r} goes from {start:.3g} "
-                f"to {end:.3g}. Use Linear(), or a Gaussian path."
+        whole_way(self)
+        if not self.space.geodesic:
+            raise TypeError(
+                f"{self.space!r} knows no shortest way between two points, so it has no geodesic path. Use a path that "
+                "descends a distance: Simulated(space, distance)."
             )
-
-    def pace(self, t: Tensor) -> Tensor:
-        """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
-        left, rate = slope(self.schedule.remaining, t)
-        return -rate / left
 
     def sample(self, x0: Any, x1: Any, t: Tensor) -> Any:
         k, _ = self.schedule(t)
@@ -247,6 +247,17 @@ class Geodesic(Bridge):
         if not (self.space.linear and independent):
             return super().outset(x, t, independent)
         return shrink(self, x, self.schedule(t)[0])
+
+
+def whole_way(path: Bridge) -> None:
+    """Raises ValueError for a path that leaves the noise or reaches the datum only in part."""
+    start, _, end, _ = path.schedule.ends if path.context is None else (0.0, 0.0, 1.0, 0.0)
+    if abs(start) > 1e-9 or abs(end - 1) > 1e-9:
+        kind = {"Geodesic": "a geodesic"}.get(type(path).__name__, "this path")
+        raise ValueError(
+            f"{kind} goes all the way from noise to data, but alpha of {path.schedule!r} goes from {start:.3g} "
+            f"to {end:.3g}. Use Linear(), or a Gaussian path."
+        )
 
 
 def deviation(path: Bridge) -> float:

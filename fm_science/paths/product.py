@@ -45,6 +45,10 @@ class ProductPath(Path):
         """The same path with some parts exchanged."""
         return ProductPath(**{**self.parts, **parts})
 
+    def only(self, *names: str) -> ProductPath:
+        """The same path on some of the parts."""
+        return ProductPath(**{k: p for k, p in self.parts.items() if k in names})
+
     def split(self) -> tuple[ProductPath, ProductPath]:
         """The parts that move smoothly, and the parts that jump."""
         smooth = {k: p for k, p in self.parts.items() if p.space.smooth}

@@ -6,9 +6,10 @@ serves every resolution: values on a coarse grid have the law of a fine draw res
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,27 +33,55 @@ class Kernel(ABC):
         """The covariance of values whose places differ by ``gap`` ``(..., d)``: ``(...)``."""
 
 
+class Wrapping(Kernel):
+    """A kernel of distance that may be wrapped around a torus: the sum of its copies one period apart, which has the
+    plane kernel's spectral density at the frequencies of the torus, divided by its value at zero."""
+
+    length: float
+
+    @abstractmethod
+    def plane(self, gap: Tensor) -> Tensor:
+        """The covariance without a period, for a value of variance one."""
+
+    @property
+    @abstractmethod
+    def reach(self) -> float:
+        """The distance, in lengths, beyond which the covariance is below 1e-8."""
+
+    def covariance(self, gap: Tensor) -> Tensor:
+        if self.period is None:
+            return self.std**2 * self.plane(gap)
+        gap = torch.remainder(gap + self.period / 2, self.period) - self.period / 2
+        turns = range(-(most := math.ceil(self.reach * self.length / self.period)), most + 1)
+        shifts = [gap.new_tensor(k) * self.period for k in itertools.product(turns, repeat=gap.shape[-1])]
+        total = sum((self.plane(gap + shift) for shift in shifts), torch.zeros_like(gap[..., 0]))
+        return self.std**2 * total / sum(self.plane(shift) for shift in shifts)
+
+
 @dataclass(frozen=True)
-class RBF(Kernel):
+class RBF(Wrapping):
     """std² exp(-|r|² / (2 length²)): smooth functions.
 
     Args:
         length: correlation length, in the units of the coordinates.
         std: standard deviation of a value.
+        period: wraps the kernel around a torus with this period along each axis; ``None``: it is not wrapped.
     """
 
     length: float
     std: float = 1.0
+    period: float | None = None
+    reach = 6.1
 
     def __post_init__(self) -> None:
-        positive("RBF", length=self.length, std=self.std)
+        positive("RBF", length=self.length, std=self.std, **_optional(period=self.period))
 
-    def covariance(self, gap: Tensor) -> Tensor:
-        return self.std**2 * torch.exp(-0.5 * (gap / self.length).square().sum(-1))
+    def plane(self, gap: Tensor) -> Tensor:
+        return torch.exp(-0.5 * (gap / self.length).square().sum(-1))
 
 
 @dataclass(frozen=True)
-class Matern(Kernel):
+class Matern(Wrapping):
     """The Matérn kernels of half-integer order (Rasmussen & Williams 2006, equations 4.16 and 4.17): functions with
     nu - 1/2 derivatives.
 
@@ -60,21 +89,27 @@ class Matern(Kernel):
         nu: smoothness: 0.5, 1.5 or 2.5.
         length: correlation length, in the units of the coordinates.
         std: standard deviation of a value.
+        period: wraps the kernel around a torus with this period along each axis; ``None``: it is not wrapped.
     """
 
     nu: float
     length: float
     std: float = 1.0
+    period: float | None = None
 
     def __post_init__(self) -> None:
-        positive("Matern", length=self.length, std=self.std)
+        positive("Matern", length=self.length, std=self.std, **_optional(period=self.period))
         if self.nu not in (0.5, 1.5, 2.5):
             raise ValueError(f"Matern(nu={self.nu}): expected 0.5, 1.5 or 2.5.")
 
-    def covariance(self, gap: Tensor) -> Tensor:
+    @property
+    def reach(self) -> float:
+        return {0.5: 18.5, 1.5: 12.6, 2.5: 10.8}[self.nu]
+
+    def plane(self, gap: Tensor) -> Tensor:
         r = math.sqrt(2 * self.nu) * root((gap / self.length).square().sum(-1))
         terms = {0.5: torch.ones_like(r), 1.5: 1 + r, 2.5: 1 + r + r * r / 3}
-        return self.std**2 * terms[self.nu] * torch.exp(-r)
+        return terms[self.nu] * torch.exp(-r)
 
 
 @dataclass(frozen=True)
@@ -99,11 +134,17 @@ class Periodic(Kernel):
         return self.std**2 * torch.exp(-2 * sine.square().sum(-1))
 
 
+def _optional(**values: float | None) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class GaussianProcess(Prior):
     """Independent centred Gaussian processes on the channels of :class:`~fm_science.spaces.Functions`, whose sensors
-    stand at ``cond["coords"]`` ``(B, N, d)``. A periodic kernel on a regular row-major grid of a whole period
-    (``cond["grid"]`` ``(B, d)``) takes N log N operations, other sensors N³.
+    stand at ``cond["coords"]`` ``(B, N, d)``. A periodic kernel on a regular row-major grid (``cond["grid"]``
+    ``(B, d)``) whose spacing divides the period takes N log N operations; on a part of the period the whole is drawn
+    and cut, and densities take N³ operations, as everything does on other sensors. The factor of sensors that all
+    samples share is kept for the next call.
 
     Args:
         kernel: the covariance.
@@ -113,25 +154,29 @@ class GaussianProcess(Prior):
 
     kernel: Kernel
     nugget: float = 1e-6
+    memory: dict = field(default_factory=dict, init=False, repr=False, compare=False)
     gaussian = True
 
     def sample(self, space: Any, context: Context) -> State:
         bound_space, like = bound(self, space, context)
-        coords, white = self._coords(bound_space, like), torch.randn(bound_space.shape, device=like.device)
-        grid = self._periodic_grid(bound_space, coords)
-        if grid is not None:
-            colour = self._spectrum(coords, grid).sqrt()[..., None]
-            axes = tuple(range(1, 1 + len(grid)))
-            x = torch.fft.ifftn(colour * torch.fft.fftn(white.unflatten(1, grid), dim=axes), dim=axes).real
-            return bound_space.project(x.flatten(1, len(grid)))
-        return bound_space.project((self._factor(bound_space, coords) @ white.double()).to(white))
+        coords = self._coords(bound_space, like)
+        torus = self._torus(bound_space, coords)
+        if torus is None:
+            white = torch.randn(bound_space.shape, device=like.device)
+            return bound_space.project((self._factor(bound_space, coords) @ white.double()).to(white))
+        whole, grid = torus
+        white = torch.randn((len(coords), *whole, *bound_space.leaf.event), device=like.device)
+        colour, axes = self._spectrum(whole, like).sqrt()[..., None], tuple(range(1, 1 + len(grid)))
+        x = torch.fft.ifftn(colour * torch.fft.fftn(white, dim=axes), dim=axes).real
+        part = x[(slice(None), *(slice(n) for n in grid))]
+        return bound_space.project(part.flatten(1, len(grid)))
 
     def log_prob(self, space: Any, x: Tensor) -> Tensor:
         coords = self._coords(space, x)
-        grid = self._periodic_grid(space, coords)
+        whole, grid = self._torus(space, coords) or (None, None)
         x = pin(space.live, x, 0.0)
-        if grid is not None:
-            spectrum, axes = self._spectrum(coords, grid), tuple(range(1, 1 + len(grid)))
+        if grid is not None and grid == whole:
+            spectrum, axes = self._spectrum(grid, x), tuple(range(1, 1 + len(grid)))
             waves = torch.fft.fftn(x.unflatten(1, grid), dim=axes, norm="ortho").abs().square()
             square, logdet = total(waves / spectrum[..., None]), total(spectrum.log())
         else:
@@ -162,28 +207,53 @@ class GaussianProcess(Prior):
         """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
         all samples share their sensors."""
         live, coords = space.live, coords.double()
-        if bool((coords == coords[:1]).all() & (live == live[:1]).all()):
-            coords, live = coords[:1], live[:1]
+        shared = bool((coords == coords[:1]).all() & (live == live[:1]).all())
+        if not shared:
+            return self._cholesky(live, coords)
+        live, coords = live[:1], coords[:1]
+        for known_live, known_coords, factor in self.memory.get("factors", ()):
+            near = known_coords.device == coords.device
+            if near and torch.equal(known_coords, coords) and torch.equal(known_live, live):
+                return factor
+        factor = self._cholesky(live, coords)
+        self.memory["factors"] = [(live, coords, factor), *self.memory.get("factors", ())][:4]
+        return factor
+
+    def _cholesky(self, live: Tensor, coords: Tensor) -> Tensor:
         covariance = self.kernel.covariance(coords[:, :, None] - coords[:, None])
         covariance = torch.where(live[:, :, None] & live[:, None], covariance, 0.0)
         diagonal = torch.where(live, self._noise, 1.0)
         return torch.linalg.cholesky(covariance + torch.diag_embed(diagonal.to(covariance)))
 
-    def _periodic_grid(self, space: Any, coords: Tensor) -> tuple[int, ...] | None:
-        """The shape of the regular grid that all samples share over one period, if there is one."""
+    def _torus(self, space: Any, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Where all samples stand on one regular grid whose spacing divides the period: how many such steps the
+        period has along each axis, and how many of them the grid takes."""
         if self.kernel.period is None or space.grid is None:
             return None
         grid = space.grid[0]
         shape = tuple(grid.tolist())
         if math.prod(shape) != coords.shape[1] or not bool(space.live.all() & (space.grid == grid).all()):
             return None
-        axes = [torch.arange(n, device=coords.device) * (self.kernel.period / n) for n in shape]
+        first = coords[0].reshape(*shape, len(shape))
+        whole, steps = [], []
+        for axis, n in enumerate(shape):
+            ends = first.select(axis, 0)[..., axis].flatten()[0], first.select(axis, n - 1)[..., axis].flatten()[0]
+            step = float(ends[1] - ends[0]) / max(1, n - 1) if n > 1 else self.kernel.period
+            whole.append(round(self.kernel.period / step) if step > 0 else 0)
+            steps.append(self.kernel.period / max(1, whole[-1]))
+        if any(m < n for m, n in zip(whole, shape, strict=True)):
+            return None
+        axes = [torch.arange(n, device=coords.device) * step for n, step in zip(shape, steps, strict=True)]
         regular = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
         gap = coords - coords[:, :1] - regular.to(coords)
-        return shape if bool((gap.abs() < 1e-4 * self.kernel.period / max(shape)).all()) else None
+        return (tuple(whole), shape) if bool((gap.abs() < 1e-4 * min(steps)).all()) else None
 
-    def _spectrum(self, coords: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """The eigenvalues ``(1, *grid)`` of the covariance on a periodic grid."""
-        first = self.kernel.covariance(coords[0].double() - coords[0, 0].double()).reshape(1, *grid)
-        values = torch.fft.fftn(first, dim=tuple(range(1, 1 + len(grid)))).real.clamp_min(0)
-        return (values + self._noise).to(coords.dtype)
+    def _spectrum(self, whole: tuple[int, ...], like: Tensor) -> Tensor:
+        """The eigenvalues ``(1, *whole)`` of the covariance on a grid that covers the period."""
+        kept = self.memory.setdefault("spectra", {})
+        if whole not in kept:
+            axes = [torch.arange(n, dtype=torch.float64) * (self.kernel.period / n) for n in whole]  # type: ignore
+            gap = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+            values = torch.fft.fftn(self.kernel.covariance(gap)[None], dim=tuple(range(1, 1 + len(whole)))).real
+            kept[whole] = values.clamp_min(0) + self._noise
+        return kept[whole].to(like)

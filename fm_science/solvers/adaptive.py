@@ -44,6 +44,7 @@ class Adaptive(Solver):
     atol: float = 1e-5
     most: int = 10_000
     order = 5
+    pulls = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)

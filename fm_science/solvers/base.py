@@ -22,7 +22,7 @@ from torch import Tensor
 from fm_science.paths import Path
 from fm_science.state import State, leaves, scale, tree_map
 
-Predict = Callable[[Any, Tensor], Any]
+Predict = Callable[..., Any]  #: ``(x, t) -> raw``; to solvers of flow maps ``(x, t, until) -> raw``
 
 
 class Solver(ABC):
@@ -31,6 +31,8 @@ class Solver(ABC):
     order: int = 1  #: order of convergence on smooth spaces
     stochastic: bool = False  #: whether it exchanges noise on the way, which takes a path with a score
     splits: bool = True  #: whether steps are split where some parts of the state flow and others jump
+    pulls: bool = False  #: whether it carries velocities by the logarithm of the space
+    two_times: bool = False  #: whether it asks ``predict(x, t, until)`` of a two-time network
 
     @abstractmethod
     def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
@@ -38,6 +40,10 @@ class Solver(ABC):
 
     def check(self, path: Path) -> None:  # noqa: B027
         """Raises TypeError where this solver cannot walk a bound path; called before the first step."""
+
+    def stirred(self, path: Path) -> Path:
+        """The part of a path whose noise this solver exchanges."""
+        return path
 
     def waypoints(self, path: Path, times: Tensor) -> Tensor:
         """The times at which to stop where only the state at the last of ``times`` is wanted."""
@@ -50,7 +56,7 @@ class Solver(ABC):
         path.check(times)
         first = leaves(x)[0]
         grid = [first.new_full((len(first),), t) for t in times.tolist()]
-        lands = path.singular and float(times[-1]) == 1.0
+        lands = path.singular and not self.two_times and float(times[-1]) == 1.0
         step = stepper(self, path)
         for t, s in itertools.pairwise(grid):
             last = lands and s is grid[-1]
@@ -98,9 +104,11 @@ def _split(solver: Solver) -> Callable[..., Any]:
 def smooth_only(solver: Solver, path: Path, parts: bool = False) -> None:
     """Raises TypeError for a solver of higher order on a path that jumps; with ``parts``, only where nothing flows."""
     spaces = getattr(path.space, "parts", {}).values() if parts else ()
+    name = type(solver).__name__
     if not (path.space.smooth or any(s.smooth for s in spaces)):
-        name = type(solver).__name__
         raise TypeError(f"{name} needs a smooth space: jump rates cannot be averaged. Use Euler() on classes.")
+    if solver.pulls and not path.space.geodesic:
+        raise TypeError(f"{name} carries velocities by the logarithm, and this space has none: use Euler() or Heun().")
 
 
 def pull(space: Any, x: Any, y: Any, v: Any) -> Any:

@@ -51,6 +51,7 @@ class Midpoint(Solver):
     """Two evaluations a step, order two: the velocity in the middle of an Euler step (Runge 1895)."""
 
     order = 2
+    pulls = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
@@ -67,6 +68,7 @@ class RK4(Solver):
     1999)."""
 
     order = 4
+    pulls = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)

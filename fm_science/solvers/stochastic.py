@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from fm_science.paths import Path
-from fm_science.solvers.base import Predict, Solver, stepper
+from fm_science.solvers.base import Predict, Solver, smooth_only, stepper
 from fm_science.solvers.fixed import Euler, Heun
+from fm_science.state import add, scale
 
 Heat = float | Callable[[Tensor], Tensor]
 
@@ -38,6 +39,9 @@ class Langevin(Solver):
     heat: Heat | Mapping[str, Heat] = 1.0
     stochastic = True
     splits = False
+
+    def stirred(self, path: Any) -> Path:
+        return path.only(*self.heat) if isinstance(self.heat, Mapping) else path
 
     def check(self, path: Path) -> None:
         named = dict(self.heat) if isinstance(self.heat, Mapping) else None
@@ -72,6 +76,10 @@ class PredictorCorrector(Solver):
     stochastic = True
     splits = False
 
+    @property
+    def two_times(self) -> bool:  # type: ignore[override]
+        return self.predictor is not None and self.predictor.two_times
+
     def check(self, path: Path) -> None:
         scored(self, path)
         if self.predictor is not None:
@@ -102,6 +110,10 @@ class Churn(Solver):
     stochastic = True
     splits = False
 
+    @property
+    def two_times(self) -> bool:  # type: ignore[override]
+        return self.solver.two_times
+
     def check(self, path: Path) -> None:
         scored(self, path)
         self.solver.check(path)
@@ -110,6 +122,26 @@ class Churn(Solver):
         back = (t - self.amount * h).clamp_min(0)
         x = path.rewind(x, t, back)
         return stepper(self.solver, path)(path, predict, x, back, t + h - back)
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(Solver):
+    """One evaluation a step, weak order one: dx = velocity dt + sigma dW (Maruyama 1955), on every smooth space. Unlike
+    the solvers above it does not keep the law of the flow: it is the dynamics of which entropic action matching learns
+    the drift (:class:`~fm_science.objectives.ActionMatching`).
+
+    Args:
+        sigma: noise a unit of root time, a number or a function of time ``(B,) -> (B,)``.
+    """
+
+    sigma: Heat = 1.0
+
+    def check(self, path: Path) -> None:
+        smooth_only(self, path)
+
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        drift = scale(h, path.velocity(predict(x, t), x, t))
+        return path.space.exp(x, add(drift, scale(warmth(self.sigma, t) * h.sqrt(), path.space.gaussian(x))))
 
 
 def warmth(heat: Heat, t: Tensor) -> Tensor | float:

@@ -15,3 +15,5 @@ from fm_science.spaces.matrices import SPD as SPD
 from fm_science.spaces.mesh import Mesh as Mesh
 from fm_science.spaces.rotations import SO3 as SO3
 from fm_science.spaces.rotations import frames as frames
+from fm_science.spaces.spectral import SpectralDistance as SpectralDistance
+from fm_science.spaces.spectral import spectral_distance as spectral_distance

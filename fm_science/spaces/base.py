@@ -61,6 +61,13 @@ class Leaf(Space):
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return total(self.dot(x, u, v))
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        zero = x.new_zeros(x.shape[: x.ndim - len(self.event)] + self.tangent_event)
+        (rate,) = torch.func.vjp(lambda u: self.exp(x, u), zero)[1](slope)
+        if type(self).dot is Leaf.dot and type(self).inner is Leaf.inner:
+            return self.tangent(x, rate)
+        return raised(self, x, rate)
+
     def gaussian(self, x: Tensor) -> Tensor:
         sites = x.shape[: x.ndim - len(self.event)]
         return self.tangent(x, torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device))
@@ -115,6 +122,19 @@ class Leaf(Space):
         return x[rows[..., None], order[:, :, None], order[:, None, :]]
 
 
+def raised(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
+    """The tangent whose inner product with each tangent u is the plain product of ``rate`` with u, for any metric: by
+    the Gram matrix of the tangents that belong to the coordinates."""
+    shape, size = leaf.tangent_event, math.prod(leaf.tangent_event)
+    sites = rate.shape[: rate.ndim - len(shape)]
+    axes = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, *[1] * len(sites), *shape)
+    basis = torch.stack([leaf.tangent(x, axis.expand(rate.shape)) for axis in axes])
+    gram = torch.stack([torch.stack([leaf.dot(x, u, v) for u in basis], -1) for v in basis], -1)
+    rates = (basis * rate).flatten(-len(shape)).sum(-1).movedim(0, -1)
+    weights = (torch.linalg.pinv(gram, hermitian=True) @ rates[..., None])[..., 0]
+    return (weights.movedim(-1, 0).reshape(size, *sites, *[1] * len(shape)) * basis).sum(0)
+
+
 @dataclass(frozen=True, eq=False)
 class Sites(Space):
     """A leaf bound to a batch: the product of its real sites, with frozen ones held.
@@ -139,6 +159,10 @@ class Sites(Space):
     @property
     def linear(self) -> bool:  # type: ignore[override]
         return self.leaf.linear
+
+    @property
+    def geodesic(self) -> bool:  # type: ignore[override]
+        return self.leaf.geodesic
 
     @property
     def isometric(self) -> bool:  # type: ignore[override]
@@ -201,6 +225,9 @@ class Sites(Space):
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.leaf.inner(x, u, v)
+
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return self.tangent(x, self.blank(self.leaf.gradient(x, slope)))
 
     def symmetrise(self, x: Tensor) -> Tensor:
         return self.leaf.symmetrise(x)

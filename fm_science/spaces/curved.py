@@ -63,6 +63,9 @@ class Torus(Leaf):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return u
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return slope
+
     def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
         square = around(u, turns).square()
         return square, torch.zeros_like(square)
@@ -149,6 +152,9 @@ class Sphere(Quadric):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return torch.addcmul(u, dot(x, u), x, value=-1)
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return self.tangent(x, slope)
+
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
         """Parallel along the shortest geodesic: u - <y, u> (x + y) / (1 + <x, y>)."""
         middle = x + y
@@ -209,6 +215,9 @@ class Hyperbolic(Quadric):
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return u + self._form(x, u) * x
+
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return self.tangent(x, torch.cat([-slope[..., :1], slope[..., 1:]], -1))
 
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
         """Parallel along the geodesic: u + <y, u> (x + y) / (1 - <x, y>)."""

@@ -77,6 +77,9 @@ class Categorical(Leaf):
     def gaussian(self, x: Tensor) -> Tensor:
         raise TypeError(f"{self!r} has no Gaussian tangents: rates cannot diffuse. Use Euler on classes.")
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        raise TypeError(f"{self!r} has no gradients: functions of classes have no slope. Use a smooth space.")
+
     def bind(self, context: Context) -> Sites:
         kind = Bonds if self.on == "edges" else Sites
         return kind(self, context.sites(self.on), context.frozen(self.on), context.known)

@@ -31,6 +31,9 @@ class Flat(Leaf):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return u
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return slope
+
     def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
         return (x.reshape(len(x), -1, x.shape[-1]) @ rotation.mT).reshape(x.shape) if self.vector else x
 
@@ -169,3 +172,7 @@ class FunctionSites(Sites):
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return total(self.weights.to(u) * self.leaf.dot(x, u, v))  # type: ignore[union-attr]
+
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        weights = lift(torch.where(self.live, self.weights.to(x), 1.0), x)  # type: ignore[union-attr]
+        return self.blank(slope / weights)

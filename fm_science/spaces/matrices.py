@@ -172,6 +172,9 @@ class SPD(Leaf):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return symmetric(u)
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return symmetric(x @ symmetric(slope) @ x)
+
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
         """Parallel along the geodesic: E u E' with E = (y x^-1)^(1/2)."""
         factor = self._factor(x)

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Leaf, Sites, total
 from fm_science.spaces.numerics import length, ratio, root
+from fm_science.spaces.spectral import SpectralDistance, laplacian_spectrum, spectral_distance
 from fm_science.state import Context
 
 
@@ -44,7 +44,8 @@ def closest(x: Tensor, corners: Tensor) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class Mesh(Leaf):
     """A triangulated surface in space, in the units of its vertices. It keeps the laws of ``exp(x, 0)``, ``project``,
-    ``tangent`` and ``distance``, and has no ``log``. Nearest points are found among all faces.
+    ``tangent`` and ``distance``, and has no ``log``. Nearest points are exact: faces are only left out where a ball
+    around them shows that they cannot hold the nearest one.
 
     Args:
         vertices: ``(V, 3)`` positions.
@@ -60,6 +61,7 @@ class Mesh(Leaf):
     on: str = "nodes"
     event = (3,)
     dimension = 2
+    geodesic = False
 
     def __post_init__(self) -> None:
         for name, x in (("vertices", self.vertices), ("faces", self.faces)):
@@ -96,15 +98,30 @@ class Mesh(Leaf):
         out[first], out[second] = second // 3, first // 3
         return out.reshape(-1, 3)
 
+    @cached_property
+    def _balls(self) -> tuple[Tensor, Tensor]:
+        """A ball around each face: centres ``(F, 3)``, its centroid, and radii ``(F,)``."""
+        centre = self._corners.mean(1)
+        return centre, (self._corners - centre[:, None]).norm(dim=-1).amax(1)
+
     def locate(self, x: Tensor) -> Tensor:
-        """The face ``(...)`` nearest to each point ``(..., 3)``."""
-        corners = self._corners.to(x)
-        points = x.detach().reshape(-1, 1, 3)
-        faces = []
-        for chunk in points.split(max(1, 1_000_000 // len(corners))):
-            gap = (closest(chunk, corners)[..., None] * corners).sum(-2) - chunk
-            faces.append((gap * gap).sum(-1).argmin(-1))
+        """The face ``(...)`` nearest to each point ``(..., 3)``; the first of those equally near."""
+        chunk = max(1, 4_000_000 // len(self.faces))
+        faces = [self._nearest(points) for points in x.detach().reshape(-1, 3).split(chunk)]
         return torch.cat(faces).reshape(x.shape[:-1])
+
+    def _nearest(self, points: Tensor) -> Tensor:
+        """The face nearest to each of ``points`` ``(P, 3)``, among those whose ball comes near enough."""
+        corners, (centre, radius) = self._corners.to(points), (ball.to(points) for ball in self._balls)
+        gap = torch.cdist(points, centre, compute_mode="donot_use_mm_for_euclid_dist")
+        reach = gap.amin(1, keepdim=True)  # a centroid lies on the surface
+        row, face = (gap - radius <= reach * (1 + 1e-4)).nonzero(as_tuple=True)
+        place = closest(points[row], corners[face])
+        away = ((place[..., None] * corners[face]).sum(-2) - points[row]).square().sum(-1)
+        least = torch.full_like(reach[:, 0], torch.inf).scatter_reduce(0, row, away, "amin")
+        hit = away <= least[row]
+        last = torch.full((len(points),), len(corners), device=points.device)
+        return last.scatter_reduce(0, row[hit], face[hit], "amin")
 
     def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The face ``(...)`` of each point and its barycentric coordinates ``(..., 3)`` there, differentiable."""
@@ -130,10 +147,13 @@ class Mesh(Leaf):
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         face, weights = self.coordinates(x)
         u = self._flatten(face, u)
-        for _ in range(self.crossings):
-            face, weights, u = self._cross(face, weights, u)
-            if not bool(u.any()):  # one look at the device is cheaper than the crossings it saves
+        face, weights, u = self._cross(face, weights, u)
+        for _ in range(self.crossings - 1):
+            rows = u.any(-1)  # those on their way: one look at the device is cheaper than the crossings it saves
+            if not bool(rows.any()):
                 break
+            moved = self._cross(face[rows], weights[rows], u[rows])
+            face, weights, u = (z.index_put((rows,), new) for z, new in zip((face, weights, u), moved, strict=True))
         return (weights[..., None] * self._corners.to(x)[face]).sum(-2)
 
     def _cross(self, face: Tensor, weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,6 +180,9 @@ class Mesh(Leaf):
         moved = torch.where(stop, weights, closest(x, target))
         return torch.where(whole, face, inside), moved, torch.where(stop, 0.0, rest)
 
+    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+        return self.tangent(x, slope)
+
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         raise TypeError("Mesh has no log: use a path that descends a distance, Simulated(mesh, mesh.biharmonic()).")
 
@@ -174,13 +197,17 @@ class Mesh(Leaf):
         """The smallest nonzero eigenvalues ``(K,)`` of the Laplacian and the eigenfunctions ``(V, K)`` at vertices."""
         return laplacian_spectrum(self.vertices, self.faces, self.modes)
 
+    @cached_property
+    def _biharmonic(self) -> SpectralDistance:
+        return spectral_distance(self)
+
     def biharmonic(self) -> SpectralDistance:
         """The biharmonic distance (Lipman, Rustamov & Funkhouser 2010): weights 1 / lambda²."""
-        return SpectralDistance(self, 1 / self.spectrum[0])
+        return self._biharmonic
 
     def diffusion(self, time: float = 0.25) -> SpectralDistance:
         """The diffusion distance (Coifman & Lafon 2006): weights exp(-2 time lambda)."""
-        return SpectralDistance(self, torch.exp(-time * self.spectrum[0]))
+        return spectral_distance(self, "diffusion", time=time)
 
     def bind(self, context: Context) -> MeshSites:
         return MeshSites(self, context.sites(self.on), context.frozen(self.on), context.known)
@@ -192,29 +219,6 @@ class MeshSites(Sites):
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         gap = torch.where(self.live, self.leaf.biharmonic()(x, y), 0.0)  # type: ignore[attr-defined]
         return root(total(gap * gap))
-
-
-@dataclass(frozen=True, eq=False)
-class SpectralDistance:
-    """sqrt(sum_i (w_i (phi_i(x) - phi_i(y)))²) on each site, with eigenfunctions interpolated on the faces.
-
-    Args:
-        mesh: the surface.
-        weights: ``(K,)`` one weight an eigenfunction.
-    """
-
-    mesh: Mesh
-    weights: Tensor
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Points ``(..., 3)`` to weighted eigenfunctions ``(..., K)``."""
-        face, place = self.mesh.coordinates(x)
-        features = (self.weights * self.mesh.spectrum[1]).to(x)
-        return (place[..., None] * features[self.mesh.faces.to(x.device)[face]]).sum(-2)
-
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The distances ``(...)`` of points ``(..., 3)``; the gradient is zero at x = y."""
-        return length(self.embed(x) - self.embed(y)).squeeze(-1)
 
 
 def _rates(corners: Tensor, u: Tensor) -> Tensor:
@@ -239,28 +243,3 @@ def _edge(corners: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
     out = corner(1) - corner(0)
     out = out - (out * along).sum(-1, keepdim=True) * along
     return along, out / length(out)
-
-
-def laplacian_spectrum(vertices: Tensor, faces: Tensor, modes: int) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ``(modes,)`` and eigenfunctions ``(V, modes)``, orthonormal in the vertex areas, of the cotangent
-    Laplacian (Pinkall & Polthier 1993), the constant left out; natural (Neumann) conditions at a boundary."""
-    import numpy as np
-    from scipy.sparse import coo_matrix, diags
-    from scipy.sparse.linalg import eigsh
-
-    v, f = vertices.detach().cpu().double().numpy(), faces.detach().cpu().numpy()
-    n = len(v)
-    entries: list[Any] = []
-    area = np.zeros(n)
-    for k in range(3):
-        o, i, j = f[:, k], f[:, (k + 1) % 3], f[:, (k + 2) % 3]
-        p, q = v[i] - v[o], v[j] - v[o]
-        double = np.linalg.norm(np.cross(p, q), axis=1)
-        entries.append((0.5 * (p * q).sum(1) / double, i, j))
-        np.add.at(area, o, double / 6)
-    w, i, j = (np.concatenate(x) for x in zip(*entries, strict=True))
-    stiffness = coo_matrix((np.concatenate([-w, -w, w, w]), (np.r_[i, j, i, j], np.r_[j, i, i, j])), (n, n)).tocsc()
-    count = min(modes, n - 2)
-    start = np.cos(np.arange(n) ** 2)
-    values, vectors = eigsh(stiffness, count + 1, diags(area).tocsc(), sigma=-1e-3 / area.sum(), v0=start)
-    return torch.from_numpy(values[1:]), torch.from_numpy(vectors[:, 1:].copy())

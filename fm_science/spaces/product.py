@@ -32,6 +32,10 @@ class Product(Space):
         return all(s.linear for s in self.parts.values())
 
     @property
+    def geodesic(self) -> bool:  # type: ignore[override]
+        return all(s.geodesic for s in self.parts.values())
+
+    @property
     def isometric(self) -> bool:  # type: ignore[override]
         return all(s.isometric for s in self.parts.values())
 
@@ -62,6 +66,9 @@ class Product(Space):
 
     def inner(self, x: State, u: State, v: State) -> Tensor:
         return sum(self._over("inner", x, u, v).values())  # type: ignore
+
+    def gradient(self, x: State, slope: State) -> State:
+        return self._over("gradient", x, slope)
 
     def gaussian(self, x: State) -> State:
         return self._over("gaussian", x)

@@ -22,6 +22,7 @@ class Space(ABC):
 
     smooth: bool = True  #: tangents form a vector space and motion is deterministic
     linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
+    geodesic: bool = True  #: any two points are joined by a known shortest way: ``log`` exists
     isometric: bool = False  #: transport keeps inner products, and carries geodesics along themselves
 
     @abstractmethod
@@ -43,6 +44,11 @@ class Space(ABC):
     @abstractmethod
     def inner(self, x: Any, u: Any, v: Any) -> Tensor:
         """The Riemannian inner product of two tangents at ``x``, ``(B,)``."""
+
+    @abstractmethod
+    def gradient(self, x: Any, slope: Any) -> Any:
+        """The gradient at ``x`` of a function whose ambient derivative there is ``slope``, of the shape of ``x``: the
+        tangent whose inner product with every tangent is the rate of change along it."""
 
     @abstractmethod
     def bind(self, context: Context) -> Space:

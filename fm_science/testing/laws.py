@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.state import Context, State, leaves, tree_map
+from fm_science.state import Context, State, leaves, scale, tree_map
 
 
 class Laws:
@@ -128,6 +128,14 @@ def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
 
     stretch = torch.linalg.slogdet(gram(y, moved))[1] - torch.linalg.slogdet(gram(x, basis))[1]
     return 0.5 * torch.where(s.live, stretch, 0.0)
+
+
+def rate_along(s: Any, x: State, slope: State, u: State) -> Tensor:
+    """How fast a function with the ambient derivative ``slope`` at ``x`` changes along the tangent ``u``, ``(B,)``."""
+    zero = leaves(x)[0].new_zeros(())
+    motion = torch.func.jvp(lambda h: s.exp(x, scale(h, u)), (zero,), (torch.ones_like(zero),))[1]
+    rates: Any = [(a * b).flatten(1).sum(1) for a, b in zip(leaves(slope), leaves(motion), strict=True)]
+    return sum(rates)  # type: ignore
 
 
 def _as_tangent(s: Any, y: Tensor, motion: Tensor) -> Tensor:

@@ -53,6 +53,8 @@ def check_network(
         p = path.bind(context, prior)
         x = p.space.project(tree_map(lambda v: v.double(), prior.sample(path.space, context)))
         t = 0.1 + 0.8 * torch.rand(context.size, dtype=torch.float64)
+        if getattr(network, "two_times", False):
+            context = _destined(laws, network, x, t, context, tolerance)
 
         remembers = getattr(network, "self_conditioned", False)
 
@@ -82,6 +84,14 @@ def _shaken(network: Any) -> Any:
         for p in network.parameters():
             p.add_(0.05 * torch.randn_like(p))
     return network
+
+
+def _destined(laws: Laws, network: Any, x: State, t: Tensor, context: Context, tolerance: float) -> Context:
+    """A flow map told to land where it is tells the velocity, and tells the same when told nothing. The context with a
+    later time to land at, at which all other laws are judged."""
+    here = network(x, t, replace(context, until=t))
+    laws.equal("without a time to land at it tells the velocity", network(x, t, context), here, tolerance)
+    return replace(context, until=t + 0.5 * (1 - t))
 
 
 def _double(context: Context) -> Context:

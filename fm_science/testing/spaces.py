@@ -11,6 +11,7 @@ from torch import Tensor
 from fm_science.spaces import Space
 from fm_science.state import Context, State, add, leaves, scale, tree_map
 from fm_science.testing.laws import Laws, freeze, log_stretch, narrow, ragged, random_ambient, random_point, widen
+from fm_science.testing.laws import rate_along as rate
 
 
 def check_space(
@@ -164,6 +165,8 @@ def _smooth(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: f
     laws.equal("transport gives a tangent", s.tangent(y, w), w, tol)
     if space.isometric:
         laws.equal("transport keeps inner products", s.inner(y, w, s.transport(x, y, v)), s.inner(x, u, v), tol)
+    a = random_ambient(x)
+    laws.equal("gradient suits the metric", s.inner(x, s.gradient(x, a), u), rate(s, x, a, u), 100 * tol)
     order = torch.rand(context.mask.shape).masked_fill(~context.mask, 2.0).argsort(1)
     reordered = s.exp(s.permute(x, order), s.permute(u, order))
     laws.equal("exp commutes with permute", reordered, s.permute(s.exp(x, u), order), tol)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fm_science.flow import Flow
-from fm_science.objectives import UniformTime
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
 from fm_science.training.options import Optimizer
@@ -114,5 +112,5 @@ class FlowModule(pl.LightningModule):
 
 
 def _restricted(objective: Any, low: float, high: float) -> Any:
-    """The objective at times in [low, high) only; objectives without a law of times stay as they are."""
-    return replace(objective, times=UniformTime(low, high)) if hasattr(objective, "times") else objective
+    """The objective at times in [low, high) only; functions stay as they are."""
+    return objective.within(low, high) if hasattr(objective, "within") else objective

@@ -43,8 +43,8 @@ def test_sampling_again_replaces_what_sampling_wrote_and_nothing_else(fm: Comman
     assert contents(trained / "samples", "mine.txt") == ["kept"]
 
 
-WRONG = ["n=0", "n=few", "steps=0", "batch=0", "solver=huen", "spred=1", "spread=-1", "seed=-1", "device=gpu",
-         "out=trained/config.yaml/x"]  # fmt: skip
+WRONG = ["n=0", "n=few", "steps=0", "batch=0", "solver=huen", "solver=flow_map", "spred=1", "spread=-1", "seed=-1",
+         "device=gpu", "out=trained/config.yaml/x"]  # fmt: skip
 
 
 @pytest.mark.parametrize("word", WRONG)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fm_science.couplings import Independent
-from fm_science.flow import Flow
+from fm_science.flow import Flow, Sampler
 from fm_science.networks import Guided, Steered, Tempered, dropped
 from fm_science.paths import Gaussian, Geodesic, Interpolant, ProductPath
 from fm_science.predictions import Endpoint, Noise, Score, Velocity
@@ -219,3 +219,16 @@ def test_steering_refuses_curved_spaces_and_inference_mode():
         ask(steered)
     assert Independent().independent
     assert Product(x=Euclidean(1)).linear
+
+
+def test_a_sampler_wraps_the_network_for_sampling_alone():
+    def press(network):
+        return Guided(network, 3.0)
+
+    space, network = Euclidean(2), Labelled()
+    context = Context.full(4, label=torch.arange(4))
+    flow = Flow(Geodesic(space), Normal(), network, Sampler(Euler(), 4, wrap=press))
+    plain = Flow(Geodesic(space), Normal(), press(network), Sampler(Euler(), 4))
+    assert torch.equal(flow.sample(context, seed=1), plain.sample(context, seed=1))
+    assert flow.network is network
+    assert list(flow.state_dict()) == list(Flow(Geodesic(space), Normal(), network).state_dict())

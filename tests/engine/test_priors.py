@@ -121,7 +121,7 @@ def test_a_grid_that_is_not_one_whole_period_is_left_to_cholesky():
     prior = GaussianProcess(Periodic(1.0), nugget=1e-4)
     inclusive = {"coords": torch.linspace(0, 1, 8)[None, :, None], "grid": torch.tensor([[8]])}
     space = Functions(1).bind(Context(torch.ones(1, 8, dtype=torch.bool), inclusive))
-    assert prior._periodic_grid(space, inclusive["coords"]) is None
+    assert prior._torus(space, inclusive["coords"]) is None
 
 
 def test_processes_scale():

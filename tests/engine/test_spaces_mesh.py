@@ -7,41 +7,12 @@ import math
 import pytest
 import torch
 
+from benchmarks.meshes import doughnut, icosphere, square
 from fm_science.priors import Uniform
-from fm_science.spaces import Mesh, Sphere
+from fm_science.spaces import Mesh, Sphere, spectral_distance
+from fm_science.spaces.mesh import closest
 from fm_science.state import Context
 from fm_science.testing import check_prior, check_space
-
-
-def icosphere(splits: int) -> Mesh:
-    """The unit sphere as 20 * 4^splits triangles."""
-    g = (1 + 5**0.5) / 2
-    v = torch.tensor([[s * a, 0.0, r * g] for s in (-1, 1) for r in (-1, 1) for a in (1.0,)], dtype=torch.float64)
-    v = torch.cat([v, v.roll(1, 1), v.roll(2, 1)])
-    edge = torch.cdist(v, v) < 2.1
-    triples = torch.combinations(torch.arange(12), 3)
-    near = edge[triples[:, 0], triples[:, 1]] & edge[triples[:, 1], triples[:, 2]] & edge[triples[:, 0], triples[:, 2]]
-    f, v = triples[near], v / v.norm(dim=1, keepdim=True)
-    for _ in range(splits):
-        ends = torch.cat([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]).sort(1).values
-        edges, index = torch.unique(ends, dim=0, return_inverse=True)
-        middle = v[edges].mean(1)
-        ab, bc, ca = (len(v) + index).chunk(3)
-        corners = [(f[:, 0], ab, ca), (f[:, 1], bc, ab), (f[:, 2], ca, bc), (ab, bc, ca)]
-        f, v = (
-            torch.cat([torch.stack(c, 1) for c in corners]),
-            torch.cat([v, middle / middle.norm(dim=1, keepdim=True)]),
-        )
-    return Mesh(v, f, modes=8)
-
-
-def square(n: int) -> Mesh:
-    """The unit square in the plane z = 0, with a boundary."""
-    axis = torch.linspace(0, 1, n, dtype=torch.float64)
-    v = torch.nn.functional.pad(torch.cartesian_prod(axis, axis), (0, 1))
-    i = torch.arange(n * n).reshape(n, n)
-    a, b, c, d = i[:-1, :-1].flatten(), i[1:, :-1].flatten(), i[1:, 1:].flatten(), i[:-1, 1:].flatten()
-    return Mesh(v, torch.cat([torch.stack([a, b, c], 1), torch.stack([a, c, d], 1)]), modes=8)
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +76,42 @@ def test_messages_say_what_to_do():
         Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
     with pytest.raises(ValueError, match="beyond"):
         Mesh(torch.eye(3), torch.tensor([[0, 1, 3]]))
+    with pytest.raises(ValueError, match="biharmonic"):
+        spectral_distance(mesh, "geodesic")
+    with pytest.raises(ValueError, match="positive time"):
+        spectral_distance(mesh, "diffusion", time=0.0)
+
+
+@pytest.mark.parametrize(
+    "mesh", [icosphere(1), doughnut(12, 6, bumps=0.5), square(4)], ids=["sphere", "torus", "square"]
+)
+def test_the_nearest_face_is_that_of_a_search_among_all(mesh):
+    near = mesh.uniform((60,), mesh.vertices) + 0.02 * torch.randn(60, 3, dtype=torch.float64)
+    far = 3 * torch.randn(60, 3, dtype=torch.float64)
+    for x in (torch.cat([near, far, mesh.vertices[:5]]), near.float(), torch.zeros(0, 3, dtype=torch.float64)):
+        corners = mesh._corners.to(x)
+        gap = ((closest(x[:, None], corners)[..., None] * corners).sum(-2) - x[:, None]).norm(dim=-1)
+        found = gap.gather(1, mesh.locate(x)[:, None])[:, 0]
+        tolerance = 1e-12 if x.dtype == torch.float64 else 1e-5
+        assert bool((found <= gap.amin(1) + tolerance).all()) if len(x) else mesh.locate(x).shape == (0,)
+
+
+def test_doughnuts_are_closed_and_have_their_area():
+    mesh = doughnut(60, 40, 0.4)
+    assert bool((mesh.neighbours >= 0).all())
+    assert abs(mesh.volume / (4 * math.pi**2 * 0.4) - 1) < 0.01
+
+
+def test_spectral_distances_keep_the_dtype_and_know_their_derivative_at_corners():
+    mesh = icosphere(1)
+    distance = spectral_distance(mesh, "commute", modes=12)
+    assert distance.features.shape == (42, 12)
+    x, y = mesh.uniform((7,), mesh.vertices), mesh.vertices[:7].clone()
+    assert distance(x.float(), y.float()).dtype == torch.float32
+    torch.testing.assert_close(distance(x.float(), y.float()).double(), distance(x, y), rtol=1e-4, atol=1e-5)
+    start = y.requires_grad_()
+    (slope,) = torch.autograd.grad(distance(start, x).sum(), start)
+    u = mesh.tangent(y, torch.randn_like(y)).detach()
+    ahead, behind = (mesh.exp(y.detach(), h * u) for h in (0.02, -0.02))
+    rate = (distance(ahead, x) - distance(behind, x)) / 0.04
+    torch.testing.assert_close((slope * u).sum(-1), rate, rtol=0.3, atol=0.05)  # both are of the order of an edge, 0.6

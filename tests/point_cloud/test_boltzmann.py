@@ -40,6 +40,7 @@ def test_a_perfect_flow_has_equal_weights_and_reaches_every_floor() -> None:
     assert found["ess_forward"] == pytest.approx(1, abs=1e-4)
     assert found["log_z"] == pytest.approx(LOG_Z, abs=1e-3)
     assert found["nll"] == pytest.approx(found["nll_floor"], abs=1e-3)
+    assert found["nll_above_floor"] == pytest.approx(0, abs=1e-3)
     assert found["nll"] - found["nll_unnormalised"] == pytest.approx(system.normaliser, abs=1e-6)
     assert found["straightness"] == pytest.approx(1, abs=1e-4)
     # |x1 - x0| = (SCALE - 1) |x0|, and |x0| follows the chi law with as many degrees as there is freedom

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fm_science.data import train_loader
 from fm_science.errors import OptionError, UserError
+from fm_science.solvers import FlowMap
 from fm_science.state import Context
 from fm_science.testing import check_domain
 from fm_science_domains.point_cloud import build
@@ -45,6 +47,34 @@ def test_a_system_of_ones_own(tmp_path: Path, kind: str) -> None:
     assert (paired - x1).square().sum() <= (x0 - x1).square().sum() + 1e-4
 
 
+def test_pairs_made_in_data_workers_are_those_made_in_place(tmp_path: Path) -> None:
+    data = {"source": f"{__name__}:trap", "points": 3, "dim": 3, "cache": str(tmp_path), "batch": 8, **FEW}
+    found = []
+    for workers in (0, 1):
+        coupling = {"kind": "equivariant_ot", "group": 4, "in_workers": True}
+        domain = build(data={**data, "workers": workers}, network=SMALL, coupling=coupling)
+        prepare = domain.objective.coupling.preparation(domain.path.space, domain.prior)
+        loader = train_loader(domain.data, domain.path.space, 0, lambda: 0, 0, 1, prepare)
+        found.append(next(iter(loader)))
+    (x1, context, x0), (again, _, noise) = found
+    assert torch.equal(x1, again)
+    assert torch.equal(x0, noise)
+    losses = domain.objective(domain.flow(), x1, context, x0)
+    assert losses["loss"].isfinite().all()
+    alone = domain.prior.sample(domain.path.space.bind(context), context)
+    assert (x0 - x1).square().sum() < (alone - x1).square().sum()
+
+
+@pytest.mark.parametrize("law", ["lagrangian", "mean_flow", "semigroup"])
+def test_a_flow_map_of_clouds(tmp_path: Path, law: str) -> None:
+    data = {"source": f"{__name__}:trap", "points": 3, "dim": 3, "cache": str(tmp_path / "cache"), **FEW}
+    domain = build(data=data, network=SMALL, objective={"kind": "flow_map", "law": law}, metrics={"clouds": 50})
+    check_domain(domain)
+    flow = domain.flow()
+    assert set(domain.objective(flow, torch.randn(5, 3, 3), Context.full(5, 3))) == {"loss", "map"}
+    assert flow.sample(domain.request(4), FlowMap(), 1, seed=0).shape == (4, 3, 3)
+
+
 def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
     sizes = np.array([3, 5, 4, 3] * 5)
     x = torch.randn(int(sizes.sum()), 2, generator=torch.Generator().manual_seed(0)).numpy()
@@ -62,8 +92,7 @@ def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"source": "lj55"}, "not there yet"),
-        ({"source": "shapes"}, "not there yet"),
+        ({"source": "shapes", "families": "torus,bax"}, "did you mean 'box'"),
         ({"source": "dw5"}, "did you mean 'dw4'"),
         ({"source": "nothing:energy"}, "no energy at"),
         ({"source": f"{__name__}:FEW"}, "is dict, not a function"),

@@ -41,7 +41,8 @@ def test_tables_hold_one_cloud_or_many(tmp_path: Path) -> None:
         ("a.csv", "1,nan\n", "finite"),
         ("a.xyz", "3\n\nC 0 0 0\n", "ends early"),
         ("a.npz", "no archive", "holds no clouds"),
-        ("a.ply", "ply", "read from .npz, .csv, .xyz"),
+        ("a.ply", "ply", "no header"),
+        ("a.obj", "v", "read from .npz, .csv, .xyz, .ply"),
     ],
 )
 def test_files_that_hold_no_clouds_say_why(tmp_path: Path, name: str, text: str, words: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from fm_science.errors import UserError
 from fm_science_domains.point_cloud import reference
 from fm_science_domains.point_cloud.energies import distances
-from fm_science_domains.point_cloud.reference import Plan, cached, sample
+from fm_science_domains.point_cloud.reference import Plan, cached, sample, verify
 from fm_science_domains.point_cloud.systems import System, dw4, lj13
 
 QUICK = Plan(populations=8, clouds=32, temperatures=40, settle=20, gap=4)
@@ -35,6 +35,17 @@ def test_springs_have_their_closed_forms() -> None:
     # 12 independent numbers a cloud; clouds of one chain are nearly independent
     assert float(found.x.std()) == pytest.approx(expected, abs=5 * expected / math.sqrt(2 * 6000))
     assert 0 < found.log_z[1] < 0.5
+
+
+def test_the_way_back_bounds_log_z_from_above() -> None:
+    found = sample(replace(HARMONIC, bounded=True), 256, QUICK)
+    assert found.log_z_above is not None
+    known = HARMONIC.log_z
+    assert known is not None
+    assert abs(found.log_z_above[0] - known[0]) < 4 * found.log_z_above[1]
+    apart = replace(found, log_z_above=(known[0] + 9, 0.1))
+    with pytest.raises(UserError, match="from above"):
+        verify(replace(HARMONIC, log_z=None), apart)
 
 
 def test_the_double_well_agrees_with_what_is_known() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,22 @@ import torch
 
 from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
-from fm_science_domains.protein.losses import BackboneAtoms, Clashes, LocalDistances, Peptide, Window, atoms
+from fm_science_domains.protein.losses import (
+    BackboneAtoms,
+    Clashes,
+    HydrogenBonds,
+    LocalDistances,
+    Peptide,
+    Window,
+    atoms,
+)
+from fm_science_domains.protein.structure import frames, grow
 
 OPEN = Window(start=0.0, ceiling=1e9)
-LOSSES = [BackboneAtoms(window=OPEN), LocalDistances(window=OPEN), Peptide(window=OPEN), Clashes(window=OPEN)]
+LOSSES = [
+    BackboneAtoms(window=OPEN), LocalDistances(window=OPEN), Peptide(window=OPEN), Clashes(window=OPEN),
+    HydrogenBonds(reach=1.2, window=OPEN),  # wide, so that random walks have some
+]  # fmt: skip
 T = torch.tensor([0.6, 0.8], dtype=torch.float64)
 names = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 
@@ -128,3 +141,18 @@ def test_atoms_have_ideal_geometry():
     nitrogen, alpha, carbon = a.unbind(2)
     assert torch.allclose((nitrogen - alpha).norm(dim=-1), torch.full((2, 12), 0.14606).double(), atol=1e-4)
     assert torch.allclose((carbon - alpha).norm(dim=-1), torch.full((2, 12), 0.1526).double(), atol=1e-6)
+
+
+def test_the_hydrogen_bonds_of_a_helix_lead_four_residues_on():
+    sites = 12
+    phi, psi = (torch.full((sites,), math.radians(v), dtype=torch.float64) for v in (-57.0, -47.0))
+    n, ca, c = grow(phi, psi, torch.full((sites,), math.pi, dtype=torch.float64))[:, :3].unbind(1)
+    rotations, translations = frames(n, ca, c)
+    helix = {"translations": translations[None] / 10, "rotations": rotations[None]}
+    bond = HydrogenBonds.spans(helix)[0, ..., 0]
+    index = torch.arange(sites)
+    near = (bond < HydrogenBonds().reach) & ((index[:, None] - index).abs() >= 3)
+    gives = (near.nonzero()[:, 1] - near.nonzero()[:, 0]).unique()
+    assert gives.tolist() == [3, 4]  # the neighbour of the partner is just in reach
+    assert near.diagonal(4)[: sites - 4].all()
+    assert bond[0, 4].item() == pytest.approx(0.30, abs=0.02)  # nm; natives: 0.29

@@ -9,6 +9,7 @@ import torch
 
 from fm_science import config
 from fm_science.domain import group
+from fm_science.networks.guided import dropped
 from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
 from fm_science_domains.protein.features import STEPS, Layout, poses
@@ -44,7 +45,8 @@ def state(lengths=LENGTHS, pad=0, seed=1):
     rotations = torch.where(mask[..., None, None], rotations, eye)
     residue = torch.arange(sites + pad).expand(len(lengths), -1).clone()
     residue[:, 5:] += 40  # a gap in the chain, beyond the reach of the offsets
-    context = Context(mask, {"residue": residue * mask})
+    content = torch.tensor([[0.5, 0.1], [0.0, 0.3], [torch.nan, torch.nan]], dtype=x.dtype)[: len(lengths)]
+    context = Context(mask, {"residue": residue * mask, "content": content})
     return {"translations": x, "rotations": rotations}, context
 
 
@@ -121,12 +123,23 @@ def test_samples_do_not_see_each_other(network):
 def test_residue_numbers_and_time_and_memory_are_seen(network):
     x, context = state()
     out = network(x, TIMES, context)
-    whole = replace(context, cond={"residue": torch.arange(max(LENGTHS)).expand(3, -1) * context.mask})
+    whole = replace(context, cond={**context.cond, "residue": torch.arange(max(LENGTHS)).expand(3, -1) * context.mask})
     assert error(network(x, TIMES, whole), out) > 1e-6
     assert error(network(x, TIMES.flip(0), context), out) > 1e-6
     assert error(network(x, TIMES, with_previous(context)), out) > 1e-6
-    shifted = replace(context, cond={"residue": context.cond["residue"] + 100})
+    shifted = replace(context, cond={**context.cond, "residue": context.cond["residue"] + 100})
     assert error(network(x, TIMES, shifted), out) < 1e-12  # numbering may start anywhere
+
+
+def test_the_wanted_content_is_seen_and_hiding_it_is_leaving_it_out(network):
+    x, context = state()
+    out = network(x, TIMES, context)
+    asked = replace(context, cond={**context.cond, "content": context.cond["content"] * 0.5})
+    change = (network(x, TIMES, asked)["translations"] - out["translations"]).abs().amax((1, 2))
+    assert (change[:2] > 1e-6).all()
+    assert change[2] == 0  # left open before and after
+    without = replace(context, cond={"residue": context.cond["residue"]})
+    assert error(network(x, TIMES, dropped(context, "content")), network(x, TIMES, without)) == 0
 
 
 @pytest.mark.parametrize("options", OPTIONS)

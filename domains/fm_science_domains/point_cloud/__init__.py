@@ -1,4 +1,4 @@
-"""Point clouds: particle systems with exact energies, and clouds of the user's own.
+"""Point clouds: particle systems with exact energies, shapes, and clouds of the user's own.
 
 A cloud of N points in the plane or in space is a point of the space of centred clouds. Its law does not care about
 order, position or pose, and neither does the network. Where the energy is known, samples can be weighted and judged
@@ -17,11 +17,10 @@ import torch
 
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, group
-from fm_science.errors import UserError
-from fm_science.flow import Flow, Sampler
+from fm_science.errors import UserError, nearest
+from fm_science.flow import Flow
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
-from fm_science.solvers import RK4
 from fm_science.spaces import Centered
 from fm_science.state import Context
 from fm_science.symmetries import Permutations, Rotations
@@ -33,6 +32,7 @@ from .data import Data, Sets, load
 from .files import Cloud, read, trajectories, write
 from .recipe import Coupling, Network, Objective, Path, Sample
 
+LARGE = 200  # coordinates of a cloud, up to which its likelihood is measured without an energy
 OPTIONS = {
     "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
     "metrics": measures.Metrics,
@@ -59,16 +59,17 @@ def build(
         name="point_cloud",
         path=Geodesic(Centered(sets.dim)),
         prior=Normal(noise(o["path"], sets)),
-        network=recipe.network(o["network"], sets.spread),
+        network=recipe.network(o["network"], sets, o["objective"].kind == "flow_map"),
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets.dim, sets.train.sizes)),
-        sampler=Sampler(RK4(), o["sample"].steps),
+        objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets), sets),
+        sampler=recipe.sampler(o["sample"], o["objective"]),
         symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 else ())),
+        equivariant=o["network"].kind != "transformer",
         request=partial(request, sets, o["sample"]),
-        decode=decode,
+        decode=partial(decode, sets.classes),
         read=read,
         write=write,
-        metrics=measures.metrics(sets.energy),
+        metrics=measures.metrics(o["metrics"], sets),
         report=partial(pictures.report, sets.energy),
         references=partial(measures.references, o["metrics"], sets),
         trajectory=trajectory,
@@ -87,33 +88,72 @@ def noise(o: Path, sets: Sets) -> float:
     return o.std
 
 
-def request(sets: Sets, o: Sample, n: int, points: int | None = None) -> Context:
-    """``n`` clouds of so many points, or of sizes drawn from the training clouds."""
+def request(
+    sets: Sets, o: Sample, n: int, points: int | None = None, label: str | None = None, known: str | None = None
+) -> Context:
+    """``n`` clouds of so many points, or of sizes drawn from the training clouds; of a class, or of classes drawn from
+    them; and with ``known`` those that complete the cloud of a file.
+
+    Raises:
+        UserError: for a class or a size that is not there, or a cloud to complete that does not fit.
+    """
     points = o.points if points is None else points
+    label, known = label or o.label, known or o.known
     if points is not None and sets.system is not None and points != sets.system.points:
         raise UserError(f"sample.points={points}: {sets.system.name} has {sets.system.points} points")
-    chosen = sets.train.sizes[torch.randint(len(sets.train), (n,))] if points is None else torch.full((n,), points)
-    return Context(torch.arange(int(chosen.max())) < chosen[:, None])
+    drawn = torch.randint(len(sets.train), (n,))
+    sizes = sets.train.sizes[drawn] if points is None else torch.full((n,), points)
+    cond = {}
+    if sets.classes:
+        if label is not None and label not in sets.classes:
+            raise UserError(f"sample.label={label}: {nearest(label, sets.classes)}")
+        cond["label"] = sets.train.labels[drawn] if label is None else torch.full((n,), sets.classes.index(label))
+    elif label is not None:
+        raise UserError(f"sample.label={label}: these clouds have no classes")
+    context = Context(torch.arange(int(sizes.max())) < sizes[:, None], cond)
+    return context if known is None else _completing(sets, context, known)
+
+
+def _completing(sets: Sets, context: Context, file: str) -> Context:
+    """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre was."""
+    part = read([file])[0].points
+    if part.shape[1] != sets.dim:
+        raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {sets.dim}")
+    n, sites = context.mask.shape
+    if len(part) >= int(context.mask.sum(1).min()):
+        raise UserError(
+            f"sample.known={file} has {len(part)} points already; ask for more, e.g. points={2 * len(part)}"
+        )
+    origin = part.mean(0)
+    known = torch.zeros(n, sites, sets.dim)
+    known[:, : len(part)] = part - origin
+    free = (torch.arange(sites) >= len(part)).expand(n, sites)
+    return Context(context.mask, {**context.cond, "origin": origin.expand(n, -1)}, free, known)
 
 
 def appraise(sets: Sets, o: measures.Metrics, flow: Flow) -> dict[str, float]:
     """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them.
 
-    Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged.
+    Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged. Nothing is
+    said of clouds with classes, and of large ones without an energy, whose exact traces cost too much.
     """
-    if not o.likelihood and not o.weighted:
-        return {}
     size = int(sets.held_out.sizes.mode().values)
+    nothing = not o.likelihood and not o.weighted
+    if nothing or sets.classes or (sets.energy is None and size * sets.dim > LARGE):
+        return {}
     same = [c for c in sets.held_out.clouds if len(c) == size][: o.likelihood]
     held_out = torch.stack(same) if same else torch.zeros(0, size, sets.dim)
     chosen = boltzmann.Work(max(2, o.weighted), o.steps)
     return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system)
 
 
-def decode(state: torch.Tensor, context: Context) -> list[Cloud]:
-    """States ``(B, N, D)`` to clouds without their padding."""
-    clouds = zip(state.detach().cpu(), context.mask.cpu(), strict=True)
-    return [Cloud(x[real].float(), f"sample_{i:04d}") for i, (x, real) in enumerate(clouds)]
+def decode(classes: Sequence[str], state: torch.Tensor, context: Context) -> list[Cloud]:
+    """States ``(B, N, D)`` to clouds without their padding; completed ones where their part was."""
+    labels = context.cond["label"].tolist() if "label" in context.cond else [-1] * len(state)
+    names = [classes[k] if 0 <= k < len(classes) else "" for k in labels]
+    origin = context.cond["origin"][:, None].to(state) if "origin" in context.cond else 0.0
+    clouds = zip((state + origin).detach().cpu(), context.mask.cpu(), names, strict=True)
+    return [Cloud(x[real].float(), f"sample_{i:04d}", name) for i, (x, real, name) in enumerate(clouds)]
 
 
 def trajectory(frames: Sequence[Sequence[Cloud]], folder: FilePath, first: int = 0) -> list[FilePath]:
@@ -127,7 +167,7 @@ def record(sets: Sets, folder: FilePath) -> list[FilePath]:
     if sets.reference is None or sets.system is None:
         return []
     r, s = sets.reference, sets.system
-    found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z}
+    found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
     known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
     energy = repr(s.energy).split(" at 0x")[0]
     told = {"system": s.name, "energy": energy, "clouds": len(r.x), "measured": found, "known": known}

@@ -97,8 +97,10 @@ def ways(flow: Flow, n: int, points: int, steps: int = 20, seed: int = 0) -> tup
             straight.append((x - first).flatten(1).norm(dim=1))
     total, chord = torch.cat(length), torch.cat(straight)
     return torch.cat(found).cpu(), {
-        "path_length": total.mean().item(), "straightness": (total / chord).mean().item(),
-    }  # fmt: skip
+        "path_length": total.mean().item(),
+        "path_length_error": (total.std() / math.sqrt(n)).item(),
+        "straightness": (total / chord).mean().item(),
+    }
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ def appraise(
     if system is not None and system.log_z is not None and len(held_out):
         floor = energy(held_out.double()).mean().item() + system.log_z[0]
         numbers |= {"nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser}
+        excess = -log_q - energy(held_out.double()) - system.log_z[0]  # cloud by cloud, most spread cancels
+        error = (excess.std() / math.sqrt(len(excess))).item()
+        numbers |= {"nll_above_floor": excess.mean().item(), "nll_above_floor_error": error}
     w = weights(energy, x, log_density(flow, x, work.steps))
     z, error = log_z(w)
     numbers |= {"ess": effective_size(w), "ess_error": bootstrap(w, effective_size)}

@@ -1,24 +1,27 @@
-"""Point clouds as training data: equilibrium samples of a particle system, or the clouds of a file.
+"""Point clouds as training data: equilibrium samples of a particle system, procedural shapes, or the clouds of files.
 
-A cloud of N points in D dimensions becomes the state ``(N, D)``, centred. Clouds of one set may differ in N.
+A cloud of N points in D dimensions becomes the state ``(N, D)``, centred. Clouds of one set may differ in N. Where they
+belong to classes (the families of shapes, the subfolders of a folder), each carries the number of its own as ``label``.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fm_science.domain import option
-from fm_science.errors import UserError
+from fm_science.errors import UserError, nearest
 
 from .energies import Energy
 from .files import Cloud, read
 from .reference import Plan, Reference, cached
+from .shapes import FAMILIES, drawn
 from .systems import System, imported, named
 
 log = logging.getLogger(__name__)
@@ -29,13 +32,20 @@ Item = tuple[Tensor, dict[str, Tensor]]
 class Data:
     """Which clouds to learn from, and how many at a time."""
 
-    source: str = option("dw4", "dw4, lj13, module:energy of your own, or a file or folder of .npz, .csv or .xyz")
+    source: str = option(
+        "dw4",
+        "dw4, lj13, lj55, shapes, module:energy of your own, or a file or folder of .npz, .csv, .xyz or .ply; "
+        "subfolders are classes",
+    )
     factor: float = option(1.0, "weight of Lennard-Jones pairs: 1 counts ordered pairs, 0.5 unordered", low=0)
     energy: str | None = option(None, "module:energy that scores clouds of a file; none: no energy is known")
-    points: int = option(4, "points of a cloud, for an energy of your own", low=2)
+    points: int | None = option(
+        None, "points of a cloud: for an energy of your own (none: 4), shapes (none: 256)", low=2
+    )
     dim: int = option(2, "dimensions, for an energy of your own", low=1, high=3)
-    train: int = option(50_000, "training clouds sampled from a system", low=1)
-    held_out: int = option(10_000, "held-out clouds sampled from a system", low=1)
+    families: str = option("torus,box,superquadric", "families of shapes, with commas")
+    train: int = option(50_000, "training clouds sampled from a system, or shapes", low=1)
+    held_out: int = option(10_000, "held-out clouds sampled from a system, or shapes", low=1)
     effort: float = option(1.0, "work of the reference sampler, as a multiple of the usual", low=0.01)
     cache: str | None = option(None, "folder that keeps reference samples; none: the user's cache")
     batch: int = option(256, "clouds a batch", low=1)
@@ -46,19 +56,23 @@ class Data:
 class Clouds(Dataset):
     """Clouds as items. sizes: ``(len,)`` int64, points of each."""
 
-    def __init__(self, clouds: Sequence[Tensor]) -> None:
+    def __init__(
+        self, clouds: Sequence[Tensor], labels: Sequence[int] = (), classes: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         self.clouds = [c - c.mean(0) for c in clouds]
         self.sizes = torch.tensor([len(c) for c in clouds], dtype=torch.long)
+        self.labels, self.classes = torch.tensor(labels, dtype=torch.long), tuple(classes)
 
     def __len__(self) -> int:
         return len(self.clouds)
 
     def __getitem__(self, index: int) -> Item:
-        return self.clouds[index], {}
+        return self.clouds[index], {"label": self.labels[index]} if self.classes else {}
 
     def decoded(self, count: int) -> list[Cloud]:
         """The first ``count`` clouds as decoded objects."""
-        return [Cloud(c, f"reference_{i:04d}") for i, c in enumerate(self.clouds[:count])]
+        names = [self.classes[k] for k in self.labels[:count]] if self.classes else [""] * count
+        return [Cloud(c, f"reference_{i:04d}", names[i]) for i, c in enumerate(self.clouds[:count])]
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,8 @@ class Sets:
         spread: standard deviation of a coordinate over the training clouds.
         energy: of the clouds, where one is known.
         system, reference: what was sampled and how it was tested, where a system was.
+        classes: names of the classes, where there are any.
+        shapes: whether the clouds are procedural shapes, whose parameters can be fitted.
     """
 
     train: Clouds
@@ -80,28 +96,55 @@ class Sets:
     energy: Energy | None = None
     system: System | None = None
     reference: Reference | None = None
+    classes: tuple[str, ...] = ()
+    shapes: bool = False
 
 
 def load(o: Data) -> Sets:
     """The training and held-out clouds. Raises UserError where there are none, or samples fail their tests."""
-    system = named(o.source, o.factor, o.points, o.dim)
-    if system is not None:
-        reference = cached(system, o.train + o.held_out, plan(system, o.effort), o.cache)
-        held_out, train = reference.x[: o.held_out], reference.x[o.held_out :]
-        found = Sets(Clouds(list(train)), Clouds(list(held_out)), system.dim, float(train.std()))
-        return Sets(**{**vars(found), "energy": system.energy, "system": system, "reference": reference})
-    clouds = [c.points for c in read([o.source])]
-    dims = {c.shape[1] for c in clouds}
+    if o.source == "shapes":
+        return procedural(o)
+    system = named(o.source, o.factor, o.points or 4, o.dim)
+    if system is None:
+        return stored(o)
+    reference = cached(system, o.train + o.held_out, plan(system, o.effort), o.cache)
+    held_out, train = reference.x[: o.held_out], reference.x[o.held_out :]
+    found = Sets(Clouds(list(train)), Clouds(list(held_out)), system.dim, float(train.std()))
+    return replace(found, energy=system.energy, system=system, reference=reference)
+
+
+def procedural(o: Data) -> Sets:
+    """Shapes of the families that are asked for. Raises UserError for one that is not known."""
+    names = [word.strip() for word in o.families.split(",") if word.strip()]
+    for name in names or [""]:
+        if name not in FAMILIES:
+            raise UserError(f"data.families={o.families}: unknown family {name!r}; {nearest(name, FAMILIES)}")
+    clouds, labels = zip(*drawn(names, o.train + o.held_out, o.points or 256), strict=True)
+    held_out = Clouds(clouds[: o.held_out], labels[: o.held_out], names)
+    train = Clouds(clouds[o.held_out :], labels[o.held_out :], names)
+    spread = float(torch.cat(train.clouds[:1000]).std())
+    return Sets(train, held_out, 3, spread, classes=tuple(names), shapes=True)
+
+
+def stored(o: Data) -> Sets:
+    """The clouds of a file or folder; a tenth of them is held out. Subfolders with clouds in them are classes."""
+    root = Path(o.source)
+    folders = sorted(f for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
+    classes = tuple(f.name for f in folders)
+    found = [(c.points, k) for k, f in enumerate(folders) for c in read([f])] or [(c.points, -1) for c in read([root])]
+    dims = {c.shape[1] for c, _ in found}
     if len(dims) > 1:
         raise UserError(f"the clouds in {o.source} have {sorted(dims)} coordinates; all must have the same number")
-    order = torch.randperm(len(clouds), generator=torch.Generator().manual_seed(0)).tolist()
-    some = max(1, len(clouds) // 10)
-    held = [clouds[i] for i in order[:some]]
-    trained = Clouds([clouds[i] for i in order[some:]] or held)
-    if len(clouds) == 1:
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
+    some = max(1, len(found) // 10)
+    if len(found) == 1:
         log.warning("%s holds one cloud: it is trained and held out", o.source)
-    spread = float(torch.cat(trained.clouds).std())
-    return Sets(trained, Clouds(held), dims.pop(), spread, imported(o.energy) if o.energy else None)
+    held, kept = order[:some], order[some:] or order
+    held_out, train = (
+        Clouds([found[i][0] for i in part], [found[i][1] for i in part], classes) for part in (held, kept)
+    )
+    spread = float(torch.cat(train.clouds).std())
+    return Sets(train, held_out, dims.pop(), spread, imported(o.energy) if o.energy else None, classes=classes)
 
 
 def plan(system: System, effort: float) -> Plan:

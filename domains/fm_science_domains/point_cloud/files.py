@@ -1,4 +1,4 @@
-"""Clouds in files: .npz for programs, .xyz for viewers, .csv for people.
+"""Clouds in files: .npz for programs, .xyz for viewers, .csv for people; .ply is read too.
 
 .npz holds ``x`` ``(clouds, points, dimensions)``, or for clouds of varying size ``x`` ``(all points, dimensions)`` and
 ``sizes``. .xyz holds one frame a cloud, planar ones with z = 0 and ``dim=2`` in the comment. .csv holds one point a
@@ -24,10 +24,11 @@ AXES = "xyz"
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """One cloud: points ``(N, D)`` in the units of its source, and a name."""
+    """One cloud: points ``(N, D)`` in the units of its source, a name, and the class where it has one."""
 
     points: Tensor
     name: str = ""
+    label: str = ""
 
     def __len__(self) -> int:
         return len(self.points)
@@ -48,7 +49,7 @@ def read(paths: Iterable[str | Path]) -> list[Cloud]:
         for file in files:
             found += _file(file)
     if not found:
-        raise UserError(f"no clouds in {', '.join(map(str, paths))}: expected .npz, .csv or .xyz files")
+        raise UserError(f"no clouds in {', '.join(map(str, paths))}: expected .npz, .csv, .xyz or .ply files")
     return found
 
 
@@ -97,7 +98,37 @@ def _xyz(file: Path) -> list:
     return clouds
 
 
-READERS: dict[str, Callable[[Path], list]] = {".npz": _npz, ".csv": _csv, ".xyz": _xyz}
+PLY = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float32": "f4", "float64": "f8",
+}  # fmt: skip
+
+
+def _ply(file: Path) -> list:
+    """The vertices of a polygon file (Turk 1994), in text or binary; they are its first element nearly always."""
+    head, found, body = file.read_bytes().partition(b"end_header")
+    body = body.partition(b"\n")[2]
+    lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
+    if not found or lines[:1] != [["ply"]]:
+        raise ValueError("no header of a .ply file")
+    elements = [line for line in lines if line[:1] == ["element"]]
+    if not elements or elements[0][1] != "vertex":
+        raise ValueError("vertices must be the first element")
+    start = lines.index(elements[0]) + 1
+    end = lines.index(elements[1]) if len(elements) > 1 else len(lines)
+    columns = [(line[-1], PLY[line[1]]) for line in lines[start:end] if line[:1] == ["property"]]
+    count, kind = int(elements[0][2]), next(line[1] for line in lines if line[:1] == ["format"])
+    if kind == "ascii":
+        rows = [[float(w) for w in line.split()] for line in body.decode().splitlines()[:count]]
+        names = [name for name, _ in columns]
+        return [[[row[names.index(axis)] for axis in AXES] for row in rows]]
+    order = "<" if kind == "binary_little_endian" else ">"
+    table = np.frombuffer(body, [(name, order + code) for name, code in columns], count)
+    return [np.stack([table[axis].astype(np.float32) for axis in AXES], -1)]
+
+
+READERS: dict[str, Callable[[Path], list]] = {".npz": _npz, ".csv": _csv, ".xyz": _xyz, ".ply": _ply}
 ORDER = list(READERS)
 
 

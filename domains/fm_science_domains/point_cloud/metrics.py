@@ -21,6 +21,9 @@ from fm_science.metrics import Metric
 from .data import Sets
 from .energies import Energy, distances, virial
 from .files import Cloud
+from .fits import Fit, recognised
+from .likeness import likeness
+from .shapes import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Metrics:
     likelihood: int = option(500, "held-out clouds whose likelihood is measured by `evaluate`; 0: none", low=0)
     weighted: int = option(1_000, "new samples whose importance weights and ways are measured", low=0)
     steps: int = option(20, "Runge-Kutta steps of likelihoods and paths", low=2)
+    shapes: int = option(50, "clouds of each set that are compared as shapes; 0: none", low=0)
+    normalise: str = option(
+        "set", "before shapes are compared, divide by the radius of: nothing, the whole set, each cloud",
+        choices=("none", "set", "cloud"),
+    )  # fmt: skip
+    turned: bool = option(True, "turn clouds onto their principal axes before shapes are compared")
 
 
 def by_size(clouds: Sequence[Cloud]) -> list[Tensor]:
@@ -109,10 +118,52 @@ def _mean(values: Tensor) -> float:
     return values.mean().item() if len(values) else math.nan
 
 
-def metrics(energy: Energy | None) -> Mapping[str, Metric]:
-    """The metrics by name; energies only where an energy is known."""
+def likeness_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
+    """1-NNA, MMD and COV of clouds as shapes (:mod:`.likeness`)."""
+    return likeness(samples, reference, o.shapes, o.normalise, o.turned)
+
+
+def parameter_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
+    """What the fitted surfaces say: how far points are from the nearest family's surface (root mean square, median over
+    clouds), the share of clouds recognised as the class they were asked for, and for each family its share of the
+    clouds and the W1 distance of each of its parameters to the reference's."""
+    (mine, fits), (theirs, known) = (_fitted(clouds[: 4 * o.shapes]) for clouds in (samples, reference))
+    names = list(FAMILIES)
+    error = torch.stack([fits[k].error for k in names], 1).amin(1) if len(mine) else torch.zeros(0)
+    wanted = [names.index(c.label) if c.label in names else -1 for c in samples[: 4 * o.shapes] if _sound(c)]
+    asked = torch.tensor(wanted) >= 0
+    right = (mine == torch.tensor(wanted))[asked].double() if bool(asked.any()) else torch.zeros(0)
+    numbers = {"surface_error": error.median().item() if len(error) else math.nan, "class_right": _mean(right)}
+    for k, name in enumerate(names):
+        a, b = fits[name].parameters[mine == k], known[name].parameters[theirs == k]
+        numbers[f"{name}_share"] = _mean((mine == k).double())
+        for i, number in enumerate(FAMILIES[name].numbers):
+            numbers[f"{name}_{number}_w1"] = wasserstein(a[:, i], b[:, i])
+    return numbers
+
+
+def _sound(cloud: Cloud) -> bool:
+    return bool(cloud.points.isfinite().all()) and len(cloud) > 3
+
+
+def _fitted(clouds: Sequence[Cloud]) -> tuple[Tensor, dict[str, Fit]]:
+    """The family of each sound cloud and the fits by all, thinned to as many points as the smallest has."""
+    points = [c.points.detach().cpu() for c in clouds if _sound(c)]
+    least = min((len(x) for x in points), default=0)
+    even = [x[torch.linspace(0, len(x) - 1, least).round().long()] for x in points]
+    return recognised(torch.stack(even) if even else torch.zeros(0, 4, 3))
+
+
+def metrics(o: Metrics, sets: Sets) -> Mapping[str, Metric]:
+    """The metrics by name: energies where one is known, shapes elsewhere, parameters of procedural shapes."""
     known: dict[str, Metric] = {"size": size_metric, "distance": distance_metric}
-    return known if energy is None else {**known, "energy": partial(energy_metric, energy)}
+    if sets.energy is not None:
+        known["energy"] = partial(energy_metric, sets.energy)
+    elif o.shapes:
+        known["likeness"] = partial(likeness_metric, o)
+    if sets.shapes and o.shapes:
+        known["parameters"] = partial(parameter_metric, o)
+    return known
 
 
 def references(o: Metrics, sets: Sets, samples: Sequence[Cloud]) -> dict[str, list[Cloud]]:

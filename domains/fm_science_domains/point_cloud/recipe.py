@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from fm_science.couplings import Coupling as Law
+from fm_science.couplings import Coupling as Pairing
 from fm_science.couplings import Independent, InWorkers, Transport
 from fm_science.domain import option
-from fm_science.networks import EGNN
-from fm_science.objectives import FlowMatching, UniformTime
+from fm_science.errors import OptionError
+from fm_science.flow import Sampler
+from fm_science.networks import EGNN, Guided, SetTransformer
+from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, UniformTime
+from fm_science.objectives import Objective as Loss
+from fm_science.objectives.laws import Law
+from fm_science.solvers import RK4, FlowMap
 from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations, Symmetry
 
+from .completion import Completion
+from .data import Sets
 from .orbits import MOST, PlanarOrbits
 
 
 @dataclass(frozen=True)
 class Network:
-    """An equivariant graph network on all pairs of points."""
+    """Who tells each point where to go. All but the transformer commute with rotations and mirror images."""
 
+    kind: str = option(
+        "egnn", "all pairs of points; messages on a graph of near points; tensor products (in space); attention",
+        choices=("egnn", "message_passing", "tensor_field", "transformer"),
+    )  # fmt: skip
     width: int = option(64, "channels of a point and of a message", low=4)
-    layers: int = option(4, "rounds of messages", low=1)
+    layers: int = option(4, "rounds of messages, or blocks of attention", low=1)
     bumps: int = option(24, "bumps that describe a distance", low=2)
     reach: float = option(5.0, "largest distance with a bump, in spreads of the data", low=0.1)
+    radius: float | None = option(
+        None, "message_passing, tensor_field: points farther apart exchange nothing, in spreads; none: all do",
+        low=0.01,
+    )  # fmt: skip
+    mutual: bool = option(False, "egnn: both points of a pair share one message, for half the work")
+    heads: int = option(4, "transformer: heads of the attention", low=1)
+    chiral: bool = option(False, "tensor_field: tell a cloud from its mirror image")
 
 
 @dataclass(frozen=True)
@@ -40,18 +61,26 @@ class Coupling:
     """Which noise meets which cloud."""
 
     kind: str = option(
-        "ot", "pairs: as drawn; shortest of the batch; that, then each pair aligned in order and pose; all aligned",
-        choices=("independent", "ot", "ot_aligned", "equivariant_ot"),
+        "ot", "pairs: as drawn; each put in order; shortest of the batch; that, then each aligned in order and pose; "
+        "all aligned",
+        choices=("independent", "ordered", "ot", "ot_aligned", "equivariant_ot"),
     )  # fmt: skip
+    group: int = option(0, "equivariant_ot: pair so many clouds at a time; 0: the whole batch", low=0)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training step minimises: flow matching with evenly drawn times."""
+    """What a training step minimises: flow matching with evenly drawn times, alone or beside a law of flow maps, which
+    teaches the network to jump (solver=flow_map)."""
 
+    kind: str = option("flow_matching", "flow_map: also learn to jump", choices=("flow_matching", "flow_map"))
+    law: str = option("lagrangian", "what a flow map is taught by", choices=("lagrangian", "mean_flow", "semigroup"))
+    share: float = option(1.0, "part of a batch that a flow map is taught on", low=0.01, high=1)
     first_time: float = option(0.0, "earliest time that is trained", low=0, high=1)
     last_time: float = option(1.0, "latest time that is trained", low=0, high=1)
+    drop: float = option(0.1, "share of clouds whose class is hidden, so that it can be guided", low=0, high=1)
+    completion: float = option(0.0, "share of steps in which a part of each cloud is given", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -59,23 +88,96 @@ class Sample:
     """What is drawn when nothing else is said."""
 
     points: int | None = option(None, "points of each cloud; none: as many as a random training cloud has", low=1)
+    label: str | None = option(None, "class of each cloud; none: that of a random training cloud")
+    guidance: float = option(1.0, "how strongly the class is followed; 1: as learned, 0: not at all", low=0)
+    known: str | None = option(
+        None, "file with a cloud to complete: its points keep their places (objective.completion)"
+    )
     steps: int = option(50, "steps of the solver", low=1)
 
 
-def network(o: Network, spread: float) -> EGNN:
-    """The network, which measures clouds by their spread."""
-    return EGNN(o.width, o.layers, o.bumps, o.reach, scale=spread)
+LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
+
+
+def sampler(options: Sample, trained: Objective) -> Sampler:
+    """How clouds are drawn: by jumps where they were learnt, and pressed towards their class where that is asked."""
+    solver = FlowMap() if trained.kind == "flow_map" else RK4()
+    pressed = partial(Guided, scale=options.guidance)
+    return Sampler(solver, options.steps, wrap=None if options.guidance == 1 else pressed)
+
+
+def network(o: Network, sets: Sets, two_times: bool = False) -> nn.Module:
+    """The network, which measures clouds by their spread; of ``two_times`` for flow maps.
+
+    Raises:
+        OptionError: for tensor products of clouds that do not lie in space, and heads that do not divide the width.
+    """
+    if o.kind == "tensor_field" and sets.dim != 3:
+        raise OptionError(f"network.kind=tensor_field needs clouds in space, and these have {sets.dim} coordinates")
+    if o.kind == "transformer" and o.width % o.heads:
+        raise OptionError(f"network.heads={o.heads} does not divide network.width={o.width}")
+    shared = {
+        "scale": sets.spread,
+        "two_times": two_times,
+        "classes": {"label": len(sets.classes)} if sets.classes else {},
+    }
+    return NETWORKS[o.kind](o, sets.dim, shared)
+
+
+def _egnn(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    return EGNN(o.width, o.layers, o.bumps, o.reach, mutual=o.mutual, **shared)
+
+
+def _message_passing(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    from fm_science.networks.message_passing import MessagePassing
+
+    return MessagePassing(o.width, o.layers, o.bumps, o.reach, o.radius, **shared)
+
+
+def _tensor_field(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    from fm_science.networks.tensor_field import TensorField
+
+    return TensorField(o.width, o.layers, 2, o.bumps, o.reach, o.radius, chiral=o.chiral, **shared)
+
+
+def _transformer(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
+    return SetTransformer(o.width, o.layers, o.heads, dim, **shared)
+
+
+NETWORKS: dict[str, Callable[[Network, int, dict[str, Any]], nn.Module]] = {
+    "egnn": _egnn, "message_passing": _message_passing, "tensor_field": _tensor_field, "transformer": _transformer,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class InTurn(Law):
+class Grouped(Pairing):
+    """A coupling of groups of the batch, one group after the other: the work grows with their size alone.
+
+    Args:
+        law: pairs the clouds of a group; it does not weigh its pairs.
+        size: clouds of a group.
+    """
+
+    law: Pairing
+    size: int
+
+    def pair(self, space: Any, x0: Tensor, x1: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
+        found = []
+        for rows in torch.arange(context.size).split(self.size):
+            some = context.take(rows)
+            found.append(self.law.pair(space.bind(some), x0[rows], x1[rows], some)[0])
+        return torch.cat(found), x1, context
+
+
+@dataclass(frozen=True)
+class InTurn(Pairing):
     """Couplings one after the other: each pairs what the one before has paired.
 
     Args:
         laws: couplings, none of which weighs its pairs.
     """
 
-    laws: tuple[Law, ...]
+    laws: tuple[Pairing, ...]
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         for law in self.laws:
@@ -83,23 +185,39 @@ class InTurn(Law):
         return x0, x1, context
 
 
-def coupling(o: Coupling, dim: int, sizes: Tensor) -> Law:
-    """The law of pairs of clouds of these sizes. A few points in the plane have their exact nearest copies; elsewhere
-    order and rotation take turns, and on the line only order is aligned."""
-    few = dim == 2 and int(sizes.min()) == int(sizes.max()) <= MOST
+def coupling(o: Coupling, sets: Sets) -> Pairing:
+    """The law of pairs of noise and clouds. A few points in the plane have their exact nearest copies; elsewhere
+    order and rotation take turns, and on the line only order is aligned. Classes keep their noise to themselves."""
+    dim, sizes = sets.dim, sets.train.sizes
+    few = dim == 2 and int(sizes.min()) == int(sizes.max()) <= MOST and not sets.classes
     copies: tuple[Symmetry, ...] = (Permutations(), *((Rotations(dim),) if dim > 1 else ()))
     if few:
         copies = (PlanarOrbits(),)
-    laws: dict[str, Law] = {
+    within = ("label",) if sets.classes else ()
+    alone = Transport(*copies, across_batch=False, within=within)
+    together = Transport(*copies, within=within)
+    laws: dict[str, Pairing] = {
         "independent": Independent(),
-        "ot": Transport(),
-        "ot_aligned": InTurn((Transport(), Transport(*copies, across_batch=False))),
-        "equivariant_ot": Transport(*copies),
+        "ordered": Transport(Permutations(), across_batch=False, within=within),
+        "ot": Transport(within=within),
+        "ot_aligned": InTurn((Transport(within=within), alone)),
+        "equivariant_ot": Grouped(together, o.group) if o.group else together,
     }
     chosen = laws[o.kind]
     return InWorkers(chosen) if o.in_workers else chosen
 
 
-def objective(o: Objective, pairs: Law) -> FlowMatching:
-    """Flow matching on pairs of noise and clouds."""
-    return FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time))
+def objective(o: Objective, pairs: Pairing, sets: Sets) -> Loss:
+    """Flow matching on pairs of noise and clouds, alone or as the diagonal of a flow map; with ``completion`` also of
+    clouds that are given in part.
+
+    Raises:
+        OptionError: when a flow map is to learn completion.
+    """
+    drop = {"label": o.drop} if sets.classes and o.drop else {}
+    matching = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), drop=drop)
+    if o.kind == "flow_map":
+        if o.completion:
+            raise OptionError("objective.completion and objective.kind=flow_map do not go together yet")
+        return FlowMapMatching(matching, LAWS[o.law], share=o.share)
+    return Completion(matching, o.completion) if o.completion else matching

@@ -8,7 +8,9 @@ gaps between them. Clouds come in populations that never meet, so the spread bet
 error of everything measured.
 
 The samples are accepted when the virial equals the degrees of freedom, and mean energy and log Z the known values,
-within three standard errors; else they are refused.
+within three standard errors; else they are refused. Where log Z is not known, samples can be warmed up again: the
+weights of the way back bound it from above, those of the way there from below (both in the mean of the logarithm), and
+samples are accepted only where the bounds meet.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,6 +34,7 @@ from .energies import force, virial
 from .systems import Fact, System
 
 log = logging.getLogger(__name__)
+GAP = 1.0  # nats by which the two bounds of log Z may differ, beside their errors
 TOLERANCE = 3.0  # standard errors that a test may be off
 WANTED = 0.8  # acceptance rate that the step size is steered to
 
@@ -66,12 +69,14 @@ class Reference:
     Attributes:
         x: clouds ``(n, N, D)``, centred, in random poses and orders.
         mean_energy, virial, log_z: what was measured, each with its standard error.
+        log_z_above: log Z from the way back, where it was walked.
     """
 
     x: Tensor
     mean_energy: Fact
     virial: Fact
     log_z: Fact
+    log_z_above: Fact | None = None
 
 
 class _Clouds:
@@ -97,11 +102,15 @@ class _Clouds:
         """The energy of the Gaussian at the start, without its normaliser, ``(B,)``."""
         return 0.5 * x.square().sum((1, 2)) / self.system.width**2
 
+    def weight(self, b: float) -> Tensor:
+        """Log of how much the law of each cloud grows on the way to inverse temperature ``b``, ``(P, M)``."""
+        weight = (b - self.b) * (self.base(self.x) - self.energy)
+        return weight.nan_to_num(-math.inf, -math.inf, -math.inf).reshape(self.plan.populations, -1)
+
     def reweigh(self, b: float) -> Tensor:
         """Go to inverse temperature ``b``: log of the mean weight of each population ``(P,)``; clouds are resampled
         in proportion to their weights, at evenly spaced quantiles."""
-        weight = (b - self.b) * (self.base(self.x) - self.energy)
-        weight = weight.nan_to_num(-math.inf, -math.inf, -math.inf).reshape(self.plan.populations, -1)
+        weight = self.weight(b)
         share, m = weight.softmax(1), self.plan.clouds
         start = torch.rand(len(share), 1, generator=self.generator, dtype=share.dtype)
         quantiles = (start + torch.arange(m, dtype=share.dtype)) / m
@@ -154,27 +163,58 @@ def sample(system: System, n: int, plan: Plan | None = None) -> Reference:
     """
     plan = plan or Plan()
     keeps = -(-n // (plan.populations * plan.clouds))
-    total = plan.temperatures + plan.settle + keeps * plan.gap
+    total = plan.temperatures * (1 + system.bounded) + plan.settle + keeps * plan.gap
     with _bar(f"sampling {system.name}", total) as advance:
         clouds = _Clouds(system, plan)
         if clouds.energy.shape != clouds.x.shape[:1]:
             raise UserError(f"{system.name} gives energies {tuple(clouds.energy.shape)} for {len(clouds.x)} clouds")
         log_z = _cooled(clouds, advance)
         kept = _kept(clouds, keeps, advance)
+        above = _free_energy(_warmed(clouds, advance)) if system.bounded else None
     reference = _measured(system, plan, kept, log_z, clouds.generator, n)
+    reference = replace(reference, log_z_above=above)
     verify(system, reference)
     return reference
 
 
 def _cooled(clouds: _Clouds, advance: Callable[[], None]) -> Tensor:
     """Bring the clouds to b = 1; log Z of each population ``(P,)``."""
-    s, steps = clouds.system, clouds.plan.temperatures
-    log_z = torch.full((clouds.plan.populations,), s.normaliser + s.freedom * math.log(s.width), dtype=torch.float64)
+    steps = clouds.plan.temperatures
+    log_z = torch.full((clouds.plan.populations,), _log_gaussian(clouds.system), dtype=torch.float64)
     for k in range(1, steps + 1):
         log_z = log_z + clouds.reweigh((k / steps) ** 2)
         clouds.move(adapt=True)
         advance()
     return log_z
+
+
+def _warmed(clouds: _Clouds, advance: Callable[[], None]) -> Tensor:
+    """Bring the clouds back to the Gaussian, by resampling as on the way there; log Z of each population ``(P,)``. Each
+    population is a sample of exp(-U), so 1 / Z is estimated without bias, and log Z lies below in the mean."""
+    steps = clouds.plan.temperatures
+    log_z = torch.full((clouds.plan.populations,), _log_gaussian(clouds.system), dtype=torch.float64)
+    for k in range(steps - 1, -1, -1):
+        log_z = log_z - clouds.reweigh((k / steps) ** 2)
+        clouds.move(adapt=True)
+        advance()
+    return log_z
+
+
+def _log_gaussian(system: System) -> float:
+    """log Z of the Gaussian at the start."""
+    return system.normaliser + system.freedom * math.log(system.width)
+
+
+def _free_energy(log_z: Tensor) -> Fact:
+    """log Z and its error from the way back, of each population ``(P,)``: there the mean of 1 / Z is unbiased."""
+    low, error = _log_mean(-log_z)
+    return -low, error
+
+
+def _log_mean(log_z: Tensor) -> Fact:
+    """The logarithm of the mean of Z, and its standard error by the delta rule."""
+    z = (log_z - log_z.max()).exp()
+    return (log_z.max() + z.mean().log()).item(), (z.std() / z.mean() / math.sqrt(len(z))).item()
 
 
 def _kept(clouds: _Clouds, keeps: int, advance: Callable[[], None]) -> Tensor:
@@ -191,24 +231,19 @@ def _kept(clouds: _Clouds, keeps: int, advance: Callable[[], None]) -> Tensor:
     return torch.stack(kept)
 
 
-def _measured(
-    system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator: torch.Generator, n: int
-) -> Reference:
+def _measured(system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator: torch.Generator, n: int) -> Reference:
     """The samples in random order, pose and labelling, with what was measured on them."""
     groups = kept.unflatten(1, (plan.populations, plan.clouds)).transpose(0, 1).flatten(1, 2)  # (P, K, N, D)
     energy = torch.stack([system.energy(g) for g in groups]).mean(1)
     virials = torch.stack([virial(system.energy, g) for g in groups]).mean(1)
-    z = (log_z - log_z.max()).exp()  # the mean of Z is unbiased, that of log Z is not
-    relative = (z.std() / z.mean() / math.sqrt(len(z))).item()
-    measured = (log_z.max() + z.mean().log()).item()
     x = groups.flatten(0, 1)
     x = x[torch.randperm(len(x), generator=generator)[:n]]
     order = torch.rand(x.shape[:2], generator=generator).argsort(1)
-    x = x.gather(1, order[..., None].expand_as(x)) @ _poses(len(x), system.dim, generator)
-    return Reference(x.float(), _fact(energy), _fact(virials), (measured, relative))
+    x = x.gather(1, order[..., None].expand_as(x)) @ poses(len(x), system.dim, generator)
+    return Reference(x.float(), _fact(energy), _fact(virials), _log_mean(log_z))
 
 
-def _poses(n: int, dim: int, generator: torch.Generator) -> Tensor:
+def poses(n: int, dim: int, generator: torch.Generator) -> Tensor:
     """Random orthogonal matrices, mirror images included, ``(n, dim, dim)``."""
     q, r = torch.linalg.qr(torch.randn(n, dim, dim, generator=generator, dtype=torch.float64))
     return q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
@@ -233,6 +268,11 @@ def verify(system: System, reference: Reference) -> None:
         allowed = TOLERANCE * math.hypot(found[1], expected[1])
         if not abs(found[0] - expected[0]) <= allowed:  # also when it is no number
             failed.append(f"{name} {found[0]:.3f} ± {found[1]:.3f}, expected {expected[0]:.3f} within {allowed:.3f}")
+    if reference.log_z_above is not None:
+        low, high = reference.log_z, reference.log_z_above
+        allowed = GAP + TOLERANCE * math.hypot(low[1], high[1])
+        if not abs(high[0] - low[0]) <= allowed:
+            failed.append(f"log Z {low[0]:.3f} from below and {high[0]:.3f} from above, more than {allowed:.3f} apart")
     if failed:
         raise UserError(
             f"the samples of {system.name} are not at equilibrium: {'; '.join(failed)}. Give the sampler more work "
@@ -243,7 +283,7 @@ def verify(system: System, reference: Reference) -> None:
 def cached(system: System, n: int, plan: Plan, folder: str | None = None) -> Reference:
     """:func:`sample`, kept in a folder for the next time (``folder``, else ``$XDG_CACHE_HOME/fm_science``, else
     ``~/.cache/fm_science``). A file that was made for another plan, or of an energy that has changed, is not used."""
-    key = f"{system.energy!r} {system.points} {system.dim} {system.width} {n} {plan!r} 1"
+    key = f"{system.energy!r} {system.points} {system.dim} {system.width} {n} {plan!r} {system.bounded} 2"
     probe = torch.randn(4, system.points, system.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     key = f"{key.split(' at 0x')[0]} {[f'{u:.6g}' for u in system.energy(probe).tolist()]}"
     where = Path(folder).expanduser() if folder else _home()

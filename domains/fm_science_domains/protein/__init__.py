@@ -14,8 +14,6 @@ from typing import Any
 
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, group
-from fm_science.flow import Sampler
-from fm_science.solvers import Euler
 from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
@@ -50,6 +48,7 @@ def build(
     }  # fmt: skip
     o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
     recipe.lengths(o["sample"].length)
+    recipe.contents(o["sample"])
     train, validation = load(o["data"])
     trained, prior = recipe.path(o["path"])
     return Domain(
@@ -59,9 +58,9 @@ def build(
         network=FrameTransformer(o["network"]),
         data=TrainingData(train, validation, o["data"].batch, o["data"].budget, o["data"].workers),
         objective=recipe.objective(o["objective"], o["path"].rotation_rate),
-        sampler=Sampler(Euler(), o["sample"].steps, recipe.annealed(trained, o["sample"].rotation_rate)),
+        sampler=recipe.sampler(o["sample"], trained),
         symmetries=(Rotations(),),
-        request=partial(_request, o["sample"]),
+        request=partial(recipe.request, options=o["sample"], chains=train),
         decode=decode,
         # broken chains count when structures are scored, and trajectories beside the samples do not
         read=lambda paths: read_backbones(paths, max_bond=None, recursive=False)[0],
@@ -74,11 +73,6 @@ def build(
         table=measures.per_sample,
         options=OPTIONS,
     )
-
-
-def _request(options: Sample, n: int, length: int | str | None = None) -> Context:
-    """``n`` chains of the lengths asked for, in residues."""
-    return recipe.request(n, options.length if length is None else length)
 
 
 def decode(state: dict, context: Context) -> list[Backbone]:

@@ -1,8 +1,9 @@
 """Protein chains as training data: one rigid frame a residue, translations in nanometres.
 
 The chains are the shipped ones, or those of a folder of PDB and mmCIF files. A chain of N residues becomes the state
-``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the condition ``{"residue": (N,)}``, the index of each residue
-along the chain. Everything is computed once and kept in memory: a thousand chains of a hundred residues take 5 MB.
+``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the conditions ``residue`` (N,), the index of each residue
+along the chain, and ``content`` (2,), its shares of helix and of strand. Everything is kept in memory: a thousand
+chains of a hundred residues take 5 MB.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fm_science.errors import UserError
 
 from . import chains
 from .files import Dropped, read_backbones
+from .geometry import secondary
 from .structure import NANOMETRE, Backbone, frames
 
 log = logging.getLogger(__name__)
@@ -50,16 +52,25 @@ class Chains(Dataset):
         self.dropped = tuple(dropped)
         self.sizes = torch.tensor([len(b) for b in self.backbones], dtype=torch.long)
         self._items = [item(b) for b in self.backbones]
+        self._contents: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Item:
-        return self._items[index]
+        state, conditions = self._items[index]
+        return state, {**conditions, "content": self.content(index)}
+
+    def content(self, index: int) -> Tensor:
+        """(2,) float32: the shares of residues of one chain that are helix and strand, worked out when first asked."""
+        if index not in self._contents:
+            kinds = secondary(self.backbones[index].coords)
+            self._contents[index] = torch.stack([(kinds == kind).float().mean() for kind in (1, 2)])
+        return self._contents[index]
 
 
 def item(backbone: Backbone) -> Item:
-    """State and conditions of one chain: translations in nanometres, centred on the mean CA; rotations."""
+    """State of one chain, translations in nanometres, centred on the mean CA, and rotations; its residues' numbers."""
     n, ca, c = backbone.coords[:, :3].unbind(1)
     rotations, translations = frames(n, ca, c)
     translations = (translations - translations.mean(0)) / NANOMETRE

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .structure import NANOMETRE, backbone
+from .structure import NANOMETRE, backbone, with_oxygen
 
 State = dict[str, Tensor]
 
@@ -103,6 +104,37 @@ class Peptide:
         (_, alpha, carbon), (nitrogen, beyond, _) = a[:, :-1].unbind(2), a[:, 1:].unbind(2)
         pairs = ((carbon, nitrogen), (alpha, nitrogen), (carbon, beyond), (alpha, beyond))
         return torch.stack([(p - q).square().sum(-1).add(1e-12).sqrt() for p, q in pairs], -1)
+
+
+@dataclass(frozen=True)
+class HydrogenBonds:
+    """Mean squared error, nm², of four distances across each hydrogen bond of the true chain: O-N, C-N, O-CA and CA-CA.
+
+    They fix where donor and acceptor lie and which way they point. A pair is bonded where the true oxygen of one
+    residue is within ``reach`` of the true nitrogen of another, three or more residues along the chain: the ladders of
+    strands and the turns of helices, which are a few pairs among the hundreds that ``LocalDistances`` averages over.
+    """
+
+    weight: float = 10.0
+    reach: float = 0.35
+    window: Window = Window()
+
+    def __call__(self, x1hat: State, x1: State, t: Tensor, context: Any) -> Tensor:
+        true, guess = self.spans(x1), self.spans(x1hat)
+        residue, mask = context.cond["residue"], context.mask
+        apart = (residue[:, None] - residue[:, :, None]).abs() >= 3
+        accepts = F.pad(mask[:, 1:] & (residue[:, 1:] - residue[:, :-1] == 1), (0, 1))  # the next residue places O
+        bonded = (apart & accepts[:, :, None] & mask[:, None] & (true[..., 0] < self.reach)).to(guess)
+        error = (guess - true).square().mean(-1)
+        return self.window(self.weight * (error * bonded).sum((1, 2)) / bonded.sum((1, 2)).clamp(min=1), t)
+
+    @staticmethod
+    def spans(state: State) -> Tensor:
+        """Distances (B, N, N, 4) in nm from residue i, which accepts, to residue j, which gives."""
+        nitrogen, alpha, carbon = atoms(state).unbind(2)
+        oxygen = with_oxygen(nitrogen, alpha, carbon, 1 / NANOMETRE)[..., 3, :]
+        pairs = ((oxygen, nitrogen), (carbon, nitrogen), (oxygen, alpha), (alpha, alpha))
+        return torch.stack([torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") for a, b in pairs], -1)
 
 
 @dataclass(frozen=True)

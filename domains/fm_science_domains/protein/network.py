@@ -186,7 +186,9 @@ class FrameTransformer(nn.Module):
 
     ``forward(x, t, context)``: ``x`` holds ``translations`` (B, N, 3) in nm and ``rotations`` (B, N, 3, 3); ``t`` is
     (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) holds their integer numbers
-    along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None. Returns the same two
+    along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None.
+    ``context.cond["content"]`` (B, 2), where given, holds the shares of helix and strand that the chain is to have, NaN
+    where they are left open. Returns the same two
     keys; padded residues stand at the origin. Equivariant under rotations and translations, not under reflections.
     """
 
@@ -197,6 +199,7 @@ class FrameTransformer(nn.Module):
         o = options or Network()
         time = 64
         self.time = nn.Sequential(nn.Linear(32, time), nn.SiLU())
+        self.content = nn.Linear(3, time)
         self.residue = nn.Linear(64 + time, o.width)
         self.pairs = PairInput(o, time)
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
@@ -212,7 +215,7 @@ class FrameTransformer(nn.Module):
         middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
         place = (place - middle) * real[..., None]
         residue = context.cond["residue"]
-        time = self.time(waves(t.to(kind), 32, 1000.0))
+        time = self.time(waves(t.to(kind), 32, 1000.0)) + self.content(self.wanted(context, t.to(kind)))
         h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
         z = self.pairs(place, rotations, context.previous, residue, time)
         w = self.norms[0](z)
@@ -225,6 +228,15 @@ class FrameTransformer(nn.Module):
         eye = torch.eye(3, device=place.device, dtype=kind)
         translations = (place + middle) * real[..., None]
         return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}
+
+    @staticmethod
+    def wanted(context: Any, t: Tensor) -> Tensor:
+        """The shares of helix and strand that are asked for and whether they are: (B, 3), zeros where left open."""
+        content = context.cond.get("content")
+        if content is None:
+            return t.new_zeros(len(t), 3)
+        known = content.isfinite().all(-1, keepdim=True)
+        return torch.cat([torch.where(known, content, 0.0), known], -1).to(t)
 
     @staticmethod
     def ends(residue: Tensor, mask: Tensor, kind: torch.dtype) -> Tensor:

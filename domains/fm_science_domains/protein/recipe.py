@@ -8,21 +8,26 @@ exponential clock, without which designs fall apart (Yim et al. 2023; Yue et al.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fm_science.domain import option
 from fm_science.errors import OptionError
+from fm_science.flow import Sampler
+from fm_science.networks import Guided
 from fm_science.objectives import FlowMatching, InverseSquare, UniformTime
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint
 from fm_science.priors import IGSO3, Normal, Prior, ProductPrior, Uniform
 from fm_science.schedules import Exponential, Linear, Schedule
+from fm_science.solvers import Euler
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
-from .losses import BackboneAtoms, Clashes, LocalDistances, Peptide, Window
+from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Objective:
     atoms: float = option(0.5, "weight of the error of N, CA and C", low=0)
     distances: float = option(5.0, "weight of the error of distances below 8 angstrom", low=0)
     peptide: float = option(20.0, "weight of the error of bonds and angles between neighbours", low=0)
+    hydrogen_bonds: float = option(10.0, "weight of the error of distances across hydrogen bonds", low=0)
     clashes: float = option(20.0, "weight of the overlap of alpha carbons", low=0)
     body: float = option(0.45, "alpha carbons closer than this overlap, unless they do in the true chain", "nm", low=0)
     first_time: float = option(0.01, "earliest time that is trained", low=0, high=1)
@@ -56,6 +62,7 @@ class Objective:
     until: float = option(0.9, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
+    hide_content: float = option(0.2, "probability that a chain's helix and strand shares are hidden", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -66,6 +73,12 @@ class Sample:
     length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
     steps: int = option(100, "steps of the solver", low=1)
     rotation_rate: float = option(10.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
+    content: str = option(
+        "data", "shares of helix and strand: those of a real chain of like length, or open", choices=("data", "open")
+    )
+    helix: float | None = option(None, "share of helix asked for; together with strand", low=0, high=1)
+    strand: float | None = option(None, "share of strand asked for; together with helix", low=0, high=1)
+    guidance: float = option(1.0, "how strongly the shares are pressed for; 1: as learnt, 0: not at all", low=0)
 
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
@@ -93,12 +106,14 @@ def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
         "atoms": BackboneAtoms(o.atoms, window),
         "distances": LocalDistances(o.distances, window=window),
         "peptide": Peptide(o.peptide, window),
+        "hydrogen_bonds": HydrogenBonds(o.hydrogen_bonds, window=window),
         "clashes": Clashes(o.clashes, o.body, window=Window(start=o.clashes_from, late=o.until)),
     }
     return FlowMatching(
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
+        drop={"content": o.hide_content},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
@@ -112,11 +127,40 @@ def lengths(length: int | str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def request(n: int, length: int | str) -> Context:
-    """``n`` chains with lengths drawn uniformly from ``length`` by torch's generator."""
-    low, high = lengths(length)
+def contents(options: Sample) -> Tensor | None:
+    """(2,) the shares of helix and strand asked for by number; None where they are not. Raises OptionError."""
+    helix, strand = options.helix, options.strand
+    if helix is None and strand is None:
+        return None
+    if helix is None or strand is None or helix + strand > 1:
+        raise OptionError(f"helix={helix} strand={strand}: give both, as shares of the chain that add to 1 at most")
+    return torch.tensor([helix, strand])
+
+
+def request(n: int, options: Sample, chains: Any, length: int | str | None = None) -> Context:
+    """``n`` chains with lengths drawn uniformly from ``length`` by torch's generator.
+
+    What helix and strand they are to have is given by number, or copied from random ``chains``, the training data,
+    among the tenth of them that are nearest in length, or left open.
+    """
+    low, high = lengths(options.length if length is None else length)
     sizes = torch.randint(low, high + 1, (n,))
     index = torch.arange(int(sizes.max()))
-    return Context(index < sizes[:, None], {"residue": index.expand(n, -1).clone()})
+    shares = contents(options)
+    if shares is not None:
+        content = shares.expand(n, 2)
+    elif options.content == "data":
+        near = (chains.sizes - sizes[:, None]).abs().argsort(1)[:, : max(1, len(chains) // 10)]
+        picked = near.gather(1, torch.randint(near.shape[1], (n, 1)))[:, 0]
+        content = torch.stack([chains.content(i) for i in picked.tolist()])
+    else:
+        content = torch.full((n, 2), torch.nan)
+    cond = {"residue": index.expand(n, -1).clone(), "content": content.clone()}
+    return Context(index < sizes[:, None], cond)
 
 
+def sampler(options: Sample, trained: ProductPath) -> Sampler:
+    """Euler steps with rotations on their own clock, and the network pressed for the shares that are asked for."""
+    walked = annealed(trained, options.rotation_rate)
+    pressed = partial(Guided, scale=options.guidance, keys=("content",), path=walked)
+    return Sampler(Euler(), options.steps, walked, None if options.guidance == 1 else pressed)

@@ -1,0 +1,330 @@
+"""Flows of functions beside the recipe of functional flow matching, and beside exact regression.
+
+The published recipe (Kerrigan, Migliorini & Smyth 2024) is a configuration here: the same data, in the same scaling;
+noise from a Matérn process of smoothness 1/2, length 0.01 and variance 0.1; independent pairs; a Fourier operator that
+is told the time as one more input and predicts the velocity; Adam at 1e-3 that falls to a tenth half-way;
+Dormand-Prince at 1e-5. As released it divides the time by 1000, so that the network hardly sees it; both versions are
+run. The network's width is cut for a processor, alike in all rows. Numbers are mean square errors of pointwise mean,
+variance, skewness, kurtosis and of the autocorrelation, in the scaling of the recipe, against all data (the mixture:
+fresh draws).
+
+    python -m benchmarks.functions compare --data FOLDER --seeds 5 --minutes 2
+    python -m benchmarks.functions regression --pictures FOLDER
+    python -m benchmarks.functions resolution --pictures FOLDER
+
+FOLDER holds functions_aemet.npz (``x`` 73 x 365) and functions_economy.npz (``econ1`` 169 x 69); where it is missing
+only the mixture is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fm_science.data import StepBatches, collate
+from fm_science.domain import Domain
+from fm_science.figures import draw
+from fm_science.flow import Flow
+from fm_science.priors import Matern
+from fm_science.solvers import Adaptive, Heun, Solver
+from fm_science_domains.function import build, report
+from fm_science_domains.function.appraisal import completed, completions, sweep, telling
+from fm_science_domains.function.appraisal import drawn as draws_on
+from fm_science_domains.function.conditional import Corrected, LatentPosterior
+from fm_science_domains.function.data import Sets
+from fm_science_domains.function.exact import Score, regression, score
+from fm_science_domains.function.metrics import autocorrelation, moments
+
+CELLS = ("mean", "variance", "skewness", "kurtosis", "autocorrelation")
+SIZE = {"width": 32, "layers": 4}
+NOISE = 0.1  # of observations in the regression, in spreads of the data
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train and draw.
+
+    Attributes:
+        groups: options of the domain.
+        lr, fall: learning rate, and how it falls: "cosine" or "step" to a tenth half-way.
+        ema: decay of averaged weights; 0: none.
+        solver, steps: the walk.
+    """
+
+    groups: Mapping[str, Mapping[str, Any]]
+    lr: float = 2e-3
+    fall: str = "cosine"
+    ema: float = 0.998
+    solver: Solver = field(default_factory=Heun)
+    steps: int = 25
+
+
+def published(slow: float, modes: int) -> Recipe:
+    """The recipe of functional flow matching, with time divided by ``slow``."""
+    groups = {
+        "data": {"scale": "none"},
+        "network": {**SIZE, "modes": modes, "clock": "channel", "slow": slow, "margin": 0.0},
+        "path": {"noise": "matern", "nu": 0.5, "length": 0.01, "std": 0.1**0.5, "predicts": "velocity"},
+        "coupling": {"kind": "independent"},
+        "objective": {"stratified": False},
+    }
+    return Recipe(groups, 1e-3, "step", 0.0, Adaptive(1e-5, 1e-5), 1)
+
+
+def ours(modes: int) -> Recipe:
+    """The defaults of the domain."""
+    return Recipe({"network": {**SIZE, "modes": modes}})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set: options of the domain, modes of the operators, functions a batch."""
+
+    data: Mapping[str, Any]
+    modes: int
+    batch: int
+
+
+def cases(folder: Path | None, scratch: Path) -> dict[str, Case]:
+    """The data sets, scaled as the recipe does: AEMET to [-3, 3], economy by its row means and to [-1, 1]."""
+    found = {"mogp": Case({"source": "mogp", "grid": 64, "train": 4000, "held_out": 4000}, 24, 64)}
+    aemet = None if folder is None else folder / "functions_aemet.npz"
+    economy = None if folder is None else folder / "functions_economy.npz"
+    if aemet is not None and aemet.is_file():
+        x = np.load(aemet)["x"]
+        np.savez(scratch / "aemet.npz", x=6 * (x - x.min()) / (x.max() - x.min()) - 3)
+        found["aemet"] = Case({"source": str(scratch / "aemet.npz"), "share": 0.0}, 32, 32)
+    if economy is not None and economy.is_file():
+        x = np.load(economy)["econ1"]
+        x = x / x.mean(1, keepdims=True)
+        np.savez(scratch / "economy.npz", x=2 * (x - x.min()) / (x.max() - x.min()) - 1)
+        found["economy"] = Case({"source": str(scratch / "economy.npz"), "share": 0.0}, 24, 32)
+    return found
+
+
+def made(case: Case, recipe: Recipe, seed: int) -> Domain:
+    """The domain of a case under a recipe, with first weights from the seed."""
+    torch.manual_seed(seed)
+    groups = {name: dict(values) for name, values in recipe.groups.items()}
+    groups["data"] = {**groups.get("data", {}), **case.data, "batch": case.batch}
+    return build(**groups)
+
+
+def trained(
+    domain: Domain, recipe: Recipe, steps: int, seed: int, seconds: float = math.inf
+) -> tuple[Flow, int, float]:  # fmt: skip
+    """The flow after so many steps or seconds of processor time, whichever is first, with the steps and seconds."""
+    flow = domain.flow()
+    shadow, optimizer = copy.deepcopy(flow), torch.optim.Adam(flow.parameters(), recipe.lr, betas=(0.9, 0.99))
+    space, data = domain.path.space, domain.data
+    torch.manual_seed(seed)
+    start, step = time.process_time(), 0
+    for step, rows in enumerate(StepBatches(data.train.sizes, data.batch, 0, seed)):
+        spent = max(step / steps, (time.process_time() - start) / seconds)
+        if spent >= 1:
+            break
+        pace = 0.5 * (1 + math.cos(math.pi * spent)) if recipe.fall == "cosine" else (1.0 if spent < 0.5 else 0.1)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (step + 1) / 50) * pace
+        x1, context = collate(space, [data.train[i] for i in rows])
+        loss = torch.stack([v.mean() for v in domain.objective(flow, x1, context).values()]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0 if recipe.ema else math.inf)
+        optimizer.step()
+        keep = min(recipe.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(shadow.parameters()), list(flow.parameters()), 1 - keep)
+    shadow.independent = flow.independent
+    return shadow.eval(), step, time.process_time() - start
+
+
+def drawn(domain: Domain, flow: Flow, recipe: Recipe, n: int, seed: int) -> list[Any]:
+    """``n`` samples, in batches of 100."""
+    found: list[Any] = []
+    for first in range(0, n, 100):
+        context = domain.request(min(100, n - first))
+        found += domain.decode(flow.sample(context, recipe.solver, recipe.steps, seed=1000 * seed + first), context)
+    return found
+
+
+def five(samples: Tensor, truth: Tensor, grid: tuple[int, ...]) -> dict[str, float]:
+    """The five mean square errors of functions ``(M, N, 1)``."""
+    a, b = moments(samples), moments(truth)
+    found = {k: float((a[k] - b[k]).square().mean()) for k in CELLS[:4]}
+    lags = [autocorrelation(v, grid, [False] * len(grid)) for v in (samples, truth)]
+    return {**found, "autocorrelation": float((lags[0] - lags[1]).square().mean())}
+
+
+def compare(o: argparse.Namespace) -> None:
+    """Train every recipe on every set with every seed, and print the table."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        found = cases(Path(o.data) if o.data else None, Path(scratch))
+        for seed in range(o.first, o.first + o.seeds):
+            for name, case in found.items():
+                recipes = {
+                    "ours": ours(case.modes), "published, time seen": published(1.0, case.modes),
+                    "published, time / 1000": published(1000.0, case.modes),
+                }  # fmt: skip
+                for label, recipe in recipes.items():
+                    if (o.only and name not in o.only) or (o.rows and not any(label.startswith(r) for r in o.rows)):
+                        continue
+                    rows.append(run(name, label, case, recipe, seed, o))
+                    print(json.dumps(rows[-1]), flush=True)
+    show(rows)
+
+
+def run(name: str, label: str, case: Case, recipe: Recipe, seed: int, o: argparse.Namespace) -> dict[str, Any]:
+    """One training with its five numbers and its processor seconds."""
+    domain = made(case, recipe, seed)
+    flow, steps, spent = trained(domain, recipe, o.steps, seed, 60 * o.minutes if o.minutes else math.inf)
+    start = time.process_time()
+    functions = drawn(domain, flow, recipe, o.samples, seed)
+    drawing = time.process_time() - start
+    x = torch.stack([f.values.double() for f in functions])
+    truth = torch.stack([f.values.double() for f in domain.data.validation.functions])  # type: ignore[attr-defined]
+    cells = five(x[x.isfinite().flatten(1).all(1)], truth, functions[0].grid)
+    return {"set": name, "recipe": label, "seed": seed, "steps": steps, "train": spent, "draw": drawing, **cells}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table of means and standard errors, and how many cells are won."""
+    won = lost = cells = 0
+    for name in dict.fromkeys(r["set"] for r in rows):
+        print(f"\n{name}")
+        stats: dict[str, dict[str, tuple[float, float]]] = {}
+        for label in dict.fromkeys(r["recipe"] for r in rows if r["set"] == name):
+            mine = [r for r in rows if r["set"] == name and r["recipe"] == label]
+            stats[label] = {k: spread([r[k] for r in mine]) for k in (*CELLS, "steps", "train", "draw")}
+            told = "  ".join(f"{k} {m:.4g}±{e:.2g}" for k, (m, e) in stats[label].items())
+            print(f"  {label:24s} {told}")
+        for label in [k for k in stats if k.startswith("published")]:
+            for k in CELLS:
+                (a, e), (b, f) = stats.get("ours", stats[label])[k], stats[label][k]
+                cells, won, lost = cells + 1, won + (a < b), lost + (a - b > 2 * math.hypot(e, f))
+    print(f"\nlower in {won} of {cells} cells; higher by more than two standard errors in {lost}")
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard error."""
+    v = torch.tensor(values, dtype=torch.float64)
+    return float(v.mean()), float(v.std() / len(v) ** 0.5) if len(v) > 1 else math.nan
+
+
+def gaussian(o: argparse.Namespace, shown: bool) -> tuple[Domain, Flow]:
+    """A trained flow of the Matérn process of smoothness 3/2 and length 0.3 on 64 sensors, shown some or none."""
+    objective = {"shown": "0-10", "shown_noise": NOISE} if shown else {}
+    recipe = Recipe({"network": {**SIZE, "modes": 24}, "objective": objective, "data": {"train": 4000}})
+    domain = made(Case({"source": "gp", "grid": 64}, 24, 64), recipe, o.first)
+    flow, steps, spent = trained(domain, recipe, o.steps, o.first, 60 * o.minutes if o.minutes else math.inf)
+    print(f"{'amortised' if shown else 'free'} flow: {steps} steps in {spent:.0f} s", flush=True)
+    return domain, flow
+
+
+def exact_posterior(sets: Sets, index: int, chosen: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(N,)`` of exact regression, in spreads of the data."""
+    frame, cond = sets.frame, sets.held_out[index][1]
+    scale, shift = float(frame.scale), float(frame.shift)
+    law, places = Matern(1.5, 0.3, 1 / scale), cond["coords"]
+    mean, covariance = regression(law, places, places[chosen], told[chosen, 0], NOISE, mean=-shift / scale)
+    return mean, covariance.diagonal().clamp_min(0).sqrt()
+
+
+def regress(o: argparse.Namespace) -> None:
+    """Complete held-out functions from six noisy observations in each way, beside exact regression."""
+    domain, flow = gaussian(o, shown=True)
+    _, free = gaussian(o, shown=False)
+    sets: Sets = domain.request.sets  # type: ignore[attr-defined]
+    ways = {
+        "amortised": (flow, Heun()), "correction": (free, Corrected(3 if free.independent else 1)),
+        "latent": (free, LatentPosterior(NOISE, moves=o.moves, coarse=8)),
+    }  # fmt: skip
+    exact = [telling(sets, k, 6, NOISE, torch.Generator().manual_seed(k)) for k in range(o.functions)]
+    mean, std, truth = ([] for _ in range(3))  # type: ignore[var-annotated]
+    for k, (chosen, told) in enumerate(exact):
+        m, s = exact_posterior(sets, k, chosen, told)
+        hidden = torch.ones(len(m), dtype=torch.bool).index_fill(0, chosen, False)
+        mean, std, truth = [*mean, m[hidden]], [*std, s[hidden]], [*truth, sets.held_out[k][0][hidden, 0]]
+    whole = torch.cat(truth)
+    plain = float(whole.mean()), float(whole.std())
+    told_score("exact regression", score(torch.cat(mean), torch.cat(std), whole, plain))
+    for name, (used, solver) in ways.items():
+        start = time.process_time()
+        found = completed(sets, used, o.functions, 6, solver, samples=o.draws, noise=NOISE)
+        told_score(name, found, time.process_time() - start)
+    if o.pictures:
+        bands(sets, ways, Path(o.pictures), o.draws)
+
+
+def told_score(name: str, found: Score, seconds: float = 0.0) -> None:
+    """One line of the table of completions."""
+    scores = f"smse {found.smse:.4f}  msll {found.msll:+.3f}  coverage {found.coverage:.3f}  crps {found.crps:.4f}"
+    print(f"{name:18s} {scores}  {seconds:.0f} s", flush=True)
+
+
+def bands(sets: Sets, ways: Mapping[str, tuple[Flow, Solver]], folder: Path, draws: int) -> None:
+    """The picture of posterior bands of one held-out function."""
+    chosen, told = telling(sets, 0, 6, NOISE, torch.Generator().manual_seed(0))
+    places = sets.held_out[0][1]["coords"][:, 0]
+    panels = {}
+    for name, (flow, solver) in ways.items():
+        x = completions(sets, flow, 0, chosen, told, solver, draws, 0)[..., 0].double()
+        panels[name] = x.mean(0), x.std(0)
+    seen = places[chosen], told[chosen, 0]
+    picture = partial(report.posterior, panels, places, seen, exact_posterior(sets, 0, chosen, told))
+    print(draw({"function_posterior": picture}, folder)[0])
+
+
+def resolve(o: argparse.Namespace) -> None:
+    """Train on 64 sensors and draw at 64, 127 and 253: spectra and distances on the sensors they have in common."""
+    domain, flow = gaussian(o, shown=False)
+    assert domain.appraise is not None
+    request: Any = domain.request
+    found = sweep(request.sets, request, flow, o.samples)
+    for name, value in found.items():
+        print(f"{name:24s} {value:.4g}")
+    if o.pictures:
+        rows = {f"{k}x": draws_on(request.sets, request, flow, 100, f"{k}x") for k in (1, 2, 4)}
+        picture = partial(report.resolutions, rows, request.sets.held_out.functions)
+        print(draw({"function_resolutions": picture}, Path(o.pictures))[0])
+
+
+def main(args: list[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("compare", "regression", "resolution"))
+    parser.add_argument("--data", help="folder with functions_aemet.npz and functions_economy.npz")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--minutes", type=float, default=0.0, help="of processor time for each training; 0: no bound")
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--only", nargs="*", help="data sets")
+    parser.add_argument("--rows", nargs="*", help="recipes, by how they begin")
+    parser.add_argument("--functions", type=int, default=40, help="regression: functions that are completed")
+    parser.add_argument("--draws", type=int, default=100, help="regression: completions of each")
+    parser.add_argument("--moves", type=int, default=60, help="regression: moves of the walk on noise")
+    parser.add_argument("--pictures", help="folder for pictures")
+    o = parser.parse_args(args)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    {"compare": compare, "regression": regress, "resolution": resolve}[o.what](o)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,207 @@
+"""Functions that were observed at a few sensors: three ways to complete them.
+
+*Amortised*: the network was trained with some sensors shown to it, a random few in each step, and completes whatever it
+is shown. *Correction*: any trained flow; at each step the predicted function is set right where it was observed (Cheng
+et al. 2025). It is quick and honours observations without noise exactly, but gives no exact posterior. *Latent*: any
+trained flow; functions are images of noise, so the posterior is a law of noise, Gaussian times a likelihood, and slice
+sampling on ellipses draws from it exactly in the long run, without gradients and at any resolution (Murray, Adams &
+MacKay 2010; the idea is that of Shi et al. 2025).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.errors import UserError
+from fm_science.flow import Flow
+from fm_science.objectives import FlowMatching, Objective
+from fm_science.solvers import Heun, Solver
+from fm_science.state import Context, State, lift
+
+from .files import AXES, listed
+from .sensors import Sampled
+
+SEEN, SHOWN = "seen", "shown"  # conditions (B, N) and (B, N, C): which sensors were observed, and what was seen there
+
+
+def observed(context: Context) -> tuple[Tensor, Tensor] | None:
+    """Which sensors were observed, ``(B, N)`` bool, and the values there; ``None`` where nothing was."""
+    if SEEN not in context.cond:
+        return None
+    return context.cond[SEEN] > 0.5, context.cond[SHOWN]
+
+
+def show(context: Context, seen: Tensor, values: Tensor) -> Context:
+    """The context with ``values`` ``(B, N, C)`` observed where ``seen`` ``(B, N)`` is true."""
+    seen = seen & context.mask
+    shown = torch.where(seen[..., None], values, 0.0)
+    return replace(context, cond={**context.cond, SEEN: seen.to(values), SHOWN: shown})
+
+
+@dataclass(frozen=True)
+class Amortised(Objective):
+    """Flow matching with some sensors shown to the network.
+
+    Args:
+        inner: the objective.
+        least, most: how many sensors are shown, evenly drawn for each sample.
+        noise: standard deviation of what is shown, inside units.
+        hidden: share of samples to which nothing is shown, so that the flow can also draw freely.
+        times: a law of times instead of the inner one's.
+    """
+
+    inner: FlowMatching
+    least: int = 1
+    most: int = 10
+    noise: float = 0.0
+    hidden: float = 0.1
+    times: Any = field(default=None)
+
+    @property
+    def coupling(self) -> Any:
+        """Which noise meets which function."""
+        return self.inner.coupling
+
+    def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
+        inner = self.inner if self.times is None else replace(self.inner, times=self.times)
+        return inner(flow, x1, self.shown(x1, context), x0)
+
+    def shown(self, x1: Tensor, context: Context) -> Context:
+        """The context with a random few sensors shown."""
+        count = torch.randint(self.least, self.most + 1, (len(x1), 1), device=x1.device)
+        count = torch.where(torch.rand(len(x1), 1, device=x1.device) < self.hidden, 0, count)
+        lottery = torch.rand(context.mask.shape, device=x1.device).masked_fill(~context.mask, 2.0)
+        seen = lottery.argsort(1).argsort(1) < count
+        return show(context, seen, x1 + self.noise * torch.randn_like(x1))
+
+
+@dataclass(frozen=True)
+class Corrected(Solver):
+    """Euler steps whose predicted function is set right at the observed sensors before the step is taken; the law of
+    the rest follows through the network. Each step is repeated with fresh noise, so that far values hear of it.
+
+    Args:
+        rounds: how often each step is taken.
+    """
+
+    rounds: int = 3
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        return self.rounds > 1
+
+    def step(self, path: Any, predict: Any, x: Any, t: Tensor, h: Tensor) -> Any:
+        seen = observed(path.context)
+        endpoint = path.endpoint(predict(x, t), x, t)
+        if seen is None:
+            return path.advance(x, endpoint, t, t + h)
+        for k in range(self.rounds):
+            if k:
+                x = path.sample(path.noise(x), endpoint, t)
+                endpoint = path.endpoint(predict(x, t), x, t)
+            endpoint = torch.where(seen[0][..., None], seen[1].to(x), endpoint)
+        return path.advance(x, endpoint, t, t + h)
+
+    def trajectory(self, path: Any, predict: Any, x: State, times: Tensor) -> Iterator[State]:
+        for state in super().trajectory(path, predict, x, times):
+            x = state
+            yield state
+        seen = observed(path.context)
+        if seen is not None and float(times[-1]) == 1:
+            yield torch.where(seen[0][..., None], seen[1].to(x), x)
+
+
+@dataclass(frozen=True)
+class LatentPosterior(Solver):
+    """Draws of the posterior of functions given noisy observations: a walk on noise, then the flow.
+
+    Each sample is a chain of its own. A move turns the noise on a random ellipse through it, to the first angle that
+    the likelihood allows; every move costs some walks of the flow, on ``coarse`` steps. What is shown in the end is the
+    last point of the chain, walked on all steps.
+
+    Args:
+        noise: standard deviation of the observations, inside units.
+        moves: of each chain.
+        coarse: steps of the flow during the walk on noise.
+        inner: the solver of the flow.
+    """
+
+    noise: float = 0.1
+    moves: int = 100
+    coarse: int = 10
+    inner: Solver = Heun()
+
+    def step(self, path: Any, predict: Any, x: Any, t: Tensor, h: Tensor) -> Any:
+        return self.inner.step(path, predict, x, t, h)
+
+    def trajectory(self, path: Any, predict: Any, x: State, times: Tensor) -> Iterator[State]:
+        seen = observed(path.context)
+        if seen is None:
+            yield from self.inner.trajectory(path, predict, x, times)
+            return
+        free = _blind(predict)
+        grid = torch.linspace(float(times[0]), float(times[-1]), self.coarse + 1, dtype=torch.float64)
+
+        def fit(z: Tensor) -> Tensor:
+            y = self.inner.integrate(path, free, z, grid)
+            error = torch.where(seen[0][..., None], y - seen[1].to(y), 0.0)
+            return -0.5 * error.square().flatten(1).sum(1) / self.noise**2
+
+        now = fit(x)
+        for _ in range(self.moves):
+            x, now = _slice(x, now, path.noise(x), fit)
+        yield from self.inner.trajectory(path, free, x, times)
+
+
+def _blind(predict: Any) -> Any:
+    """The network without what was observed: the likelihood speaks for it."""
+    context = predict.context
+    hidden = replace(context, cond={k: v for k, v in context.cond.items() if k not in (SEEN, SHOWN)})
+    return lambda x, t: predict.network(x, t, hidden)
+
+
+def _slice(x: Tensor, now: Tensor, other: Tensor, fit: Any, most: int = 40) -> tuple[Tensor, Tensor]:
+    """One move of elliptical slice sampling on a batch of independent chains: new points and their log-likelihoods."""
+    level = now + torch.rand_like(now).clamp_min(1e-30).log()
+    angle = 2 * math.pi * torch.rand_like(now)
+    low, high = angle - 2 * math.pi, angle
+    done = torch.zeros_like(now, dtype=torch.bool)
+    best, value = x, now
+    for _ in range(most):
+        there = lift(angle.cos(), x) * x + lift(angle.sin(), x) * other
+        reached = fit(there)
+        taken = ~done & (reached > level)
+        best = torch.where(lift(taken, x), there, best)
+        value, done = torch.where(taken, reached, value), done | taken
+        if bool(done.all()):
+            break
+        low, high = torch.where(angle < 0, angle, low), torch.where(angle < 0, high, angle)
+        angle = torch.where(done, angle, low + (high - low) * torch.rand_like(angle))
+    return best, value
+
+
+def observations(file: str, dim: int, channels: int) -> Sampled:
+    """What was observed: a .csv file with the columns x[, y[, z]] and one column of values a channel, in the units of
+    the data. Raises UserError where it is not that."""
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"no file of observations {file!r}")
+    try:
+        (found,) = listed(list(csv.reader(path.read_text().splitlines())))
+    except (ValueError, IndexError) as error:
+        names = ["value"] if channels == 1 else [f"value{k}" for k in range(channels)]
+        raise UserError(
+            f"{file} holds no observations: {error}; expected lines under {','.join([*AXES[:dim], *names])}"
+        ) from error
+    if found.coords.shape[1] != dim or found.values.shape[1] != channels:
+        raise UserError(f"{file} has {found.coords.shape[1]} coordinates and {found.values.shape[1]} values a line; "
+                        f"these functions have {dim} and {channels}")  # fmt: skip
+    return found

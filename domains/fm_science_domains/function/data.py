@@ -1,0 +1,266 @@
+"""Functions as training data: made by a family, or read from a file; each known at sensors.
+
+Inside, places lie in the unit box and values are shifted and scaled by one number a channel; outside, everything is in
+the units of its source. All functions may share a grid, or each may have sensors of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fm_science.domain import option
+from fm_science.errors import UserError, nearest
+from fm_science.state import Context
+
+from . import families
+from .families import Family, kernel
+from .files import Layout, read
+from .sensors import Sampled, Shape, parse, places, quadrature, scattered_weights
+
+log = logging.getLogger(__name__)
+Item = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which functions to learn from, and how many at a time."""
+
+    source: str = option("gp", "gp, mogp, heat, stokes, burgers, darcy, or a file or folder of .npz or .csv")
+    grid: int | str = option(64, "sensors of a family on each axis, such as 64 or 32x48")
+    sensors: int = option(0, "with a positive value, so many random sensors for each function instead of a grid", low=0)
+    dim: int = option(1, "dimension of a gp", low=1, high=3)
+    kernel: str = option("matern", "kernel of a gp", choices=("rbf", "matern", "periodic"))
+    nu: float = option(1.5, "smoothness of a Matern gp", choices=(0.5, 1.5, 2.5))
+    length: float = option(0.3, "correlation length of a gp on the unit box", low=0.001)
+    periodic: bool = option(False, "whether a gp, or the functions of a file, are periodic on their box")
+    train: int = option(2_000, "training functions of a family", low=1)
+    held_out: int = option(500, "held-out functions of a family", low=1)
+    array: str | None = option(None, "the array of a .npz file; none: values, x, or the only one")
+    axis: str | None = option(None, "the array of a .npz file with the coordinates of its only axis")
+    channel_axis: bool = option(False, "whether the last axis of the array counts channels")
+    missing: str = option(
+        "drop", "functions with missing values on a grid: left out, or kept with sensors of their own",
+        choices=("drop", "keep"),
+    )  # fmt: skip
+    share: float = option(0.1, "held-out share of a file; 0: all are trained and held out", low=0, high=0.9)
+    scale: str = option("standard", "values inside: mean 0 and spread 1, from -1 to 1, or as they are",
+                        choices=("standard", "range", "none"))  # fmt: skip
+    cache: str | None = option(None, "folder that keeps solutions of equations; none: the user's cache")
+    batch: int = option(64, "functions a batch", low=1)
+    workers: int = option(0, "processes that prepare batches", low=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """From the units of a source to the inside and back.
+
+    Attributes:
+        low, size: ``(d,)`` corner and sides of the box; a periodic side is the period.
+        periodic: which axes have a period.
+        shift, scale: ``(C,)`` of the values.
+    """
+
+    low: Tensor
+    size: Tensor
+    periodic: tuple[bool, ...]
+    shift: Tensor
+    scale: Tensor
+
+    def inside(self, values: Tensor) -> Tensor:
+        """Values ``(..., C)`` in single precision, shifted and scaled."""
+        return ((values.double() - self.shift) / self.scale).float()
+
+    def outside(self, values: Tensor) -> Tensor:
+        """The inverse of :meth:`inside`."""
+        return values.detach().cpu().double() * self.scale + self.shift
+
+    def unit(self, coords: Tensor) -> Tensor:
+        """Places in the unit box."""
+        return (coords.double() - self.low) / self.size
+
+    def box(self, unit: Tensor) -> Tensor:
+        """The inverse of :meth:`unit`."""
+        return unit.detach().cpu().double() * self.size + self.low
+
+
+class Fields(Dataset):
+    """Functions as items ``(values (N, C), {"coords" (N, d), "weights" (N,)[, "grid" (d,)]})``, inside units.
+
+    Attributes:
+        functions: as their source gives them.
+        sizes: ``(len,)`` int64, sensors of each.
+    """
+
+    def __init__(self, functions: Sequence[Sampled], frame: Frame) -> None:
+        self.functions, self.frame = list(functions), frame
+        self.sizes = torch.tensor([len(f) for f in functions], dtype=torch.long)
+        self.gridded = all(f.grid is not None for f in functions)
+        first = functions[0].coords
+        self.shared = all(f.coords is first or torch.equal(f.coords, first) for f in functions)
+        self._values = [frame.inside(f.values) for f in functions]
+        known: dict[int, Tensor] = {}
+        self._coords = [known.setdefault(id(f.coords), frame.unit(f.coords).float()) for f in functions]
+
+    def __len__(self) -> int:
+        return len(self.functions)
+
+    def __getitem__(self, index: int) -> Item:
+        f = self.functions[index]
+        cond = {"coords": self._coords[index], "weights": f.weights.float()}
+        if self.gridded and f.grid is not None:
+            cond["grid"] = torch.tensor(f.grid)
+        return self._values[index], cond
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a source gives: training and held-out functions, the frame they share, and the family, where there is
+    one."""
+
+    train: Fields
+    held_out: Fields
+    frame: Frame
+    family: Family | None = None
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a sensor."""
+        return len(self.frame.periodic)
+
+    @property
+    def channels(self) -> int:
+        """Values at a sensor."""
+        return len(self.frame.shift)
+
+
+def load(o: Data) -> Sets:
+    """The training and held-out functions. Raises UserError where there are none, or options do not fit."""
+    family = chosen(o)
+    if family is not None:
+        made = cached(family, o) if family.gridded else make(family, o)
+        low, size = (torch.tensor(v, dtype=torch.float64) for v in (family.low, family.size))
+        frame = framed(made[: o.train], low, size, family.periodic, o.scale)
+        return Sets(Fields(made[: o.train], frame), Fields(made[o.train :], frame), frame, family)
+    if o.source in families.names() or not Path(o.source).exists():
+        close = nearest(o.source, families.names())
+        raise UserError(f"no file or folder {o.source!r}, and no family of that name; {close}")
+    train, held = split(kept(read([o.source], Layout(o.array, o.axis, o.channel_axis, o.periodic)), o), o)
+    coords = torch.cat([f.coords for f in {id(f.coords): f for f in train}.values()]).double()
+    low, size = coords.amin(0), (coords.amax(0) - coords.amin(0)).clamp_min(1e-12)
+    periodic = (o.periodic,) * len(low)
+    if o.periodic and train[0].grid is not None:
+        n = torch.tensor(train[0].grid)
+        size = size * n / (n - 1)
+    frame = framed(train, low, size, periodic, o.scale)
+    return Sets(Fields(train, frame), Fields(held, frame), frame)
+
+
+def chosen(o: Data) -> Family | None:
+    """The family that the options name; ``None`` for a file."""
+    law = kernel(o.kernel, o.length, o.nu, period=1.0 if o.periodic or o.kernel == "periodic" else None)
+    makers = {
+        "gp": lambda: families.process(law, o.dim, o.periodic or o.kernel == "periodic"),
+        "mogp": lambda: families.mixture(kernel("rbf", 0.1, std=0.4**0.5)),
+        "heat": families.heat, "stokes": families.stokes, "burgers": families.burgers, "darcy": families.darcy,
+    }  # fmt: skip
+    return makers[o.source]() if o.source in makers else None
+
+
+def make(family: Family, o: Data, seed: int = 0) -> list[Sampled]:
+    """The training functions of a family and then the held-out ones. Raises UserError where sensors cannot be
+    random."""
+    n = o.train + o.held_out
+    if o.sensors and family.gridded:
+        raise UserError(f"data.sensors={o.sensors}: {o.source} is solved on whole grids; leave data.sensors=0")
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        if o.sensors:
+            unit = torch.rand(n, o.sensors, family.dim, dtype=torch.float64).sort(1).values
+            grid: Shape | None = None
+        else:
+            grid = parse(o.grid, family.dim, "data.grid")
+            unit = places(grid, family.periodic).expand(n, -1, -1)
+        values = family.values(unit, grid).double()
+    low, size = (torch.tensor(v, dtype=torch.float64) for v in (family.low, family.size))
+    if grid is not None:
+        coords, weights = unit[0] * size + low, quadrature(grid, family.periodic)
+        return [Sampled(v, coords, grid, weights, f"{o.source}_{i:05d}") for i, v in enumerate(values)]
+    rows = ((v, x * size + low) for v, x in zip(values, unit, strict=True))
+    return [Sampled(v, x, None, scattered_weights(x), f"{o.source}_{i:05d}") for i, (v, x) in enumerate(rows)]
+
+
+def cached(family: Family, o: Data) -> list[Sampled]:
+    """:func:`make`, with the values kept in a folder for the next time (``data.cache``, else
+    ``$XDG_CACHE_HOME/fm_science``, else ``~/.cache/fm_science``)."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fm_science"
+    folder = Path(o.cache).expanduser() if o.cache else home
+    grid = parse(o.grid, family.dim, "data.grid")
+    key = hashlib.sha256(f"{o.source} {grid} {o.train} {o.held_out} {o.sensors} 1".encode()).hexdigest()[:12]
+    file = folder / f"{o.source}-{key}.pt"
+    if not file.is_file():
+        made = make(family, o)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        torch.save(torch.stack([f.values for f in made]).float(), part)
+        os.replace(part, file)
+        return made
+    values = torch.load(file, weights_only=True).double()
+    low, size = (torch.tensor(v, dtype=torch.float64) for v in (family.low, family.size))
+    coords, weights = places(grid, family.periodic) * size + low, quadrature(grid, family.periodic)
+    return [Sampled(v, coords, grid, weights, f"{o.source}_{i:05d}") for i, v in enumerate(values)]
+
+
+def kept(found: list[Sampled], o: Data) -> list[Sampled]:
+    """The functions that are learned from: of one number of channels and coordinates, and on grids only where some are
+    on a grid and missing values are to be dropped. Raises UserError where that is none."""
+    kinds = {(f.values.shape[1], f.coords.shape[1]) for f in found}
+    if len(kinds) > 1:
+        raise UserError(f"the functions in {o.source} differ in (channels, coordinates): {sorted(kinds)}")
+    whole = [f for f in found if f.grid is not None]
+    if o.missing == "drop" and whole and len(whole) < len(found):
+        log.warning("%s: %d of %d functions have missing values and are left out (data.missing=keep keeps them)",
+                    o.source, len(found) - len(whole), len(found))  # fmt: skip
+        found = whole
+    return found
+
+
+def split(found: list[Sampled], o: Data) -> tuple[list[Sampled], list[Sampled]]:
+    """Training and held-out functions, in an order that is fixed."""
+    held = round(o.share * len(found))
+    if not held:
+        return found, found
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
+    return [found[i] for i in order[held:]], [found[i] for i in order[:held]]
+
+
+def framed(functions: Sequence[Sampled], low: Tensor, size: Tensor, periodic: tuple[bool, ...], scale: str) -> Frame:
+    """The frame whose values are scaled over these functions."""
+    values = torch.cat([f.values for f in functions]).double()
+    channels = values.shape[1]
+    shift, spread = torch.zeros(channels).double(), torch.ones(channels).double()
+    if scale == "standard":
+        shift, spread = values.mean(0), values.std(0)
+    if scale == "range":
+        top, bottom = values.amax(0), values.amin(0)
+        shift, spread = (top + bottom) / 2, (top - bottom) / 2
+    return Frame(low, size, periodic, shift, torch.where(spread > 0, spread, 1.0))
+
+
+def decode(frame: Frame, state: Tensor, context: Context) -> list[Sampled]:
+    """States ``(B, N, C)`` to functions without their padding, in the units of the source."""
+    coords, weights = context.cond["coords"].cpu(), context.cond["weights"].cpu()
+    box, found = frame.box(coords), []
+    for i, real in enumerate(context.mask.cpu()):
+        grid = tuple(context.cond["grid"][i].tolist()) if "grid" in context.cond else None
+        values = frame.outside(state[i])[real].float()
+        found.append(Sampled(values, box[i][real], grid, weights[i][real].double(), f"sample_{i:04d}"))
+    return found

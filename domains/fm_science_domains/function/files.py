@@ -1,0 +1,257 @@
+"""Functions in files: .npz for programs, .csv for people.
+
+An .npz file holds functions on one regular grid as ``values`` ``(functions, n1, n2, ...)``, with ``channels`` (a
+number) where the last axis counts channels, and the coordinates of each axis as ``axis0``, ``axis1`` and so on
+(default: 0 to 1). Functions at sensors of their own are ``values`` ``(all sensors, channels)``, ``coords`` ``(all
+sensors, d)`` and ``sizes``, the number of sensors of each; with sensors in common, ``values`` is ``(functions, N)`` or
+``(functions, N, channels)`` beside ``coords`` ``(N, d)``.
+
+A .csv file is wide or long. Wide: a function a line; the first line may give the places of the sensors,
+``name,0,0.1,...`` with the name of the function in the first column. Long: a sensor a line under ``function,x,value``
+or ``function,x,y,value1,value2``. Empty cells and ``nan`` are values that were not measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fm_science.errors import UserError, nearest
+
+from .sensors import Sampled, Shape, line, quadrature, regular, scattered_weights
+
+AXES = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array of a file is to be understood.
+
+    Args:
+        array: its name; ``None``: ``values``, else ``x``, else the only one with two axes or more.
+        axis: the name of the array with the coordinates of its only axis.
+        channel_axis: whether the last axis counts channels.
+        periodic: whether the axes have a period.
+    """
+
+    array: str | None = None
+    axis: str | None = None
+    channel_axis: bool = False
+    periodic: bool = False
+
+
+def read(paths: Iterable[str | Path], layout: Layout | None = None) -> list[Sampled]:
+    """The functions of files and folders; of files in one folder that differ in their ending only, one is read.
+    Values that were not measured are left out, and the function then has sensors of its own.
+
+    Raises:
+        UserError: for a path that is not there, a file that holds no functions, and an unknown ending.
+    """
+    layout, found = layout or Layout(), []
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            known = sorted((f for f in path.iterdir() if f.suffix in READERS), key=lambda f: ORDER.index(f.suffix))
+            files = sorted({f.stem: f for f in reversed(known)}.values())
+        for file in files:
+            found += _file(file, layout)
+    if not found:
+        raise UserError(f"no functions in {', '.join(map(str, paths))}: expected .npz or .csv files")
+    return found
+
+
+def _file(file: Path, layout: Layout) -> list[Sampled]:
+    if not file.is_file():
+        raise UserError(f"no file or folder {str(file)!r}")
+    if file.suffix not in READERS:
+        raise UserError(f"{file}: functions are read from {', '.join(ORDER)}, not from {file.suffix or 'such files'}")
+    try:
+        found = READERS[file.suffix](file, layout)
+    except UserError:
+        raise
+    except (ValueError, KeyError, IndexError, OSError, StopIteration) as error:
+        raise UserError(f"{file} holds no functions: {str(error) or type(error).__name__}") from error
+    if any(bool(f.values.isinf().any()) for f in found):
+        raise UserError(f"{file} holds values that are infinite")
+    return [measured(f) for f in found]
+
+
+def measured(f: Sampled) -> Sampled:
+    """The function without the sensors at which nothing was measured."""
+    gone = f.values.isnan().any(1)
+    if not bool(gone.any()):
+        return f
+    if bool(gone.all()):
+        raise UserError(f"function {f.name!r} was measured nowhere: all of its values are missing")
+    coords = f.coords[~gone]
+    return Sampled(f.values[~gone], coords, None, scattered_weights(coords), f.name)
+
+
+def _npz(file: Path, layout: Layout) -> list[Sampled]:
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored}
+    name = _named(file, arrays, layout.array)
+    values = arrays[name].astype(np.float64)
+    if "sizes" in arrays:
+        parts = [np.split(arrays[k], np.cumsum(arrays["sizes"])[:-1]) for k in (name, "coords")]
+        return [_scattered(v, x, f"{file.stem}_{i:04d}") for i, (v, x) in enumerate(zip(*parts, strict=True))]
+    channels = int(arrays["channels"]) if "channels" in arrays else (values.shape[-1] if layout.channel_axis else 0)
+    if channels and values.shape[-1] != channels:
+        raise ValueError(f"the last axis of {name!r} has {values.shape[-1]} entries, not {channels} channels")
+    if "coords" in arrays:
+        values = values if values.ndim == 3 else values[..., None]
+        return [_scattered(v, arrays["coords"], f"{file.stem}_{i:04d}") for i, v in enumerate(values)]
+    values = values if channels else values[..., None]
+    if not 3 <= values.ndim <= 5:
+        raise ValueError(f"{name!r} has shape {arrays[name].shape}; expected (functions, n1[, n2[, n3]][, channels])")
+    axes = _axes(file, arrays, layout, values.shape[1:-1])
+    return on_axes(torch.from_numpy(values), axes, layout.periodic, file.stem)
+
+
+def _named(file: Path, arrays: Mapping[str, Any], wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in arrays:
+            raise UserError(f"{file} holds no array {wanted!r}; {nearest(wanted, arrays)}")
+        return wanted
+    for name in ("values", "x"):
+        if name in arrays and arrays[name].ndim >= 2:
+            return name
+    wide = [name for name, a in arrays.items() if a.ndim >= 2 and a.dtype.kind in "fiu"]
+    if len(wide) != 1:
+        raise UserError(f"{file} holds {', '.join(wide) or 'no arrays of functions'}: name one with data.array=NAME")
+    return wide[0]
+
+
+def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence[int]) -> list[Tensor]:
+    """The coordinates of each axis, from 0 to 1 where the file does not say."""
+    if layout.axis is not None:
+        if layout.axis not in arrays:
+            raise UserError(f"{file} holds no array {layout.axis!r}; {nearest(layout.axis, arrays)}")
+        given = [arrays[layout.axis]]
+    else:
+        given = [arrays.get(f"axis{k}") for k in range(len(shape))]
+    axes = []
+    for k, n in enumerate(shape):
+        told = given[k] if k < len(given) else None
+        even = np.arange(n) / (n if layout.periodic else max(1, n - 1))
+        places = torch.as_tensor(np.asarray(even if told is None else told, dtype=np.float64))
+        if places.shape != (n,) or not bool((places.diff() > 0).all()):
+            raise ValueError(f"axis {k} must hold {n} ascending coordinates")
+        axes.append(places)
+    return axes
+
+
+def on_axes(values: Tensor, axes: Sequence[Tensor], periodic: bool, name: str) -> list[Sampled]:
+    """Functions ``(M, *grid, C)`` on the product of axes; the grid is regular where every axis is evenly spaced."""
+    coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
+    shape = tuple(len(a) for a in axes)
+    even = regular(coords) is not None
+    grid: Shape | None = shape if even else None
+    weights = quadrature(shape, [periodic] * len(axes)) if even else scattered_weights(coords)
+    return [Sampled(v.flatten(0, -2), coords, grid, weights, f"{name}_{i:04d}") for i, v in enumerate(values.double())]
+
+
+def _scattered(values: Any, coords: Any, name: str) -> Sampled:
+    values, coords = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (values, coords))
+    values, coords = (a if a.ndim == 2 else a.reshape(len(a), -1) for a in (values, coords))
+    if len(values) != len(coords):
+        raise ValueError(f"{len(values)} values at {len(coords)} places")
+    if not bool(coords.isfinite().all()):
+        raise ValueError("places must be finite numbers")
+    grid = regular(coords)
+    weights = quadrature(grid, [False] * len(grid)) if grid is not None else scattered_weights(coords)
+    return Sampled(values, coords, grid, weights, name)
+
+
+def _csv(file: Path, layout: Layout) -> list[Sampled]:
+    rows = [[w.strip() for w in row] for row in csv.reader(file.read_text().splitlines())]
+    rows = [row for row in rows if any(row)]
+    if not rows:
+        raise ValueError("the file is empty")
+    if "function" in [w.lower() for w in rows[0]]:
+        return listed(rows)
+    named = not _number(rows[0][0])
+    places = rows.pop(0)[1:] if named and all(_number(w) for w in rows[0][1:]) else None
+    values = [[_cell(w) for w in (row[1:] if named or not _number(row[0]) else row)] for row in rows]
+    width = {len(v) for v in values} | ({len(places)} if places else set())
+    if len(width) != 1:
+        raise ValueError(f"lines of {', '.join(map(str, sorted(width)))} values; each must have as many as the first")
+    n = width.pop()
+    even = torch.arange(n, dtype=torch.float64) / (n if layout.periodic else max(1, n - 1))
+    along = torch.tensor([float(w) for w in places], dtype=torch.float64) if places else even
+    if not bool((along.diff() > 0).all()):
+        raise ValueError("the places in the first line must ascend")
+    found = on_axes(torch.tensor(values, dtype=torch.float64)[..., None], [along], layout.periodic, file.stem)
+    if not named:
+        return found
+    return [Sampled(f.values, f.coords, f.grid, f.weights, row[0]) for f, row in zip(found, rows, strict=True)]
+
+
+def listed(rows: Sequence[Sequence[str]]) -> list[Sampled]:
+    """A sensor a line under a first line that names the columns: x, y, z are places, ``function`` tells functions
+    apart, the others are values. Raises ValueError where that is not so."""
+    head = [w.strip().lower() for w in rows[0]] if rows else []
+    where = [head.index(a) for a in AXES if a in head]
+    what = [k for k, word in enumerate(head) if word not in (*AXES, "function")]
+    if not where or not what:
+        raise ValueError("the first line must name the columns x[, y[, z]] and at least one of values")
+    key = head.index("function") if "function" in head else None
+    found = []
+    for name, lines in groupby(rows[1:], key=lambda row: row[key] if key is not None else ""):
+        table = list(lines)
+        values, coords = ([[_cell(row[k]) for k in columns] for row in table] for columns in (what, where))
+        found.append(_scattered(values, coords, name))
+    return found
+
+
+def _number(word: str) -> bool:
+    try:
+        float(word or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def _cell(word: str) -> float:
+    return float(word) if word else math.nan
+
+
+READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {".npz": _npz, ".csv": _csv}
+ORDER = list(READERS)
+
+
+def write(samples: Sequence[Sampled], folder: str | Path, first: int = 0) -> list[Path]:
+    """All samples as one .npz, ``functions_FIRST-LAST``, and beside it as a wide .csv where they are one value on a
+    common line; numbered from ``first``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"functions_{first:06d}-{first + len(samples) - 1:06d}"
+    alike = all(f.grid == samples[0].grid and torch.equal(f.coords, samples[0].coords) for f in samples)
+    values = [np.asarray(f.values.detach().cpu()) for f in samples]
+    coords = [np.asarray(f.coords.detach().cpu()) for f in samples]
+    grid, channels = samples[0].grid, samples[0].values.shape[1]
+    if alike and grid is not None:
+        axes = {f"axis{k}": np.asarray(line(samples[0].coords, grid, k)) for k in range(len(grid))}
+        stacked = np.stack(values).reshape(len(samples), *grid, channels)
+        np.savez_compressed(place.with_suffix(".npz"), values=stacked, channels=channels, **axes)  # type: ignore
+    else:
+        sizes = np.array([len(v) for v in values])
+        together = {"values": np.concatenate(values), "coords": np.concatenate(coords), "sizes": sizes}
+        np.savez_compressed(place.with_suffix(".npz"), **together)  # type: ignore[arg-type]
+    files = [place.with_suffix(".npz")]
+    if alike and channels == 1 and coords[0].shape[1] == 1:
+        with place.with_suffix(".csv").open("w", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["name", *(f"{x:.9g}" for x in coords[0][:, 0].tolist())])
+            table.writerows([f.name, *(f"{v:.7g}" for v in f.values[:, 0].tolist())] for f in samples)
+        files.append(place.with_suffix(".csv"))
+    return files

@@ -1,0 +1,209 @@
+"""How functions are learned and drawn: straight paths from a Gaussian process that is as rough as the data, with the
+function itself predicted.
+
+Waves beyond those that an operator keeps are touched pointwise alone. Noise that is rough there leaves some of it in
+the samples, however well the network does elsewhere; noise as rough as the data cannot.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.couplings import Coupling as Law
+from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.domain import option
+from fm_science.errors import OptionError, UserError
+from fm_science.networks import FNO, LatentOperator
+from fm_science.objectives import FlowMatching, InverseSquare, Stratified, UniformTime
+from fm_science.paths import Geodesic
+from fm_science.predictions import Endpoint, Velocity
+from fm_science.priors import GaussianProcess, Matern, Normal, Prior
+from fm_science.priors.process import Kernel
+from fm_science.solvers import Heun, Solver
+from fm_science.spaces import Functions
+
+from .conditional import SEEN, SHOWN, Amortised, Corrected, LatentPosterior
+from .data import Sets
+from .families import kernel
+
+MODES, WIDTH = {1: 24, 2: 12, 3: 8}, {1: 64, 2: 32, 3: 24}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A Fourier neural operator on grids, attention between sensors and tokens elsewhere."""
+
+    kind: str = option("auto", "fno needs grids; auto: fno where there are grids", choices=("auto", "fno", "operator"))
+    width: int | None = option(None, "channels; none: 64 on a line, 32 in the plane, 24 in space", low=4)
+    layers: int = option(4, "Fourier layers, or rounds of attention", low=1)
+    modes: int | None = option(None, "fno: highest wave number an axis; none: 24, 12, 8 in 1, 2, 3 dimensions", low=1)
+    margin: float = option(0.25, "fno: zeros beyond the end of axes without a period, as a share of the axis", low=0)
+    places: bool = option(True, "fno: whether the network sees where sensors stand")
+    clock: str = option("film", "fno: time steers every layer, or is one more input", choices=("film", "channel"))
+    slow: float = option(1.0, "fno: what time is divided by on its way to a channel input", low=1e-3)
+    heads: int = option(4, "operator: attention heads, a divisor of the width", low=1)
+    tokens: int = option(32, "operator: latent tokens", low=1)
+    waves: int = option(16, "operator: half-waves over the domain that describe a place", low=1)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where functions start, and what is predicted."""
+
+    noise: str = option(
+        "auto", "a Gaussian process, auto: the Matern one most like the data; or independent at each sensor",
+        choices=("auto", "matern", "rbf", "white"),
+    )  # fmt: skip
+    nu: float = option(0.5, "smoothness of Matern noise", choices=(0.5, 1.5, 2.5))
+    length: float = option(0.1, "correlation length of the noise, in sides of the domain", low=1e-4)
+    std: float = option(1.0, "standard deviation of the noise, in spreads of the data", low=1e-3)
+    predicts: str = option("endpoint", "what the network outputs", choices=("endpoint", "velocity"))
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Which noise meets which function."""
+
+    kind: str | None = option(
+        None, "pairs as drawn, or nearest in a batch; none: ot where sensors are shared and nothing is shown",
+        choices=("independent", "ot"),
+    )  # fmt: skip
+    in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step minimises: flow matching, with times drawn evenly or one in each of equal intervals."""
+
+    stratified: bool = option(True, "one time in each of as many intervals as there are functions in a batch")
+    until: float = option(0.9, "endpoint: errors count as errors of the velocity until this time", low=0, high=0.999)
+    shown: str = option("0", "sensors shown to the network in training, such as 5 or 1-10; 0: none, no completion")
+    shown_noise: float = option(0.0, "noise of the sensors shown, in spreads of the data", low=0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn when nothing else is said."""
+
+    grid: str | int | None = option(None, "sensors: 128, 64x64, or 4x for four times as fine; none: as in training")
+    observations: str | None = option(None, "a .csv file of observed values, x[,y[,z]],value; none: free samples")
+    method: str = option("auto", "how observations are met; auto: amortised where it was trained, else latent",
+                         choices=("auto", "amortised", "correction", "latent"))  # fmt: skip
+    noise: float = option(0.1, "latent: standard deviation of the observations, in the units of the data", low=1e-9)
+    moves: int = option(100, "latent: moves of each sample's walk on noise", low=1)
+    steps: int = option(25, "steps of the solver", low=1)
+
+
+def interval(text: str, name: str) -> tuple[int, int]:
+    """Two whole numbers from ``5`` or ``1-10``. Raises OptionError."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(text).strip())
+    if not found or int(found[2] or found[1]) < int(found[1]):
+        raise OptionError(f"{name}={text!r}: expected a number or a range of sensors, such as 5 or 1-10")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def network(o: Network, sets: Sets, shown: bool) -> nn.Module:
+    """The network. Raises UserError where it does not fit the sensors."""
+    reads = {SEEN: 1, SHOWN: sets.channels} if shown else {}
+    gridded = sets.train.gridded
+    if o.kind == "fno" and not gridded:
+        raise UserError("network.kind=fno needs functions on regular grids; these need network.kind=operator")
+    width = o.width if o.width is not None else WIDTH[sets.dim]
+    if o.kind == "operator" or not gridded:
+        if width % o.heads:
+            raise UserError(f"network.width={width} is no multiple of network.heads={o.heads}")
+        return LatentOperator(sets.channels, sets.dim, width, o.layers, o.heads, o.tokens, o.waves, reads)
+    modes = (o.modes or MODES[sets.dim],) * sets.dim
+    period = [1.0 if p else 1.0 + o.margin for p in sets.frame.periodic]
+    return FNO(sets.channels, modes, width, o.layers, period, reads, o.places, o.clock, o.slow)
+
+
+def prior(o: Path, sets: Sets) -> Prior:
+    """The law of the noise. Its kernel is wrapped around the box, or around twice the box where functions have no
+    period, so that it takes N log N operations on every regular grid."""
+    if o.noise == "white":
+        return Normal(o.std)
+    period = 1.0 if all(sets.frame.periodic) else 2.0
+    if o.noise == "auto":
+        return GaussianProcess(likeliest(sets, period, o.std))
+    return GaussianProcess(kernel(o.noise, o.length, o.nu, o.std, period))
+
+
+def likeliest(sets: Sets, period: float, std: float) -> Kernel:
+    """The Matérn kernel, of a few smoothnesses and lengths, under which the training functions are most probable once
+    their mean is taken off and each kernel has its best scale (Rasmussen & Williams 2006, section 5.4). Noise as rough
+    as the data has nothing to lose that an operator could not see, and nothing to gain that noise could not give."""
+    data = [sets.train[i] for i in range(min(100, len(sets.train)))]
+    if sets.train.shared:
+        mean = torch.stack([v for v, _ in data]).mean(0)
+        data = [(v - mean, c) for v, c in data] if len(data) > 1 else data
+    best: tuple[float, Kernel] | None = None
+    for nu in (0.5, 1.5, 2.5):
+        for length in (0.05, 0.1, 0.2, 0.4):
+            tried = Matern(nu, length, 1.0, period)
+            fit = _fit(tried, data, sets.train.shared)
+            if best is None or fit > best[0]:
+                best = fit, replace(tried, std=std)
+    assert best is not None
+    return best[1]
+
+
+def _fit(tried: Kernel, data: Sequence[tuple[Tensor, Mapping[str, Tensor]]], shared: bool) -> float:
+    """The mean log-likelihood a value of functions under a kernel at its best scale, from at most 128 sensors."""
+    square = log = count = 0.0
+    groups = [(torch.cat([v for v, _ in data], 1), data[0][1])] if shared else data[:30]
+    for values, cond in groups:
+        n = len(values)
+        random = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:128]
+        some = random if cond["coords"].shape[1] > 1 else torch.linspace(0, n - 1, min(n, 128)).long()
+        x, v = cond["coords"][some].double(), values[some].double()
+        factor = torch.linalg.cholesky(tried.covariance(x[:, None] - x) + 1e-5 * torch.eye(len(x)).double())
+        square += float(torch.linalg.solve_triangular(factor, v, upper=False).square().sum())
+        log += float(2 * factor.diagonal().log().sum() * v.shape[1])
+        count += v.numel()
+    return -0.5 * (math.log(max(square, 1e-300) / count) + log / count)
+
+
+def path(o: Path, sets: Sets) -> Geodesic:
+    """Straight lines between functions."""
+    return Geodesic(Functions(sets.channels), predicts=Endpoint() if o.predicts == "endpoint" else Velocity())
+
+
+def coupling(o: Coupling, sets: Sets, shown: bool) -> Law:
+    """The law of pairs, in the norm of the functions' weights. Raises UserError for transport of functions with
+    observations, whose noise would then depend on what was observed."""
+    kind = o.kind or ("ot" if sets.train.shared and not shown else "independent")
+    if kind == "ot" and shown:
+        raise UserError("coupling.kind=ot and objective.shown do not go together: noise would depend on what is shown")
+    if kind == "independent":
+        return Independent()
+    where = ("coords", "weights", "grid") if sets.train.gridded else ("coords", "weights")
+    law = Transport(ignore=where) if sets.train.shared else Transport(within=where)
+    return InWorkers(law) if o.in_workers else law
+
+
+def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:
+    """Flow matching; errors of predicted functions are weighed as errors of the velocity, up to a time."""
+    weight = InverseSquare(o.until) if how.predicts == "endpoint" else None
+    plain = FlowMatching(coupling=pairs, times=Stratified() if o.stratified else UniformTime(), weight=weight)
+    least, most = interval(o.shown, "objective.shown")
+    return Amortised(plain, least, most, o.shown_noise) if most else plain
+
+
+def solver(o: Sample, sets: Sets, shown: bool, independent: bool) -> Solver:
+    """The walk from noise to functions. Raises UserError where the way to meet observations is not there."""
+    if o.observations is None:
+        return Heun()
+    if o.method == "amortised" and not shown:
+        raise UserError("sample.method=amortised needs a run that was trained with objective.shown, such as 1-10")
+    if o.method == "correction":
+        return Corrected(rounds=3 if independent else 1)
+    if o.method == "latent" or not shown:
+        return LatentPosterior(o.noise / float(sets.frame.scale.mean()), o.moves)
+    return Heun()

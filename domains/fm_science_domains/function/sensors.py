@@ -1,0 +1,147 @@
+"""Where a function is known: places, regular grids, and how much of the domain each place stands for.
+
+A regular grid of an axis with a period starts at its beginning and leaves out its end, which is the beginning again;
+one of an axis without takes both ends. So a grid of twice as many sensors contains the coarser one: on a periodic axis
+2 n, on another 2 (n - 1) + 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fm_science.errors import OptionError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """A function known at N sensors.
+
+    Attributes:
+        values: ``(N, C)`` in the units of its source.
+        coords: ``(N, d)`` places of the sensors, in the units of the source.
+        grid: the shape of the regular row-major grid on which they stand; ``None``: none.
+        weights: ``(N,)`` the share of the domain that each sensor stands for; they add up to one.
+        name: of the function.
+    """
+
+    values: Tensor
+    coords: Tensor
+    grid: Shape | None
+    weights: Tensor
+    name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def gridded(self) -> Tensor:
+        """The values on their grid, ``(*grid, C)``."""
+        assert self.grid is not None
+        return self.values.unflatten(0, self.grid)
+
+
+def axis(n: int, periodic: bool) -> Tensor:
+    """The sensors of one axis of the unit box, ``(n,)`` in double precision."""
+    return torch.arange(n, dtype=torch.float64) / (n if periodic else max(1, n - 1))
+
+
+def places(shape: Shape, periodic: Sequence[bool]) -> Tensor:
+    """The sensors of a regular grid of the unit box, row-major, ``(N, d)``."""
+    axes = [axis(n, p) for n, p in zip(shape, periodic, strict=True)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
+
+
+def quadrature(shape: Shape, periodic: Sequence[bool]) -> Tensor:
+    """The weights of a regular grid, ``(N,)``: the trapezoidal rule, on periodic axes equal weights."""
+    total = torch.ones((), dtype=torch.float64)
+    for n, p in zip(shape, periodic, strict=True):
+        share = torch.ones(n, dtype=torch.float64)
+        if not p and n > 1:
+            share[0] = share[-1] = 0.5
+        total = total[..., None] * (share / share.sum())
+    return total.flatten()
+
+
+def scattered_weights(coords: Tensor) -> Tensor:
+    """The weights of scattered sensors ``(N, d)``: on the line half the gap to either neighbour, elsewhere equal."""
+    n, d = coords.shape
+    if d > 1 or n < 3:
+        return torch.full((n,), 1 / n, dtype=torch.float64)
+    order = coords[:, 0].double().argsort()
+    x = coords[order, 0].double()
+    cell = torch.cat([(x[1:2] - x[:1]), x[2:] - x[:-2], x[-1:] - x[-2:-1]]) / 2
+    out = torch.empty(n, dtype=torch.float64)
+    out[order] = cell.clamp_min(1e-6 * float(x[-1] - x[0]) / n)
+    return out / out.sum()
+
+
+def parse(text: str | int, dim: int, name: str) -> Shape:
+    """A grid from ``64`` (so many on each axis) or ``32x48``. Raises OptionError."""
+    words = str(text).lower().split("x")
+    if not all(re.fullmatch(r"\d+", w) for w in words) or min(int(w) for w in words) < 2:
+        raise OptionError(f"{name}={text!r}: expected sensors of each axis, at least 2, such as 64 or 32x48")
+    sizes = tuple(int(w) for w in words)
+    if len(sizes) == 1:
+        return sizes * dim
+    if len(sizes) != dim:
+        raise OptionError(f"{name}={text!r} has {len(sizes)} axes, but these functions have {dim}")
+    return sizes
+
+
+def refined(shape: Shape, periodic: Sequence[bool], factor: int) -> Shape:
+    """The grid that is ``factor`` times as fine and contains this one."""
+    return tuple(factor * n if p else factor * (n - 1) + 1 for n, p in zip(shape, periodic, strict=True))
+
+
+def regular(coords: Tensor) -> Shape | None:
+    """The shape of the row-major regular grid that these places ``(N, d)`` form, or ``None``."""
+    shape = tuple(len(column.unique()) for column in coords.double().round(decimals=9).unbind(1))
+    if torch.tensor(shape).prod() != len(coords) or min(shape) < 2:
+        return None
+    low, high = coords.double().amin(0), coords.double().amax(0)
+    wanted = low + places(shape, [False] * len(shape)) * (high - low)
+    step = (high - low) / (torch.tensor(shape) - 1)
+    return shape if bool(((coords.double() - wanted).abs() < 1e-3 * step).all()) else None
+
+
+def fitting(functions: Sequence[Sampled], coords: Tensor, grid: Shape | None) -> Tensor:
+    """The values of functions at common places ``(N, d)``, ``(M, N, C)`` in double precision: as measured where they
+    were measured there, else interpolated: linearly between the sensors of a grid or a line, else from the nearest."""
+    return torch.stack([_at(f, coords.double(), grid) for f in functions])
+
+
+def _at(f: Sampled, coords: Tensor, grid: Shape | None) -> Tensor:
+    values, own = f.values.detach().cpu().double(), f.coords.cpu().double()
+    if own.shape == coords.shape and torch.allclose(own, coords, rtol=0, atol=1e-6 * float(coords.abs().max() + 1e-12)):
+        return values
+    if f.grid is not None or own.shape[1] == 1:
+        return _linear(values, own, f.grid, coords)
+    nearest = torch.cdist(coords, own).argmin(1)
+    return values[nearest]
+
+
+def _linear(values: Tensor, own: Tensor, grid: Shape | None, coords: Tensor) -> Tensor:
+    """Linear interpolation along one axis after another; beyond the ends the nearest value."""
+    if grid is None:
+        order = own[:, 0].argsort()
+        values, own, grid = values[order], own[order], (len(own),)
+    table, corners = values.unflatten(0, grid), [(torch.ones(len(coords), dtype=torch.float64), ())]
+    for k, n in enumerate(grid):
+        along = line(own, grid, k).contiguous()
+        right = torch.searchsorted(along, coords[:, k].contiguous()).clamp(1, n - 1)
+        share = ((coords[:, k] - along[right - 1]) / (along[right] - along[right - 1]).clamp_min(1e-300)).clamp(0, 1)
+        sides = ((right - 1, 1 - share), (right, share))
+        corners = [(weight * w, (*index, i)) for weight, index in corners for i, w in sides]  # type: ignore[misc]
+    return torch.stack([weight[:, None] * table[index] for weight, index in corners]).sum(0)
+
+
+def line(coords: Tensor, grid: Shape, k: int) -> Tensor:
+    """The coordinates of axis ``k`` of a grid whose places are ``coords`` ``(N, d)``."""
+    return coords.unflatten(0, grid)[(*([0] * k), slice(None), *([0] * (len(grid) - k - 1)), k)]

@@ -1,0 +1,122 @@
+"""Prepared data are kept: what took minutes once is read in a second the next time.
+
+The folder is the option ``data.cache``, else the environment variable ``FM_SCIENCE_CACHE``, else ``fm-science`` in the
+user's cache folder. A file's name holds a digest of everything its content depends on, so nothing stale is ever read.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fm_science.errors import UserError
+
+from .molecule import Molecule
+from .pack import FORMAT, Pack
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A molecule that was not used, and why."""
+
+    name: str
+    reason: str
+
+
+Prepared = tuple[Pack, list[Dropped]]
+Parsed = tuple[Molecule, str] | Dropped  #: a molecule and its canonical SMILES, or why it is left out
+CHUNK = 4096  # molecules held one by one before they are packed
+
+
+def folder(option: str | None = None) -> Path:
+    """Where prepared data are kept."""
+    if option:
+        return Path(option).expanduser()
+    if os.environ.get("FM_SCIENCE_CACHE"):
+        return Path(os.environ["FM_SCIENCE_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fm-science"
+
+
+def digest(*words: object) -> str:
+    """A short name for everything that prepared data depend on."""
+    return hashlib.sha256(repr((FORMAT, *words)).encode()).hexdigest()[:16]
+
+
+def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
+    """What ``make`` gives, from the file ``place/name.npz`` when it is there, else made and kept.
+
+    Raises UserError when the folder cannot be written.
+    """
+    file = place / f"{name}.npz"
+    listed = file.with_suffix(".dropped.csv")
+    if file.is_file() and listed.is_file():
+        try:
+            return Pack.load(file), read_dropped(listed)
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            log.warning("%s cannot be read (%s): made anew", file, error)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        pack, dropped = make()
+        write_dropped(dropped, listed)
+        pack.save(file)
+    except OSError as error:
+        raise UserError(f"cannot keep prepared data in {place} ({error}); name another, data.cache=DIR") from error
+    log.info("kept in %s (%.0f MB)", file, file.stat().st_size / 1e6)
+    return pack, dropped
+
+
+def write_dropped(dropped: Iterable[Dropped], path: Path) -> Path:
+    """One line (molecule, reason) for each, as CSV."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["molecule", "reason"])
+        writer.writerows([d.name, d.reason] for d in dropped)
+    return path
+
+
+def read_dropped(path: Path) -> list[Dropped]:
+    """What :func:`write_dropped` wrote."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [Dropped(row["molecule"], row["reason"]) for row in csv.DictReader(stream)]
+
+
+def gather(found: Iterable[Parsed], part: Callable[[int, str], int]) -> Prepared:
+    """What was found as a pack, each molecule in the part that ``part(number, smiles)`` says; in bounded memory.
+
+    Raises UserError when nothing is usable.
+    """
+    packs: list[Pack] = []
+    dropped: list[Dropped] = []
+    held: list[tuple[Molecule, str, int]] = []
+    for number, one in enumerate(found):
+        if isinstance(one, Dropped):
+            dropped.append(one)
+            continue
+        held.append((*one, part(number, one[1])))
+        if len(held) == CHUNK:
+            packs.append(Pack.of(*zip(*held, strict=True)))
+            held = []
+    packs += [Pack.of(*zip(*held, strict=True))] if held else []
+    if not packs:
+        raise UserError(f"no usable molecule: {summary(dropped) or 'there are none'}")
+    return Pack.join(packs), dropped
+
+
+def summary(dropped: Sequence[Dropped], most: int = 3) -> str:
+    """The commonest reasons with their numbers, in one line; empty when nothing was dropped."""
+    counts: dict[str, int] = {}
+    for one in dropped:
+        counts[one.reason] = counts.get(one.reason, 0) + 1
+    common = sorted(counts, key=lambda reason: -counts[reason])
+    shown = [f"{counts[reason]} x {reason}" for reason in common[:most]]
+    return "; ".join([*shown, *(["..."] if len(common) > most else [])])

@@ -1,0 +1,165 @@
+"""Molecules in files: SDF and SMILES out, SDF from anybody in, and films of how a molecule came to be.
+
+Samples go into one ``samples.sdf`` with what is known of each in its fields, and their SMILES into ``samples.smi``.
+They are written as they are, broken ones too. Reading keeps broken molecules as well: they are there to be judged.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fm_science.errors import UserError
+
+from . import sdf
+from .cache import write_dropped
+from .data import Library
+from .molecule import OTHER, Molecule, quiet, symbol
+from .validity import NO_NUMBERS, judge
+
+log = logging.getLogger(__name__)
+LIMIT = 999  # atoms or bonds that the columns of a MOL block can count
+HYDROGENS = "hydrogens"  # the field that says whether they are explicit
+
+
+def mol_block(molecule: Molecule, name: str = "") -> str:
+    """A molecule as a MOL block, version V2000, whether its valences make sense or not.
+
+    Raises:
+        UserError: when it does not fit the columns of the format.
+    """
+    ends = molecule.bonds.triu(1).nonzero().tolist()
+    if max(len(molecule), len(ends)) > LIMIT:
+        raise UserError(f"cannot write {name or molecule.name}: a MOL block holds at most {LIMIT} atoms and bonds")
+    places = molecule.positions.nan_to_num(0.0, 0.0, 0.0).clamp(-9999, 9999).tolist()
+    charges = [(i + 1, q) for i, q in enumerate(molecule.charges.tolist()) if q]
+    lines = [(name or molecule.name).replace("\n", " ")[:80], "  fm-sci            3D", ""]
+    lines.append(f"{len(molecule):3d}{len(ends):3d}  0  0  0  0  0  0  0  0999 V2000")
+    for (x, y, z), number in zip(places, molecule.atoms.tolist(), strict=True):
+        lines.append(f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol(number):<3s} 0  0  0  0  0  0  0  0  0  0  0  0")
+    for i, j in ends:
+        order = int(molecule.bonds[i, j])
+        lines.append(f"{i + 1:3d}{j + 1:3d}{8 if order == OTHER else order:3d}  0")
+    for k in range(0, len(charges), 8):
+        some = charges[k : k + 8]
+        lines.append(f"M  CHG{len(some):3d}" + "".join(f" {i:3d} {q:3d}" for i, q in some))
+    return "\n".join([*lines, "M  END", ""])
+
+
+def record(molecule: Molecule, name: str = "") -> str:
+    """A record of an SDF file: the MOL block, then verdicts and properties as fields."""
+    v = judge(molecule)
+    known: dict[str, Any] = {
+        HYDROGENS: "explicit" if molecule.hydrogens else "implied", "SMILES": v.smiles, "valid": int(v.valid),
+        "connected": int(v.connected), "reason": v.reason, **molecule.properties,
+    }  # fmt: skip
+    fields = [f"> <{key}>\n{value}\n\n" for key, value in known.items() if str(value)]
+    return mol_block(molecule, name) + "".join(fields) + f"{sdf.END}\n"
+
+
+def write(samples: Sequence[Molecule], folder: str | os.PathLike, first: int = 0) -> list[Path]:
+    """``samples.sdf`` and ``samples.smi`` in the folder, samples named by their number from ``first``. What begins with
+    number 0 starts the files anew; what begins later is added to them."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    mode = "a" if first else "w"
+    names = [f"sample_{first + i:04d}" for i in range(len(samples))]
+    files = [place / "samples.sdf", place / "samples.smi"]
+    with files[0].open(mode, encoding="utf-8", newline="\n") as stream:
+        stream.writelines(record(m, name) for m, name in zip(samples, names, strict=True))
+    with files[1].open(mode, encoding="utf-8", newline="\n") as stream:
+        verdicts = zip(map(judge, samples), names, strict=True)
+        stream.writelines(f"{v.smiles} {name}\n" for v, name in verdicts if v.valid)
+    return files
+
+
+def read(paths: str | os.PathLike | Iterable[Any], hydrogens: bool | None = None) -> list[Molecule]:
+    """All molecules of SDF files and folders, broken ones too, in the order of the files.
+
+    Files of SMILES are passed over when an SDF file is there as well. Whether hydrogens are explicit is what the files
+    say if they are ours; in other files they are when any molecule has a hydrogen atom. ``hydrogens`` is what the
+    molecules will be compared with: explicit ones are refused where False is said, and the other way round.
+
+    Raises:
+        UserError: when a path does not exist, holds no molecule in space, or hydrogens are not as expected.
+    """
+    asked = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    solid = [p for p in asked if p.is_dir() or sdf.suffix(p) in sdf.SUFFIXES or not p.exists()]
+    if not solid:
+        raise UserError(f"{', '.join(map(str, asked[:3]))}: no SDF file; expected {', '.join(sdf.SUFFIXES)} (or .gz)")
+    found: list[Molecule] = []
+    strange: list[str] = []
+    said: set[str] = set()
+    for file in sdf.files(solid):
+        for name, text in sdf.records(file):
+            molecule = _read(name, text)
+            if isinstance(molecule, str):
+                strange.append(f"{name}: {molecule}")
+            else:
+                found.append(molecule)
+                said |= {word for word in ("explicit", "implied") if f"> <{HYDROGENS}>\n{word}\n" in text}
+    if not found:
+        first = f"; first: {strange[0]}" if strange else ""
+        raise UserError(f"no molecule in {', '.join(map(str, asked[:3]))} ({len(strange)} unreadable{first})")
+    if strange:
+        log.warning("%d records are no molecules and are not counted; first: %s", len(strange), strange[0])
+    explicit = said == {"explicit"} if said else any(bool((m.atoms == 1).any()) for m in found)
+    _expected(explicit, hydrogens, asked)
+    return [replace(m, hydrogens=explicit) for m in found]
+
+
+def _expected(explicit: bool, wanted: bool | None, paths: Sequence[Path]) -> None:
+    if wanted is not None and explicit != wanted:
+        have = "hydrogens of their own" if explicit else "no hydrogens of their own"
+        raise UserError(
+            f"the molecules of {paths[0]} have {have}, those they would be compared with are otherwise: "
+            f"say data.hydrogens={str(explicit).lower()}"
+        )
+
+
+def _read(name: str, text: str) -> Molecule | str:
+    """A record as a molecule, or why it is none."""
+    with quiet():
+        mol = sdf.block(text)
+        if mol is None:
+            return "no readable MOL block"
+        try:
+            made = Molecule.from_rdkit(mol, properties=sdf.fields(text), strict=False)
+        except ValueError as error:
+            return str(error)
+    own = {key: value for key, value in made.properties.items() if key not in ("valid", "connected")}
+    lost = f"> <reason>\n{NO_NUMBERS}\n" in text  # they could not be written as numbers
+    places = torch.full_like(made.positions, torch.nan) if lost else made.positions
+    return replace(made, positions=places, name=made.name or name, properties=own)
+
+
+def trajectory(frames: Sequence[Sequence[Molecule]], folder: str | os.PathLike, first: int = 0) -> list[Path]:
+    """One XYZ film a sample with a frame a step, numbered from ``first``; ``frames[k][i]`` is sample i after step k.
+    Atoms that are not decided yet are written as X."""
+    place = Path(folder) / "trajectories"
+    place.mkdir(parents=True, exist_ok=True)
+    files = []
+    for i, way in enumerate(zip(*frames, strict=True)):
+        files.append(place / f"sample_{first + i:04d}.xyz")
+        files[-1].write_text("".join(xyz(m, f"step {k}") for k, m in enumerate(way)), encoding="ascii")
+    return files
+
+
+def xyz(molecule: Molecule, comment: str = "") -> str:
+    """A frame of an XYZ file, angstrom."""
+    places = torch.nan_to_num(molecule.positions, 0.0, 0.0, 0.0).tolist()
+    names = [symbol(n) if n else "X" for n in molecule.atoms.tolist()]
+    lines = [f"{name:<2s} {x:12.5f} {y:12.5f} {z:12.5f}" for name, (x, y, z) in zip(names, places, strict=True)]
+    return "\n".join([str(len(molecule)), comment, *lines, ""])
+
+
+def drops(library: Library, folder: str | os.PathLike) -> list[Path]:
+    """``dropped.csv`` in the folder: the molecules that were left out of the data, and why; nothing when there are
+    none."""
+    return [write_dropped(library.drops, Path(folder) / "dropped.csv")] if library.drops else []

@@ -1,0 +1,168 @@
+"""A molecule as chemists draw it: atoms in space, joined by single, double and triple bonds, with formal charges.
+
+Bonds are those of one Kekulé structure; there is no aromatic class, so that the valence of an atom is a plain sum of
+bond orders. RDKit finds aromaticity again where it is wanted. Lengths are in angstrom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.errors import UserError
+
+ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3}
+OTHER = 4  # a bond that is none of these: dative, or aromatic without a Kekulé structure. Never valid, never data
+UNKNOWN = 0  # the atomic number of an atom that is not decided yet
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """One molecule, on the CPU.
+
+    Attributes:
+        positions: (N, 3) float32, angstrom.
+        atoms: (N,) int64 atomic numbers; 0: not decided (as during sampling).
+        bonds: (N, N) int64, symmetric: 0 none, 1 single, 2 double, 3 triple (4: another kind, in foreign files only).
+        charges: (N,) int64 formal charges.
+        name: any text.
+        properties: named numbers, as written into and read from SDF files.
+        hydrogens: True when every hydrogen is an atom of its own, False when they are implied by valence.
+    """
+
+    positions: Tensor
+    atoms: Tensor
+    bonds: Tensor
+    charges: Tensor
+    name: str = ""
+    properties: Mapping[str, float] = field(default_factory=dict)
+    hydrogens: bool = True
+
+    def __len__(self) -> int:
+        return self.atoms.shape[0]
+
+    @property
+    def valences(self) -> Tensor:
+        """(N,) int64: the sum of the orders of each atom's bonds, to the atoms that are written."""
+        return self.bonds.sum(1)
+
+    def to_rdkit(self, sanitize: bool = False) -> Any:
+        """An RDKit molecule with these atoms in this order and one conformer.
+
+        Explicit molecules get NoImplicit on every atom, so that RDKit adds no hydrogen behind our back. With
+        ``sanitize``, raises RDKit's ``MolSanitizeException`` where valence rules are broken.
+        """
+        from rdkit import Chem
+
+        edited = Chem.RWMol()
+        for number, charge in zip(self.atoms.tolist(), self.charges.tolist(), strict=True):
+            atom = Chem.Atom(number)
+            atom.SetFormalCharge(charge)
+            atom.SetNoImplicit(self.hydrogens)
+            edited.AddAtom(atom)
+        kinds = (None, *(getattr(Chem.BondType, name) for name in (*ORDERS, "UNSPECIFIED")))
+        ends = self.bonds.triu(1).nonzero()
+        for (i, j), order in zip(ends.tolist(), self.bonds[ends[:, 0], ends[:, 1]].tolist(), strict=True):
+            edited.AddBond(i, j, kinds[order])
+        conformer = Chem.Conformer(len(self))
+        conformer.SetPositions(self.positions.double().numpy())
+        edited.AddConformer(conformer)
+        made = edited.GetMol()
+        if self.name:
+            made.SetProp("_Name", self.name)
+        if sanitize:
+            Chem.SanitizeMol(made)
+        return made
+
+    @classmethod
+    def from_rdkit(
+        cls, mol: Any, name: str = "", properties: Mapping[str, float] | None = None, strict: bool = True
+    ) -> Molecule:  # fmt: skip
+        """The molecule of an RDKit one, bonds Kekulé. ``mol`` is not changed.
+
+        Hydrogens count as explicit when no atom lacks one. Raises ValueError with a short reason when there are no
+        coordinates in space; with ``strict`` also when there is no atom, an atom is a placeholder or a radical, or a
+        bond is neither single, double nor triple.
+        """
+        from rdkit import Chem
+
+        mol = Chem.Mol(mol)
+        mol.UpdatePropertyCache(strict=False)
+        try:
+            Chem.Kekulize(mol, clearAromaticFlags=True)
+        except Chem.KekulizeException as error:
+            if strict:
+                raise ValueError("aromatic bonds without a Kekulé structure") from error
+        _refuse(mol, strict)
+        n = mol.GetNumAtoms()
+        bonds = torch.zeros(n, n, dtype=torch.long)
+        for bond in mol.GetBonds():
+            i, j, kind = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), str(bond.GetBondType())
+            if kind not in ORDERS and strict:
+                raise ValueError(f"a {kind.lower()} bond; known are single, double and triple ones")
+            bonds[i, j] = bonds[j, i] = ORDERS.get(kind, OTHER)
+        return cls(
+            positions=torch.from_numpy(mol.GetConformer().GetPositions()).float() if n else torch.zeros(0, 3),
+            atoms=torch.tensor([a.GetAtomicNum() for a in mol.GetAtoms()], dtype=torch.long),
+            bonds=bonds,
+            charges=torch.tensor([a.GetFormalCharge() for a in mol.GetAtoms()], dtype=torch.long),
+            name=name or (mol.GetProp("_Name") if mol.HasProp("_Name") else ""),
+            properties=dict(properties or {}),
+            hydrogens=all(a.GetTotalNumHs() == 0 for a in mol.GetAtoms()),
+        )
+
+
+def _refuse(mol: Any, strict: bool) -> None:
+    """Raise ValueError for what no molecule, or with ``strict`` no state, can hold."""
+    if mol.GetNumAtoms() == 0:
+        if strict:
+            raise ValueError("no atoms")
+        return
+    if mol.GetNumConformers() == 0 or not mol.GetConformer().Is3D():
+        raise ValueError("no coordinates in space (a 2D drawing?)")
+    if strict and any(a.GetAtomicNum() == 0 for a in mol.GetAtoms()):
+        raise ValueError("a placeholder atom (R, * or A)")
+    if strict and any(a.GetNumRadicalElectrons() for a in mol.GetAtoms()):
+        raise ValueError("a radical: an unpaired electron")
+
+
+def without_hydrogens(molecule: Molecule) -> Molecule:
+    """The heavy atoms alone, hydrogens implied. Hydrogen bonded to nothing heavy is lost."""
+    heavy = molecule.atoms != 1
+    return Molecule(
+        molecule.positions[heavy], molecule.atoms[heavy], molecule.bonds[heavy][:, heavy], molecule.charges[heavy],
+        molecule.name, molecule.properties, hydrogens=False,
+    )  # fmt: skip
+
+
+@cache
+def symbol(number: int) -> str:
+    """The symbol of an element, ``*`` for 0."""
+    from rdkit import Chem
+
+    return Chem.GetPeriodicTable().GetElementSymbol(number)
+
+
+def rdkit() -> str:
+    """The version of RDKit: canonical SMILES may differ between versions.
+
+    Raises:
+        UserError: where RDKit is not installed.
+    """
+    try:
+        from rdkit import rdBase
+    except ImportError as error:
+        raise UserError("molecules need RDKit: pip install 'fm-science[molecule]'") from error
+    return str(rdBase.rdkitVersion)
+
+
+def quiet() -> Any:
+    """A context in which RDKit prints nothing: what it would say is counted instead."""
+    from rdkit import rdBase
+
+    return rdBase.BlockLogs()

@@ -1,0 +1,254 @@
+"""How molecules are learned and drawn: paths of positions and classes, pairs, what a step minimises, how one samples.
+
+Positions travel on straight lines from a centred Gaussian, in angstrom; atoms, bonds and charges appear one by one from
+masks (or flip from uniform classes), each part on its own clock. The network predicts the finished molecule. Sampling
+takes one evaluation a step: positions move towards the prediction, classes jump to it, and at a rate *eta* classes are
+masked again, which lets the network correct itself without a change of law. The last step never masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from fm_science.couplings import Coupling as Law
+from fm_science.couplings import Independent, InWorkers, OnPart, Transport
+from fm_science.domain import option
+from fm_science.errors import OptionError
+from fm_science.flow import Sampler
+from fm_science.networks import Guided, Tempered
+from fm_science.objectives import BetaTime, FlowMatching, InverseSquare
+from fm_science.paths import Geodesic, ProductPath
+from fm_science.predictions import Endpoint, Posterior
+from fm_science.priors import Classes, Normal, Prior, ProductPrior
+from fm_science.schedules import Linear, Polynomial, Schedule
+from fm_science.solvers import Langevin, power_grid
+from fm_science.spaces import Categorical, Centered
+from fm_science.symmetries import Permutations, Rotations
+
+from .losses import Distances
+from .pairing import Completion, FakeAtoms
+
+CLASSES = ("atoms", "bonds", "charges")
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where molecules start, and each part's clock."""
+
+    classes: str = option("masked", "noise of atoms, bonds and charges", choices=("masked", "uniform"))
+    std: float | None = option(None, "spread of the first positions on each axis; none: that of the data", "angstrom")
+    positions: float = option(1.0, "clock of positions: the share t^p of the way is done at time t", low=0.1)
+    atoms: float = option(1.0, "clock of atoms: the share t^p of them is known at time t", low=0.1)
+    bonds: float = option(1.0, "clock of bonds", low=0.1)
+    charges: float = option(1.0, "clock of charges", low=0.1)
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Which noise meets which molecule."""
+
+    kind: str = option(
+        "aligned", "noise as drawn, or ordered and turned towards its molecule",
+        choices=("independent", "permutation", "rotation", "aligned"),
+    )  # fmt: skip
+    in_workers: bool = option(True, "pair in the processes that load data (data.workers)")
+    fragments: float = option(0.1, "share of batches in which a fragment of each molecule is given", low=0, high=1)
+    fakes: float = option(0.0, "share of molecules with atoms that vanish in the end; 0: without", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step minimises. All but the first four terms and weights are tricks with a switch."""
+
+    positions: float = option(1.0, "weight of positions, in units of their spread", low=0)
+    atoms: float = option(0.3, "weight of the cross-entropy of atoms", low=0)
+    bonds: float = option(1.0, "weight of the cross-entropy of bonds", low=0)
+    charges: float = option(0.3, "weight of the cross-entropy of charges", low=0)
+    until: float = option(0.9, "weights 1 / (1 - t)² of positions stop growing at this time; 0: all times equal",
+                          low=0, high=0.999)  # fmt: skip
+    near: float = option(0.5, "weight of the error of short distances (bonds and angles); 0: without", low=0)
+    near_reach: float = option(2.8, "distances in the molecule up to this are short", "angstrom", low=0.5)
+    near_from: float = option(0.3, "time from which short distances count", low=0, high=1)
+    late: float = option(2.0, "times are drawn from Beta(late, 1): 1 is uniform, more is later", low=0.1)
+    self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
+    distort: float = option(0.0, "probability that an atom the network sees is out of place; 0: without", low=0, high=1)
+    distort_std: float = option(0.3, "how far, on each axis", "angstrom", low=0)
+    distort_from: float = option(0.5, "time from which atoms may be out of place", low=0, high=1)
+    condition: str = option("", "properties that the network is told, such as gap or gap+mu")
+    drop: float = option(0.2, "probability that a property is not told, which guidance needs", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn when nothing else is said."""
+
+    atoms: int | str | None = option(None, "atoms of a molecule, or a range 10-20; none: as in the training data")
+    steps: int = option(100, "steps, one evaluation of the network each", low=1)
+    eta: float = option(10.0, "rate at which classes are masked (or drawn) again", low=0)
+    settle: float = option(0.0, "share of the time, at the end, in which nothing is masked again", low=0, high=1)
+    temperature: float = option(1.0, "of atoms, bonds and charges; below 1 likelier and less diverse", low=0.01)
+    noise: float = option(0.0, "rate at which noise of positions is exchanged; needs coupling.kind=independent", low=0)
+    grid: float = option(1.0, "steps shrink towards the end like a power; 1: equal steps", low=1)
+    target: str = option("", "wanted properties, such as gap:6.8+mu:2 (see objective.condition)")
+    guidance: float = option(1.0, "how strongly the target is pursued; 1: as learned", low=0)
+    fragment: str | None = option(None, "file (.sdf) with a fragment around which molecules are drawn")
+
+
+def clock(power: float) -> Schedule:
+    """The share t^power of the way is done at time t."""
+    return Linear() if power == 1 else Polynomial(power)
+
+
+def path(o: Path, classes: dict[str, int], std: float) -> tuple[ProductPath, ProductPrior]:
+    """The path of molecules, and the law of the noise.
+
+    Args:
+        classes: number of real classes of each part; parts that are absent are not part of the state.
+        std: spread of the noise, angstrom.
+    """
+    parts: dict[str, Any] = {"positions": Geodesic(Centered(), clock(o.positions), Endpoint())}
+    priors: dict[str, Prior] = {"positions": Normal(std)}
+    masked = o.classes == "masked"
+    for name, count in classes.items():
+        space = Categorical(count + masked, on="edges" if name == "bonds" else "nodes")
+        parts[name] = Geodesic(space, clock(getattr(o, name)), Posterior(count if masked else None))
+        priors[name] = Classes([0.0] * count + [1.0] if masked else [1 / count] * count)
+    return ProductPath(**parts), ProductPrior(**priors)
+
+
+def coupling(o: Coupling, counts: dict[str, int], prior: ProductPrior, fake: int) -> Law:
+    """The law of pairs. Only positions are paired: the noise of classes is alike on all atoms, so it need not move.
+
+    Args:
+        counts: number of classes of each part.
+        prior: the law of the noise.
+        fake: number of the class of atoms that are not there.
+    """
+    std, classes = prior.parts["positions"].std, tuple(counts)  # type: ignore[attr-defined]
+    aligning = {
+        "permutation": (Permutations(),), "rotation": (Rotations(),), "aligned": (Permutations(), Rotations()),
+    }.get(o.kind, ())  # fmt: skip
+    law: Law = Independent()
+    if aligning:
+        law = OnPart("positions", Transport(*aligning, across_batch=False), classes)
+    if o.fragments:
+        ordered = any(isinstance(s, Permutations) for s in aligning)
+        around: Law = Independent()
+        if ordered:
+            around = OnPart("positions", Transport(Permutations(), across_batch=False), classes)
+        law = Completion(law, around, o.fragments, std)
+    if o.fakes:
+        law = FakeAtoms(law, prior, o.fakes, fake)
+    return InWorkers(law) if o.in_workers else law
+
+
+def objective(o: Objective, pairs: Law, conditions: tuple[str, ...], std: float) -> FlowMatching:
+    """Flow matching on molecules. Squared lengths count in units of the spread of the noise."""
+    late = InverseSquare(o.until)
+    extras = {"near": Distances(o.near / std**2, o.near_reach, o.near_from, late)} if o.near else {}
+    return FlowMatching(
+        coupling=pairs,
+        times=BetaTime(o.late, 1.0),
+        weight={"positions": late},
+        parts={"positions": o.positions / std**2, "atoms": o.atoms, "bonds": o.bonds, "charges": o.charges},
+        extras=extras,
+        drop=dict.fromkeys(conditions, o.drop) if o.drop else {},
+        self_condition=o.self_condition,
+    )
+
+
+def sampler(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], pairs: str) -> Sampler:
+    """One evaluation a step; classes are masked again at the rate eta, and the last step only lands.
+
+    Raises OptionError where noise of positions cannot be exchanged, since they were trained with tied noise.
+    """
+    if o.noise and pairs != "independent":
+        raise OptionError(
+            f"sample.noise={o.noise}: noise of positions can be exchanged only where training did not tie it to the "
+            f"molecules; this network was trained with coupling.kind={pairs}, not independent"
+        )
+    heat: dict[str, Any] = dict.fromkeys(classes, Until(o.eta, 1 - o.settle)) if o.eta else {}
+    steps: int | Tensor = o.steps if o.grid == 1 else power_grid(o.steps, o.grid)
+    heat |= {"positions": o.noise} if o.noise else {}
+    return Sampler(Langevin(heat), steps, wrap=partial(dressed, o, classes, conditions))
+
+
+@dataclass(frozen=True)
+class Until:
+    """A rate that holds until a time and is zero from there on."""
+
+    rate: float
+    end: float
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.rate * (t < self.end)
+
+
+def dressed(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], network: Any) -> Any:
+    """The network as it is sampled: guided towards the target, at a temperature."""
+    if o.guidance != 1 and conditions:
+        network = Guided(network, o.guidance, conditions)
+    return network if o.temperature == 1 else Tempered(network, **dict.fromkeys(classes, o.temperature))
+
+
+def worn(o: Objective, network: nn.Module) -> nn.Module:
+    """The network as it is trained."""
+    return Distorted(network, o.distort, o.distort_std, o.distort_from) if o.distort else network
+
+
+class Distorted(nn.Module):
+    """While it is trained, a network sees some atoms out of place, so that it learns to put right what earlier steps of
+    a sampler have got wrong (Dunn & Koes 2025).
+
+    Args:
+        network: what is trained.
+        share: probability that an atom is moved.
+        std: how far on each axis, angstrom.
+        start: time from which atoms are moved.
+    """
+
+    def __init__(self, network: nn.Module, share: float, std: float, start: float) -> None:
+        super().__init__()
+        self.network, self.share, self.std, self.start = network, share, std, start
+
+    @property
+    def self_conditioned(self) -> bool:
+        """Whether the network reads its previous endpoint."""
+        return getattr(self.network, "self_conditioned", False)
+
+    def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> Any:
+        if self.training:
+            places = x["positions"]
+            moved = (torch.rand_like(places[..., :1]) < self.share) & context.mask[..., None]
+            moved = moved & (t > self.start)[:, None, None]
+            x = {**x, "positions": places + self.std * moved * torch.randn_like(places)}
+        return self.network(x, t, context)
+
+
+class OneHot(Dataset):
+    """Molecules as points of the space: class numbers become corners, conditions that nobody reads are left out.
+
+    Args:
+        data: items with class numbers.
+        classes: number of classes of each part, a mask class included.
+        conditions: names of the properties that the network is told.
+    """
+
+    def __init__(self, data: Any, classes: dict[str, int], conditions: tuple[str, ...]) -> None:
+        self.data, self.conditions = data, conditions
+        self.corners = {name: torch.eye(count) for name, count in classes.items()}
+        self.sizes: Tensor = data.sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        state, cond = self.data[index]
+        classes = {name: corners[state[name]] for name, corners in self.corners.items()}
+        return {"positions": state["positions"], **classes}, {name: cond[name] for name in self.conditions}

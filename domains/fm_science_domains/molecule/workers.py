@@ -1,0 +1,58 @@
+"""The same small task for many things, on several processes, in order and with a bar that says how long it takes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def spread(
+    task: Callable[[A], B], things: Iterable[A], processes: int = 0, total: int | None = None, label: str = "",
+) -> Iterator[B]:  # fmt: skip
+    """``map(task, things)`` in order. processes: 0 takes one for each core, 1 none but this. ``task`` must be a
+    function of a module (or a ``partial`` of one), so that it can be sent elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not (label and sys.stderr.isatty())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as shown:
+        bar = shown.add_task(label, total=total)
+        for done in _results(task, things, processes or cores()):
+            shown.advance(bar)
+            yield done
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Iterator[B]:
+    if processes == 1:
+        yield from map(task, things)
+        return
+    kind = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    with kind.Pool(processes, initializer=_alone) as pool:
+        for packed in pool.imap(partial(_packed, task), map(pickle.dumps, things), chunksize=16):
+            yield pickle.loads(packed)
+
+
+def _alone() -> None:
+    """One thread a process: several processes share the cores already."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _packed(task: Callable[[Any], Any], thing: bytes) -> bytes:
+    """From bytes to bytes: tensors would else travel as shared memory, one open file each."""
+    return pickle.dumps(task(pickle.loads(thing)))

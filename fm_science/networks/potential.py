@@ -1,0 +1,47 @@
+"""Potentials: networks that know a scalar, whose gradient is the velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.state import Context
+
+
+class Potential(nn.Module):
+    """The velocity field grad s of a scalar function s(x, t), in the metric of the space: a network for paths that
+    predict Velocity(). It costs one backward pass an evaluation, and is what ActionMatching trains.
+
+    Args:
+        network: s, ``(x, t, context) -> (B,)``; it must not read padded sites. Where it is trained it needs second
+            derivatives: no fused attention, and smooth activations (SiLU, not ReLU).
+        space: not bound; smooth.
+    """
+
+    def __init__(self, network: Callable[..., Tensor], space: Any) -> None:
+        super().__init__()
+        if not space.smooth:
+            raise TypeError(f"{space!r} has no gradients: a potential needs a smooth space.")
+        self.network, self.space = network, space
+
+    def potential(self, x: Any, t: Tensor, context: Context) -> Tensor:
+        """s ``(B,)``. Raises ValueError when the network gives anything else than one number a sample."""
+        s = self.network(x, t, context)
+        if s.shape != t.shape:
+            raise ValueError(
+                f"a potential is one number a sample, {tuple(t.shape)}; the network gave {tuple(s.shape)}."
+            )
+        return s
+
+    def rates(self, x: Any, t: Tensor, context: Context) -> tuple[Any, Tensor]:
+        """The velocity grad s, and ds/dt ``(B,)``."""
+        total = lambda y, r: self.potential(y, r, context).sum()  # noqa: E731
+        slope, rate = torch.func.grad(total, argnums=(0, 1))(x, t)
+        return self.space.bind(context).gradient(x, slope), rate
+
+    def forward(self, x: Any, t: Tensor, context: Context) -> Any:
+        slope = torch.func.grad(lambda y: self.potential(y, t, context).sum())(x)
+        return self.space.bind(context).gradient(x, slope)

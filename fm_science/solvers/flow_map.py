@@ -1,0 +1,60 @@
+"""The solver of a flow map: each step is one jump that a network has learnt.
+
+A two-time network knows where it is asked to land. From (x, t) it tells the mean velocity v of the flow until time s,
+and the jump is X_{t,s}(x) = exp(x, (s - t) v): one evaluation, however long the way. A perfect map needs one step; more
+steps mend what a learnt one gets wrong, at least until its own small errors add up.
+
+Classes have no such map, since their jumps are random. Beside parts that flow they jump by the posterior at the start
+of each step, which is right for many steps only: weak order one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fm_science.paths import Path
+from fm_science.solvers.base import Predict, Solver, smooth_only
+from fm_science.state import scale
+
+
+@dataclass(frozen=True)
+class FlowMap(Solver):
+    """One evaluation a step: the jumps of a two-time network, as ``FlowMapMatching`` trains them (Boffi, Albergo &
+    Vanden-Eijnden 2025). ``steps=1`` goes from noise to data at once."""
+
+    splits = False
+    two_times = True
+
+    def check(self, path: Path) -> None:
+        smooth_only(self, path, parts=True)
+        mappable(path)
+
+    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+        s = t + h
+        return leap(path, predict(x, t, s), x, t, s)
+
+
+def leap(path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+    """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v that ``raw`` tells; classes jump by their posterior."""
+    if path.space.smooth:
+        return path.space.exp(x, scale(s - t, path.velocity(raw, x, t)))
+    parts = getattr(path, "parts", None)
+    if parts is None:
+        return path.step(raw, x, t, s)
+    return {k: leap(part, raw[k], x[k], t, s) for k, part in parts.items()}
+
+
+def mappable(path: Any) -> None:
+    """Raises TypeError where the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
+    if path.space.smooth:
+        if path.singular:
+            raise TypeError(
+                f"a flow map needs a velocity that is defined until t = 1, and that of {path!r} is not. Predict "
+                "Velocity(), on a schedule whose rates are finite at t = 1 such as Linear()."
+            )
+        return
+    for part in getattr(path, "parts", {}).values():
+        mappable(part)

@@ -1,0 +1,120 @@
+"""Functions survive their way through files, and files that hold none say why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fm_science.errors import UserError
+from fm_science_domains.function.files import Layout, read, write
+from fm_science_domains.function.sensors import (
+    Sampled,
+    fitting,
+    places,
+    quadrature,
+    refined,
+    regular,
+    scattered_weights,
+)
+
+
+def sampled(shape: tuple[int, ...], channels: int = 1) -> list[Sampled]:
+    torch.manual_seed(0)
+    flat = [False] * len(shape)
+    x, w = 3 * places(shape, flat) + 1, quadrature(shape, flat)
+    return [Sampled(torch.randn(len(x), channels), x, shape, w, f"f{i}") for i in range(4)]
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((7,), 1), ((7,), 2), ((4, 5), 1), ((3, 4, 2), 3)])
+def test_functions_on_grids_survive(tmp_path: Path, shape: tuple[int, ...], channels: int) -> None:
+    made = sampled(shape, channels)
+    files = write(made, tmp_path, first=5)
+    for found in (read([files[0]]), read([tmp_path]), *([read([files[1]])] if len(files) > 1 else [])):
+        assert len(found) == 4
+        for a, b in zip(found, made, strict=True):
+            assert a.grid == shape
+            torch.testing.assert_close(a.values.float(), b.values, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(a.coords, b.coords, atol=1e-6, rtol=0)
+    assert files[0].name == "functions_000005-000008.npz"
+
+
+def test_functions_at_their_own_sensors_survive(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = []
+    for n in (3, 6, 4):
+        x = torch.rand(n, 2, dtype=torch.float64)
+        made.append(Sampled(torch.randn(n, 2), x, None, scattered_weights(x)))
+    for a, b in zip(read(write(made, tmp_path)), made, strict=True):
+        torch.testing.assert_close(a.values.float(), b.values)
+        torch.testing.assert_close(a.coords, b.coords)
+        assert a.grid is None
+
+
+def test_tables_are_wide_or_long(tmp_path: Path) -> None:
+    (tmp_path / "bare.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "named.csv").write_text("station,0,10,20\nA,1,2,3\nB,4,,6\n")
+    (tmp_path / "long.csv").write_text("function,x,y,u,v\na,0,0,1,2\na,1,0,3,4\nb,0.5,0.5,5,6\nb,0,1,7,8\nb,1,1,9,0\n")
+    bare, named, long = (read([tmp_path / f"{n}.csv"]) for n in ("bare", "named", "long"))
+    assert [f.values[:, 0].tolist() for f in bare] == [[1, 2, 3], [4, 5, 6]]
+    assert bare[0].coords[:, 0].tolist() == [0, 0.5, 1]
+    assert [f.name for f in named] == ["A", "B"]
+    assert named[0].coords[:, 0].tolist() == [0, 10, 20]
+    assert named[1].coords[:, 0].tolist() == [0, 20]  # what was not measured is no sensor
+    assert [f.values.shape for f in long] == [(2, 2), (3, 2)]
+    assert long[1].coords[0].tolist() == [0.5, 0.5]
+
+
+def test_uneven_axes_are_no_grid(tmp_path: Path) -> None:
+    np.savez(tmp_path / "log.npz", x=np.random.default_rng(0).normal(size=(3, 5)), t=[1, 2, 4, 8, 16])
+    found = read([tmp_path / "log.npz"], Layout(axis="t"))
+    assert found[0].grid is None
+    assert float(found[0].weights[-1] / found[0].weights[0]) == pytest.approx(8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "1,2\n3\n", "each must have as many"),
+        ("a.csv", "", "the file is empty"),
+        ("a.csv", "1,2\nx,y\n", "holds no functions"),
+        ("a.csv", "name,0,2,1\na,1,2,3\n", "must ascend"),
+        ("a.csv", "name,0,1\na,,\n", "measured nowhere"),
+        ("a.npz", "no archive", "holds no functions"),
+        ("a.mat", "", "read from .npz, .csv"),
+        ("a.npz", {"t": np.zeros(3)}, "name one with data.array"),
+        ("a.npz", {"values": np.zeros((2, 3)), "axis0": np.zeros(3)}, "ascending"),
+        ("a.npz", {"values": np.zeros((4, 1)), "coords": np.zeros((3, 1)), "sizes": [4]}, "4 values at 3 places"),
+    ],
+)
+def test_files_that_hold_no_functions_say_why(tmp_path: Path, name: str, content, words: str) -> None:
+    if isinstance(content, str):
+        (tmp_path / name).write_text(content)
+    else:
+        np.savez(tmp_path / name, **content)
+    with pytest.raises(UserError, match=words):
+        read([tmp_path / name])
+
+
+def test_grids_are_recognised_refined_and_integrated() -> None:
+    x = 2 * places((4, 6), [False, False]) - 1
+    assert regular(x) == (4, 6)
+    assert regular(x[:-1]) is None
+    assert regular(x.flip(0)) is None
+    assert refined((8, 5), [True, False], 4) == (32, 17)
+    for shape, periodic in (((9,), [False]), ((8,), [True]), ((5, 8), [False, True])):
+        w, at = quadrature(shape, periodic), places(shape, periodic)
+        assert float(w.sum()) == pytest.approx(1)
+        linear = at[:, 0] if not periodic[0] else torch.sin(2 * torch.pi * at[:, 0]) + 0.5
+        assert float((w * linear).sum()) == pytest.approx(0.5)  # the integral over the unit interval
+
+
+def test_interpolation_is_exact_for_linear_functions() -> None:
+    x = places((5, 4), [False, False])
+    f = Sampled((2 * x[:, :1] - x[:, 1:] + x[:, :1] * x[:, 1:]), x, (5, 4), quadrature((5, 4), [False, False]))
+    at = torch.rand(50, 2, dtype=torch.float64)
+    expected = 2 * at[:, :1] - at[:, 1:] + at[:, :1] * at[:, 1:]
+    torch.testing.assert_close(fitting([f], at, None)[0], expected)
+    torch.testing.assert_close(fitting([f], x, (5, 4))[0], f.values)
