@@ -115,7 +115,7 @@ def load(paths: Sequence[str | Path], size: int | None = None, without: Sequence
 
 
 def listed(path: Path) -> list[Path]:
-    """The files of a folder and its folders, in order; a file is itself. Contact sheets and pictures of ways are passed over."""
+    """The files of a folder and its folders, in order; a file is itself. Sheets and pictures of ways are left out."""
     if not path.exists():
         raise UserError(f"no file or folder {str(path)!r}")
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]

@@ -63,6 +63,7 @@ def sheets(rows: Rows) -> Any:
     for ax, (name, images) in zip(canvas.subplots(1, len(rows), squeeze=False)[0], rows.items(), strict=True):
         some = spread(images)
         show(ax, mosaic([image.pixels for image in some], ACROSS))
+        ax.set_anchor("NW")
         ax.set_title(name)
     return canvas
 
@@ -88,8 +89,7 @@ def neighbours(samples: Sequence[Image], nearest: Sequence[Image], distance: Any
         show(axes[0, k], sample.pixels)
         show(axes[1, k], real.pixels)
         axes[1, k].set_xlabel(f"{far[k]:.2f}", fontsize=8)
-    axes[0, 0].set_title("samples")
-    axes[1, 0].set_title("nearest training image")
+    canvas.suptitle("Samples, and below each the nearest training image with its distance", x=0.01, ha="left")
     return canvas
 
 
