@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("kind", ["velocity", "noise", "endpoint"])
 def test_kernels_are_the_mixture(schedule, kind) -> None:
     law = tasks.Kernels(torch.randn(5, 2).double(), 0.3)
-    known = Mixture(torch.full((5,), 0.2).double(), law.mean, torch.full((5,), 0.3).double())
+    known = Mixture(torch.full((5,), 0.2, dtype=torch.float64), law.mean, torch.full((5,), 0.3, dtype=torch.float64))
     x, t = torch.randn(64, 1, 2).double(), 0.05 + 0.9 * torch.rand(64).double()
     expected = known.network(schedule, kind)(x, t, Context.full(64))
     torch.testing.assert_close(law.network(schedule, kind)(x, t), expected, rtol=1e-9, atol=1e-9)
@@ -44,13 +44,13 @@ def test_discrepancy_has_no_floor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mean", "spread"), [("N", 0.0, 1.0), ("8gaussians", 0.0, 13.5**0.5), ("moons", 0.0, 1.43)]
+    ("name", "mean", "spread"), [("N", 0.0, 1.0), ("8gaussians", 0.0, 13.5**0.5), ("moons", -0.25, 1.414)]
 )
 def test_laws_in_the_plane(name, mean, spread) -> None:
     x = tasks.draw(name, 20_000, 0)
     assert x.shape == (20_000, 1, 2)
     assert torch.equal(x, tasks.draw(name, 20_000, 0))
-    assert float(x.mean()) == pytest.approx(mean, abs=0.08)
+    assert float(x.mean()) == pytest.approx(mean, abs=0.1)
     assert float((x - x.mean((0, 1))).square().mean().sqrt()) == pytest.approx(spread, rel=0.05)
 
 

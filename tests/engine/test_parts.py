@@ -67,9 +67,7 @@ def test_samples_of_many_sizes_keep_their_frozen_sites():
     def request(n):
         size = int(torch.randint(3, 7, ()))
         known = {"x": torch.full((n, size, 2), 5.0), "bond": torch.eye(3)[1].expand(n, size, size, 3)}
-        return Context(
-            torch.ones(n, size).bool(), free=torch.arange(size).expand(n, size) >= 2, known=known
-        )
+        return Context(torch.ones(n, size).bool(), free=torch.arange(size).expand(n, size) >= 2, known=known)
 
     flow = Flow(path, prior, lambda x, t, c: x)
     x, context = start(SimpleNamespace(request=request), flow, range(8), seed=3)

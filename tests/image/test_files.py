@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from fm_science.errors import UserError
 from fm_science_domains.image.data import Data, digits, sets
 from fm_science_domains.image.files import Image, load, read, rounded, write
-from fm_science_domains.image.report import write_all
+from fm_science_domains.image.report import trajectory, write_all
 
 
 @pytest.mark.parametrize(("top", "channels"), [(255, 3), (255, 1), (16, 1)])
@@ -29,6 +29,7 @@ def test_a_sheet_is_drawn_and_never_read(tmp_path: Path) -> None:
     images = [Image(torch.zeros(1, 8, 8)) for _ in range(12)]
     files = write_all(images, tmp_path) + write_all(images, tmp_path, first=12)
     assert (tmp_path / "sheet.png") in files
+    assert trajectory([images, images, images], tmp_path)[0].is_file()
     assert len(read([tmp_path])) == 24
 
 

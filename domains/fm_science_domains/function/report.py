@@ -206,6 +206,8 @@ def resolutions(sweep: Mapping[str, Sequence[Sampled]], reference: Sequence[Samp
     last.plot(range(1, len(power) + 1), power.numpy(), color=INK, lw=2.4, alpha=0.5, label="held-out")
     last.axvline(len(power), color=QUIET, lw=0.8, ls=":")
     for k, (ax, (name, fs)) in enumerate(zip(axes, sweep.items(), strict=False)):
+        if k:
+            ax.sharey(axes[0])
         band(ax, at.coords[:, 0], values[..., 0], QUIET)
         for f in fs[:5]:
             ax.plot(f.coords[:, 0].numpy(), f.values[:, 0].numpy(), lw=0.9, color=COLOURS[k])

@@ -19,7 +19,7 @@ from torch import Tensor
 from fm_science.errors import UserError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-SHEET = "sheet"  #: contact sheets begin with this word, and are never read as images
+SHEET, WAYS = "sheet", "ways"  #: contact sheets and pictures of ways begin so, and are never read as images
 KEYS = ("x", "images", "data", "x_train", "arr_0")
 LABELS = ("y", "labels", "label", "y_train")
 
@@ -115,11 +115,11 @@ def load(paths: Sequence[str | Path], size: int | None = None, without: Sequence
 
 
 def listed(path: Path) -> list[Path]:
-    """The files of a folder and its folders, in order; a file is itself. Contact sheets are passed over."""
+    """The files of a folder and its folders, in order; a file is itself. Contact sheets and pictures of ways are passed over."""
     if not path.exists():
         raise UserError(f"no file or folder {str(path)!r}")
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    return [f for f in files if not f.stem.startswith(SHEET)]
+    return [f for f in files if not f.stem.startswith((SHEET, WAYS))]
 
 
 def _joined(stacks: Sequence[Stack]) -> Stack:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.figures import draw, figure
 
-from .files import SHEET, Image, load, pillow, write
+from .files import SHEET, WAYS, Image, load, pillow, write
 from .metrics import Measures, finite
 
 Rows = Mapping[str, Sequence[Image]]
@@ -122,4 +122,4 @@ def trajectory(frames: Sequence[Sequence[Image]], folder: str | Path, first: int
         ax.set_title("from noise (left) to image (right)")
         return canvas
 
-    return draw({f"ways_{first:06d}": ways}, folder)
+    return draw({f"{WAYS}_{first:06d}": ways}, folder)

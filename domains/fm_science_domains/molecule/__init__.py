@@ -62,10 +62,8 @@ def assembled(o: Mapping[str, Any], library: Library) -> Domain:
     conditions = conditioning.names(o["objective"].condition, library.properties, "objective.condition")
     wishes = request(library, o, conditions, counts)
     trained, prior = recipe.path(o["path"], real, std)
-    known = tuple((name, library.properties[name]) for name in conditions)
-    kinds = network.Kinds(
-        counts["atoms"], counts["bonds"], counts.get("charges", 0), std, o["objective"].self_condition > 0, known
-    )
+    told = {name: library.properties[name] for name in conditions}
+    kinds = network.Kinds.of(counts, std, o["objective"].self_condition > 0, told)
     equivariant = o["network"].kind != "transformer"
     pairs = recipe.coupling(o["coupling"], real, prior, len(vocabulary.elements))
     train, validation = (recipe.OneHot(d, counts, conditions) for d in (library.train, library.validation))

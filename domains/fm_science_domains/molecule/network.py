@@ -8,7 +8,7 @@ reaches at time t, so that near the end an error of the network is a small error
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -65,6 +65,14 @@ class Kinds:
     remembers: bool = True
     conditions: tuple[tuple[str, tuple[float, float]], ...] = ()
 
+    @staticmethod
+    def of(
+        counts: Mapping[str, int], scale: float, remembers: bool, told: Mapping[str, tuple[float, float]]
+    ) -> Kinds:  # fmt: skip
+        """From the classes of each part; without charges where there is no such part."""
+        charges = counts.get("charges", 0)
+        return Kinds(counts["atoms"], counts["bonds"], charges, scale, remembers, tuple(told.items()))
+
 
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
     """Shrink a layer that ends a residual branch."""
@@ -105,7 +113,7 @@ class Scene:
     Attributes:
         h: (B, N, width); e: (B, N, N, edge), symmetric; x: (B, N, 3) angstrom.
         shift: (B, N, 3), from here to where the previous prediction saw the atoms; zero where there is none.
-        length: (B, N, N) distances in x.
+        way: (B, N, N, 3) and length: (B, N, N), arrows between the atoms of x and their lengths.
         real: (B, N, 1) and pairs: (B, N, N), 1 or 0.
         reach: (B, 1, 1), what a displacement of one spans, angstrom.
     """
