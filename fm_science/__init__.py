@@ -37,7 +37,7 @@ PUBLIC = {
     "MaximumLikelihood MeanFlow Mixture Objective Semigroup Spans Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
-    "domain": "Domain group option",
+    "domain": "Domain group groups option",
     "errors": "OptionError UserError",
     "training": "fit load",
 }

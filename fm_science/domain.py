@@ -55,6 +55,12 @@ def group(kind: type, values: Any, name: str = "") -> Any:
     return kind(**{k: _checked(f"{prefix}{k}", v, hints[k], fields[k].metadata) for k, v in values.items()})
 
 
+def groups(kinds: Mapping[str, type], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every group of a domain by its name: ``groups(OPTIONS, locals())`` as the first line of ``build`` reads its
+    arguments. Raises OptionError as :func:`group` does."""
+    return {name: group(kind, given[name], name) for name, kind in kinds.items()}
+
+
 def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     accepted = tuple(typing.get_origin(k) or k for k in kinds)

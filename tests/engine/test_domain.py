@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fm_science.domain import group, option
+from fm_science.domain import group, groups, option
 from fm_science.errors import OptionError
 
 
@@ -43,3 +43,12 @@ def test_what_does_not_fit_is_refused_by_name(values, words):
     with pytest.raises(OptionError) as error:
         group(Options, values, "network")
     assert all(word in str(error.value) for word in words)
+
+
+def test_all_groups_are_read_at_once_and_named_in_errors():
+    kinds = {"network": Options, "data": Options}
+    assert groups(kinds, {"network": {"width": 3}, "data": None, "other": 1}) == {
+        "network": Options(3), "data": Options(),
+    }  # fmt: skip
+    with pytest.raises(OptionError, match=r"data\."):
+        groups(kinds, {"network": None, "data": {"widht": 3}})

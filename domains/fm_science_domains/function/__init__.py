@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, group
+from fm_science.domain import Domain, groups
 from fm_science.errors import OptionError, UserError
 from fm_science.flow import Sampler
 from fm_science.state import Context
@@ -46,11 +46,7 @@ def build(
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no functions to learn from, or options do not go together.
     """
-    given = {
-        "data": data, "network": network, "path": path, "coupling": coupling, "objective": objective, "sample": sample,
-        "metrics": metrics,
-    }  # fmt: skip
-    o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
+    o = groups(OPTIONS, locals())
     sets = load(o["data"])
     shown = recipe.interval(o["objective"].shown, "objective.shown")[1] > 0
     pairs = recipe.coupling(o["coupling"], sets, shown)

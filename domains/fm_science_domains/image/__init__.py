@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, group
+from fm_science.domain import Domain, groups
 from fm_science.errors import UserError, nearest
 from fm_science.flow import Sampler
 from fm_science.paths import Gaussian
@@ -47,11 +47,7 @@ def build(
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no images to learn from.
     """
-    given = {
-        "data": data, "network": network, "path": path, "coupling": coupling, "objective": objective, "sample": sample,
-        "metrics": metrics,
-    }  # fmt: skip
-    o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
+    o = groups(OPTIONS, locals())
     found = sets(o["data"])
     wanted(found, o["sample"].label)  # a class that does not exist is told before any work
     way = recipe.path(o["path"], found.shape)

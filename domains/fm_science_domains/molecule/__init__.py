@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, group
+from fm_science.domain import Domain, groups
 from fm_science.errors import UserError
 from fm_science.state import Context
 from fm_science.symmetries import Permutations, Rotations
@@ -46,11 +46,7 @@ def build(
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no molecules to learn from, or a fragment cannot be used.
     """
-    given = {
-        "data": data, "network": network, "path": path, "coupling": coupling, "objective": objective, "sample": sample,
-        "metrics": metrics,
-    }  # fmt: skip
-    o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
+    o = groups(OPTIONS, locals())
     return assembled(o, load(o["data"]))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, group
+from fm_science.domain import Domain, groups
 from fm_science.errors import UserError, nearest
 from fm_science.flow import Flow
 from fm_science.paths import Geodesic
@@ -49,11 +49,7 @@ def build(
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no clouds to learn from, or reference samples fail their tests.
     """
-    given = {
-        "data": data, "network": network, "path": path, "coupling": coupling, "objective": objective, "sample": sample,
-        "metrics": metrics,
-    }  # fmt: skip
-    o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
+    o = groups(OPTIONS, locals())
     sets = load(o["data"])
     return Domain(
         name="point_cloud",

@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, group
+from fm_science.domain import Domain, groups
 from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
@@ -42,11 +42,7 @@ def build(
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no chains to learn from.
     """
-    given = {
-        "data": data, "network": network, "path": path, "coupling": coupling, "objective": objective, "sample": sample,
-        "metrics": metrics,
-    }  # fmt: skip
-    o = {name: group(kind, given[name], name) for name, kind in OPTIONS.items()}
+    o = groups(OPTIONS, locals())
     recipe.lengths(o["sample"].length)
     recipe.contents(o["sample"])
     train, validation = load(o["data"])
