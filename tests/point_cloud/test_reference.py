@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from fm_science.errors import UserError
-from fm_science_domains.point_cloud import reference
+from fm_science_domains.point_cloud import cache
+from fm_science_domains.point_cloud.cache import cached
 from fm_science_domains.point_cloud.energies import distances
-from fm_science_domains.point_cloud.reference import Plan, cached, sample, verify
+from fm_science_domains.point_cloud.reference import Plan, sample, verify
 from fm_science_domains.point_cloud.systems import System, dw4, lj13
 
 QUICK = Plan(populations=8, clouds=32, temperatures=40, settle=20, gap=4)
@@ -70,7 +71,7 @@ def test_an_energy_that_does_not_hold_the_cloud_together_is_refused() -> None:
 
 def test_samples_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = cached(HARMONIC, 256, QUICK, str(tmp_path))
-    monkeypatch.setattr(reference, "sample", lambda *_: pytest.fail("sampled again"))
+    monkeypatch.setattr(cache, "sample", lambda *_: pytest.fail("sampled again"))
     again = cached(HARMONIC, 256, QUICK, str(tmp_path))
     assert torch.equal(first.x, again.x)
     assert first.log_z == again.log_z

@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
 
+from .cache import cached
 from .energies import Energy
 from .files import Cloud, read
-from .reference import Plan, Reference, cached
+from .reference import Plan, Reference
 from .shapes import FAMILIES, drawn
 from .systems import System, imported, named
 

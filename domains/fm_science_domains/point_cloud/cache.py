@@ -1,0 +1,35 @@
+"""Reference samples are made once: they are kept in a folder under a name that tells the system and the plan apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .reference import Plan, Reference, sample
+from .systems import System
+
+
+def cached(system: System, n: int, plan: Plan, folder: str | None = None) -> Reference:
+    """:func:`.reference.sample`, kept in a folder for the next time (``folder``, else ``$XDG_CACHE_HOME/fm_science``,
+    else ``~/.cache/fm_science``). A file of another plan, or of an energy that has changed, is not used."""
+    key = f"{system.energy!r} {system.points} {system.dim} {system.width} {n} {plan!r} {system.bounded} 2"
+    probe = torch.randn(4, system.points, system.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    key = f"{key.split(' at 0x')[0]} {[f'{u:.6g}' for u in system.energy(probe).tolist()]}"
+    where = Path(folder).expanduser() if folder else _home()
+    file = where / f"{system.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
+    if file.is_file():
+        return Reference(**torch.load(file, weights_only=True))
+    reference = sample(system, n, plan)
+    where.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.part")
+    torch.save(asdict(reference), part)
+    os.replace(part, file)
+    return reference
+
+
+def _home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fm_science"
