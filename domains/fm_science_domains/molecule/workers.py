@@ -7,12 +7,16 @@ import os
 import pickle
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+CHUNK = 16  #: things that travel together
+AHEAD = 4  #: chunks that wait for each process
 
 
 def spread(
@@ -42,11 +46,18 @@ def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Ite
         yield from map(task, things)
         return
     kind = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with kind.Pool(processes, initializer=_alone) as pool:
-        for packed in pool.imap(partial(_packed, task), map(pickle.dumps, things), chunksize=16):
-            yield pickle.loads(packed)
-        pool.close()
-        pool.join()
+    rest, waiting = iter(things), deque[Future[bytes]]()
+    with ProcessPoolExecutor(processes, kind, _alone) as pool:
+        try:
+            while chunk := list(islice(rest, CHUNK)):
+                waiting.append(pool.submit(_packed, task, pickle.dumps(chunk)))
+                if len(waiting) > AHEAD * processes:  # what is read ahead stays small
+                    yield from pickle.loads(waiting.popleft().result())
+            while waiting:
+                yield from pickle.loads(waiting.popleft().result())
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _alone() -> None:
@@ -58,6 +69,6 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-def _packed(task: Callable[[Any], Any], thing: bytes) -> bytes:
+def _packed(task: Callable[[Any], Any], chunk: bytes) -> bytes:
     """From bytes to bytes: tensors would else travel as shared memory, one open file each."""
-    return pickle.dumps(task(pickle.loads(thing)))
+    return pickle.dumps([task(thing) for thing in pickle.loads(chunk)])
