@@ -105,7 +105,9 @@ def show(rows: list[dict[str, Any]]) -> None:
             for k in CELLS:
                 (a, e), (b, f) = stats.get("ours", stats[label])[k], stats[label][k]
                 cells, won, lost = cells + 1, won + (a < b), lost + (a - b > 2 * math.hypot(e, f))
-    print(f"\nlower in {won} of {cells} cells; higher by more than two standard errors in {lost}")
+    seeds = len({r["seed"] for r in rows})
+    worse = f"higher by more than two standard errors in {lost}" if seeds > 1 else "one seed has no standard error"
+    print(f"\nlower in {won} of {cells} cells; {worse}")
 
 
 def spread(values: list[float]) -> tuple[float, float]:

@@ -31,7 +31,7 @@ class Metrics:
     """How much is compared, and how the likelihood is measured."""
 
     images: int = option(2_000, "held-out images that samples are compared with, at most", low=2)
-    likelihood: int = option(32, "held-out images whose bits per dimension `evaluate` measures; 0: none", low=0)
+    likelihood: int = option(8, "held-out images whose bits per dimension `evaluate` measures; 0: none", low=0)
     steps: int = option(20, "Runge-Kutta steps of the likelihood", low=2)
     exact: int = option(64, "values an image up to which the trace is exact; above, Hutchinson's estimate", low=0)
     draws: int = option(1, "draws of the noise within grey levels, averaged", low=1)
