@@ -296,6 +296,15 @@ def test_xtb_relaxes_real_molecules_little(real):
     assert numbers["xtb_failed"] == 0
 
 
+def test_a_package_that_lacks_what_it_needs_is_passed_over(tmp_path, monkeypatch, caplog):
+    (tmp_path / "half_there.py").write_text("import surely_not_installed")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not strain.usable("half_there", "half_there")
+    assert "surely_not_installed" in caplog.text
+    assert not strain.usable("surely_not_installed", "surely_not_installed")
+    assert strain.usable("json", "json.decoder")
+
+
 def test_posebusters_passes_real_molecules(real):
     pytest.importorskip("posebusters")
     rough = [Molecule(m.positions * 1.5, m.atoms, m.bonds, m.charges) for m in real[:4]]

@@ -7,10 +7,12 @@ beside the data's own. Where hydrogens are implied they are added first, and rel
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +28,7 @@ BOHR = 0.529177210903  # angstrom
 RELAX = 500  # steps of the force field at most
 GRADIENT = 5e-4  # hartree / bohr; below it a molecule is at rest
 FEW = 24  # so few molecules are not worth the start of processes
+log = logging.getLogger(__name__)
 _kept: dict[Any, WeakKeyDictionary[Molecule, Any]] = {}
 
 
@@ -84,11 +87,21 @@ def has_xtb() -> bool:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read when the library is loaded
     try:
-        return find_spec("tblite") is not None and __import__("tblite.interface") is not None
-    except ImportError:
-        return False
+        return usable("tblite", "tblite.interface")
     finally:
         os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+
+
+def usable(package: str, module: str) -> bool:
+    """Whether a module of an optional package can be imported; a warning where the package is there and it cannot."""
+    if find_spec(package) is None:
+        return False
+    try:
+        import_module(module)
+    except ImportError as error:
+        log.warning("%s is installed but cannot be used (%s), so its rows are missing", package, error)
+        return False
+    return True
 
 
 def relax(mol: Any) -> tuple[float, float, float]:
@@ -139,9 +152,10 @@ def _stretch(mol: Any, before: np.ndarray, after: np.ndarray) -> float:
 # ---------------------------------------------------------------------------------------------------- PoseBusters
 
 
+@cache
 def has_posebusters() -> bool:
-    """Whether PoseBusters is installed."""
-    return find_spec("posebusters") is not None
+    """Whether PoseBusters is installed, with all that it needs."""
+    return usable("posebusters", "posebusters")
 
 
 @cache
