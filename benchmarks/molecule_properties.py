@@ -1,0 +1,268 @@
+"""Do molecules have the properties they were asked for? ``python -m benchmarks.molecule_properties RUN``.
+
+    fm-science train domain=molecule preset=heavy data.limit=50000 objective.condition=gap run=runs/gap
+    python -m benchmarks.molecule_properties runs/gap --guidance 1,2,4
+    python -m benchmarks.molecule_properties runs/gap --minutes 1 --n 100          # a quick look
+
+The judge is a small network of its own. It learns from molecules that the generator has never seen: the training
+molecules that ``data.limit`` left out (Hoogeboom et al. 2022 halve the training part in the same way), or the
+validation part where nothing was left out. Every sample is asked for the size and the properties of one molecule of
+the test part; the error is the mean distance of what the judge sees in connected samples from what was asked. Rows to
+read it by:
+
+    judge on real          the judge on the test part: its own error, below which nothing can be told
+    real, size known       what the judge sees in real molecules of the right size, against the wishes of others:
+                           a generator of real molecules that listens to the size alone
+    real, shuffled         the same without the size: one that does not listen at all
+
+Errors have the property's own unit and a bootstrap standard deviation. Writes ``properties.csv`` and, with the wishes
+against what the judge sees, ``properties.png`` into the run's folder ``report``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fm_science import config, figures
+from fm_science.commands import sample
+from fm_science.commands.evaluate import write_rows
+from fm_science.data import StepBatches, collate
+from fm_science.domain import group
+from fm_science.errors import UserError
+from fm_science.state import Context
+from fm_science_domains.molecule.data import Data, Library, Molecules, load
+from fm_science_domains.molecule.molecule import Molecule
+from fm_science_domains.molecule.network import Kinds, Network, Reader
+from fm_science_domains.molecule.network_dense import CROWD, Layer
+from fm_science_domains.molecule.recipe import OneHot
+from fm_science_domains.molecule.validity import judge as verdict
+
+SIZE = {"width": 64, "edge": 24, "vectors": 8, "layers": 3, "heads": 4}
+UNITS = {"mu": "D", "alpha": "bohr³", "homo": "eV", "lumo": "eV", "gap": "eV", "Cv": "cal/(mol K)"}
+REAL = 1000  # molecules of the test part that the rows of real molecules take, at least
+Scale = Mapping[str, tuple[float, float]]
+
+
+class Judge(nn.Module):
+    """Properties of finished molecules: rounds of messages as in ``dense``, then a sum and a mean over atoms.
+
+    Args:
+        kinds: the classes of atoms, bonds and charges.
+        scale: mean and standard deviation of each property over its training data, by name.
+    """
+
+    def __init__(self, kinds: Kinds, scale: Scale) -> None:
+        super().__init__()
+        o = group(Network, SIZE)
+        self.scale = dict(scale)
+        self.reader = Reader(o, kinds)
+        self.first = nn.Linear(o.edge, o.vectors)
+        self.layers = nn.ModuleList(Layer(o) for _ in range(o.layers))
+        self.answer = nn.Sequential(nn.Linear(2 * o.width, o.width), nn.SiLU(), nn.Linear(o.width, len(scale)))
+
+    def forward(self, state: dict[str, Tensor], context: Context) -> Tensor:
+        """``(B, properties)``, in standard deviations from the mean."""
+        s = self.reader(state, torch.ones(context.size), context)
+        near = (s.pairs / (1 + s.length))[..., None]
+        h, e, bumps = s.h * s.real, s.e, self.reader.radial(s.length)
+        v = torch.einsum("bijc,bijx->bixc", self.first(nn.functional.silu(e)) * near, s.way) / CROWD
+        for layer in self.layers:
+            h, v, e, _ = layer(h, v, e, s.way, s.length, bumps, s)
+        total = (h * s.real).sum(1)
+        return self.answer(torch.cat([total / 10, total / s.real.sum(1).clamp_min(1)], -1))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How molecules become batches: the space and the classes of the run, and the properties that it was told."""
+
+    space: Any
+    counts: Mapping[str, int]
+    names: tuple[str, ...]
+
+    def points(self, data: Molecules) -> OneHot:
+        """A part of the data as points of the space."""
+        return OneHot(data, dict(self.counts), self.names)
+
+    def batches(self, data: Molecules, molecules: Sequence[Molecule], size: int = 250) -> Iterator[Any]:
+        """Molecules in their order as padded batches ``(state, context)``."""
+        corners = {name: torch.eye(count) for name, count in self.counts.items()}
+        for k in range(0, len(molecules), size):
+            encoded = [data.vocabulary.encode(m) for m in molecules[k : k + size]]
+            points = [{"positions": x["positions"], **{n: c[x[n]] for n, c in corners.items()}} for x in encoded]
+            yield collate(self.space, [(x, {}) for x in points])
+
+    @torch.no_grad()
+    def seen(self, judge: Judge, data: Molecules, molecules: Sequence[Molecule]) -> np.ndarray:
+        """``(M, properties)``, what the judge sees in molecules, in the properties' own units."""
+        found = torch.cat([judge(*batch) for batch in self.batches(data, molecules)]).double().numpy()
+        mean, std = np.array(list(judge.scale.values())).T
+        return found * std + mean
+
+    def told(self, molecules: Sequence[Molecule]) -> np.ndarray:
+        """``(M, properties)``, what the data say of real molecules."""
+        return np.array([[m.properties[name] for name in self.names] for m in molecules])
+
+
+def unseen(options: Data) -> tuple[Library, Molecules]:
+    """All molecules of the run's source, and those that a generator with these options has not been trained on."""
+    full, limited = load(replace(options, limit=0)), load(options)
+    pack = full.train.pack
+    rest = pack.take(~np.isin(pack.names, limited.train.pack.names))
+    return full, Molecules(rest, full.vocabulary) if len(rest) else full.validation
+
+
+def trained(bench: Bench, data: Molecules, minutes: float, seed: int = 0, lr: float = 2e-3) -> Judge:
+    """A judge after so many minutes of processor time: AdamW with a cosine decay on absolute errors, in standard
+    deviations."""
+    torch.manual_seed(seed)
+    known = {name: data.pack.properties[name] for name in bench.names}
+    scale = {name: (float(np.nanmean(v)), float(np.nanstd(v))) for name, v in known.items()}
+    judge = Judge(Kinds.of(bench.counts, 1.0, False, {}), scale)
+    optimizer = torch.optim.AdamW(judge.parameters(), lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    mean, std = torch.tensor(list(scale.values())).T
+    points, begin, step = bench.points(data), time.process_time(), 0
+    for step, rows in enumerate(StepBatches(data.sizes, 128, seed=seed)):
+        spent = (time.process_time() - begin) / (60 * minutes)
+        if spent >= 1:
+            break
+        pace = min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent)))
+        optimizer.param_groups[0]["lr"] = lr * pace
+        x, context = collate(bench.space, [points[i] for i in rows])
+        wanted = (torch.stack([context.cond[name] for name in bench.names], -1) - mean) / std
+        loss = (judge(x, context) - wanted).abs().nanmean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+        optimizer.step()
+    print(f"judge: {step} steps in {minutes:g} minutes, on {len(data):,} molecules that the generator never saw")
+    return judge.eval()
+
+
+def drawn(run: Path, guidance: float, wishes: Sequence[Molecule], names: tuple[str, ...], o: Any) -> list[Molecule]:
+    """Molecules of the run, each asked for the size and the properties of one of the wishes."""
+    settings = {**sample.complete(config.read(run))["sample"], "steps": o.steps, "guidance": guidance, "target": ""}
+    domain, flow = sample.load(run, config.read(run), settings)
+    flow.eval()
+    found: list[Molecule] = []
+    for k in range(0, len(wishes), o.batch):
+        some = wishes[k : k + o.batch]
+        sizes = torch.tensor([len(m) for m in some])
+        cond = {name: torch.tensor([m.properties[name] for m in some]) for name in names}
+        context = Context(torch.arange(int(sizes.max())) < sizes[:, None], cond)
+        found += domain.decode(flow.sample(context, seed=o.seed * 1_000_003 + k), context)
+    return found
+
+
+def error(found: np.ndarray, wanted: np.ndarray) -> list[tuple[float, float]]:
+    """The mean absolute error of each property ``(M, properties)``, with its bootstrap standard deviation."""
+    away = np.abs(found - wanted)
+    away = away[np.isfinite(away).all(1)]
+    draws = np.random.default_rng(0).integers(max(1, len(away)), size=(200, len(away)))
+    if not len(away):
+        return [(math.nan, math.nan)] * found.shape[1]
+    return [(float(v.mean()), float(v[draws].mean(1).std())) for v in away.T]
+
+
+def shuffled(rows: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The rows in random order among those of equal kind ``(M,)``."""
+    random, out = np.random.default_rng(0), rows.copy()
+    for kind in np.unique(kinds):
+        mine = np.flatnonzero(kinds == kind)
+        out[mine] = rows[random.permutation(mine)]
+    return out
+
+
+def measure(run: Path, o: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of the table, and by name ``(wanted, seen)`` of real molecules and of each guidance."""
+    saved = config.read(run)
+    names = tuple(filter(None, sample.complete(saved)["objective"]["condition"].split("+")))
+    if not names:
+        raise UserError(f"{run} was trained without properties; train with objective.condition=gap")
+    domain, _ = sample.load(run, saved, {}, trained=False)
+    counts = {k: part.space.classes for k, part in domain.path.parts.items() if k != "positions"}  # type: ignore[attr-defined]
+    bench = Bench(domain.path.space, counts, names)
+    full, rest = unseen(group(Data, sample.complete(saved)["data"]))
+    judge = trained(bench, rest, o.minutes, o.seed)
+    real = full.molecules("test", max(REAL, o.n), o.seed)
+    told, seen = bench.told(real), bench.seen(judge, rest, real)
+    sizes = np.array([len(m) for m in real])
+    pairs = {"judge on real": (told, seen), "real, size known": (shuffled(told, sizes), seen),
+             "real, shuffled": (shuffled(told, 0 * sizes), seen)}  # fmt: skip
+    rows = [{"row": name, "connected": 1.0, "errors": error(x, y)} for name, (x, y) in pairs.items()]
+    shown: dict[str, Any] = {"judge on real": pairs["judge on real"]}
+    for guidance in map(float, o.guidance.split(",")):
+        made = drawn(run, guidance, real[: o.n], names, o)
+        good = np.array([verdict(m).connected for m in made])
+        name = f"samples, guidance {guidance:g}"
+        whole = [m for m, fine in zip(made, good, strict=True) if fine]
+        shown[name] = (told[: o.n][good], bench.seen(judge, rest, whole) if whole else told[:0])
+        rows.append({"row": name, "connected": float(good.mean()), "errors": error(*shown[name])})
+    return [{**row, "names": names} for row in rows], shown
+
+
+def scatter(shown: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Wishes against what the judge sees, a panel a row of the table and property."""
+    canvas = figures.figure(2.9 * len(shown), 2.9 * len(names))
+    axes = canvas.subplots(len(names), len(shown), squeeze=False)
+    for k, name in enumerate(names):
+        values = next(iter(shown.values()))[0][:, k]
+        low, high = float(np.nanquantile(values, 0.002)), float(np.nanquantile(values, 0.998))
+        for ax, (row, (wanted, seen)) in zip(axes[k], shown.items(), strict=True):
+            ax.plot([low, high], [low, high], color=figures.QUIET, lw=0.8)
+            ax.plot(wanted[:, k], seen[:, k], "o", ms=2, alpha=0.5, color=figures.COLOURS[0], mew=0)
+            unit = f" ({UNITS[name]})" if name in UNITS else ""
+            ax.set(xlim=(low, high), ylim=(low, high), xlabel=f"{name} as asked{unit}", title=row)
+        axes[k][0].set_ylabel(f"{name} seen by the judge")
+    return canvas
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table."""
+    names = rows[0]["names"]
+    print(f"{'':<24}{'connected':>10}" + "".join(f"{n + ' (' + UNITS.get(n, 'own unit') + ')':>22}" for n in names))
+    for row in rows:
+        cells = "".join(f"{f'{mean:.3g} ± {spread:.2g}':>22}" for mean, spread in row["errors"])
+        print(f"{row['row']:<24}{row['connected']:>10.3f}{cells}")
+
+
+def columns(row: Mapping[str, Any]) -> dict[str, float]:
+    """The errors of a row and their spreads as named numbers."""
+    named = zip(row["names"], row["errors"], strict=True)
+    return {key: value for name, (mean, std) in named for key, value in ((name, mean), (f"{name}_spread", std))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="the folder of a run trained with objective.condition")
+    parser.add_argument("--guidance", default="1,2", help="values of sample.guidance")
+    parser.add_argument("--n", type=int, default=500, help="samples of each guidance")
+    parser.add_argument("--steps", type=int, default=100, help="steps of the sampler")
+    parser.add_argument("--batch", type=int, default=100, help="molecules carried at once")
+    parser.add_argument("--minutes", type=float, default=3.0, help="processor time of the judge's training")
+    parser.add_argument("--seed", type=int, default=0)
+    o = parser.parse_args()
+    try:
+        rows, shown = measure(o.run, o)
+    except UserError as refused:
+        parser.error(str(refused))
+    out = o.run / "report"
+    out.mkdir(exist_ok=True)
+    show(rows)
+    flat = [{"row": r["row"], "connected": r["connected"], **columns(r)} for r in rows]
+    write_rows(flat, out / "properties.csv")
+    print(figures.draw({"properties": lambda: scatter(shown, rows[0]["names"])}, out)[0])
+
+
+if __name__ == "__main__":
+    main()
