@@ -67,10 +67,10 @@ def apart(coupling: Coupling, size: int) -> float:
     return float((y1 - y0).flatten(1).norm(dim=1).mean() / (x1 - x0).flatten(1).norm(dim=1).mean())
 
 
-def methods(seed: int) -> dict[str, tuple[Coupling, int]]:
+def methods_by_pool() -> dict[str, tuple[Coupling, int]]:
     """By name: the coupling, and among how many samples it pairs."""
     pooled = {f"OT-CFM, {n} at a time": (Transport(within=("pool",)), n) for n in SIZES}
-    return {"I-CFM": (Independent(), BATCH), **pooled, "semidiscrete": (everything(seed), BATCH)}
+    return {"I-CFM": (Independent(), BATCH), **pooled}
 
 
 def on_digits(steps: int) -> list[Record]:
@@ -79,7 +79,8 @@ def on_digits(steps: int) -> list[Record]:
     for seed in range(3):
         torch.manual_seed(900 + seed)
         x0 = torch.randn(SAMPLES, 1, 64)
-        for name, (coupling, size) in methods(seed).items():
+        methods = {**methods_by_pool(), "semidiscrete": (everything(seed), BATCH)}
+        for name, (coupling, size) in methods.items():
             flow = Flow(Geodesic(Euclidean(64)), Normal(), network(seed, **SHAPE))
             flow = train(flow, in_pools(coupling, size), DIGITS.train, steps, BATCH, seed, 2e-3)
             travelled = way(flow, x0)
