@@ -1,6 +1,6 @@
 """How good one, two and four steps are: flow maps beside rectified flow, reflow and distillation.
 
-    python -m benchmarks.few_step {plane|sphere|rotations} [--quick] [--seeds K ...] [--out DIR]
+    python -m benchmarks.few_step {plane|sphere|rotations|digits} [--quick] [--seeds K ...] [--out DIR]
 
 All rows have the same network, batches, optimiser and number of training steps; reflow and distillation start from the
 first row as their teacher, so they have had twice as many steps in all, and the pairs that the teacher made. Means and
@@ -39,7 +39,7 @@ FLOOR, WALK = "two sets of data (floor)", "1-rectified flow, Heun, 50 evaluation
 class Budget:
     """How much is done: training steps, data a batch, samples that are measured, pairs a teacher makes."""
 
-    steps: int = 1000
+    steps: int = 2000
     batch: int = 256
     samples: int = 4000
     pairs: int = 10_000
@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {
 def train(world: World, objective: Objective, budget: Budget, seed: int, pairs: Any = None) -> Flow:
     """A flow trained from scratch, on fresh data or on ``pairs`` (x0, x1); Adam with a cosine decay."""
     torch.manual_seed(seed)
-    flow = Flow(world.path, world.prior, Perceptron(world.space))
+    flow = Flow(world.path, world.prior, Perceptron(world.space, world.width))
     optimizer = torch.optim.Adam(flow.parameters(), 2e-3, betas=(0.9, 0.99))
     decay = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * k / budget.steps))
@@ -126,15 +126,15 @@ def table(world: World, runs: list[dict[str, Any]]) -> str:
     """The table in Markdown."""
     unit = f" ({world.unit})" if world.unit else ""
     columns = [f"W2{unit}, {n} step{'s' if n > 1 else ''}" for n in STEPS]
-    columns += [f"energy distance x 1000, {n} step{'s' if n > 1 else ''}" for n in STEPS[:2]]
+    columns += [f"{world.second}, {n} step{'s' if n > 1 else ''}" for n in STEPS[:2]]
     lines = [f"| {world.title} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for name in (FLOOR, WALK, *METHODS):
-        cells = [cell(runs, name, n, "w2", 1) for n in STEPS] + [cell(runs, name, n, "energy", 1e3) for n in STEPS[:2]]
+        cells = [cell(runs, name, n, "w2", 3) for n in STEPS] + [cell(runs, name, n, "second", 2) for n in STEPS[:2]]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def cell(runs: list[dict[str, Any]], name: str, steps: int, key: str, factor: float) -> str:
+def cell(runs: list[dict[str, Any]], name: str, steps: int, key: str, places: int) -> str:
     """Mean and standard deviation over seeds; rows that have but one number show it once."""
     only = next(iter(runs[0][name]))
     if len(runs[0][name]) == 1 and only not in STEPS:
@@ -143,9 +143,9 @@ def cell(runs: list[dict[str, Any]], name: str, steps: int, key: str, factor: fl
         steps = only
     if steps not in runs[0][name]:
         return "-"
-    values = [factor * run[name][steps][key] for run in runs]
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {spread:.3f}" if factor == 1 else f"{statistics.mean(values):.1f}"
+    values = [run[name][steps][key] for run in runs]
+    spread = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{places}f}{spread}"
 
 
 def picture(world: World, shown: Mapping[str, Tensor]) -> Any:
@@ -153,12 +153,17 @@ def picture(world: World, shown: Mapping[str, Tensor]) -> Any:
     made = figures.figure(13, 6)
     axes = made.subplots(2, 4).flatten()
     panels = {"data": world.data(1500), **shown}
-    limits = torch.cat([world.flat(x) for x in panels.values()])
     for axis, (name, x) in zip(axes, panels.items(), strict=False):
-        colour = figures.COLOURS[0 if name.startswith("flow map") else 1]
-        axis.scatter(*world.flat(x).T, s=1.5, linewidths=0, color=colour)
+        if world.flat is None:
+            side = math.isqrt(x[0].numel())
+            sheet = x[:64].reshape(8, 8, side, side).transpose(1, 2).reshape(8 * side, 8 * side)
+            axis.imshow(sheet.clamp(-1, 1), cmap="gray_r")
+        else:
+            limits = torch.cat([world.flat(y) for y in panels.values()])
+            colour = figures.COLOURS[0 if name.startswith("flow map") else 1]
+            axis.scatter(*world.flat(x).T, s=1.5, linewidths=0, color=colour)
+            axis.set(xlim=limits[:, 0].aminmax(), ylim=limits[:, 1].aminmax())
         axis.set(title=name.replace(", Euler", ""), xticks=[], yticks=[])
-        axis.set(xlim=limits[:, 0].aminmax(), ylim=limits[:, 1].aminmax())
         axis.title.set_fontsize(8.5)
     return made
 
@@ -193,7 +198,7 @@ def earlier(file: Path, budget: Budget) -> dict[int, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("world", choices=sorted(WORLDS))
-    parser.add_argument("--quick", action="store_true", help="one seed and a tenth of the training")
+    parser.add_argument("--quick", action="store_true", help="one seed, 300 steps, fewer samples")
     parser.add_argument("--seeds", type=int, nargs="+", default=None, metavar="K", help="default 0 1 2")
     parser.add_argument("--out", type=Path, default=Path("runs/few_step"), help="folder of the table and figures")
     given = parser.parse_args()

@@ -1,7 +1,8 @@
 """Small laws on curved and flat spaces, for comparisons of ways to sample in a few steps.
 
 Each world has noise, data that can be drawn without end, and two distances between samples and data: the Wasserstein-2
-distance of geodesic lengths, and the energy distance of chords. Both are above zero for two finite sets of one law.
+distance of geodesic lengths, and the energy distance of chords (for digits, the Fréchet distance in features of a small
+classifier). The first is above zero for two finite sets of one law.
 """
 
 from __future__ import annotations
@@ -31,16 +32,25 @@ class World:
         title: for tables and figures.
         space, prior: where it lives, and the noise it is made from.
         data: ``n -> (n, 1, *event)``, fresh data.
-        flat: ``(n, 1, *event) -> (n, 2)``, for pictures.
+        flat: ``(n, 1, *event) -> (n, 2)``, for pictures; ``None``: points are square images.
         unit: of lengths.
+        width: of the network.
+        likeness: ``samples -> distance`` from the data, lower is better, in place of the energy distance.
     """
 
     title: str
     space: Leaf
     prior: Prior
     data: Callable[[int], Tensor]
-    flat: Callable[[Tensor], Tensor]
+    flat: Callable[[Tensor], Tensor] | None
     unit: str = ""
+    width: int = 64
+    likeness: Callable[[Tensor], float] | None = None
+
+    @property
+    def second(self) -> str:
+        """What the second distance is."""
+        return "Fréchet distance in features" if self.likeness else "energy distance x 1000"
 
     @property
     def path(self) -> Geodesic:
@@ -108,12 +118,23 @@ def rotations() -> World:
     return World("rotations: five clusters", space, Uniform(), clusters(space, centres, 0.2), _third_axis, "rad")
 
 
+def digits() -> World:
+    """The shipped 8x8 digits, their grey levels dithered, as vectors of 64 values."""
+    from benchmarks.claims.digits import DIGITS
+
+    def draw(n: int) -> Tensor:
+        return DIGITS.dithered(DIGITS.train[torch.randint(len(DIGITS.train), (n,))])
+
+    space = Euclidean(64)
+    return World("digits", space, Normal(), draw, None, width=256, likeness=DIGITS.distance)
+
+
 def _third_axis(x: Tensor) -> Tensor:
     """Where the third axis points: longitude and height."""
     return torch.stack([torch.atan2(x[:, 0, 1, 2], x[:, 0, 0, 2]), x[:, 0, 2, 2]], -1)
 
 
-WORLDS = {"plane": plane, "sphere": sphere, "rotations": rotations}
+WORLDS = {"plane": plane, "sphere": sphere, "rotations": rotations, "digits": digits}
 
 
 def wasserstein(world: World, x: Tensor, y: Tensor) -> float:
@@ -142,8 +163,10 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 
 def measured(world: World, samples: Tensor, seed: int, n: int = 600) -> dict[str, float]:
-    """Both distances between samples ``(N, 1, *event)`` and fresh data; W2 of the first ``n``."""
+    """Both distances between samples ``(N, 1, *event)`` and fresh data; W2 of the first ``n``, and the energy distance
+    times 1000 or the likeness to data that the world has."""
     with torch.random.fork_rng([]):
         torch.manual_seed(10_000 + seed)
         data = world.data(len(samples))
-    return {"w2": wasserstein(world, samples[:n], data[:n]), "energy": energy_distance(samples, data)}
+    second = world.likeness(samples) if world.likeness else 1e3 * energy_distance(samples, data)
+    return {"w2": wasserstein(world, samples[:n], data[:n]), "second": second}

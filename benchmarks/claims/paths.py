@@ -86,29 +86,18 @@ def on_ring(steps: int, held_out: int) -> Target:
 
 def on_digits(steps: int, held_out: int) -> Target:
     """The shipped digits, 64 values with 17 levels; features and held-out images as the domain ``image`` has them."""
-    from fm_science_domains.image.data import Data, sets
-    from fm_science_domains.image.features import Features
-    from fm_science_domains.image.files import Image, rounded
-    from fm_science_domains.image.metrics import frechet
-    from fm_science_domains.image.recipe import dither
-
-    found = sets(Data())
-    features = Features(found)
-    real, trained = found.held_out.images(), found.train.images()
+    from benchmarks.claims.digits import DIGITS, SHAPE
 
     def judge(flow: Flow, samples: Tensor, seed: int) -> Record:
         torch.manual_seed(10_000 + seed)
-        images = [Image(x) for x in rounded(samples.reshape(-1, 1, 8, 8), found.train.top)]
-        x = dither(found.held_out.pixels(slice(held_out)).reshape(-1, 1, 64), found.bin)
+        x = DIGITS.held_out(held_out)
         logp = flow.log_prob(x, Context.full(len(x)), RK4(), 16)
-        known = features(trained)[0]
         return {
-            "nll": float(bits_per_dimension(logp, 64, found.bin).mean()),
-            "distance": frechet(features(images)[0], known), "real": frechet(features(real)[0], known),
+            "nll": float(bits_per_dimension(logp, 64, DIGITS.bin).mean()),
+            "distance": DIGITS.distance(samples), "real": DIGITS.real,
         }  # fmt: skip
 
-    images = found.train.pixels().reshape(-1, 1, 64)
-    return Target(64, lambda seed: images, judge, {"dim": 64, "width": 256, "waves": 32}, found.bin, steps, 128)
+    return Target(64, lambda seed: DIGITS.train, judge, SHAPE, DIGITS.bin, steps, 128)
 
 
 def learn(target: Target, name: str, seed: int) -> Flow:

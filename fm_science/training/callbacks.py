@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def warm_average(decay: float) -> WeightAveraging:
 
 
 class Samples(Callback):
-    """Draws samples with the averaged weights in every validation, writes them, and logs their metrics.
+    """Draws samples with the averaged weights in every validation, writes them, and logs their metrics; one that fails
+    is left out with a warning.
 
     Must stand before the weight averaging in the list of callbacks, which swaps the weights back.
     """
@@ -44,8 +46,13 @@ class Samples(Callback):
         samples = self.domain.decode(module.flow.sample(context, seed=self.seed), context)  # type: ignore
         self.domain.write(samples, self.folder / f"step-{trainer.global_step:06d}")
         reference = next(iter(self.domain.references(samples).values()))
-        for metric in self.domain.metrics.values():
-            values = {f"sample/{k}": v for k, v in metric(samples, reference).items()}
+        for name, metric in self.domain.metrics.items():
+            try:
+                values = {f"sample/{k}": v for k, v in metric(samples, reference).items()}
+            except Exception as error:  # a broken metric must not end hours of training
+                cause = f"{type(error).__name__}: {error}"
+                warnings.warn(f"training goes on without the metric {name!r}, which failed: {cause}", stacklevel=2)
+                continue
             module.log_dict(values, rank_zero_only=True, batch_size=self.n)
 
 

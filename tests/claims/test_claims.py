@@ -86,7 +86,24 @@ def test_the_measurements_run() -> None:
     assert math.isfinite(found[0]["nll"])
     assert {"solver", "rmse"} <= set(found[1])
     assert transport.measure("N→moons", "OT-CFM", 0, 3)["npe"] > 0
-    assert [r["k"] for r in reflow.measure("N→moons", 0, 4)] == [1, 2, 3]
+    assert [r["k"] for r in reflow.measure(reflow.in_the_plane("moons", 4), 0)] == [1, 2, 3]
+
+
+def test_noise_is_exchanged_in_pools_and_larger_ones_are_cheaper() -> None:
+    from benchmarks.claims.transport_digits import apart, methods_by_pool
+
+    lengths = [apart(coupling, size) for coupling, size in methods_by_pool().values()]
+    assert lengths[0] == 1
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_digits_are_compared_with_digits() -> None:
+    from benchmarks.claims.digits import DIGITS
+
+    assert DIGITS.train.shape == (1438, 1, 64)
+    assert (DIGITS.dithered(DIGITS.train[:9]) - DIGITS.train[:9]).abs().max() <= DIGITS.bin / 2
+    assert DIGITS.distance(DIGITS.train) == pytest.approx(0, abs=1e-6)
+    assert DIGITS.distance(torch.randn(300, 1, 64)) > 5 * DIGITS.real
 
 
 def test_tables_and_pages(tmp_path) -> None:

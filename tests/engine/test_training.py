@@ -83,3 +83,15 @@ def test_gradients_that_are_not_finite_are_skipped_and_counted(tmp_path):
     flow = fit(_with(domain, objective), Trainer(max_steps=4, **{**QUICK, "log_every": 1}), None, tmp_path, 0)
     assert all(p.isfinite().all() for p in flow.parameters())
     assert read_metrics(tmp_path / "metrics.csv")[-1]["train/skipped"] == 1
+
+
+def test_a_metric_that_fails_is_left_out_with_a_warning_and_training_goes_on(tmp_path):
+    def broken(samples, reference):
+        raise ModuleNotFoundError("No module named 'elsewhere'")
+
+    domain = toy.build()
+    domain = replace(domain, metrics={"broken": broken, **domain.metrics})
+    with pytest.warns(UserWarning, match="training goes on without the metric 'broken'.*elsewhere"):
+        fit(domain, Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert any("sample/radius" in row for row in rows), "the others are measured"
