@@ -61,13 +61,20 @@ def _judged(molecule: Molecule) -> Verdict:
         try:
             mol = molecule.to_rdkit(sanitize=True)
         except ValueError as error:  # RDKit's MolSanitizeException is one
-            return Verdict(reason=str(error).strip().splitlines()[0][:120])
+            return Verdict(reason=_short(str(error)))
         lonely = next((a for a in mol.GetAtoms() if a.GetNumRadicalElectrons()), None)
         if lonely is not None:
-            return Verdict(reason=f"unpaired electron on atom {lonely.GetIdx()} ({lonely.GetSymbol()})")
+            return Verdict(reason=f"unpaired electron on {lonely.GetSymbol()} (atom {lonely.GetIdx()})")
         smiles = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
         connected = len(Chem.GetMolFrags(mol)) == 1
     return Verdict(True, connected, int(molecule.charges.sum()) == 0, smiles, "", mol)
+
+
+def _short(said: str) -> str:
+    """What RDKit says of a molecule that it cannot sanitise, in one short line."""
+    line = said.strip().splitlines()[0]
+    found = re.search(r"valence for atom # (\d+) ([A-Z][a-z]?), (-?\d+)", line)
+    return f"valence {found[3]} on {found[2]} (atom {found[1]})" if found else line[:120]
 
 
 def _unfit(molecule: Molecule) -> str:
@@ -134,10 +141,10 @@ def stable_by_distance(molecule: Molecule) -> np.ndarray | None:
 
 
 def reasons(molecules: Sequence[Molecule]) -> dict[str, int]:
-    """How often each kind of reason makes a molecule invalid, the commonest first. Atom numbers are left out."""
+    """How often each kind of reason makes a molecule invalid, the commonest first. Numbers of atoms are left out."""
     found: dict[str, int] = {}
     for molecule in molecules:
-        kind = re.sub(r"#? ?\d+", "", judge(molecule).reason)
+        kind = re.sub(r" ?\(atom \d+\)|#? ?\b\d+(?! on)\b", "", judge(molecule).reason)
         if kind:
             found[kind] = found.get(kind, 0) + 1
     return dict(sorted(found.items(), key=lambda item: -item[1]))
