@@ -1,6 +1,7 @@
 """Writes constraints.txt: the exact version of every package that a full installation takes.
 
-    python tools/lock.py
+    python tools/lock.py            # the newest versions of everything
+    python tools/lock.py --keep     # what is pinned stays as it is; only what is missing is added
 
 The file is portable: local labels such as +cpu are dropped, as are index addresses, hashes and the packages that only
 a GPU build of torch brings, so that the same lines serve machines with and without a GPU. To move to another version of
@@ -17,13 +18,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = "torch==2.13.0"
+EXTRAS = "all,dev,qm9,posebusters,xtb"
 GPU_ONLY = re.compile(r"nvidia-|cuda-|triton$")
 
 
-def resolve() -> list[dict]:
-    """What pip would install into an empty environment."""
+def resolve(keep: bool = False) -> list[dict]:
+    """What pip would install into an empty environment; with ``keep``, at the versions that are pinned already."""
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    result = subprocess.run([*pip, TORCH, "-e", ".[all,dev]"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    pip += ["-c", "constraints.txt"] if keep else []
+    command = [*pip, TORCH, "-e", f".[{EXTRAS}]"]
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(result.stdout[result.stdout.index("{") :])["install"]
 
 
@@ -38,6 +42,7 @@ def pins(packages: list[dict]) -> list[str]:
 
 
 if __name__ == "__main__":
-    lines = ["# Written by tools/lock.py; used by: pip install -c constraints.txt -e '.[all,dev]'", *pins(resolve())]
+    told = "# Written by tools/lock.py; used by: pip install -c constraints.txt -e '.[all,dev]'"
+    lines = [told, *pins(resolve(keep="--keep" in sys.argv))]
     (ROOT / "constraints.txt").write_text("\n".join(lines) + "\n")
     print(f"{len(lines) - 1} packages")
