@@ -3,16 +3,17 @@
     git clone https://github.com/rssrwn/semla-flow ../semla-flow
     python -m benchmarks.semlaflow --checkout ../semla-flow --minutes 60
     python -m benchmarks.semlaflow --checkout ../semla-flow --run runs/explicit_h       # ours is trained already
-    python -m benchmarks.semlaflow --checkout ../semla-flow --set '{"d_model": 128, "n_layers": 5, "d_message": 32, \\
-        "d_edge": 32, "n_coord_sets": 16, "n_attn_heads": 8, "d_message_hidden": 64, "size_emb": 32}'
+    python -m benchmarks.semlaflow --checkout ../semla-flow --size published            # 23 million parameters
     python -m benchmarks.semlaflow --checkout ../semla-flow --limit 2000 --minutes 2 --n 50     # a quick look
 
 The published code is run as it is, by ``--python`` (an interpreter with its requirements: torch, lightning,
-torchmetrics, rdkit, scipy, tqdm, and openbabel where there is one), with the authors' settings for QM9; ``--set``
-changes them, for instance to a size that a processor can train. None of it is part of this project. Both learn from the
-100,000 training molecules of QM9's published split with every hydrogen; both are drawn in 100 steps; both files of
-molecules go through ``fm-science evaluate``. The row *conversion* holds real molecules that went through SemlaFlow's
-format and back: what it loses is not the model's fault. Everything is written into ``--out``.
+torchmetrics, rdkit, scipy, tqdm, and openbabel where there is one), with the authors' settings for QM9. Their network
+and batches are made for a GPU, so ``--size small``, the default, shrinks both to what ours has, with the rate and the
+warm-up that a short training needs; ``--set`` changes any option of their training script. None of their code is part
+of this project. Both learn from the 100,000 training molecules of QM9's published split with every hydrogen; both are
+drawn in 100 steps; both files of molecules go through ``fm-science evaluate``. The row *conversion* holds real
+molecules that went through SemlaFlow's format and back: what it loses is not the model's fault. Everything is written
+into ``--out``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ SHOWN = (
     "bond_w1", "bond_off_worst", "angle_w1", "torsion_js", "mmff_strain", "posebusters", "posebusters_valid",
     "xtb_energy", "xtb_energy_mean", "xtb_bond_change", "qed", "sa",
 )  # fmt: skip
+SIZES: dict[str, dict[str, Any]] = {
+    "published": {},
+    "small": {"d_model": 128, "n_layers": 6, "d_message": 32, "d_edge": 32, "n_coord_sets": 16, "n_attn_heads": 8,
+              "d_message_hidden": 64, "size_emb": 32, "batch_cost": 1024, "lr": 1e-3, "warm_up_steps": 200},
+}  # fmt: skip
 Table = dict[str, Mapping[str, float | None]]
 
 
@@ -93,7 +99,8 @@ def theirs(o: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
             write(library.molecules(split, 0 if split == "train" else 5 * max(o.n, 200)), folder / f"{split}.sdf")
         paths = [str(o.checkout.resolve()), *filter(None, [o.site])]
         run([o.python, DRIVER.resolve(), folder, "--minutes", o.minutes, "--n", o.n, "--steps", o.steps,
-             "--threads", o.threads, "--seed", o.seed, "--set", o.set],
+             "--threads", o.threads, "--seed", o.seed,
+             "--set", json.dumps({**SIZES[o.size], **json.loads(o.set)})],
             PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS=str(o.threads))  # fmt: skip
     return folder / "semlaflow.sdf", json.loads((folder / "semlaflow.json").read_text())
 
@@ -123,7 +130,8 @@ def main() -> None:
     add("--checkout", type=Path, required=True, help="folder of SemlaFlow's repository, which holds semlaflow/")
     add("--python", default=sys.executable, help="interpreter with SemlaFlow's requirements")
     add("--site", default="", help="one more folder of packages for it")
-    add("--set", default="{}", help="options of SemlaFlow's training script that are not the authors', as JSON")
+    add("--size", default="small", choices=list(SIZES), help="of SemlaFlow's network and batches")
+    add("--set", default="{}", help="further options of SemlaFlow's training script, as JSON")
     add("--run", type=Path, help="a run of ours with data.hydrogens=true; else one is trained")
     add("--preset", default="explicit_h", help="of our training")
     add("--words", nargs="*", default=[], help="more options of our training")
