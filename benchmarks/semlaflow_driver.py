@@ -29,7 +29,7 @@ def absent(name: str, part: str) -> None:
 
 def options(train, o):
     """The authors' options for QM9 as their script would parse them."""
-    known = {name[len("DEFAULT_"):].lower(): v for name, v in vars(train).items() if name.startswith("DEFAULT_")}
+    known = {name[len("DEFAULT_") :].lower(): v for name, v in vars(train).items() if name.startswith("DEFAULT_")}
     published = {"dataset": "qm9", "bond_loss_weight": 0.5, "warm_up_steps": 2000}
     told = {"data_path": str(o.folder), "n_validation_mols": o.n, "trial_run": True, "use_ema": True,
             "self_condition": True}  # fmt: skip

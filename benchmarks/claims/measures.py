@@ -81,6 +81,7 @@ def way(flow: Flow, x0: Tensor, steps: int = 100) -> Way:
     return Way(float(moves.square().sum(-1).sum(0).mean() * steps), float(length), float(bend))
 
 
-def rmse(x: Tensor, y: Tensor) -> float:
-    """Root mean square difference of a coordinate."""
-    return float((x - y).square().mean().sqrt())
+def errors(x: Tensor, y: Tensor) -> Tensor:
+    """The error of each sample, ``(B,)``: root mean square difference of a coordinate. Judge by their median: near the
+    border of two basins a small error sends a sample elsewhere, and a few such would outweigh all others."""
+    return (x - y).flatten(1).square().mean(1).sqrt()

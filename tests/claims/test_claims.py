@@ -84,7 +84,7 @@ def test_a_straight_way_is_straight() -> None:
 def test_the_measurements_run() -> None:
     found = paths.measure(paths.on_ring(3, 20), "DDPM (noise)", 0, 50)
     assert math.isfinite(found[0]["nll"])
-    assert {"solver", "rmse"} <= set(found[1])
+    assert {"solver", "error"} <= set(found[1])
     assert transport.measure("N→moons", "OT-CFM", 0, 3)["npe"] > 0
     assert [r["k"] for r in reflow.measure(reflow.in_the_plane("moons", 4), 0)] == [1, 2, 3]
 
