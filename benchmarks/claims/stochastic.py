@@ -69,7 +69,7 @@ def run(quick: bool) -> Result:
     records: list[Record] = []
     for seed in range(3):
         records += [{"network": "exact", **r} for r in measure(exact, seed, samples)]
-        trained = learn(on_ring(600 if quick else 2500, 0), "DDPM (noise)", seed)
+        trained = learn(on_ring(600 if quick else 8000, 0), "DDPM (noise)", seed)
         records += [{"network": "trained", **r} for r in measure(trained, seed, samples)]
     wide = [
         {
