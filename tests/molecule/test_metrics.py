@@ -259,6 +259,14 @@ def test_strain_of_rest_and_of_distortion():
     assert strain.force_field(heavy) < 1
 
 
+def test_a_force_field_that_finds_no_way_down_ends_no_evaluation():
+    class Stuck:
+        def Minimize(self, maxIts):
+            raise RuntimeError("Invariant Violation: bad direction in linearSearch")
+
+    assert not strain._downhill(Stuck())
+
+
 def test_what_was_computed_once_is_kept(monkeypatch):
     calls = []
 

@@ -54,15 +54,25 @@ def _with_hydrogens(mol: Any) -> Any:
         field.Initialize()
         for i in range(mol.GetNumAtoms()):
             field.AddFixedPoint(i)
-        field.Minimize(maxIts=RELAX)
+        _downhill(field)
     return full
+
+
+def _downhill(field: Any) -> bool:
+    """Let a force field relax; whether it wants to go on. Where atoms nearly coincide RDKit finds no way down and raises:
+    the molecule stays where it got to."""
+    try:
+        return bool(field.Minimize(maxIts=RELAX))
+    except RuntimeError:
+        return False
 
 
 # ----------------------------------------------------------------------------------------------------- force field
 
 
 def force_field(mol: Any) -> float:
-    """MMFF94 energy above the nearest minimum, kcal/mol; NaN where MMFF94 does not know the molecule."""
+    """MMFF94 energy above the nearest minimum, kcal/mol (at least that much where atoms nearly coincide); NaN where
+    MMFF94 does not know the molecule."""
     from rdkit.Chem import rdForceFieldHelpers as fields
 
     with quiet():
@@ -73,7 +83,7 @@ def force_field(mol: Any) -> float:
         field.Initialize()
         before = field.CalcEnergy()
         for _ in range(4):
-            if field.Minimize(maxIts=RELAX) == 0:
+            if not _downhill(field):
                 break
         return before - field.CalcEnergy()
 
