@@ -171,5 +171,6 @@ def picture(records: list[Record]) -> Any:
         ax.set_xticks(range(len(TASKS)), list(TASKS), fontsize=7)
         if number != "nfe 1e-5":
             ax.set_yscale("log")
-    canvas.axes[0].legend(fontsize=6.5, ncols=2)
+    handles = canvas.axes[0].get_legend_handles_labels()
+    canvas.legend(*handles, loc="outside lower center", fontsize=7.5, ncols=len(names))
     return canvas
