@@ -33,6 +33,7 @@ class Metrics:
     clouds: int = option(2_000, "reference clouds that samples are compared with, at most", low=2)
     likelihood: int = option(500, "held-out clouds whose likelihood is measured by `evaluate`; 0: none", low=0)
     weighted: int = option(1_000, "new samples whose importance weights and ways are measured", low=0)
+    ways: int = option(200, "new samples whose ways alone are measured, where neither of these is", low=0)
     steps: int = option(20, "Runge-Kutta steps of likelihoods and paths", low=2)
     shapes: int = option(50, "clouds of each set that are compared as shapes; 0: none", low=0)
     normalise: str = option(
