@@ -3,9 +3,10 @@
 Many clouds start from a Gaussian and are cooled together to exp(-U): at each of many inverse temperatures b the law is
 N(x)^(1-b) exp(-b U(x)), clouds are weighted by how much the law has changed, multiplied or dropped accordingly, and
 moved by Hamiltonian Monte Carlo (annealed importance sampling, Neal 2001; with resampling, Del Moral, Doucet & Jasra
-2006). An energy with hard cores may offer softer ones (a method ``softer``), which the way there and back uses. That gives each basin its weight and log Z with it. At b = 1 the clouds then move on, and samples are kept with
-gaps between them. Clouds come in populations that never meet, so the spread between populations is an honest standard
-error of everything measured.
+2006). An energy with hard cores may offer softer ones (a method ``softer``), which the way there and back uses. That
+gives each basin its weight and log Z with it. At b = 1 the clouds then move on, and samples are kept with gaps between
+them. Clouds come in populations that never meet, so the spread between populations is an honest standard error of
+everything measured.
 
 The samples are accepted when the virial equals the degrees of freedom, and mean energy and log Z the known values,
 within three standard errors; else they are refused. Where log Z is not known, samples can be warmed up again: the
