@@ -97,7 +97,14 @@ class SetTransformer(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Positions ``(B, N, D)`` and times ``(B,)`` to velocities ``(B, N, D)``, without a mean unless sites are
         frozen."""
-        return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
+        return settled(self.moved(x, self.sites(t, self._alike(context)), context.mask)[0], context)
+
+    def _alike(self, context: Context) -> Context:
+        """The context of one site where all sites are told the same, so that it is worked out once a cloud."""
+        told = (*self.sites.conditions, *self.sites.classes)
+        if context.free is not None or any(name not in context.cond or context.cond[name].ndim > 1 for name in told):
+            return context
+        return Context(context.mask[:, :1], {name: context.cond[name] for name in told}, until=context.until)
 
     def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last

@@ -75,3 +75,24 @@ def test_points_on_top_of_each_other_leave_gradients_finite() -> None:
 def test_clouds_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="clouds of 4 points"):
         LennardJones(13)(torch.randn(2, 4, 3))
+
+
+@pytest.mark.parametrize("core", [0.0, 0.3])
+def test_the_closed_form_of_a_force_is_the_slope_of_the_energy(core: float) -> None:
+    torch.manual_seed(0)
+    x = 1.3 * torch.randn(6, 7, 3, dtype=torch.float64)
+    energy = LennardJones(7, 0.5, 1.3, 0.9, 0.7, core)
+    found, expected = force(energy, x), force(lambda y: energy(y), x)
+    torch.testing.assert_close(found[0], expected[0])
+    scale = expected[1].abs().amax((1, 2), keepdim=True)
+    torch.testing.assert_close(found[1] / scale, expected[1] / scale, rtol=0, atol=1e-12)
+
+
+def test_soft_cores_let_particles_pass_and_end_hard() -> None:
+    together = torch.zeros(1, 3, 3, dtype=torch.float64)
+    hard, soft = LennardJones(3), LennardJones(3).softer(1.0)
+    assert 0 < soft(together).item() < 1e3 < hard(together).item()
+    assert bool(force(soft, together)[1].isfinite().all())
+    x = torch.randn(2, 3, 3, dtype=torch.float64)
+    assert torch.equal(hard.softer(0.0)(x), hard(x))
+    assert repr(soft) == repr(hard)  # stored samples are known by it

@@ -25,6 +25,13 @@ def test_what_is_written_is_read(tmp_path: Path, sizes: tuple[int, ...], dim: in
     assert len(read([tmp_path])) == len(sizes)  # two files of each, read once
 
 
+@pytest.mark.parametrize("kind", [".npz", ".xyz"])
+def test_classes_are_written_and_read(tmp_path: Path, kind: str) -> None:
+    clouds = [Cloud(torch.randn(4, 3), label=name) for name in ("torus", "", "two words")]
+    files = write(clouds, tmp_path)
+    assert [c.label for c in read([next(f for f in files if f.suffix == kind)])] == ["torus", "", "two words"]
+
+
 def test_tables_hold_one_cloud_or_many(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("0,1\n2,3\n4,5\n")
     (tmp_path / "many.csv").write_text("cloud,x,y,z\n0,1,2,3\n0,4,5,6\n1,7,8,9\n1,1,1,1\n")

@@ -12,7 +12,7 @@ import torch
 from fm_science.errors import UserError
 from fm_science_domains.point_cloud import cache
 from fm_science_domains.point_cloud.cache import cached
-from fm_science_domains.point_cloud.energies import distances
+from fm_science_domains.point_cloud.energies import LennardJones, distances
 from fm_science_domains.point_cloud.reference import Plan, sample, verify
 from fm_science_domains.point_cloud.systems import System, dw4, lj13
 
@@ -36,6 +36,19 @@ def test_springs_have_their_closed_forms() -> None:
     # 12 independent numbers a cloud; clouds of one chain are nearly independent
     assert float(found.x.std()) == pytest.approx(expected, abs=5 * expected / math.sqrt(2 * 6000))
     assert 0 < found.log_z[1] < 0.5
+
+
+def test_two_particles_with_hard_cores_have_the_integral_over_their_distance() -> None:
+    """The way through soft cores, there and back, ends at the true law: Z = int 4 pi r² exp(-U) dr, d = sqrt(2) r."""
+    r = torch.linspace(1e-3, 12, 40_000, dtype=torch.float64)
+    energy = LennardJones(2, factor=2.0)
+    u = energy(torch.stack([r, -r], 1)[..., None] / math.sqrt(2))
+    weight = 4 * math.pi * r.square() * (-u).exp()
+    log_z, mean = torch.trapezoid(weight, r).log().item(), (weight.sum().reciprocal() * (weight * u).sum()).item()
+    system = System("two", energy, 2, 3, (mean, 0.0), (log_z, 0.0), width=1.0, bounded=True)
+    found = sample(system, 512, QUICK)  # refuses itself if mean energy, virial or log Z is off
+    assert found.log_z_above is not None
+    assert abs(found.log_z_above[0] - log_z) < 4 * found.log_z_above[1]
 
 
 def test_the_way_back_bounds_log_z_from_above() -> None:

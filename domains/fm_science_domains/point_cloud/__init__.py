@@ -25,7 +25,7 @@ from fm_science.spaces import Centered
 from fm_science.state import Context
 from fm_science.symmetries import Permutations, Rotations
 
-from . import boltzmann, recipe
+from . import boltzmann, recipe, upright
 from . import metrics as measures
 from . import report as pictures
 from .data import Data, Sets, load
@@ -59,7 +59,7 @@ def build(
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, o["data"].budget, o["data"].workers),
         objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets), sets),
         sampler=recipe.sampler(o["sample"], o["objective"]),
-        symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 else ())),
+        symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 and not sets.upright else ())),
         equivariant=o["network"].kind != "transformer",
         request=partial(request, sets, o["sample"]),
         decode=partial(decode, sets.classes),
@@ -106,12 +106,15 @@ def request(
         cond["label"] = sets.train.labels[drawn] if label is None else torch.full((n,), sets.classes.index(label))
     elif label is not None:
         raise UserError(f"sample.label={label}: these clouds have no classes")
+    if sets.upright:
+        cond["turn"] = upright.poses(n, sets.dim)
     context = Context(torch.arange(int(sizes.max())) < sizes[:, None], cond)
     return context if known is None else _completing(sets, context, known)
 
 
 def _completing(sets: Sets, context: Context, file: str) -> Context:
-    """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre was."""
+    """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre was,
+    and ``turn`` brings upright clouds back into its pose."""
     part = read([file])[0].points
     if part.shape[1] != sets.dim:
         raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {sets.dim}")
@@ -120,22 +123,30 @@ def _completing(sets: Sets, context: Context, file: str) -> Context:
         raise UserError(
             f"sample.known={file} has {len(part)} points already; ask for more, e.g. points={2 * len(part)}"
         )
-    origin = part.mean(0)
+    cond = {**context.cond, "origin": part.mean(0).expand(n, -1)}
+    stood = part - part.mean(0)
+    if sets.upright:
+        turn = upright.axes(stood[None])
+        stood, cond["turn"] = stood @ turn[0], turn.mT.expand(n, -1, -1)
     known = torch.zeros(n, sites, sets.dim)
-    known[:, : len(part)] = part - origin
+    known[:, : len(part)] = stood
     free = (torch.arange(sites) >= len(part)).expand(n, sites)
-    return Context(context.mask, {**context.cond, "origin": origin.expand(n, -1)}, free, known)
+    return Context(context.mask, cond, free, known)
 
 
 def appraise(sets: Sets, o: measures.Metrics, flow: Flow) -> dict[str, float]:
     """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them.
 
     Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged. Nothing is
-    said of clouds with classes, and of large ones without an energy, whose exact traces cost too much.
+    said of clouds with classes, and of large ones without an energy, whose exact traces cost too much. Where neither
+    likelihoods nor weights are asked for, ways alone are measured, which cost no traces.
     """
     size = int(sets.held_out.sizes.mode().values)
-    nothing = not o.likelihood and not o.weighted
-    if nothing or sets.classes or (sets.energy is None and size * sets.dim > LARGE):
+    if sets.classes:
+        return {}
+    if not o.likelihood and not o.weighted:
+        return boltzmann.ways(flow, o.ways, size, o.steps)[1] if o.ways > 1 else {}
+    if sets.energy is None and size * sets.dim > LARGE:
         return {}
     same = [c for c in sets.held_out.clouds if len(c) == size][: o.likelihood]
     held_out = torch.stack(same) if same else torch.zeros(0, size, sets.dim)
@@ -144,10 +155,12 @@ def appraise(sets: Sets, o: measures.Metrics, flow: Flow) -> dict[str, float]:
 
 
 def decode(classes: Sequence[str], state: torch.Tensor, context: Context) -> list[Cloud]:
-    """States ``(B, N, D)`` to clouds without their padding; completed ones where their part was."""
+    """States ``(B, N, D)`` to clouds without their padding, upright ones in the pose that was drawn for them; completed
+    ones where their part was."""
     labels = context.cond["label"].tolist() if "label" in context.cond else [-1] * len(state)
     names = [classes[k] if 0 <= k < len(classes) else "" for k in labels]
     origin = context.cond["origin"][:, None].to(state) if "origin" in context.cond else 0.0
+    state = state @ context.cond["turn"].to(state) if "turn" in context.cond else state
     clouds = zip((state + origin).detach().cpu(), context.mask.cpu(), names, strict=True)
     return [Cloud(x[real].float(), f"sample_{i:04d}", name) for i, (x, real, name) in enumerate(clouds)]
 

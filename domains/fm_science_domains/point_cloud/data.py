@@ -24,6 +24,7 @@ from .files import Cloud, read
 from .reference import Plan, Reference
 from .shapes import FAMILIES, drawn
 from .systems import System, imported, named
+from .upright import turned
 
 log = logging.getLogger(__name__)
 Item = tuple[Tensor, dict[str, Tensor]]
@@ -49,6 +50,10 @@ class Data:
     held_out: int = option(10_000, "held-out clouds sampled from a system, or shapes", low=1)
     effort: float = option(1.0, "work of the reference sampler, as a multiple of the usual", low=0.01)
     cache: str | None = option(None, "folder that keeps reference samples; none: the user's cache")
+    upright: bool = option(
+        False, "learn clouds on their principal axes, and turn new ones at random: for networks that do not commute "
+        "with rotations",
+    )  # fmt: skip
     batch: int = option(256, "clouds a batch", low=1)
     budget: int = option(0, "at most this many padded pairs of points a batch; 0: no limit", low=0)
     workers: int = option(0, "processes that prepare batches, pairing included", low=0)
@@ -58,9 +63,10 @@ class Clouds(Dataset):
     """Clouds as items. sizes: ``(len,)`` int64, points of each."""
 
     def __init__(
-        self, clouds: Sequence[Tensor], labels: Sequence[int] = (), classes: Sequence[str] = ()
+        self, clouds: Sequence[Tensor], labels: Sequence[int] = (), classes: Sequence[str] = (), upright: bool = False
     ) -> None:  # fmt: skip
         self.clouds = [c - c.mean(0) for c in clouds]
+        self.clouds = turned(self.clouds) if upright else self.clouds
         self.sizes = torch.tensor([len(c) for c in clouds], dtype=torch.long)
         self.labels, self.classes = torch.tensor(labels, dtype=torch.long), tuple(classes)
 
@@ -88,6 +94,7 @@ class Sets:
         system, reference: what was sampled and how it was tested, where a system was.
         classes: names of the classes, where there are any.
         shapes: whether the clouds are procedural shapes, whose parameters can be fitted.
+        upright: whether they stand on their principal axes, and new ones are to be turned at random.
     """
 
     train: Clouds
@@ -99,6 +106,7 @@ class Sets:
     reference: Reference | None = None
     classes: tuple[str, ...] = ()
     shapes: bool = False
+    upright: bool = False
 
 
 def load(o: Data) -> Sets:
@@ -110,7 +118,8 @@ def load(o: Data) -> Sets:
         return stored(o)
     reference = cached(system, o.train + o.held_out, plan(system, o.effort), o.cache)
     held_out, train = reference.x[: o.held_out], reference.x[o.held_out :]
-    found = Sets(Clouds(list(train)), Clouds(list(held_out)), system.dim, float(train.std()))
+    mine, theirs = (Clouds(list(x), upright=o.upright) for x in (train, held_out))
+    found = Sets(mine, theirs, system.dim, float(train.std()), upright=o.upright)
     return replace(found, energy=system.energy, system=system, reference=reference)
 
 
@@ -121,10 +130,10 @@ def procedural(o: Data) -> Sets:
         if name not in FAMILIES:
             raise UserError(f"data.families={o.families}: unknown family {name!r}; {nearest(name, FAMILIES)}")
     clouds, labels = zip(*drawn(names, o.train + o.held_out, o.points or 256), strict=True)
-    held_out = Clouds(clouds[: o.held_out], labels[: o.held_out], names)
-    train = Clouds(clouds[o.held_out :], labels[o.held_out :], names)
+    held_out = Clouds(clouds[: o.held_out], labels[: o.held_out], names, o.upright)
+    train = Clouds(clouds[o.held_out :], labels[o.held_out :], names, o.upright)
     spread = float(torch.cat(train.clouds[:1000]).std())
-    return Sets(train, held_out, 3, spread, classes=tuple(names), shapes=True)
+    return Sets(train, held_out, 3, spread, classes=tuple(names), shapes=True, upright=o.upright)
 
 
 def stored(o: Data) -> Sets:
@@ -142,10 +151,11 @@ def stored(o: Data) -> Sets:
         log.warning("%s holds one cloud: it is trained and held out", o.source)
     held, kept = order[:some], order[some:] or order
     held_out, train = (
-        Clouds([found[i][0] for i in part], [found[i][1] for i in part], classes) for part in (held, kept)
+        Clouds([found[i][0] for i in part], [found[i][1] for i in part], classes, o.upright) for part in (held, kept)
     )
     spread = float(torch.cat(train.clouds).std())
-    return Sets(train, held_out, dims.pop(), spread, imported(o.energy) if o.energy else None, classes=classes)
+    energy = imported(o.energy) if o.energy else None
+    return Sets(train, held_out, dims.pop(), spread, energy, classes=classes, upright=o.upright)
 
 
 def plan(system: System, effort: float) -> Plan:

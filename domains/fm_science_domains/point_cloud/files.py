@@ -1,8 +1,9 @@
 """Clouds in files: .npz for programs, .xyz for viewers, .csv for people; .ply is read too.
 
 .npz holds ``x`` ``(clouds, points, dimensions)``, or for clouds of varying size ``x`` ``(all points, dimensions)`` and
-``sizes``. .xyz holds one frame a cloud, planar ones with z = 0 and ``dim=2`` in the comment. .csv holds one point a
-line, with a column ``cloud`` that numbers the clouds where there are several.
+``sizes``; and ``labels``, the class of each, where they have classes. .xyz holds one frame a cloud, planar ones with
+z = 0 and ``dim=2`` in the comment, which may end in ``label=CLASS``. .csv holds one point a line, with a column
+``cloud`` that numbers the clouds where there are several.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,21 +61,27 @@ def _file(file: Path) -> list[Cloud]:
     if file.suffix not in READERS:
         raise UserError(f"{file}: clouds are read from {', '.join(ORDER)}, not from {file.suffix or 'such files'}")
     try:
-        clouds = [torch.as_tensor(c, dtype=torch.float32) for c in READERS[file.suffix](file)]
+        found = READERS[file.suffix](file)
+        points, labels = found if isinstance(found, tuple) else (found, [""] * len(found))
+        clouds = [torch.as_tensor(c, dtype=torch.float32) for c in points]
         if any(c.ndim != 2 or not c.isfinite().all() for c in clouds):
             raise ValueError("points must be finite numbers, one row a point")
+        if len(labels) != len(clouds):
+            raise ValueError(f"{len(labels)} labels for {len(clouds)} clouds")
     except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
         raise UserError(f"{file} holds no clouds: {str(error) or type(error).__name__}") from error
-    return [Cloud(c, f"{file.stem}_{i:04d}" if len(clouds) > 1 else file.stem) for i, c in enumerate(clouds)]
+    names = [f"{file.stem}_{i:04d}" if len(clouds) > 1 else file.stem for i in range(len(clouds))]
+    return [Cloud(*parts) for parts in zip(clouds, names, labels, strict=True)]
 
 
-def _npz(file: Path) -> list:
+def _npz(file: Path) -> tuple[list, list[str]]:
     with np.load(file, allow_pickle=False) as stored:
         name = "x" if "x" in stored else next(n for n in stored if stored[n].ndim in (2, 3))
         x = stored[name]
+        clouds = list(x) if x.ndim == 3 else [x]
         if "sizes" in stored:
-            return np.split(x, np.cumsum(stored["sizes"])[:-1])
-    return list(x) if x.ndim == 3 else [x]
+            clouds = np.split(x, np.cumsum(stored["sizes"])[:-1])
+        return clouds, [str(k) for k in stored["labels"]] if "labels" in stored else [""] * len(clouds)
 
 
 def _csv(file: Path) -> list:
@@ -86,16 +94,17 @@ def _csv(file: Path) -> list:
     return [[p[:k] + p[k + 1 :] for p in points] for _, points in groupby(table, key=lambda row: row[k])]
 
 
-def _xyz(file: Path) -> list:
-    lines, clouds = file.read_text().splitlines(), []
+def _xyz(file: Path) -> tuple[list, list[str]]:
+    lines, clouds, labels = file.read_text().splitlines(), [], []
     while lines and lines[0].strip():
         n = int(lines[0])
         if len(lines) < n + 2:
             raise ValueError(f"a frame of {n} points ends early")
         points = [[float(word) for word in line.split()[1:4]] for line in lines[2 : n + 2]]
         clouds.append([p[:2] for p in points] if "dim=2" in lines[1].split() else points)
+        labels.append(lines[1].partition("label=")[2].strip())
         lines = lines[n + 2 :]
-    return clouds
+    return clouds, labels
 
 
 PLY = {
@@ -128,7 +137,7 @@ def _ply(file: Path) -> list:
     return [np.stack([table[axis].astype(np.float32) for axis in AXES], -1)]
 
 
-READERS: dict[str, Callable[[Path], list]] = {".npz": _npz, ".csv": _csv, ".xyz": _xyz, ".ply": _ply}
+READERS: dict[str, Callable[[Path], Any]] = {".npz": _npz, ".csv": _csv, ".xyz": _xyz, ".ply": _ply}
 ORDER = list(READERS)
 
 
@@ -147,10 +156,10 @@ def write(samples: Sequence[Cloud], folder: str | Path, first: int = 0) -> list[
     place = folder / f"clouds_{first:06d}-{first + len(samples) - 1:06d}"
     sizes = np.array([len(s) for s in samples])
     points = [s.points.detach().cpu().numpy() for s in samples]
-    if len(set(sizes.tolist())) == 1:
-        np.savez_compressed(place.with_suffix(".npz"), x=np.stack(points))
-    else:
-        np.savez_compressed(place.with_suffix(".npz"), x=np.concatenate(points), sizes=sizes)
+    stored = {"x": np.stack(points)} if len(set(sizes.tolist())) == 1 else {"x": np.concatenate(points), "sizes": sizes}
+    if any(s.label for s in samples):
+        stored["labels"] = np.array([s.label for s in samples])
+    np.savez_compressed(place.with_suffix(".npz"), **stored)
     return [place.with_suffix(".npz"), write_xyz(samples, place.with_suffix(".xyz"))]
 
 
@@ -159,7 +168,8 @@ def write_xyz(clouds: Sequence[Cloud], file: Path) -> Path:
     with file.open("w") as stream:
         for cloud in clouds:
             dim = cloud.points.shape[1]
-            stream.write(f"{len(cloud)}\n{cloud.name} dim={dim}\n")
+            label = f" label={cloud.label}" if cloud.label else ""
+            stream.write(f"{len(cloud)}\n{cloud.name} dim={dim}{label}\n")
             for point in cloud.points.tolist():
                 x, y, z = (*point, 0.0, 0.0)[:3]
                 stream.write(f"C {x:.6f} {y:.6f} {z:.6f}\n")

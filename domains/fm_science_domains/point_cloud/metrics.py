@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Metrics:
     clouds: int = option(2_000, "reference clouds that samples are compared with, at most", low=2)
     likelihood: int = option(500, "held-out clouds whose likelihood is measured by `evaluate`; 0: none", low=0)
     weighted: int = option(1_000, "new samples whose importance weights and ways are measured", low=0)
+    ways: int = option(200, "new samples whose ways alone are measured, where neither of these is", low=0)
     steps: int = option(20, "Runge-Kutta steps of likelihoods and paths", low=2)
     shapes: int = option(50, "clouds of each set that are compared as shapes; 0: none", low=0)
     normalise: str = option(
@@ -127,7 +128,7 @@ def parameter_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[C
     """What the fitted surfaces say: how far points are from the nearest family's surface (root mean square, median over
     clouds), the share of clouds recognised as the class they were asked for, and for each family its share of the
     clouds and the W1 distance of each of its parameters to the reference's."""
-    (mine, fits), (theirs, known) = (_fitted(clouds[: 4 * o.shapes]) for clouds in (samples, reference))
+    (mine, fits), (theirs, known) = (_fitted(tuple(clouds[: 4 * o.shapes])) for clouds in (samples, reference))
     names = list(FAMILIES)
     error = torch.stack([fits[k].error for k in names], 1).amin(1) if len(mine) else torch.zeros(0)
     wanted = [names.index(c.label) if c.label in names else -1 for c in samples[: 4 * o.shapes] if _sound(c)]
@@ -146,7 +147,8 @@ def _sound(cloud: Cloud) -> bool:
     return bool(cloud.points.isfinite().all()) and len(cloud) > 3
 
 
-def _fitted(clouds: Sequence[Cloud]) -> tuple[Tensor, dict[str, Fit]]:
+@lru_cache(maxsize=4)  # the held-out clouds stand beside every row
+def _fitted(clouds: tuple[Cloud, ...]) -> tuple[Tensor, dict[str, Fit]]:
     """The family of each sound cloud and the fits by all, thinned to as many points as the smallest has."""
     points = [c.points.detach().cpu() for c in clouds if _sound(c)]
     least = min((len(x) for x in points), default=0)

@@ -25,6 +25,7 @@ from fm_science.symmetries import Permutations, Rotations, Symmetry
 
 from .completion import Completion
 from .data import Sets
+from .halves import Halves
 from .orbits import MOST, PlanarOrbits
 
 
@@ -64,6 +65,10 @@ class Coupling:
         "ot", "pairs: as drawn; each put in order; shortest of the batch; that, then each aligned in order and pose; "
         "all aligned",
         choices=("independent", "ordered", "ot", "ot_aligned", "equivariant_ot"),
+    )  # fmt: skip
+    piece: int = option(
+        0, "ordered: cut clouds in halves down to so many points, and order within the pieces; 0: order the whole",
+        low=0,
     )  # fmt: skip
     group: int = option(0, "equivariant_ot: pair so many clouds at a time; 0: the whole batch", low=0)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
@@ -198,7 +203,7 @@ def coupling(o: Coupling, sets: Sets) -> Pairing:
     together = Transport(*copies, within=within)
     laws: dict[str, Pairing] = {
         "independent": Independent(),
-        "ordered": Transport(Permutations(), across_batch=False, within=within),
+        "ordered": Transport(Halves(o.piece) if o.piece else Permutations(), across_batch=False, within=within),
         "ot": Transport(within=within),
         "ot_aligned": InTurn((Transport(within=within), alone)),
         "equivariant_ot": Grouped(together, o.group) if o.group else together,
@@ -220,4 +225,5 @@ def objective(o: Objective, pairs: Pairing, sets: Sets) -> Loss:
         if o.completion:
             raise OptionError("objective.completion and objective.kind=flow_map do not go together yet")
         return FlowMapMatching(matching, LAWS[o.law], share=o.share)
-    return Completion(matching, o.completion) if o.completion else matching
+    order = Independent() if pairs.independent else Transport(Permutations(), across_batch=False)
+    return Completion(matching, o.completion, sets.upright, order) if o.completion else matching

@@ -3,9 +3,10 @@
 Many clouds start from a Gaussian and are cooled together to exp(-U): at each of many inverse temperatures b the law is
 N(x)^(1-b) exp(-b U(x)), clouds are weighted by how much the law has changed, multiplied or dropped accordingly, and
 moved by Hamiltonian Monte Carlo (annealed importance sampling, Neal 2001; with resampling, Del Moral, Doucet & Jasra
-2006). That gives each basin its weight and log Z with it. At b = 1 the clouds then move on, and samples are kept with
-gaps between them. Clouds come in populations that never meet, so the spread between populations is an honest standard
-error of everything measured.
+2006). An energy with hard cores may offer softer ones (a method ``softer``), which the way there and back uses. That
+gives each basin its weight and log Z with it. At b = 1 the clouds then move on, and samples are kept with gaps between
+them. Clouds come in populations that never meet, so the spread between populations is an honest standard error of
+everything measured.
 
 The samples are accepted when the virial equals the degrees of freedom, and mean energy and log Z the known values,
 within three standard errors; else they are refused. Where log Z is not known, samples can be warmed up again: the
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from fm_science.errors import UserError
 
-from .energies import force, virial
+from .energies import Energy, force, virial
 from .systems import Fact, System
 
 log = logging.getLogger(__name__)
@@ -93,33 +94,41 @@ class _Clouds:
     def put(self, x: Tensor) -> None:
         """Stand at ``x``."""
         self.x = x
-        self.energy, self.force = force(self.system.energy, x)
+        self.energy, self.force = force(self.law(self.b), x)
+
+    def law(self, b: float) -> Energy:
+        """The energy at inverse temperature ``b``: where it can be softened, its cores harden on the way to b = 1."""
+        softer = getattr(self.system.energy, "softer", None)
+        return self.system.energy if softer is None or b == 1 else softer(1 - b**0.5)
 
     def base(self, x: Tensor) -> Tensor:
         """The energy of the Gaussian at the start, without its normaliser, ``(B,)``."""
         return 0.5 * x.square().sum((1, 2)) / self.system.width**2
 
-    def weight(self, b: float) -> Tensor:
-        """Log of how much the law of each cloud grows on the way to inverse temperature ``b``, ``(P, M)``."""
-        weight = (b - self.b) * (self.base(self.x) - self.energy)
+    def heat(self, b: float) -> Tensor:
+        """Go to inverse temperature ``b``: log of how much the law of each cloud grows, ``(P, M)``."""
+        before = self.total(self.x, self.energy)
+        if hasattr(self.system.energy, "softer"):
+            self.energy, self.force = force(self.law(b), self.x)
+        self.b = b
+        weight = before - self.total(self.x, self.energy)
         return weight.nan_to_num(-math.inf, -math.inf, -math.inf).reshape(self.plan.populations, -1)
 
     def reweigh(self, b: float) -> Tensor:
         """Go to inverse temperature ``b``: log of the mean weight of each population ``(P,)``; clouds are resampled
         in proportion to their weights, at evenly spaced quantiles."""
-        weight = self.weight(b)
+        weight = self.heat(b)
         share, m = weight.softmax(1), self.plan.clouds
         start = torch.rand(len(share), 1, generator=self.generator, dtype=share.dtype)
         quantiles = (start + torch.arange(m, dtype=share.dtype)) / m
         chosen = torch.searchsorted(share.cumsum(1), quantiles).clamp_max(m - 1)
         rows = (chosen + m * torch.arange(len(share))[:, None]).flatten()
         self.x, self.energy, self.force = self.x[rows], self.energy[rows], self.force[rows]
-        self.b = b
         return weight.logsumexp(1) - math.log(m)
 
     def move(self, adapt: bool) -> float:
         """One move of every cloud by Hamiltonian Monte Carlo (Duane et al. 1987); the acceptance rate."""
-        x, energy, forces = self.x, self.energy, self.force
+        x, energy, forces, law = self.x, self.energy, self.force, self.law(self.b)
         v = self.noise(tuple(x.shape))
         jitter = 0.8 + 0.4 * torch.rand(len(x), 1, 1, generator=self.generator, dtype=x.dtype)
         h = self.step * jitter
@@ -128,7 +137,7 @@ class _Clouds:
         v = v + 0.5 * h * self.pull(y, f)
         for k in range(self.plan.leaps):
             y = y + h * v
-            e, f = force(self.system.energy, y)
+            e, f = force(law, y)
             v = v + (1.0 if k < self.plan.leaps - 1 else 0.5) * h * self.pull(y, f)
         after = self.total(y, e) + 0.5 * v.square().sum((1, 2))
         dice = torch.rand(len(x), generator=self.generator, dtype=x.dtype).log()

@@ -73,7 +73,7 @@ def lj55(factor: float = 1.0) -> System:
     """Fifty-five Lennard-Jones particles in a trap. Nothing exact is known: samples are held to the virial, and to
     bounds of log Z from both sides."""
     return System(
-        f"lj55-factor{factor:g}", LennardJones(55, factor), 55, 3, width=1.0, clouds=32, temperatures=600, bounded=True
+        f"lj55-factor{factor:g}", LennardJones(55, factor), 55, 3, width=1.0, clouds=8, temperatures=1000, bounded=True
     )
 
 
