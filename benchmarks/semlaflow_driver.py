@@ -54,7 +54,8 @@ def prepare(folder: Path) -> None:
 
 
 def trained(model, dm, args, o) -> dict[str, float]:
-    """Train the model by the clock; how many steps, epochs and seconds it took."""
+    """Train the model by the clock; how many steps, epochs and seconds it took, of the wall and of
+    this process."""
     import lightning as L
 
     trainer = L.Trainer(
@@ -62,10 +63,11 @@ def trained(model, dm, args, o) -> dict[str, float]:
         accumulate_grad_batches=args.acc_batches, accelerator=o.device, devices=1, logger=False, precision="32",
         enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0, num_sanity_val_steps=0,
     )  # fmt: skip
-    begin = time.time()
+    begin, work = time.time(), time.process_time()
     trainer.fit(model, datamodule=dm)
-    steps, epochs = trainer.global_step, trainer.global_step / max(1, len(dm.train_dataloader()))
-    return {"steps": steps, "epochs": epochs, "seconds": time.time() - begin}
+    spent = {"seconds": time.time() - begin, "cpu_seconds": time.process_time() - work}
+    steps, batches = trainer.global_step, len(dm.train_dataloader())
+    return {"steps": steps, "epochs": steps / max(1, batches), **spent}
 
 
 def drawn(model, dm, o) -> list:

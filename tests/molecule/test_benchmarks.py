@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import molecule_properties as properties
+from benchmarks import semlaflow, semlaflow_driver
 from fm_science.data import collate
-from fm_science_domains.molecule import build
+from fm_science.errors import UserError
+from fm_science_domains.molecule import build, files
 from fm_science_domains.molecule.data import Data, load
+from fm_science_domains.molecule.metrics import Metrics
+from fm_science_domains.molecule.validity import judge
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +75,47 @@ def test_molecules_become_batches_in_their_order(bench: properties.Bench) -> Non
     assert [context.size for _, context in made] == [3, 3, 1]
     assert torch.cat([context.mask.sum(1) for _, context in made]).tolist() == [len(m) for m in molecules]
     assert bench.told(molecules).shape == (7, 2)
+
+
+def test_files_of_two_models_are_measured_in_one_table(tmp_path: Path) -> None:
+    library = load(Data(limit=200, hydrogens=True))
+    drawn = {name: tmp_path / f"{name}.sdf" for name in ("ours", "SemlaFlow", "conversion")}
+    for file in drawn.values():
+        semlaflow.write(library.molecules("validation", 20), file)
+    quick = Metrics(drug=5, strain=0, posebusters=0, xtb=0, processes=1)
+    table = semlaflow.measured(drawn, library, argparse.Namespace(measures=quick, out=tmp_path))
+    assert list(table) == ["ours", "SemlaFlow", "conversion", "held-out", "training set"]
+    assert table["ours"] == table["SemlaFlow"]
+    assert table["ours"]["connected"] == 1
+    assert table["held-out"]["bond_w1"] == 0
+    assert "qed" in table["ours"]
+    assert "qed" not in table["conversion"]
+    assert {"metrics.csv", "metrics.json", "geometry.png"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_folder_holds_one_comparison(tmp_path: Path) -> None:
+    o = argparse.Namespace(
+        **{**dict.fromkeys(semlaflow.SETTLED), "limit": 2000, "run": Path("runs/a"), "out": tmp_path}
+    )
+    semlaflow.settle(o)
+    semlaflow.settle(o)
+    o.limit = 0
+    with pytest.raises(UserError, match="limit was 2000"):
+        semlaflow.settle(o)
+
+
+def test_the_driver_keeps_the_number_of_molecules(tmp_path: Path) -> None:
+    mol = load(Data(limit=10, hydrogens=True)).molecules("train", 1)[0].to_rdkit()
+    assert semlaflow_driver.write([mol, None], tmp_path / "drawn.sdf") == 1
+    first, second = files.read(tmp_path / "drawn.sdf", hydrogens=True)
+    assert judge(first).connected
+    assert not judge(second).valid
+
+
+def test_the_driver_refuses_options_that_their_script_has_not(tmp_path: Path) -> None:
+    script = SimpleNamespace(DEFAULT_LR=0.1, DEFAULT_WARM_UP_STEPS=10)
+    o = argparse.Namespace(folder=tmp_path, n=5, set='{"lr": 0.2}')
+    told = semlaflow_driver.options(script, o)
+    assert (told.lr, told.warm_up_steps, told.n_validation_mols) == (0.2, 2000, 5)
+    with pytest.raises(SystemExit, match="no option speed"):
+        semlaflow_driver.options(script, argparse.Namespace(folder=tmp_path, n=5, set='{"speed": 1}'))
