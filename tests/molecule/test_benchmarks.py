@@ -66,6 +66,10 @@ def test_rows_to_read_errors_by() -> None:
     assert (first, second) == (1.0, 2.0)
     assert spread == 0
     assert np.isnan(properties.error(rows[:0], rows[:0])[0][0])
+    wishes = np.array([[0.0], [1.0], [4.0]])
+    assert properties.unheard(wishes, wishes) == [pytest.approx((1 + 4 + 3) / 3)]
+    assert properties.unheard(0 * wishes, wishes) == [pytest.approx(5 / 3)]  # deaf: no worse with others' wishes
+    assert np.isnan(properties.unheard(wishes[:1], wishes[:1])[0])
 
 
 def test_molecules_become_batches_in_their_order(bench: properties.Bench) -> None:
@@ -119,3 +123,10 @@ def test_the_driver_refuses_options_that_their_script_has_not(tmp_path: Path) ->
     assert (told.lr, told.warm_up_steps, told.n_validation_mols) == (0.2, 2000, 5)
     with pytest.raises(SystemExit, match="no option speed"):
         semlaflow_driver.options(script, argparse.Namespace(folder=tmp_path, n=5, set='{"speed": 1}'))
+
+
+def test_the_table_of_properties_says_what_deafness_would_reach(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"row": "samples", "connected": 0.5, "names": ("gap",), "errors": [(0.91, 0.14)], "others": [1.2]}
+    properties.show([row])
+    assert "0.91 ± 0.14 (1.2)" in capsys.readouterr().out
+    assert properties.columns(row) == {"gap": 0.91, "gap_spread": 0.14, "gap_others": 1.2}
