@@ -17,6 +17,12 @@ import types
 from pathlib import Path
 
 
+def alone() -> None:
+    """Forget the folder of this file, in which Python looks first: ``semlaflow.py`` beside it is not their package."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+
+
 def absent(name: str, part: str) -> None:
     """Where a package that is imported and never used is missing, an empty one stands for it."""
     try:
@@ -120,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=12345)
     parser.add_argument("--set", default="{}", help="other options of their training script, as JSON")
     o = parser.parse_args()
+    alone()
     absent("openbabel", "pybel")  # would infer bonds, and SemlaFlow draws them
     import lightning as L
     import semlaflow.scriptutil as util

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -114,6 +116,15 @@ def test_the_driver_keeps_the_number_of_molecules(tmp_path: Path) -> None:
     first, second = files.read(tmp_path / "drawn.sdf", hydrogens=True)
     assert judge(first).connected
     assert not judge(second).valid
+
+
+def test_the_driver_imports_their_package_and_not_the_benchmark_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "lightning.py").write_text("")
+    (tmp_path / "semlaflow").mkdir()
+    (tmp_path / "semlaflow" / "__init__.py").write_text("raise SystemExit('theirs')")
+    command = [sys.executable, "-S", str(semlaflow.DRIVER), str(tmp_path), "--minutes", "1"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stderr.strip() == "theirs"
 
 
 def test_the_driver_refuses_options_that_their_script_has_not(tmp_path: Path) -> None:
