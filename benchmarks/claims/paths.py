@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.claims.measures import adaptive, errors, fixed, until
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean
+from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
 from benchmarks.claims.tasks import ring
 from benchmarks.claims.training import matching, network, train
 from fm_science.figures import COLOURS, figure
@@ -148,6 +148,7 @@ def run(quick: bool) -> Result:
             for seed in range(3):
                 found = measure(target, name, seed, 359 if where == "digits" else 3000)
                 records += [{"target": where, "method": name, "seed": seed, **r} for r in found]
+            tell(where, name)
     flat = [r for r in records if "nll" in r]
     numbers = {
         "nll": "NLL", "floor": "entropy", "distance": "distance", "real": "of real data", "nfe 1e-5": "NFE at 1e-5",

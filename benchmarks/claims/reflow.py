@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.claims.measures import adaptive, fixed, wasserstein, way
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean
+from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
 from benchmarks.claims.tasks import draw
 from benchmarks.claims.training import matching, network, train
 from fm_science.couplings import Independent, Paired
@@ -106,6 +106,7 @@ def measure(task: Task, seed: int) -> list[Record]:
         student = train(copy.deepcopy(flow), matching(jump), data, task.steps // 2, task.batch, seed, 1e-3, ends)
         found["distilled"] = task.judge(fixed(student, x0, Euler(), 1)[0], seed)
         records.append({"seed": seed, **found})
+        tell(f"{k}-rectified, seed {seed}")
     return records
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,11 @@ class Result:
     records: list[Record] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
+
+
+def tell(*words: Any) -> None:
+    """What has just been measured, on the error stream, since a whole claim takes minutes."""
+    print(*words, file=sys.stderr, flush=True)
 
 
 def grouped(records: Sequence[Record], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Record]]:

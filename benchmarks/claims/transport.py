@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.claims.measures import adaptive, fixed, wasserstein, way
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean
+from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
 from benchmarks.claims.tasks import draw
 from benchmarks.claims.training import Loss, matching, network, train
 from benchmarks.claims.transport_digits import TITLE, curves, on_digits, table
@@ -121,9 +121,9 @@ def run(quick: bool) -> Result:
             if (gaussian and source != "N") or not present(name):
                 continue
             for seed in range(3):
-                records.append(
-                    {"task": task, "method": name, "seed": seed, **measure(task, name, seed, 300 if quick else 1200)}
-                )
+                found = measure(task, name, seed, 300 if quick else 1200)
+                records.append({"task": task, "method": name, "seed": seed, **found})
+            tell(task, name)
     digits = on_digits(200 if quick else 1000)
     tables = {"Transport in the plane, 1,000 samples": planar(records), **{TITLE: table(digits)}}
     pictures = {"claims_transport": partial(picture, records), "claims_transport_digits": partial(curves, digits)}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.claims.digits import DIGITS, SHAPE
 from benchmarks.claims.measures import adaptive, fixed, way
-from benchmarks.claims.tables import Record, grouped, markdown, mean
+from benchmarks.claims.tables import Record, grouped, markdown, mean, tell
 from benchmarks.claims.training import Loss, network, train
 from fm_science.couplings import Coupling, Independent, Semidiscrete, Transport
 from fm_science.figures import COLOURS, figure
@@ -89,6 +89,7 @@ def on_digits(steps: int) -> list[Record]:
             found |= {"pairs": apart(coupling, size), "energy": travelled.energy, "length": travelled.length}
             found |= {"nfe 1e-5": nfe, "distance": DIGITS.distance(end), "real": DIGITS.real}
             records.append({"task": "digits", "method": name, "seed": seed, **found})
+            tell("digits", name, "seed", seed)
     return records
 
 
