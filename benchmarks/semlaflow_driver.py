@@ -67,7 +67,8 @@ def trained(model, dm, args, o) -> dict[str, float]:
     trainer = L.Trainer(
         max_epochs=-1, max_time={"seconds": 60 * o.minutes}, gradient_clip_val=args.gradient_clip_val,
         accumulate_grad_batches=args.acc_batches, accelerator=o.device, devices=1, logger=False, precision="32",
-        enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0, num_sanity_val_steps=0,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+        num_sanity_val_steps=0,
     )  # fmt: skip
     begin, work = time.time(), time.process_time()
     trainer.fit(model, datamodule=dm)
