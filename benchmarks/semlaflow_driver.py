@@ -133,7 +133,9 @@ def main() -> None:
     import semlaflow.scriptutil as util
     import semlaflow.train as train
     import torch
+    from rdkit import RDLogger
 
+    RDLogger.DisableLog("rdApp.*")  # an early network draws what is no atom, and each would print a trace
     torch.set_num_threads(o.threads)
     L.seed_everything(o.seed)
     args, vocab = options(train, o), util.build_vocab()
