@@ -15,6 +15,8 @@ read it by:
                            a generator of real molecules that listens to the size alone
     real, shuffled         the same without the size: one that does not listen at all
 
+Connected samples are no fair draw of all sizes and wishes, least of all where training was short. So beside each error
+stands, in brackets, that of the same molecules against each other's wishes: only what is below it was listened to.
 Errors have the property's own unit and a bootstrap standard deviation. Writes ``properties.csv`` and, with the wishes
 against what the judge sees, ``properties.png`` into the run's folder ``report``.
 """
@@ -174,6 +176,15 @@ def error(found: np.ndarray, wanted: np.ndarray) -> list[tuple[float, float]]:
     return [(float(v.mean()), float(v[draws].mean(1).std())) for v in away.T]
 
 
+def unheard(found: np.ndarray, wanted: np.ndarray) -> list[float]:
+    """The mean absolute error of each property ``(M, properties)`` against the wishes of all others: what these
+    molecules would reach had nobody listened."""
+    fine = np.isfinite(found + wanted).all(1)
+    apart = ~np.eye(int(fine.sum()), dtype=bool)
+    away = [np.abs(x[:, None] - y)[apart] for x, y in zip(found[fine].T, wanted[fine].T, strict=True)]
+    return [float(v.mean()) if len(v) else math.nan for v in away]
+
+
 def shuffled(rows: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """The rows in random order among those of equal kind ``(M,)``."""
     random, out = np.random.default_rng(0), rows.copy()
@@ -199,7 +210,7 @@ def measure(run: Path, o: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
     sizes = np.array([len(m) for m in real])
     pairs = {"judge on real": (told, seen), "real, size known": (shuffled(told, sizes), seen),
              "real, shuffled": (shuffled(told, 0 * sizes), seen)}  # fmt: skip
-    rows = [{"row": name, "connected": 1.0, "errors": error(x, y)} for name, (x, y) in pairs.items()]
+    rows = [{"row": n, "connected": 1.0, "errors": error(y, x), "others": unheard(y, x)} for n, (x, y) in pairs.items()]
     shown: dict[str, Any] = {"judge on real": pairs["judge on real"]}
     for guidance in map(float, o.guidance.split(",")):
         made = drawn(run, guidance, real[: o.n], names, o)
@@ -207,7 +218,9 @@ def measure(run: Path, o: argparse.Namespace) -> tuple[list[dict[str, Any]], dic
         name = f"samples, guidance {guidance:g}"
         whole = [m for m, fine in zip(made, good, strict=True) if fine]
         shown[name] = (told[: o.n][good], bench.seen(judge, rest, whole) if whole else told[:0])
-        rows.append({"row": name, "connected": float(good.mean()), "errors": error(*shown[name])})
+        wanted, found = shown[name]
+        rows.append({"row": name, "connected": float(good.mean()), "errors": error(found, wanted),
+                     "others": unheard(found, wanted)})  # fmt: skip
     return [{**row, "names": names} for row in rows], shown
 
 
@@ -230,16 +243,19 @@ def scatter(shown: Mapping[str, Any], names: Sequence[str]) -> Any:
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
     """The table."""
     names = rows[0]["names"]
-    print(f"{'':<24}{'connected':>10}" + "".join(f"{n + ' (' + UNITS.get(n, 'own unit') + ')':>22}" for n in names))
+    print(f"{'':<24}{'connected':>10}" + "".join(f"{n + ' (' + UNITS.get(n, 'own unit') + ')':>24}" for n in names))
     for row in rows:
-        cells = "".join(f"{f'{mean:.3g} ± {spread:.2g}':>22}" for mean, spread in row["errors"])
+        told = zip(row["errors"], row["others"], strict=True)
+        cells = "".join(f"{f'{mean:.3g} ± {spread:.2g} ({other:.3g})':>24}" for (mean, spread), other in told)
         print(f"{row['row']:<24}{row['connected']:>10.3f}{cells}")
 
 
 def columns(row: Mapping[str, Any]) -> dict[str, float]:
-    """The errors of a row and their spreads as named numbers."""
-    named = zip(row["names"], row["errors"], strict=True)
-    return {key: value for name, (mean, std) in named for key, value in ((name, mean), (f"{name}_spread", std))}
+    """The errors of a row, their spreads, and those against others' wishes as named numbers."""
+    named: dict[str, float] = {}
+    for name, (mean, std), other in zip(row["names"], row["errors"], row["others"], strict=True):
+        named |= {name: mean, f"{name}_spread": std, f"{name}_others": other}
+    return named
 
 
 def main() -> None:

@@ -11,16 +11,21 @@ torchmetrics, rdkit, scipy, tqdm, and openbabel where there is one), with the au
 and batches are made for a GPU, so ``--size small``, the default, shrinks both to what ours has, with the rate and the
 warm-up that a short training needs; ``--set`` changes any option of their training script. None of their code is part
 of this project. Both learn from the 100,000 training molecules of QM9's published split with every hydrogen; both are
-drawn in 100 steps; both files of molecules go through ``fm-science evaluate``. The row *conversion* holds real
-molecules that went through SemlaFlow's format and back: what it loses is not the model's fault. Everything is written
-into ``--out``.
+drawn in 100 steps; both files of molecules are read and measured as ``fm-science evaluate`` does. The row *conversion*
+holds real molecules that went through SemlaFlow's format and back: what it loses is not the model's fault.
+
+Minutes are those of the wall: on a crowded machine look at the processor seconds that are told beside them (of ours
+with the start of the command, some fifteen seconds). Everything is written into ``--out``; what a run with the same
+settings has drawn there already is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,8 +33,12 @@ from pathlib import Path
 from typing import Any
 
 from fm_science import config
-from fm_science_domains.molecule.data import Data, load
-from fm_science_domains.molecule.files import mol_block
+from fm_science.commands import evaluate
+from fm_science.domain import group
+from fm_science.errors import UserError
+from fm_science_domains.molecule import files, report
+from fm_science_domains.molecule import metrics as measures
+from fm_science_domains.molecule.data import Data, Library, load
 from fm_science_domains.molecule.molecule import Molecule
 from fm_science_domains.molecule.sdf import END
 
@@ -44,7 +53,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {"d_model": 128, "n_layers": 6, "d_message": 32, "d_edge": 32, "n_coord_sets": 16, "n_attn_heads": 8,
               "d_message_hidden": 64, "size_emb": 32, "batch_cost": 1024, "lr": 1e-3, "warm_up_steps": 200},
 }  # fmt: skip
-Table = dict[str, Mapping[str, float | None]]
+QUICK = ("validity", "stability", "composition", "geometry")  # all that is asked of the row conversion
+SETTLED = ("size", "set", "run", "preset", "words", "draw", "minutes", "threads", "limit", "n", "steps", "seed")
 
 
 def run(words: Sequence[Any], **environment: str) -> None:
@@ -63,21 +73,32 @@ def write(molecules: Sequence[Molecule], file: Path) -> None:
     """Molecules as SDF, unless the file is there."""
     if not file.exists():
         with file.open("w") as stream:
-            stream.writelines(f"{mol_block(m)}{END}\n" for m in molecules)
+            stream.writelines(f"{files.mol_block(m)}{END}\n" for m in molecules)
 
 
 def ours(o: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The SDF of our samples, and what the training was."""
-    folder = o.run or o.out / "ours"
-    if o.run is None:
-        science("train", "domain=molecule", f"preset={o.preset}", f"run={folder}", f"seed={o.seed}",
-                f"trainer.threads={o.threads}", f"trainer.max_minutes={o.minutes}", f"data.limit={o.limit}",
-                *o.words)  # fmt: skip
-    science("sample", folder, f"n={o.n}", f"batch={o.batch}", f"steps={o.steps}", f"seed={o.seed}",
-            f"out={o.out / 'ours_samples'}", "device=cpu", *o.draw)  # fmt: skip
-    saved = config.read(folder)
-    told = {"preset": saved["preset"], "minutes": saved["trainer"]["max_minutes"], **weights(folder)}
-    return o.out / "ours_samples" / "samples.sdf", told
+    folder, drawn, note = o.run or o.out / "ours", o.out / "ours_samples", o.out / "ours.json"
+    if not note.exists():
+        told: dict[str, Any] = {}
+        if o.run is None:
+            before = spent()
+            science("train", "domain=molecule", f"preset={o.preset}", f"run={folder}", f"seed={o.seed}",
+                    f"trainer.threads={o.threads}", f"trainer.max_minutes={o.minutes}", f"data.limit={o.limit}",
+                    *o.words)  # fmt: skip
+            told = {"cpu_seconds": spent() - before}
+        saved = config.read(folder)
+        told |= {"preset": saved["preset"], "minutes": saved["trainer"]["max_minutes"], **weights(folder)}
+        science("sample", folder, f"n={o.n}", f"batch={o.batch}", f"steps={o.steps}", f"seed={o.seed}",
+                f"out={drawn}", "device=cpu", *o.draw)  # fmt: skip
+        note.write_text(json.dumps(told, indent=2) + "\n")
+    return drawn / "samples.sdf", json.loads(note.read_text())
+
+
+def spent() -> float:
+    """Processor seconds of the commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def weights(folder: Path) -> dict[str, int]:
@@ -89,12 +110,11 @@ def weights(folder: Path) -> dict[str, int]:
     return {"steps": int(kept["global_step"]), "parameters": sum(sizes)}
 
 
-def theirs(o: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """The SDF of SemlaFlow's samples, and what the training was. What is there already is not made again."""
+def theirs(o: argparse.Namespace, library: Library) -> tuple[Path, dict[str, Any]]:
+    """The SDF of SemlaFlow's samples, and what the training was."""
     folder = o.out / "semlaflow"
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "semlaflow.sdf").exists():
-        library = load(Data(source="qm9", hydrogens=True, limit=o.limit))
+    if not (folder / "semlaflow.json").exists():
         for split in ("train", "validation"):
             write(library.molecules(split, 0 if split == "train" else 5 * max(o.n, 200)), folder / f"{split}.sdf")
         paths = [str(o.checkout.resolve()), *filter(None, [o.site])]
@@ -105,23 +125,43 @@ def theirs(o: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return folder / "semlaflow.sdf", json.loads((folder / "semlaflow.json").read_text())
 
 
-def measured(file: Path, out: Path, o: argparse.Namespace) -> Table:
-    """The table of ``fm-science evaluate`` on a file."""
-    science("evaluate", file, "domain=molecule", "data.source=qm9", "data.hydrogens=true", f"out={out}",
-            *(f"metrics.{word}" for word in o.metrics))  # fmt: skip
-    return json.loads((out / "metrics.json").read_text())
+def measured(drawn: Mapping[str, Path], library: Library, o: argparse.Namespace) -> evaluate.Table:
+    """A row for each file and for molecules of the library, by the metrics of ``fm-science evaluate``. Its files and
+    pictures are written into ``--out``."""
+    rows = {name: files.read(file, hydrogens=library.vocabulary.hydrogens) for name, file in drawn.items()}
+    rows |= measures.references(rows["ours"], library)
+    known, reference = measures.metrics(o.measures, library), rows["held-out"]
+    table: evaluate.Table = {}
+    for name, molecules in rows.items():
+        table[name] = {"n": len(molecules)}
+        for key, metric in known.items():
+            table[name] |= metric(molecules, reference) if name != "conversion" or key in QUICK else {}
+    evaluate.write(table, o.out)
+    report.report({name: rows[name] for name in ("ours", "held-out", "SemlaFlow")}, o.out)
+    return table
 
 
-def show(table: Table, told: Mapping[str, Mapping[str, Any]]) -> None:
+def show(table: evaluate.Table, told: Mapping[str, Mapping[str, Any]]) -> None:
     """The rows side by side."""
     for name, facts in told.items():
         print(f"{name}: {', '.join(f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k, v in facts.items())}")
     names = list(table)
     print(f"{'':<22}" + "".join(f"{name:>16}" for name in names))
     for key in ("n", *SHOWN):
-        values = [table[name].get(key) for name in names]
-        if any(v is not None for v in values):
-            print(f"{key:<22}" + "".join(f"{'-' if v is None else format(v, '.4g'):>16}" for v in values))
+        values = [table[name].get(key, math.nan) for name in names]
+        if any(map(math.isfinite, values)):
+            print(f"{key:<22}" + "".join(f"{evaluate.number(v):>16}" for v in values))
+
+
+def settle(o: argparse.Namespace) -> None:
+    """Note the settings in ``--out``. Raises UserError where it holds a comparison with others."""
+    o.out.mkdir(parents=True, exist_ok=True)
+    note, now = o.out / "settings.json", json.loads(json.dumps({key: getattr(o, key) for key in SETTLED}, default=str))
+    kept = json.loads(note.read_text()) if note.exists() else now
+    other = [f"{key} was {kept.get(key)!r}" for key in SETTLED if kept.get(key) != now[key]]
+    if other:
+        raise UserError(f"{o.out} holds a comparison with other settings ({', '.join(other)}): say another --out")
+    note.write_text(json.dumps(now, indent=2) + "\n")
 
 
 def main() -> None:
@@ -148,21 +188,16 @@ def main() -> None:
     o = parser.parse_args()
     if not (o.checkout / "semlaflow" / "train.py").is_file():
         parser.error(f"{o.checkout} holds no semlaflow/train.py: clone https://github.com/rssrwn/semla-flow")
-    o.out.mkdir(parents=True, exist_ok=True)
-    their_file, their_facts = theirs(o)
+    try:
+        o.measures = group(measures.Metrics, {k: int(v) for k, v in (word.split("=") for word in o.metrics)})
+        settle(o)
+        library = load(Data(source="qm9", hydrogens=True, limit=o.limit))
+    except (UserError, ValueError) as refused:
+        parser.error(str(refused))
+    their_file, their_facts = theirs(o, library)
     our_file, our_facts = ours(o)
-    found = measured(our_file, o.out / "ours_report", o)
-    table: Table = {"ours": found.pop("samples")}
-    table["SemlaFlow"] = measured(their_file, o.out / "semlaflow_report", o)["samples"]
-    table["conversion"] = measured(o.out / "semlaflow" / "control.sdf", o.out / "conversion", quick(o))["samples"]
-    table |= {name: row for name, row in found.items() if name in ("held-out", "training set")}
-    (o.out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
-    show(table, {"ours": our_facts, "SemlaFlow": their_facts})
-
-
-def quick(o: argparse.Namespace) -> argparse.Namespace:
-    """The same without slow measurements."""
-    return argparse.Namespace(**{**vars(o), "metrics": ["xtb=0", "posebusters=0", "strain=0", "drug=0"]})
+    drawn = {"ours": our_file, "SemlaFlow": their_file, "conversion": o.out / "semlaflow" / "control.sdf"}
+    show(measured(drawn, library, o), {"ours": our_facts, "SemlaFlow": their_facts})
 
 
 if __name__ == "__main__":

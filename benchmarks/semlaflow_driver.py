@@ -17,6 +17,12 @@ import types
 from pathlib import Path
 
 
+def alone() -> None:
+    """Forget the folder of this file, in which Python looks first: ``semlaflow.py`` beside it is not their package."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+
+
 def absent(name: str, part: str) -> None:
     """Where a package that is imported and never used is missing, an empty one stands for it."""
     try:
@@ -54,18 +60,21 @@ def prepare(folder: Path) -> None:
 
 
 def trained(model, dm, args, o) -> dict[str, float]:
-    """Train the model by the clock; how many steps, epochs and seconds it took."""
+    """Train the model by the clock; how many steps, epochs and seconds it took, of the wall and of
+    this process."""
     import lightning as L
 
     trainer = L.Trainer(
         max_epochs=-1, max_time={"seconds": 60 * o.minutes}, gradient_clip_val=args.gradient_clip_val,
         accumulate_grad_batches=args.acc_batches, accelerator=o.device, devices=1, logger=False, precision="32",
-        enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0, num_sanity_val_steps=0,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+        num_sanity_val_steps=0,
     )  # fmt: skip
-    begin = time.time()
+    begin, work = time.time(), time.process_time()
     trainer.fit(model, datamodule=dm)
-    steps, epochs = trainer.global_step, trainer.global_step / max(1, len(dm.train_dataloader()))
-    return {"steps": steps, "epochs": epochs, "seconds": time.time() - begin}
+    spent = {"seconds": time.time() - begin, "cpu_seconds": time.process_time() - work}
+    steps, batches = trainer.global_step, len(dm.train_dataloader())
+    return {"steps": steps, "epochs": steps / max(1, batches), **spent}
 
 
 def drawn(model, dm, o) -> list:
@@ -118,12 +127,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=12345)
     parser.add_argument("--set", default="{}", help="other options of their training script, as JSON")
     o = parser.parse_args()
+    alone()
     absent("openbabel", "pybel")  # would infer bonds, and SemlaFlow draws them
     import lightning as L
     import semlaflow.scriptutil as util
     import semlaflow.train as train
     import torch
+    from rdkit import RDLogger
 
+    RDLogger.DisableLog("rdApp.*")  # an early network draws what is no atom, and each would print a trace
     torch.set_num_threads(o.threads)
     L.seed_everything(o.seed)
     args, vocab = options(train, o), util.build_vocab()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import molecule_properties as properties
+from benchmarks import semlaflow, semlaflow_driver
 from fm_science.data import collate
-from fm_science_domains.molecule import build
+from fm_science.errors import UserError
+from fm_science_domains.molecule import build, files
 from fm_science_domains.molecule.data import Data, load
+from fm_science_domains.molecule.metrics import Metrics
+from fm_science_domains.molecule.validity import judge
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +68,10 @@ def test_rows_to_read_errors_by() -> None:
     assert (first, second) == (1.0, 2.0)
     assert spread == 0
     assert np.isnan(properties.error(rows[:0], rows[:0])[0][0])
+    wishes = np.array([[0.0], [1.0], [4.0]])
+    assert properties.unheard(wishes, wishes) == [pytest.approx((1 + 4 + 3) / 3)]
+    assert properties.unheard(0 * wishes, wishes) == [pytest.approx(5 / 3)]  # deaf: no worse with others' wishes
+    assert np.isnan(properties.unheard(wishes[:1], wishes[:1])[0])
 
 
 def test_molecules_become_batches_in_their_order(bench: properties.Bench) -> None:
@@ -67,3 +81,63 @@ def test_molecules_become_batches_in_their_order(bench: properties.Bench) -> Non
     assert [context.size for _, context in made] == [3, 3, 1]
     assert torch.cat([context.mask.sum(1) for _, context in made]).tolist() == [len(m) for m in molecules]
     assert bench.told(molecules).shape == (7, 2)
+
+
+def test_files_of_two_models_are_measured_in_one_table(tmp_path: Path) -> None:
+    library = load(Data(limit=200, hydrogens=True))
+    drawn = {name: tmp_path / f"{name}.sdf" for name in ("ours", "SemlaFlow", "conversion")}
+    for file in drawn.values():
+        semlaflow.write(library.molecules("validation", 20), file)
+    quick = Metrics(drug=5, strain=0, posebusters=0, xtb=0, processes=1)
+    table = semlaflow.measured(drawn, library, argparse.Namespace(measures=quick, out=tmp_path))
+    assert list(table) == ["ours", "SemlaFlow", "conversion", "held-out", "training set"]
+    assert table["ours"] == table["SemlaFlow"]
+    assert table["ours"]["connected"] == 1
+    assert table["held-out"]["bond_w1"] == 0
+    assert "qed" in table["ours"]
+    assert "qed" not in table["conversion"]
+    assert {"metrics.csv", "metrics.json", "geometry.png"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_folder_holds_one_comparison(tmp_path: Path) -> None:
+    o = argparse.Namespace(
+        **{**dict.fromkeys(semlaflow.SETTLED), "limit": 2000, "run": Path("runs/a"), "out": tmp_path}
+    )
+    semlaflow.settle(o)
+    semlaflow.settle(o)
+    o.limit = 0
+    with pytest.raises(UserError, match="limit was 2000"):
+        semlaflow.settle(o)
+
+
+def test_the_driver_keeps_the_number_of_molecules(tmp_path: Path) -> None:
+    mol = load(Data(limit=10, hydrogens=True)).molecules("train", 1)[0].to_rdkit()
+    assert semlaflow_driver.write([mol, None], tmp_path / "drawn.sdf") == 1
+    first, second = files.read(tmp_path / "drawn.sdf", hydrogens=True)
+    assert judge(first).connected
+    assert not judge(second).valid
+
+
+def test_the_driver_imports_their_package_and_not_the_benchmark_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "lightning.py").write_text("")
+    (tmp_path / "semlaflow").mkdir()
+    (tmp_path / "semlaflow" / "__init__.py").write_text("raise SystemExit('theirs')")
+    command = [sys.executable, "-S", str(semlaflow.DRIVER), str(tmp_path), "--minutes", "1"]
+    done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stderr.strip() == "theirs"
+
+
+def test_the_driver_refuses_options_that_their_script_has_not(tmp_path: Path) -> None:
+    script = SimpleNamespace(DEFAULT_LR=0.1, DEFAULT_WARM_UP_STEPS=10)
+    o = argparse.Namespace(folder=tmp_path, n=5, set='{"lr": 0.2}')
+    told = semlaflow_driver.options(script, o)
+    assert (told.lr, told.warm_up_steps, told.n_validation_mols) == (0.2, 2000, 5)
+    with pytest.raises(SystemExit, match="no option speed"):
+        semlaflow_driver.options(script, argparse.Namespace(folder=tmp_path, n=5, set='{"speed": 1}'))
+
+
+def test_the_table_of_properties_says_what_deafness_would_reach(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"row": "samples", "connected": 0.5, "names": ("gap",), "errors": [(0.91, 0.14)], "others": [1.2]}
+    properties.show([row])
+    assert "0.91 ± 0.14 (1.2)" in capsys.readouterr().out
+    assert properties.columns(row) == {"gap": 0.91, "gap_spread": 0.14, "gap_others": 1.2}
