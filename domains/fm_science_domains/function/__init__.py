@@ -55,7 +55,7 @@ def build(
         name="function",
         path=recipe.path(o["path"], sets),
         prior=recipe.prior(o["path"], sets),
-        network=recipe.network(o["network"], sets, shown),
+        network=recipe.network(o["network"], o["path"], sets, shown),
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, 0, o["data"].workers),
         objective=recipe.objective(o["objective"], o["path"], pairs),
         sampler=Sampler(recipe.solver(o["sample"], sets, shown, pairs.independent), o["sample"].steps),
