@@ -24,7 +24,7 @@ from fm_science.solvers import Adaptive, Heun, Solver
 from fm_science_domains.function import build
 
 SIZE = {"width": 32, "layers": 4}
-SMALL = {"width": 28, "layers": 3, "modes": 16, "margin": 0.125}  # noise with the covariance of data leaves less to do
+SMALL = {"width": 24, "layers": 3, "modes": 16, "margin": 0.125}  # noise with the covariance of data leaves less to do
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Recipe:
     fall: str = "cosine"
     ema: float = 0.998
     solver: Solver = field(default_factory=Heun)
-    steps: int = 10
+    steps: int = 8
 
 
 def published(slow: float, modes: int) -> Recipe:
@@ -60,7 +60,7 @@ def published(slow: float, modes: int) -> Recipe:
 
 def ours(**groups: Mapping[str, Any]) -> Recipe:
     """The defaults of the domain with a network that costs no more than the published one."""
-    return Recipe({"network": SMALL, **groups})
+    return Recipe({"network": SMALL, **groups}, lr=4e-3)
 
 
 @dataclass(frozen=True)

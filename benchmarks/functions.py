@@ -139,7 +139,7 @@ def spread(values: list[float]) -> tuple[float, float]:
 def gaussian(o: argparse.Namespace, shown: bool) -> tuple[Domain, Flow]:
     """A trained flow of the Matérn process of smoothness 3/2 and length 0.3 on 64 sensors, shown some or none."""
     objective = {"shown": "0-10", "shown_noise": NOISE} if shown else {}
-    recipe = ours(objective=objective, data={"train": 4000})
+    recipe = ours(objective=objective, data={"train": 4000, "held_out": 2000}, sample={"steps": 10})
     domain = made(Case({"source": "gp", "grid": 64}, 24, 64), recipe, o.first)
     flow, steps, spent = trained(domain, recipe, o.steps, o.first, 60 * o.minutes if o.minutes else math.inf)
     print(f"{'amortised' if shown else 'free'} flow: {steps} steps in {spent:.0f} s", flush=True)
@@ -162,7 +162,7 @@ def regress(o: argparse.Namespace) -> None:
     sets: Sets = domain.request.sets  # type: ignore[attr-defined]
     ways = {
         "amortised": (flow, Heun()), "correction": (free, Corrected(3 if free.independent else 1)),
-        "latent": (free, LatentPosterior(NOISE, moves=o.moves, coarse=8)),
+        "latent": (free, LatentPosterior(NOISE, moves=o.moves, coarse=4)),
     }  # fmt: skip
     exact = [telling(sets, k, 6, NOISE, torch.Generator().manual_seed(k)) for k in range(o.functions)]
     mean, std, truth = ([] for _ in range(3))  # type: ignore[var-annotated]
@@ -231,7 +231,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--rows", nargs="*", help="recipes, by how they begin")
     parser.add_argument("--functions", type=int, default=40, help="regression: functions that are completed")
     parser.add_argument("--draws", type=int, default=100, help="regression: completions of each")
-    parser.add_argument("--moves", type=int, default=60, help="regression: moves of the walk on noise")
+    parser.add_argument("--moves", type=int, default=10, help="regression: moves of the walk on noise")
     parser.add_argument("--pictures", help="folder for pictures")
     o = parser.parse_args(args)
     torch.set_num_threads(1)

@@ -107,6 +107,10 @@ def test_observations_are_met_in_every_way(tmp_path: Path) -> None:
         ({"objective": {"shown": "5-2"}}, "such as 5 or 1-10"),
         ({"objective": {"shown": "1-5"}, "coupling": {"kind": "ot"}}, "do not go together"),
         ({"data": {"sensors": 9}, "coupling": {"norm": "kernel"}}, "share their sensors"),
+        (
+            {"objective": {"shown": "1-5"}, "sample": {"observations": "x.csv", "method": "latent"}},
+            "walks on free noise",
+        ),
         ({"sample": {"grid": "0x"}}, "a factor such as 4x"),
         ({"sample": {"observations": "nothing.csv"}}, "no file of observations"),
     ],

@@ -30,6 +30,7 @@ from .files import AXES, listed
 from .sensors import Sampled
 
 SEEN, SHOWN = "seen", "shown"  # conditions (B, N) and (B, N, C): which sensors were observed, and what was seen there
+GUESS = "guess"  # and what regression makes of it, (B, N, C)
 
 
 def observed(context: Context) -> tuple[Tensor, Tensor] | None:

@@ -24,9 +24,10 @@ from fm_science.priors import GaussianProcess, Normal, Prior
 from fm_science.solvers import Heun, Solver
 from fm_science.spaces import Functions
 
-from .conditional import SEEN, SHOWN, Amortised, Corrected, LatentPosterior
+from .conditional import GUESS, SEEN, SHOWN, Amortised, Corrected, LatentPosterior
 from .data import Sets
 from .families import kernel
+from .kriging import Conditioned, Regression, Told
 from .noise import fitted
 from .norms import KernelNorm
 
@@ -116,7 +117,7 @@ def interval(text: str, name: str) -> tuple[int, int]:
 def network(o: Network, how: Path, sets: Sets, shown: bool) -> nn.Module:
     """The network. Where it predicts functions it begins by passing on what it sees, which for fitted noise is a guess
     of the right variance. Raises UserError where it does not fit the sensors."""
-    reads = {SEEN: 1, SHOWN: sets.channels} if shown else {}
+    reads = {SEEN: 1, SHOWN: sets.channels, GUESS: sets.channels} if shown else {}
     gridded = sets.train.gridded
     if o.kind == "fno" and not gridded:
         raise UserError("network.kind=fno needs functions on regular grids; these need network.kind=operator")
@@ -140,6 +141,15 @@ def prior(o: Path, sets: Sets) -> Prior:
     if o.noise == "auto":
         return fitted(sets, period, o.std, o.factors)
     return GaussianProcess(kernel(o.noise, o.length, o.nu, o.std, period))
+
+
+def completing(law: Prior, net: nn.Module, noise: float) -> tuple[Prior, nn.Module]:
+    """Noise and network of a flow that completes functions: both know what regression says. White noise says
+    nothing."""
+    if not hasattr(law, "kernel"):
+        return law, net
+    known = Regression(law, noise)
+    return Conditioned(known), Told(net, known)
 
 
 def path(o: Path, sets: Sets) -> Geodesic:
@@ -177,8 +187,11 @@ def solver(o: Sample, sets: Sets, shown: bool, independent: bool) -> Solver:
         return Heun()
     if o.method == "amortised" and not shown:
         raise UserError("sample.method=amortised needs a run that was trained with objective.shown, such as 1-10")
+    if o.method == "latent" and shown:
+        raise UserError("sample.method=latent walks on free noise, and this run was trained with objective.shown, "
+                        "where noise knows the observations: use sample.method=amortised")  # fmt: skip
     if o.method == "correction":
-        return Corrected(rounds=3 if independent else 1)
+        return Corrected(rounds=3 if independent and not shown else 1)
     if o.method == "latent" or not shown:
         return LatentPosterior(o.noise / float(sets.frame.scale.mean()), o.moves)
     return Heun()
