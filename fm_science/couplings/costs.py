@@ -1,7 +1,8 @@
 """Costs: what it would take to carry each noise of a batch to each datum.
 
-The cost of a pair is the squared distance of its space, whatever the space is. On flat parts the whole table is one
-product of matrices; elsewhere all pairs go through the space's ``log`` as one long batch, in chunks of bounded memory.
+The cost of a pair is the squared distance of its space, whatever the space is. On flat parts, and wherever distances
+are those of vectors, the whole table is one product of matrices; elsewhere all pairs go through the space's ``log`` as
+one long batch, in chunks of bounded memory.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def groups(context: Context, within: Iterable[str] = ()) -> Tensor:
     keys = [context.mask, *leaves(context.free if context.free is not None else {})]
     keys += [context.cond[name] for name in within]
     rows = torch.cat([k.reshape(context.size, -1).double() for k in keys], 1)
+    if bool((rows == rows[:1]).all()):  # the common case, without the price of sorting rows
+        return rows.new_zeros(len(rows), dtype=torch.long)
     return rows.unique(dim=0, return_inverse=True)[1]
 
 
@@ -50,16 +53,20 @@ def table(
         x0, x1: noise and data.
         group: ``(B,)``, from :func:`groups`.
         symmetries: bound to the batch; the noise of each pair is first moved along them, in this order.
-        cost: ``(space, x0, x1) -> (B,)`` of paired points; ``None``: the squared distance.
+        cost: ``(space, x0, x1) -> (B,)`` of paired points; ``None``: the squared distance. One that is the squared
+            distance of vectors may say so by a method ``vectors(space, x) -> (B, D)``.
     """
     allowed = group[:, None] == group[None, :]
+    vectors = getattr(cost, "vectors", None)
+    if vectors is not None and not symmetries:
+        return _gram(vectors(space, x0), vectors(space, x1)).masked_fill(~allowed, torch.inf)
     if symmetries or cost is not None:
         price = _aligned(symmetries, cost or square)
         return _by_pairs(space, x0, x1, context, allowed, price)
     total = torch.zeros(allowed.shape, dtype=leaves(x1)[0].dtype, device=allowed.device)
     for k, (part, a, b) in enumerate(pieces(space, x0, x1)):
-        if flat(part):
-            total = total + _gram(part.blank(a), part.blank(b))
+        if flat(part) or getattr(part, "alike", False):
+            total = total + _gram(_vectors(part, a), _vectors(part, b))
         else:
             total = total + _by_pairs(space, x0, x1, context, allowed, _piece(k))
     return total.masked_fill(~allowed, torch.inf)
@@ -72,6 +79,11 @@ def cross(space: Any, x: State, y: State, context: Context) -> Tensor:
     found = enumerate(pieces(space, x, y))
     tables = [_gram(a, b) if flat(s) else _by_pairs(space, x, y, context, allowed, _piece(k)) for k, (s, a, b) in found]
     return torch.stack(tables).sum(0)
+
+
+def _vectors(part: Any, x: Tensor) -> Tensor:
+    """Points of a flat part, scaled where its inner product has the same weights for all samples."""
+    return part.rooted(x) if getattr(part, "alike", False) else part.blank(x)  # type: ignore[no-any-return]
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:

@@ -101,11 +101,13 @@ class FNO(nn.Module):
             with shifts of a periodic function.
         clock: how time is told: "film" steers every layer, "channel" is one more input, constant over the sensors.
         slow: with "channel", time is divided by it.
+        through: with "film", about what share of the input reaches the output before anything is learned.
     """
 
     def __init__(
         self, channels: int, modes: Sequence[int], width: int = 64, layers: int = 4, period: Sequence[float] = (),
         reads: Mapping[str, int] | None = None, places: bool = True, clock: str = "film", slow: float = 1.0,
+        through: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if clock not in ("film", "channel"):
@@ -122,6 +124,10 @@ class FNO(nn.Module):
         self.lift = nn.Sequential(nn.Linear(inputs, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.blocks = nn.ModuleList(FourierLayer(width, modes, features) for _ in range(layers))
         self.lower = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, channels))
+        if self.steered and through:
+            nn.init.constant_(self.gain.bias, through)
+            with torch.no_grad():
+                self.lower[-1].weight.mul_(0.1)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, N, channels)`` at times ``t`` ``(B,)`` to raw output of the same shape.

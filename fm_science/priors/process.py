@@ -166,8 +166,9 @@ class GaussianProcess(Prior):
             return bound_space.project((self._factor(bound_space, coords) @ white.double()).to(white))
         whole, grid = torus
         white = torch.randn((len(coords), *whole, *bound_space.leaf.event), device=like.device)
-        colour, axes = self._spectrum(whole, like).sqrt()[..., None], tuple(range(1, 1 + len(grid)))
-        x = torch.fft.ifftn(colour * torch.fft.fftn(white, dim=axes), dim=axes).real
+        axes = tuple(range(1, 1 + len(grid)))
+        colour = self._spectrum(whole, like).narrow(len(grid), 0, whole[-1] // 2 + 1).sqrt()[..., None]
+        x = torch.fft.irfftn(colour * torch.fft.rfftn(white, dim=axes), s=whole, dim=axes)
         part = x[(slice(None), *(slice(n) for n in grid))]
         return bound_space.project(part.flatten(1, len(grid)))
 

@@ -173,6 +173,15 @@ class FunctionSites(Sites):
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return total(self.weights.to(u) * self.leaf.dot(x, u, v))  # type: ignore[union-attr]
 
+    @property
+    def alike(self) -> bool:
+        """Whether all samples have the same weights, so that distances are those of :meth:`rooted` points."""
+        return bool((self.weights == self.weights[:1]).all())  # type: ignore[union-attr, index]
+
+    def rooted(self, x: Tensor) -> Tensor:
+        """Values times the roots of their weights: the plain dot product is then the inner product."""
+        return self.blank(x) * self.weights.to(x).sqrt()[..., None]  # type: ignore[union-attr]
+
     def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
         weights = lift(torch.where(self.live, self.weights.to(x), 1.0), x)  # type: ignore[union-attr]
         return self.blank(slope / weights)

@@ -115,6 +115,22 @@ def test_the_walk_on_noise_draws_from_the_exact_posterior() -> None:
     assert float((draws.std(0) / std - 1).abs().max()) < 5 / (2 * count) ** 0.5 + 0.07
 
 
+def test_the_walk_begins_at_the_posterior_of_a_flow_that_keeps_noise() -> None:
+    """No move at all is needed where functions are noise: what it begins with has the exact mean and spread."""
+    n, count, noise = 17, 400, 0.1
+    x, context = places((n,), [False]), sensors(n, count)
+    at, values = torch.tensor([2, 8, 15]), torch.tensor([1.5, -1.0, 0.3])
+    told = torch.zeros(n).index_copy(0, at, values)[None, :, None].expand(count, -1, -1)
+    seen = torch.zeros(n, dtype=torch.bool).index_fill(0, at, True).expand(count, -1)
+    flow = Flow(Geodesic(Functions(1)), GaussianProcess(AFTER), lambda y, t, c: torch.zeros_like(y))
+    draws = flow.sample(show(context, seen, told), LatentPosterior(noise, moves=0, coarse=1), steps=1, seed=0)[..., 0]
+    mean, covariance = regression(AFTER, x, x[at], values, noise)
+    std = covariance.diagonal().sqrt()
+    assert float(((draws.mean(0) - mean) / std).abs().max()) < 0.5  # the gain is that of 512 draws
+    hidden = torch.ones(n, dtype=torch.bool).index_fill(0, at, False)
+    assert float((draws.std(0) / std - 1)[hidden].abs().max()) < 5 / (2 * count) ** 0.5 + 0.1
+
+
 def test_correction_honours_what_was_observed() -> None:
     n, count = 9, 64
     seen = torch.zeros(count, n, dtype=torch.bool)

@@ -118,3 +118,45 @@ def test_interpolation_is_exact_for_linear_functions() -> None:
     expected = 2 * at[:, :1] - at[:, 1:] + at[:, :1] * at[:, 1:]
     torch.testing.assert_close(fitting([f], at, None)[0], expected)
     torch.testing.assert_close(fitting([f], x, (5, 4))[0], f.values)
+
+
+def netcdf(file: Path, version: int = 1) -> np.ndarray:
+    """Three fields of 4 latitudes, which descend, and 5 longitudes, packed in two bytes with one fill value."""
+    from scipy.io import netcdf_file
+
+    field = np.random.default_rng(0).normal(280, 10, (3, 4, 5))
+    packed = np.round((field - 280) / 0.01).astype(np.int16)
+    packed[1, 2, 3] = -32768
+    with netcdf_file(str(file), "w", version=version) as out:
+        for name, n in (("time", None), ("lat", 4), ("lon", 5)):
+            out.createDimension(name, n)
+        for name, values in (("lat", np.linspace(60, 30, 4)), ("lon", np.arange(5.0))):
+            out.createVariable(name, "f8", (name,))[:] = values
+        out.createVariable("time_bnds", "f8", ("lat", "lon"))[:] = 0
+        t = out.createVariable("t2m", "i2", ("time", "lat", "lon"))
+        t.scale_factor, t.add_offset, t._FillValue = 0.01, 280.0, np.int16(-32768)
+        t[:] = packed
+    return field
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_classic_netcdf_is_read(tmp_path: Path, version: int) -> None:
+    field = netcdf(tmp_path / "fields.nc", version)
+    found = read([tmp_path / "fields.nc"])
+    assert [f.grid for f in found] == [(4, 5), None, (4, 5)]
+    assert len(found[1]) == 19  # one value was not measured
+    torch.testing.assert_close(found[0].gridded[..., 0], torch.from_numpy(field[0, ::-1].copy()), atol=0.006, rtol=0)
+    assert found[0].coords[0].tolist() == [30, 0]
+    assert found[0].coords[-1].tolist() == [60, 4]
+    assert len(read([tmp_path / "fields.nc"], Layout(array="t2m", axis=None))) == 3
+    with pytest.raises(UserError, match=r"no variable 't2n'.*'t2m'"):
+        read([tmp_path / "fields.nc"], Layout(array="t2n"))
+
+
+def test_netcdf_4_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "new.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    with pytest.raises(UserError, match="nccopy -k classic"):
+        read([tmp_path / "new.nc"])
+    (tmp_path / "other.nc").write_bytes(b"no such thing")
+    with pytest.raises(UserError, match="no classic netCDF"):
+        read([tmp_path / "other.nc"])

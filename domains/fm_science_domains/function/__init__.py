@@ -51,11 +51,14 @@ def build(
     shown = recipe.interval(o["objective"].shown, "objective.shown")[1] > 0
     pairs = recipe.coupling(o["coupling"], sets, shown)
     layout = Layout(periodic=o["data"].periodic)
+    prior, network = recipe.prior(o["path"], sets), recipe.network(o["network"], o["path"], sets, shown)
+    if shown:
+        prior, network = recipe.completing(prior, network, o["objective"].shown_noise)
     return Domain(
         name="function",
         path=recipe.path(o["path"], sets),
-        prior=recipe.prior(o["path"], sets),
-        network=recipe.network(o["network"], sets, shown),
+        prior=prior,
+        network=network,
         data=TrainingData(sets.train, sets.held_out, o["data"].batch, 0, o["data"].workers),
         objective=recipe.objective(o["objective"], o["path"], pairs),
         sampler=Sampler(recipe.solver(o["sample"], sets, shown, pairs.independent), o["sample"].steps),

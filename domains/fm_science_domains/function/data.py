@@ -34,7 +34,7 @@ Item = tuple[Tensor, dict[str, Tensor]]
 class Data:
     """Which functions to learn from, and how many at a time."""
 
-    source: str = option("gp", "gp, mogp, heat, stokes, burgers, darcy, or a file or folder of .npz or .csv")
+    source: str = option("gp", "gp, mogp, heat, stokes, burgers, darcy, or a file or folder of .npz, .csv or .nc")
     grid: int | str = option(64, "sensors of a family on each axis, such as 64 or 32x48")
     sensors: int = option(0, "with a positive value, so many random sensors for each function instead of a grid", low=0)
     dim: int = option(1, "dimension of a gp", low=1, high=3)
@@ -44,8 +44,8 @@ class Data:
     periodic: bool = option(False, "whether a gp, or the functions of a file, are periodic on their box")
     train: int = option(2_000, "training functions of a family", low=1)
     held_out: int = option(500, "held-out functions of a family", low=1)
-    array: str | None = option(None, "the array of a .npz file; none: values, x, or the only one")
-    axis: str | None = option(None, "the array of a .npz file with the coordinates of its only axis")
+    array: str | None = option(None, "the array of a .npz or .nc file; none: values, x, or the only one")
+    axis: str | None = option(None, "the array of such a file with the coordinates of its only axis")
     channel_axis: bool = option(False, "whether the last axis of the array counts channels")
     missing: str = option(
         "drop", "functions with missing values on a grid: left out, or kept with sensors of their own",

@@ -9,6 +9,8 @@ sensors, d)`` and ``sizes``, the number of sensors of each; with sensors in comm
 A .csv file is wide or long. Wide: a function a line; the first line may give the places of the sensors,
 ``name,0,0.1,...`` with the name of the function in the first column. Long: a sensor a line under ``function,x,value``
 or ``function,x,y,value1,value2``. Empty cells and ``nan`` are values that were not measured.
+
+Classic netCDF files, .nc, are read as their module says.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from torch import Tensor
 
 from fm_science.errors import UserError, nearest
 
+from . import netcdf
 from .sensors import Sampled, Shape, line, quadrature, regular, scattered_weights
 
 AXES = ("x", "y", "z")
@@ -65,7 +68,7 @@ def read(paths: Iterable[str | Path], layout: Layout | None = None) -> list[Samp
         for file in files:
             found += _file(file, layout)
     if not found:
-        raise UserError(f"no functions in {', '.join(map(str, paths))}: expected .npz or .csv files")
+        raise UserError(f"no functions in {', '.join(map(str, paths))}: expected .npz, .csv or .nc files")
     return found
 
 
@@ -172,6 +175,16 @@ def _scattered(values: Any, coords: Any, name: str) -> Sampled:
     return Sampled(values, coords, grid, weights, name)
 
 
+def _netcdf(file: Path, layout: Layout) -> list[Sampled]:
+    values, coords, name = netcdf.arrays(file, layout.array, layout.axis)
+    values = values if layout.channel_axis else values[..., None]
+    if not 3 <= values.ndim <= 5:
+        raise ValueError(f"{name!r} has shape {values.shape[:-1]}; expected (functions, n1[, n2[, n3]][, channels])")
+    told = {f"axis{k}": c for k, c in enumerate(coords) if c is not None}
+    axes = _axes(file, told, replace(layout, axis=None), values.shape[1:-1])
+    return on_axes(torch.from_numpy(values), axes, layout.periodic, file.stem)
+
+
 def _csv(file: Path, layout: Layout) -> list[Sampled]:
     rows = [[w.strip() for w in row] for row in csv.reader(file.read_text().splitlines())]
     rows = [row for row in rows if any(row)]
@@ -225,7 +238,7 @@ def _cell(word: str) -> float:
     return float(word) if word else math.nan
 
 
-READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {".npz": _npz, ".csv": _csv}
+READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {".npz": _npz, ".csv": _csv, ".nc": _netcdf}
 ORDER = list(READERS)
 
 

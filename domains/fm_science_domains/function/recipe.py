@@ -1,4 +1,4 @@
-"""How functions are learned and drawn: straight paths from a Gaussian process that is as rough as the data, with the
+"""How functions are learned and drawn: straight paths from a Gaussian process that varies as the data do, with the
 function itself predicted.
 
 Waves beyond those that an operator keeps are touched pointwise alone. Noise that is rough there leaves some of it in
@@ -7,13 +7,10 @@ the samples, however well the network does elsewhere; noise as rough as the data
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fm_science.couplings import Coupling as Law
 from fm_science.couplings import Independent, InWorkers, Transport
@@ -23,14 +20,16 @@ from fm_science.networks import FNO, LatentOperator
 from fm_science.objectives import FlowMatching, InverseSquare, Stratified, UniformTime
 from fm_science.paths import Geodesic
 from fm_science.predictions import Endpoint, Velocity
-from fm_science.priors import GaussianProcess, Matern, Normal, Prior
-from fm_science.priors.process import Kernel
+from fm_science.priors import GaussianProcess, Normal, Prior
 from fm_science.solvers import Heun, Solver
 from fm_science.spaces import Functions
 
-from .conditional import SEEN, SHOWN, Amortised, Corrected, LatentPosterior
+from .conditional import GUESS, SEEN, SHOWN, Amortised, Corrected, LatentPosterior
 from .data import Sets
 from .families import kernel
+from .kriging import Conditioned, Regression, Told
+from .noise import fitted
+from .norms import KernelNorm
 
 MODES, WIDTH = {1: 24, 2: 12, 3: 8}, {1: 64, 2: 32, 3: 24}
 
@@ -57,12 +56,16 @@ class Path:
     """Where functions start, and what is predicted."""
 
     noise: str = option(
-        "auto", "a Gaussian process, auto: the Matern one most like the data; or independent at each sensor",
+        "auto", "a Gaussian process, auto: the one most like the data; or independent at each sensor",
         choices=("auto", "matern", "rbf", "white"),
     )  # fmt: skip
     nu: float = option(0.5, "smoothness of Matern noise", choices=(0.5, 1.5, 2.5))
     length: float = option(0.1, "correlation length of the noise, in sides of the domain", low=1e-4)
-    std: float = option(1.0, "standard deviation of the noise, in spreads of the data", low=1e-3)
+    std: float = option(
+        1.0, "standard deviation of the noise, in spreads of the data; auto: what the fitted noise is multiplied by",
+        low=1e-3,
+    )  # fmt: skip
+    factors: int | None = option(None, "auto: functions with Gaussian weights beside the kernel; none: by fit", low=0)
     predicts: str = option("endpoint", "what the network outputs", choices=("endpoint", "velocity"))
 
 
@@ -74,6 +77,9 @@ class Coupling:
         None, "pairs as drawn, or nearest in a batch; none: ot where sensors are shared and nothing is shown",
         choices=("independent", "ot"),
     )  # fmt: skip
+    norm: str = option("l2", "ot: what makes a pair near, the integral of squares or a kernel norm",
+                       choices=("l2", "kernel"))  # fmt: skip
+    length: float = option(0.1, "norm=kernel: length over which differences are smoothed", low=1e-3)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
 
 
@@ -96,7 +102,7 @@ class Sample:
     method: str = option("auto", "how observations are met; auto: amortised where it was trained, else latent",
                          choices=("auto", "amortised", "correction", "latent"))  # fmt: skip
     noise: float = option(0.1, "latent: standard deviation of the observations, in the units of the data", low=1e-9)
-    moves: int = option(100, "latent: moves of each sample's walk on noise", low=1)
+    moves: int = option(40, "latent: moves of each sample's walk on noise", low=1)
     steps: int = option(25, "steps of the solver", low=1)
 
 
@@ -108,9 +114,10 @@ def interval(text: str, name: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def network(o: Network, sets: Sets, shown: bool) -> nn.Module:
-    """The network. Raises UserError where it does not fit the sensors."""
-    reads = {SEEN: 1, SHOWN: sets.channels} if shown else {}
+def network(o: Network, how: Path, sets: Sets, shown: bool) -> nn.Module:
+    """The network. Where it predicts functions it begins by passing on what it sees, which for fitted noise is a guess
+    of the right variance. Raises UserError where it does not fit the sensors."""
+    reads = {SEEN: 1, SHOWN: sets.channels, GUESS: sets.channels} if shown else {}
     gridded = sets.train.gridded
     if o.kind == "fno" and not gridded:
         raise UserError("network.kind=fno needs functions on regular grids; these need network.kind=operator")
@@ -121,7 +128,8 @@ def network(o: Network, sets: Sets, shown: bool) -> nn.Module:
         return LatentOperator(sets.channels, sets.dim, width, o.layers, o.heads, o.tokens, o.waves, reads)
     modes = (o.modes or MODES[sets.dim],) * sets.dim
     period = [1.0 if p else 1.0 + o.margin for p in sets.frame.periodic]
-    return FNO(sets.channels, modes, width, o.layers, period, reads, o.places, o.clock, o.slow)
+    return FNO(sets.channels, modes, width, o.layers, period, reads, o.places, o.clock, o.slow,
+               through=float(how.predicts == "endpoint"))  # fmt: skip
 
 
 def prior(o: Path, sets: Sets) -> Prior:
@@ -131,43 +139,17 @@ def prior(o: Path, sets: Sets) -> Prior:
         return Normal(o.std)
     period = 1.0 if all(sets.frame.periodic) else 2.0
     if o.noise == "auto":
-        return GaussianProcess(likeliest(sets, period, o.std))
+        return fitted(sets, period, o.std, o.factors)
     return GaussianProcess(kernel(o.noise, o.length, o.nu, o.std, period))
 
 
-def likeliest(sets: Sets, period: float, std: float) -> Kernel:
-    """The Matérn kernel, of a few smoothnesses and lengths, under which the training functions are most probable once
-    their mean is taken off and each kernel has its best scale (Rasmussen & Williams 2006, section 5.4). Noise as rough
-    as the data has nothing to lose that an operator could not see, and nothing to gain that noise could not give."""
-    data = [sets.train[i] for i in range(min(100, len(sets.train)))]
-    if sets.train.shared:
-        mean = torch.stack([v for v, _ in data]).mean(0)
-        data = [(v - mean, c) for v, c in data] if len(data) > 1 else data
-    best: tuple[float, Kernel] | None = None
-    for nu in (0.5, 1.5, 2.5):
-        for length in (0.05, 0.1, 0.2, 0.4):
-            tried = Matern(nu, length, 1.0, period)
-            fit = _fit(tried, data, sets.train.shared)
-            if best is None or fit > best[0]:
-                best = fit, replace(tried, std=std)
-    assert best is not None
-    return best[1]
-
-
-def _fit(tried: Kernel, data: Sequence[tuple[Tensor, Mapping[str, Tensor]]], shared: bool) -> float:
-    """The mean log-likelihood a value of functions under a kernel at its best scale, from at most 128 sensors."""
-    square = log = count = 0.0
-    groups = [(torch.cat([v for v, _ in data], 1), data[0][1])] if shared else data[:30]
-    for values, cond in groups:
-        n = len(values)
-        random = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:128]
-        some = random if cond["coords"].shape[1] > 1 else torch.linspace(0, n - 1, min(n, 128)).long()
-        x, v = cond["coords"][some].double(), values[some].double()
-        factor = torch.linalg.cholesky(tried.covariance(x[:, None] - x) + 1e-5 * torch.eye(len(x)).double())
-        square += float(torch.linalg.solve_triangular(factor, v, upper=False).square().sum())
-        log += float(2 * factor.diagonal().log().sum() * v.shape[1])
-        count += v.numel()
-    return -0.5 * (math.log(max(square, 1e-300) / count) + log / count)
+def completing(law: Prior, net: nn.Module, noise: float) -> tuple[Prior, nn.Module]:
+    """Noise and network of a flow that completes functions: both know what regression says. White noise says
+    nothing."""
+    if not hasattr(law, "kernel"):
+        return law, net
+    known = Regression(law, noise)
+    return Conditioned(known), Told(net, known)
 
 
 def path(o: Path, sets: Sets) -> Geodesic:
@@ -181,10 +163,13 @@ def coupling(o: Coupling, sets: Sets, shown: bool) -> Law:
     kind = o.kind or ("ot" if sets.train.shared and not shown else "independent")
     if kind == "ot" and shown:
         raise UserError("coupling.kind=ot and objective.shown do not go together: noise would depend on what is shown")
+    if o.norm == "kernel" and not sets.train.shared:
+        raise UserError("coupling.norm=kernel needs functions that share their sensors; these need coupling.norm=l2")
     if kind == "independent":
         return Independent()
     where = ("coords", "weights", "grid") if sets.train.gridded else ("coords", "weights")
-    law = Transport(ignore=where) if sets.train.shared else Transport(within=where)
+    cost = KernelNorm(o.length) if o.norm == "kernel" else None
+    law = Transport(ignore=where, cost=cost) if sets.train.shared else Transport(within=where)
     return InWorkers(law) if o.in_workers else law
 
 
@@ -202,8 +187,11 @@ def solver(o: Sample, sets: Sets, shown: bool, independent: bool) -> Solver:
         return Heun()
     if o.method == "amortised" and not shown:
         raise UserError("sample.method=amortised needs a run that was trained with objective.shown, such as 1-10")
+    if o.method == "latent" and shown:
+        raise UserError("sample.method=latent walks on free noise, and this run was trained with objective.shown, "
+                        "where noise knows the observations: use sample.method=amortised")  # fmt: skip
     if o.method == "correction":
-        return Corrected(rounds=3 if independent else 1)
+        return Corrected(rounds=3 if independent and not shown else 1)
     if o.method == "latent" or not shown:
         return LatentPosterior(o.noise / float(sets.frame.scale.mean()), o.moves)
     return Heun()
