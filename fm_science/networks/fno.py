@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -127,7 +128,7 @@ class FNO(nn.Module):
         if self.steered and through:
             nn.init.constant_(self.gain.bias, through)
             with torch.no_grad():
-                self.lower[-1].weight.mul_(0.1)
+                cast(nn.Linear, self.lower[-1]).weight.mul_(0.1)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, N, channels)`` at times ``t`` ``(B,)`` to raw output of the same shape.

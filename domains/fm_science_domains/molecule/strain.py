@@ -59,8 +59,8 @@ def _with_hydrogens(mol: Any) -> Any:
 
 
 def _downhill(field: Any) -> bool:
-    """Let a force field relax; whether it wants to go on. Where atoms nearly coincide RDKit finds no way down and raises:
-    the molecule stays where it got to."""
+    """Let a force field relax; whether it wants to go on. Where atoms nearly coincide RDKit finds no way down and
+    raises: the molecule stays where it got to."""
     try:
         return bool(field.Minimize(maxIts=RELAX))
     except RuntimeError:

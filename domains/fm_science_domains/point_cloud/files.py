@@ -156,7 +156,8 @@ def write(samples: Sequence[Cloud], folder: str | Path, first: int = 0) -> list[
     place = folder / f"clouds_{first:06d}-{first + len(samples) - 1:06d}"
     sizes = np.array([len(s) for s in samples])
     points = [s.points.detach().cpu().numpy() for s in samples]
-    stored = {"x": np.stack(points)} if len(set(sizes.tolist())) == 1 else {"x": np.concatenate(points), "sizes": sizes}
+    alike = len(set(sizes.tolist())) == 1
+    stored: dict[str, Any] = {"x": np.stack(points)} if alike else {"x": np.concatenate(points), "sizes": sizes}
     if any(s.label for s in samples):
         stored["labels"] = np.array([s.label for s in samples])
     np.savez_compressed(place.with_suffix(".npz"), **stored)
