@@ -127,7 +127,8 @@ class FNO(nn.Module):
         if self.steered and through:
             nn.init.constant_(self.gain.bias, through)
             with torch.no_grad():
-                self.lower[-1].weight.mul_(0.1)
+                for weight in self.lower[-1].parameters():
+                    weight.mul_(0.1)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, N, channels)`` at times ``t`` ``(B,)`` to raw output of the same shape.
