@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -128,7 +127,8 @@ class FNO(nn.Module):
         if self.steered and through:
             nn.init.constant_(self.gain.bias, through)
             with torch.no_grad():
-                cast(nn.Linear, self.lower[-1]).weight.mul_(0.1)
+                for weight in self.lower[-1].parameters():
+                    weight.mul_(0.1)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, N, channels)`` at times ``t`` ``(B,)`` to raw output of the same shape.

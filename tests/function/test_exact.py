@@ -155,5 +155,13 @@ def test_scores_of_the_truth_are_what_they_must_be() -> None:
     samples = mean + 0.5 * torch.randn(100, 20_000, generator=generator, dtype=torch.float64)
     again = score_samples(samples, truth, (0.0, 1.25**0.5))
     assert again.crps == pytest.approx(found.crps, rel=0.02)
-    assert again.coverage == pytest.approx(0.93, abs=0.015)  # bands of 100 samples are a little narrow
+    assert again.coverage == pytest.approx(0.95, abs=5 * (0.95 * 0.05 / 20_000) ** 0.5)
     assert float(crps(torch.full((3, 1), 2.0), torch.tensor([5.0]))) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("count", [39, 50, 200])
+def test_bands_of_few_samples_hold_what_they_say(count: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.randn(count + 1, 20_000, generator=generator, dtype=torch.float64)
+    found = score_samples(draws[1:], draws[0], (0.0, 1.0))
+    assert found.coverage == pytest.approx(0.95, abs=5 * (0.95 * 0.05 / 20_000) ** 0.5)

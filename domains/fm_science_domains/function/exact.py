@@ -161,11 +161,14 @@ def score(mean: Tensor, std: Tensor, truth: Tensor, prior: tuple[float, float]) 
 
 
 def score_samples(samples: Tensor, truth: Tensor, prior: tuple[float, float]) -> Score:
-    """As :func:`score`, of samples ``(S, ...)``: mean and variance are theirs, the band lies between their 2.5 % and
-    97.5 % quantiles, and the continuous ranked probability score is the unbiased one of samples."""
+    """As :func:`score`, of samples ``(S, ...)``: mean and variance are theirs, the band lies between two of them in
+    order, and the continuous ranked probability score is the unbiased one of samples. A new draw falls below the k-th
+    of S with probability k / (S + 1), so the band is cut at 0.025 (S + 1): at the 2.5 % quantile of fifty samples it
+    would hold 91 % of their law, not 95 %. Fewer than 39 samples reach no such band, and it is all of them."""
     samples, truth = samples.double(), truth.double()
     found = score(samples.mean(0), samples.std(0), truth, prior)
-    low, high = samples.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+    edge = max(0.0, 0.025 * (len(samples) + 1) - 1) / max(1, len(samples) - 1)
+    low, high = samples.quantile(torch.tensor([edge, 1 - edge], dtype=torch.float64), dim=0)
     inside = ((truth >= low) & (truth <= high)).double().mean()
     return Score(found.smse, found.msll, float(inside), float(crps(samples, truth).mean()))
 
