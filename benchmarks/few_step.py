@@ -156,8 +156,8 @@ def picture(world: World, shown: Mapping[str, Tensor]) -> Any:
     for axis, (name, x) in zip(axes, panels.items(), strict=False):
         if world.flat is None:
             side = math.isqrt(x[0].numel())
-            sheet = x[:64].reshape(8, 8, side, side).transpose(1, 2).reshape(8 * side, 8 * side)
-            axis.imshow(sheet.clamp(-1, 1), cmap="gray_r")
+            tiles = torch.nn.functional.pad(x[:64].reshape(8, 8, side, side).clamp(-1, 1), (1, 1, 1, 1), value=-1.0)
+            axis.imshow(tiles.transpose(1, 2).reshape(8 * (side + 2), -1), cmap="gray_r")
         else:
             limits = torch.cat([world.flat(y) for y in panels.values()])
             colour = figures.COLOURS[0 if name.startswith("flow map") else 1]
