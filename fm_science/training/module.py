@@ -79,7 +79,7 @@ class FlowModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         o = self.options
         optimizer = torch.optim.AdamW(
-            self.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay
+            self.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay, foreach=True
         )  # fmt: skip
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._pace)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -93,7 +93,7 @@ class FlowModule(pl.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip the norm; a gradient that is not finite is dropped and counted, and the step leaves the weights."""
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf, foreach=True)
         if not bool(norm.isfinite()):
             optimizer.zero_grad(set_to_none=True)
             self.skipped += 1

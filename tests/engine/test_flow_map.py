@@ -369,8 +369,8 @@ def test_a_map_beside_classes_moves_the_smooth_part_and_jumps_by_the_posterior()
     x = flow.sample(context, FlowMap(), 8, seed=0)
     share = float(x["c"][..., 1].mean())
     assert abs(share - 0.7) < 5 * math.sqrt(0.21 / 20_000)
-    # the class at time t is 1 with probability 0.5 + 0.2 t: its mean over the starts of the steps
-    expected = -1 + 3 * (0.5 + 0.2 * 3.5 / 8)
+    # the class at time t is 1 with probability 0.5 + 0.2 t: its mean over the ends of the steps, since it goes first
+    expected = -1 + 3 * (0.5 + 0.2 * 4.5 / 8)
     assert abs(float(x["x"].mean()) - expected) < 5 * float(x["x"].std()) / math.sqrt(20_000)
     x1 = {"x": torch.randn(64, 1, 1), "c": torch.eye(2)[torch.randint(2, (64, 1))]}
     losses = FlowMapMatching()(flow, x1, Context.full(64))
