@@ -2,11 +2,11 @@
 
     python -m benchmarks.few_step_classes [--quick] [--out DIR]
 
-Points in the plane carry one of eight kinds, some eight times as common as others, and points of a kind lie around their
-own centre. A kind cannot flow: it jumps by its posterior, at random. Measured are the share of points that lie nearest to
-the centre of their kind, the Wasserstein-2 distance of places, and the total variation of kinds, for flow matching with
-Euler steps (the place goes half a step, the kind jumps, the place goes the other half) and for a flow map (the kind
-jumps, then the place goes as far), two evaluations a step each, three seeds.
+Points in the plane carry one of eight kinds, some eight times as common as others, and points of a kind lie around
+their own centre. A kind cannot flow: it jumps by its posterior, at random. Measured are the share of points that lie
+nearest to the centre of their kind, the Wasserstein-2 distance of places, and the total variation of kinds, for flow
+matching with Euler steps (the place goes half a step, the kind jumps, the place goes the other half) and for a flow
+map (the kind jumps, then the place goes as far), two evaluations a step each, three seeds.
 """
 
 from __future__ import annotations
