@@ -42,7 +42,6 @@ from fm_science.priors import Matern
 from fm_science.solvers import Heun, Solver
 from fm_science_domains.function import report
 from fm_science_domains.function.appraisal import completed, completions, sweep, telling
-from fm_science_domains.function.appraisal import drawn as draws_on
 from fm_science_domains.function.conditional import Corrected, LatentPosterior
 from fm_science_domains.function.data import Sets
 from fm_science_domains.function.exact import Score, regression, score
@@ -191,13 +190,13 @@ def bands(sets: Sets, ways: Mapping[str, tuple[Flow, Solver]], folder: Path, dra
     """The picture of posterior bands of one held-out function."""
     chosen, told = telling(sets, 0, 6, NOISE, torch.Generator().manual_seed(0))
     places = sets.held_out[0][1]["coords"][:, 0]
+    mean, std = exact_posterior(sets, 0, chosen, told)
     panels = {}
     for name, (flow, solver) in ways.items():
         x = completions(sets, flow, 0, chosen, told, solver, draws, 0)[..., 0].double()
-        panels[name] = x.mean(0), x.std(0)
-    seen = places[chosen], told[chosen, 0]
-    picture = partial(report.posterior, panels, places, seen, exact_posterior(sets, 0, chosen, told))
-    print(draw({"function_posterior": picture}, folder)[0])
+        seen, lines = (places[chosen], told[chosen, 0]), (mean, mean - 1.96 * std, mean + 1.96 * std)
+        panels[name] = report.Completion(places, x.mean(0), x.std(0), seen, lines)
+    print(draw({"function_posterior": partial(report.posterior, panels)}, folder)[0])
 
 
 def resolve(o: argparse.Namespace) -> None:
@@ -205,11 +204,10 @@ def resolve(o: argparse.Namespace) -> None:
     domain, flow = gaussian(o, shown=False)
     assert domain.appraise is not None
     request: Any = domain.request
-    found = sweep(request.sets, request, flow, o.samples)
+    found, rows = sweep(request.sets, request, flow, o.samples)
     for name, value in found.items():
         print(f"{name:24s} {value:.4g}")
     if o.pictures:
-        rows = {f"{k}x": draws_on(request.sets, request, flow, 100, f"{k}x") for k in (1, 2, 4)}
         picture = partial(report.resolutions, rows, request.sets.held_out.functions)
         print(draw({"function_resolutions": picture}, Path(o.pictures))[0])
 

@@ -100,7 +100,8 @@ class Domain:
         trajectory: ``(frames, folder, first=0) -> list of files``: frames[k][i] is sample i after step k.
         record: ``(folder) -> list of files``: what to keep beside a run, such as a list of data that were left out.
         table: ``(samples) -> list of dicts``: every metric of each sample, for a table with one row a sample.
-        appraise: ``(flow) -> named numbers``: what can only be said of the trained flow itself, such as likelihoods.
+        appraise: ``(flow, folder=None) -> named numbers``: what can only be said of the trained flow itself, such as
+            likelihoods; pictures of it are drawn into the folder.
         options: the dataclass of each group of options.
     """
 
@@ -123,7 +124,7 @@ class Domain:
     trajectory: Callable[..., list[FilePath]] | None = None
     record: Callable[[FilePath], list[FilePath]] | None = None
     table: Callable[[list], list[dict[str, Any]]] | None = None
-    appraise: Callable[[Flow], dict[str, float]] | None = None
+    appraise: Callable[..., dict[str, float]] | None = None
     options: Mapping[str, type] = field(default_factory=dict)
 
     def flow(self) -> Flow:

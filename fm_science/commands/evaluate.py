@@ -91,10 +91,10 @@ def run(folder: Path, given: launch.Words) -> None:
 
 
 def flow(folder: Path, saved: config.Tree, settings: config.Tree, out: Path) -> None:
-    """Print and write what the domain says of the trained flow itself, as ``flow.csv`` beside the table."""
+    """Print and write what the domain says of the trained flow itself: ``flow.csv`` and pictures beside the table."""
     domain, trained = sample.load(folder, saved, settings)
     assert domain.appraise is not None
-    numbers = domain.appraise(trained.to(sample.device(settings["device"])).eval())
+    numbers = domain.appraise(trained.to(sample.device(settings["device"])).eval(), out)
     if numbers:
         write_rows([{"number": name, "value": value} for name, value in numbers.items()], out / "flow.csv")
         show({"the flow itself": numbers})

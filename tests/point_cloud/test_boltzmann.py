@@ -12,6 +12,7 @@ from fm_science.state import lift
 from fm_science_domains.point_cloud import boltzmann
 from fm_science_domains.point_cloud.boltzmann import Work, appraise, effective_size, forward_effective_size, log_z
 from fm_science_domains.point_cloud.metrics import total_variation, wasserstein
+from fm_science_domains.point_cloud.report import _density
 from fm_science_domains.point_cloud.systems import System
 
 SCALE, POINTS, DIM = 1.5, 4, 2
@@ -60,6 +61,17 @@ def test_a_narrow_flow_is_told_by_its_weights() -> None:
     data = narrow * torch.randn(200_000, 1, dtype=torch.float64)
     forward = -0.5 * (data / narrow).square().sum(1) + 0.5 * data.square().sum(1)
     assert forward_effective_size(forward) == pytest.approx(expected, abs=0.005)
+
+
+def test_weighted_histograms_are_those_of_the_target() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(100_000, 1, dtype=torch.float64)
+    edges = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    share = (-0.5 * (x[:, 0] / 0.8) ** 2 + 0.5 * x[:, 0] ** 2).softmax(0)
+    law = torch.distributions.Normal(0.0, 0.8)
+    expected = law.cdf(edges[1:]) - law.cdf(edges[:-1])
+    assert torch.allclose(_density(x, share, edges) * 0.5, expected, atol=0.005)  # five standard errors
+    assert float(_density(x, None, edges).sum()) * 0.5 == pytest.approx(0.9973, abs=0.001)
 
 
 def test_weights_of_one_sample_count_as_one() -> None:

@@ -33,7 +33,8 @@ def test_a_system_of_ones_own(tmp_path: Path, kind: str) -> None:
         check_domain(domain)
         few = build(data=data, network=SMALL, metrics={"likelihood": 8, "weighted": 8, "steps": 3})
         assert few.appraise is not None
-        numbers = few.appraise(few.flow().eval())
+        numbers = few.appraise(few.flow().eval(), tmp_path)
+        assert (tmp_path / "weighted.png").stat().st_size > 10_000
         assert {"nll", "nll_unnormalised", "ess", "log_z", "path_length"} <= set(numbers)
         assert "nll_floor" not in numbers  # nothing is known of this system
         assert domain.record is not None

@@ -9,29 +9,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fm_science.figures import draw
 from fm_science.flow import Flow
 from fm_science.solvers import Heun, Solver
 from fm_science.state import Context
 
+from . import report
 from .conditional import LatentPosterior, show
 from .data import Sets, decode
 from .exact import Score, score_samples
 from .metrics import Metrics, frechet, spectrum, stage
+from .report import Completion
 from .sensors import Sampled, refined
 
 Make = Callable[..., Context]  # (n, grid) -> what to sample
 
 
-def appraise(sets: Sets, o: Metrics, request: Make, flow: Flow) -> dict[str, float]:
-    """The sweep over resolutions, the likelihood a sensor, and scores of completed functions, as options ask for
-    them."""
+def appraise(sets: Sets, o: Metrics, request: Make, flow: Flow, folder: Path | None = None) -> dict[str, float]:
+    """The sweep over resolutions, the likelihood a sensor, and scores of completed functions, as options ask for them;
+    for functions on a line, pictures of the sweep (``resolutions.png``) and of some completions (``completions.png``)
+    in the folder."""
     found: dict[str, float] = {}
+    pictures: dict[str, Any] = {}
     if o.sweep and sets.train.gridded:
-        found |= sweep(sets, request, flow, o.sweep)
+        numbers, rows = sweep(sets, request, flow, o.sweep)
+        found |= numbers
+        pictures["resolutions"] = partial(report.resolutions, rows, sets.held_out.functions)
     if o.likelihood:
         found |= likelihood(sets, flow, o.likelihood)
     if o.completions:
@@ -39,6 +49,10 @@ def appraise(sets: Sets, o: Metrics, request: Make, flow: Flow) -> dict[str, flo
         solver: Solver = Heun() if reads else LatentPosterior(noise=0.1)
         got = completed(sets, flow, o.completions, o.observed, solver)
         found |= {f"completion_{k}": v for k, v in vars(got).items()}
+        shown = {f"held-out {k}": completion(sets, flow, k, o.observed, solver) for k in range(min(3, o.completions))}
+        pictures["completions"] = partial(report.posterior, shown)
+    if folder is not None and sets.dim == 1:
+        draw(pictures, folder)
     return found
 
 
@@ -51,17 +65,18 @@ def drawn(sets: Sets, request: Make, flow: Flow, n: int, grid: str, seed: int = 
     return found
 
 
-def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> dict[str, float]:
+def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> tuple[dict[str, float], dict[str, list[Sampled]]]:
     """For grids 1, 2 and 4 times as fine, at the training sensors: the ratio of total variance to that of held-out
     functions, the mean error of the spectrum's ratio, and the Fréchet distance; and how much variance functions have
-    beyond the training grid's Nyquist number, relative to all of it."""
+    beyond the training grid's Nyquist number, relative to all of it. With the functions of each grid."""
     s, own, found = stage(sets), sets.train.functions[0].grid, {}
+    rows: dict[str, list[Sampled]] = {}
     if own is None or s.grid is None:
-        return {}
+        return {}, {}
     truth = s.values(sets.held_out.functions)
     exact = spectrum(truth, s.grid, s.frame.periodic)
     for factor in (1, 2, 4):
-        functions = drawn(sets, request, flow, n, f"{factor}x")
+        rows[f"{factor}x"] = functions = drawn(sets, request, flow, n, f"{factor}x")
         x = s.values(functions)
         ratio = spectrum(x, s.grid, s.frame.periodic)[1:] / exact[1:].clamp_min(1e-12 * float(exact.max()))
         spread = x.var(0).mean() / truth.var(0).mean()
@@ -72,7 +87,7 @@ def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> dict[str, float]:
         fine = torch.stack([(f.values.double() - s.frame.shift) / s.frame.scale for f in functions])
         power = spectrum(fine, grid, s.frame.periodic)
         found[f"beyond_nyquist_{factor}x"] = float(power[min(own) // 2 + 1 :].sum() / power.sum())
-    return found
+    return found, rows
 
 
 def likelihood(sets: Sets, flow: Flow, n: int) -> dict[str, float]:
@@ -113,6 +128,17 @@ def completed(
         truths.append(sets.held_out[k][0][hidden])
     prior = float(torch.cat(truths).mean()), math.sqrt(float(torch.cat(truths).var()))
     return score_samples(torch.cat(found, 1), torch.cat(truths), prior)
+
+
+def completion(sets: Sets, flow: Flow, k: int, observed: int, solver: Solver, samples: int = 100) -> Completion:
+    """Held-out function ``k`` of one variable, completed from random observations, for a picture."""
+    chosen, told = telling(sets, k, observed, 0.0, torch.Generator().manual_seed(k))
+    x = completions(sets, flow, k, chosen, told, solver, samples, k)[..., 0].double()
+    values, cond = sets.held_out[k]
+    places = cond["coords"][:, 0]
+    order = places.argsort()
+    seen = places[chosen], told[chosen, 0]
+    return Completion(places[order], x.mean(0)[order], x.std(0)[order], seen, (values[order, 0],))
 
 
 def telling(sets: Sets, k: int, observed: int, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

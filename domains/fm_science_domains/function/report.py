@@ -8,6 +8,7 @@ each wave number. :func:`resolutions` and :func:`posterior` draw what takes a tr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,28 +222,35 @@ def resolutions(sweep: Mapping[str, Sequence[Sampled]], reference: Sequence[Samp
     return canvas
 
 
-def posterior(
-    panels: Mapping[str, tuple[Tensor, Tensor]], x: Tensor, seen: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]
-) -> Any:
-    """95 % bands of completions beside those of exact regression.
+@dataclass(frozen=True)
+class Completion:
+    """What is drawn of one completed function on a line.
 
-    Args:
-        panels: by name mean and standard deviation, ``(N,)`` each.
-        x: ``(N,)`` places.
+    Attributes:
+        x: ``(N,)`` places, in order.
+        mean, std: ``(N,)`` of the completions.
         seen: places and values of the observations.
-        exact: mean and standard deviation of the exact posterior, drawn as lines.
+        lines: ``(N,)`` each, the truth or the mean and the ends of the exact band.
     """
+
+    x: Tensor
+    mean: Tensor
+    std: Tensor
+    seen: tuple[Tensor, Tensor]
+    lines: tuple[Tensor, ...]
+
+
+def posterior(panels: Mapping[str, Completion]) -> Any:
+    """95 % bands of completions, a panel each, beside what is known of the functions."""
     canvas = figure(4 * len(panels), 3)
-    for k, (ax, (name, (mean, std))) in enumerate(
-        zip(canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True)
-    ):
-        low, high = mean - 1.96 * std, mean + 1.96 * std
-        ax.fill_between(x.numpy(), low.numpy(), high.numpy(), color=COLOURS[k], alpha=0.25, lw=0, label="95 % band")
-        ax.plot(x.numpy(), mean.numpy(), color=COLOURS[k], lw=1.4, label="mean")
-        for sign in (-1.96, 0, 1.96):
-            style = {"ls": "--" if sign else "-", "lw": 0.9, "color": INK}
-            ax.plot(x.numpy(), (exact[0] + sign * exact[1]).numpy(), **style)
-        ax.scatter(seen[0].numpy(), seen[1].numpy(), s=18, color=INK, zorder=5)
+    axes = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for k, (ax, (name, c)) in enumerate(zip(axes, panels.items(), strict=True)):
+        x, low, high = c.x.numpy(), (c.mean - 1.96 * c.std).numpy(), (c.mean + 1.96 * c.std).numpy()
+        ax.fill_between(x, low, high, color=COLOURS[k], alpha=0.25, lw=0, label="95 % band")
+        ax.plot(x, c.mean.numpy(), color=COLOURS[k], lw=1.4, label="mean")
+        for j, line in enumerate(c.lines):
+            ax.plot(x, line.numpy(), ls="--" if j else "-", lw=0.9, color=INK)
+        ax.scatter(c.seen[0].numpy(), c.seen[1].numpy(), s=18, color=INK, zorder=5)
         ax.set_title(name)
         ax.legend(fontsize=7)
     return canvas

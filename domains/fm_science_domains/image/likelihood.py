@@ -8,6 +8,7 @@ here are upper bounds. The divergence is exact for small images and Hutchinson's
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +27,9 @@ from .recipe import dither
 BATCH = 16
 
 
-def appraise(found: Sets, o: Metrics, flow: Flow) -> dict[str, float]:
-    """Bits per dimension of held-out and of training images with baselines beside, and evaluations of the network."""
+def appraise(found: Sets, o: Metrics, flow: Flow, folder: Path | None = None) -> dict[str, float]:
+    """Bits per dimension of held-out and of training images with baselines beside, and evaluations of the network;
+    there are no pictures for the folder."""
     numbers: dict[str, float] = {}
     size = math.prod(found.shape)
     if o.likelihood:

@@ -134,8 +134,9 @@ def _completing(sets: Sets, context: Context, file: str) -> Context:
     return Context(context.mask, cond, free, known)
 
 
-def appraise(sets: Sets, o: measures.Metrics, flow: Flow) -> dict[str, float]:
-    """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them.
+def appraise(sets: Sets, o: measures.Metrics, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
+    """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them;
+    and ``weighted.png`` in the folder, where there is an energy.
 
     Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged. Nothing is
     said of clouds with classes, and of large ones without an energy, whose exact traces cost too much. Where neither
@@ -151,7 +152,7 @@ def appraise(sets: Sets, o: measures.Metrics, flow: Flow) -> dict[str, float]:
     same = [c for c in sets.held_out.clouds if len(c) == size][: o.likelihood]
     held_out = torch.stack(same) if same else torch.zeros(0, size, sets.dim)
     chosen = boltzmann.Work(max(2, o.weighted), o.steps)
-    return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system)
+    return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system, folder)
 
 
 def decode(classes: Sequence[str], state: torch.Tensor, context: Context) -> list[Cloud]:

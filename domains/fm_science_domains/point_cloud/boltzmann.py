@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from fm_science.flow import Flow
 from fm_science.solvers import RK4
 from fm_science.state import Context
 
+from . import report as pictures
 from .energies import Energy
 from .systems import System
 
@@ -113,8 +115,9 @@ class Work:
 
 
 def appraise(
-    flow: Flow, energy: Energy | None, held_out: Tensor, work: Work = Work(), system: System | None = None
-) -> Numbers:
+    flow: Flow, energy: Energy | None, held_out: Tensor, work: Work = Work(), system: System | None = None,
+    folder: Path | None = None,
+) -> Numbers:  # fmt: skip
     """All numbers of a flow on clouds of one size, with what a perfect flow would reach beside them.
 
     Args:
@@ -123,6 +126,7 @@ def appraise(
         held_out: clouds of the data ``(m, N, D)``, for the likelihood; may be empty.
         work: how much is measured.
         system: whose known log Z gives the floor.
+        folder: where histograms of energies and distances, plain and weighted, are drawn as ``weighted.png``.
     """
     x, numbers = ways(flow, work.n, held_out.shape[1], work.steps, work.seed)
     log_q = log_density(flow, held_out, work.steps) if len(held_out) else torch.zeros(0)
@@ -131,14 +135,12 @@ def appraise(
     if energy is None:
         return numbers
     if system is not None and system.log_z is not None and len(held_out):
-        floor = energy(held_out.double()).mean().item() + system.log_z[0]
-        numbers |= {"nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser}
-        excess = -log_q - energy(held_out.double()) - system.log_z[0]  # cloud by cloud, most spread cancels
-        error = (excess.std() / math.sqrt(len(excess))).item()
-        numbers |= {"nll_above_floor": excess.mean().item(), "nll_above_floor_error": error}
+        numbers |= floors(energy, held_out, log_q, system)
     w = weights(energy, x, log_density(flow, x, work.steps))
     z, error = log_z(w)
     numbers |= {"ess": effective_size(w), "ess_error": bootstrap(w, effective_size)}
+    if folder is not None:
+        pictures.weighted(energy, x, w, held_out, folder)
     if len(held_out):
         numbers["ess_forward"] = forward_effective_size(weights(energy, held_out, log_q))
     numbers |= {"log_z": z, "log_z_error": error}
@@ -146,6 +148,19 @@ def appraise(
         numbers["log_z_known"] = system.log_z[0]
     u = energy(x.double())
     return numbers | {"energy_flow": u.mean().item(), "energy_weighted": float((w.softmax(0) * u.nan_to_num()).sum())}
+
+
+def floors(energy: Energy, held_out: Tensor, log_q: Tensor, system: System) -> Numbers:
+    """What the true law scores on clouds ``(n, N, D)``, and how far their log-densities ``(n,)`` are above it."""
+    assert system.log_z is not None
+    u = energy(held_out.double())
+    floor = u.mean().item() + system.log_z[0]
+    excess = -log_q - u - system.log_z[0]  # cloud by cloud, most spread cancels
+    return {
+        "nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser,
+        "nll_above_floor": excess.mean().item(),
+        "nll_above_floor_error": (excess.std() / math.sqrt(len(excess))).item(),
+    }  # fmt: skip
 
 
 def _device(flow: Flow) -> torch.device:

@@ -1,6 +1,7 @@
 """Pictures of generated clouds beside reference ones: the histograms a physicist looks at, and the clouds.
 
-``overview.png`` shows energies, distances and sizes of all rows; ``clouds.png`` draws clouds, one line a row.
+``overview.png`` shows energies, distances and sizes of all rows; ``clouds.png`` draws clouds, one line a row;
+``weighted.png`` what importance weights make of samples.
 No display is needed.
 """
 
@@ -16,12 +17,17 @@ from torch import Tensor
 
 from fm_science.figures import COLOURS, QUIET, draw, figure
 
-from .energies import Energy
+from .energies import Energy, distances
 from .files import Cloud
 from .metrics import energies, pair_distances, radii, wasserstein
 
 Rows = Mapping[str, Sequence[Cloud]]
 SHOWN = 8  # clouds drawn of each row
+WEIGHTED: tuple[dict[str, Any], ...] = (
+    {"color": COLOURS[1], "fill": True, "alpha": 0.22, "lw": 0},
+    {"color": COLOURS[0], "lw": 1.2, "ls": ":"},
+    {"color": COLOURS[2], "lw": 1.5},
+)  # styles of the reference, samples, weighted samples
 BOND = 1.35  # points nearer than this many times the commonest nearest distance are joined by a line
 
 
@@ -71,6 +77,42 @@ def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
         outside.insert(0, f"W1 to {names[1]}: {wasserstein(values[names[0]], base):.3g}")
     ax.text(0.02, 0.98, "\n".join(outside), transform=ax.transAxes, va="top", fontsize=7, color=QUIET)
     ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0, 1.35 * ax.dataLim.y1 + 1e-9))  # room for words
+
+
+def weighted(energy: Energy, x: Tensor, log_w: Tensor, held_out: Tensor, folder: Path) -> Path:
+    """Histograms of energies and distances of samples ``(n, N, D)`` with logarithms of weights ``(n,)``, as they are
+    and weighted, beside those of reference clouds ``(m, N, D)`` (may be none); and of the weights themselves."""
+    return draw({"weighted": partial(_weighted, energy, x.double(), log_w.softmax(0), held_out.double())}, folder)[0]
+
+
+def _weighted(energy: Energy, x: Tensor, share: Tensor, held_out: Tensor) -> Any:
+    """The figure of :func:`weighted`, for weights that add up to one."""
+    canvas = figure(12.6, 3.6)
+    *axes, last = canvas.subplots(1, 3)
+    panels = {"energy (kT)": lambda c: energy(c)[:, None], "distance between points": distances}
+    rows = [("reference", held_out, None), ("samples", x, None), ("samples, weighted", x, share)]
+    for ax, (label, measure) in zip(axes, panels.items(), strict=True):
+        base = measure(held_out if len(held_out) else x)
+        gap = 0.15 * (base.max() - base.min()) + 1e-6
+        edges = torch.linspace(float(base.min() - gap), float(base.max() + gap), 41, dtype=torch.float64)
+        for (name, clouds, weight), style in zip(rows, WEIGHTED, strict=True):
+            if len(clouds):
+                ax.stairs(_density(measure(clouds), weight, edges).numpy(), edges.numpy(), label=name, **style)
+        ax.set(xlabel=label, yticks=[])
+    axes[0].legend(fontsize=8)
+    fair = (share * len(share)).clamp_min(1e-3).log10()
+    last.hist(fair.numpy(), bins=40, color=COLOURS[2])
+    last.axvline(0, color=QUIET, lw=0.8, ls=":")
+    size = 1 / (share.square().sum() * len(share))
+    last.set(xlabel="weight over the mean weight, log10", yticks=[], title=f"{size:.0%} of the samples count")
+    return canvas
+
+
+def _density(v: Tensor, share: Tensor | None, edges: Tensor) -> Tensor:
+    """The histogram of numbers ``(n, k)`` with weights ``(n,)``, as a density."""
+    w = torch.full((len(v),), 1 / len(v), dtype=v.dtype) if share is None else share.to(v)
+    each = (w[:, None] / v.shape[1]).expand_as(v)
+    return torch.histogram(v.flatten(), edges, weight=each.flatten()).hist / (edges[1] - edges[0])
 
 
 def paths(frames: Sequence[Sequence[Cloud]], file: Path) -> Path:
