@@ -9,7 +9,7 @@ domain offers to judge them by (held-out data first), and one for the same netwo
 the same noise. It is printed and written with pictures into RUN/report (files: into ./report; out=DIR elsewhere).
 
   n            draw so many new samples; default: measure RUN/samples, or 50 new ones if there are none
-  untrained    false: leave the untrained network out
+  untrained    false: leave the untrained network out, which draws a hundred samples at most
   out          where to write the table and the pictures
   metrics.*    options of the domain's metrics
   batch, device, and for new samples also seed, solver, steps and the domain's group `sample`: see sample --help
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fm_science.domain import Domain
 
 NEW = ("n", "first", "seed", "solver", "steps")  # saying one of these asks for new samples
+UNTRAINED = 100  # samples of the untrained network, at most
 Table = dict[str, dict[str, float]]
 
 
@@ -82,7 +83,8 @@ def run(folder: Path, given: launch.Words) -> None:
             domain, samples = of_run(folder, chosen, settings)
             rows = {"samples": samples, **domain.references(samples)}
             if tree["untrained"]:
-                rows["untrained network"] = drawn(folder, chosen, settings, trained=False)[1]
+                few = {**settings, "n": min(settings["n"], UNTRAINED)}
+                rows["untrained network"] = drawn(folder, chosen, few, trained=False)[1]
             finish(domain, rows, out)
             if domain.appraise is not None:
                 flow(folder, chosen, settings, out)
