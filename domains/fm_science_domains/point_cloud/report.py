@@ -90,11 +90,12 @@ def _weighted(energy: Energy, x: Tensor, share: Tensor, held_out: Tensor) -> Any
     canvas = figure(12.6, 3.6)
     *axes, last = canvas.subplots(1, 3)
     panels = {"energy (kT)": lambda c: energy(c)[:, None], "distance between points": distances}
+    bins = min(40, max(12, round(2 * min(len(x), len(held_out) or len(x)) ** 0.5)))
     rows = [("reference", held_out, None), ("samples", x, None), ("samples, weighted", x, share)]
     for ax, (label, measure) in zip(axes, panels.items(), strict=True):
         base = measure(held_out if len(held_out) else x)
         gap = 0.15 * (base.max() - base.min()) + 1e-6
-        edges = torch.linspace(float(base.min() - gap), float(base.max() + gap), 41, dtype=torch.float64)
+        edges = torch.linspace(float(base.min() - gap), float(base.max() + gap), bins + 1, dtype=torch.float64)
         for (name, clouds, weight), style in zip(rows, WEIGHTED, strict=True):
             if len(clouds):
                 ax.stairs(_density(measure(clouds), weight, edges).numpy(), edges.numpy(), label=name, **style)
