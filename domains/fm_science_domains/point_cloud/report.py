@@ -68,7 +68,7 @@ def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
     for i, (name, v) in enumerate(values.items()):
         if len(v) == 0:
             continue
-        density = torch.histogram(v, edges).hist / len(v) / (edges[1] - edges[0])
+        density = _density(v[:, None], None, edges)
         style = {"fill": True, "alpha": 0.22, "lw": 0} if i == 1 else {"lw": 1.5 if i == 0 else 0.9}
         ax.stairs(density.numpy(), edges.numpy(), color=COLOURS[i % len(COLOURS)], label=name, zorder=3 - i, **style)
         away = ((v < edges[0]) | (v > edges[-1])).double().mean().item()
