@@ -72,20 +72,23 @@ class LastCheckpoint(Checkpoint):
 
 
 class Progress(Callback):
-    """A bar over all steps with the loss, the speed and the time left; a plain line now and then where there is no
-    terminal."""
+    """A bar over the run's steps or its time, whichever ends it first, with the loss and the time left; a plain line
+    now and then where there is no terminal."""
 
     def __init__(self, max_steps: int, every: int) -> None:
         self.max_steps, self.every = max_steps, every
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Remaining
 
-        columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"),
-                   TimeElapsedColumn(), TextColumn("left"), Remaining(compact=True))  # fmt: skip
+        columns = (TextColumn("train"), BarColumn(), TaskProgressColumn(), TextColumn("step {task.fields[step]}"),
+                   TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TextColumn("left"),
+                   Remaining(compact=True))  # fmt: skip
         self.bar = Progress(*columns, disable=not trainer.is_global_zero, refresh_per_second=2)
-        self.task = self.bar.add_task("train", total=self.max_steps, completed=trainer.global_step, loss="-")
+        step = trainer.global_step
+        behind = module.done(step)  # type: ignore[operator]
+        self.task = self.bar.add_task("train", total=1.0, completed=behind, step=step, loss="-")
         self.plain = trainer.is_global_zero and not self.bar.console.is_terminal
         self.bar.start()
 
@@ -93,12 +96,13 @@ class Progress(Callback):
         step = trainer.global_step
         if step % self.every and step < self.max_steps:
             return
+        behind = module.done(step)  # type: ignore[operator]
         loss = f"{float(trainer.callback_metrics.get('train/loss', float('nan'))):.3f}"
-        self.bar.update(self.task, completed=step, loss=loss)
+        self.bar.update(self.task, completed=behind, step=step, loss=loss)
         if self.plain and (step % (10 * self.every) == 0 or step >= self.max_steps):
             task = self.bar.tasks[0]
             left = f"{task.time_remaining / 60:.1f} min left" if task.time_remaining else "-"
-            print(f"step {step}/{self.max_steps}  loss {loss}  {left}", flush=True)
+            print(f"step {step} ({behind:.0%})  loss {loss}  {left}", flush=True)
 
     def on_train_end(self, *_: Any) -> None:
         self.bar.stop()

@@ -84,10 +84,13 @@ class FlowModule(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._pace)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def done(self, step: int) -> float:
+        """The share of the run that is behind at a step: of its steps or of its time, whichever ends it first."""
+        return min(1.0, max(step / self.max_steps, self.spent()))
+
     def _pace(self, step: int) -> float:
-        o = self.options
-        done = min(1.0, max(step / self.max_steps, self.spent()))
-        return min(1.0, (step + 1) / (o.warmup + 1)) * (o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * done)))
+        o, decay = self.options, 0.5 * (1 + math.cos(math.pi * self.done(step)))
+        return min(1.0, (step + 1) / (o.warmup + 1)) * (o.final + (1 - o.final) * decay)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None

@@ -9,6 +9,7 @@ import torch
 
 from fm_science.training import Optimizer, Trainer, fit
 from fm_science.training.callbacks import read_metrics
+from fm_science.training.module import FlowModule
 from tests import toy
 
 QUICK = {"validate_every": 8, "checkpoint_every": 4, "log_every": 2, "progress": False, "accelerator": "cpu"}
@@ -95,3 +96,13 @@ def test_a_metric_that_fails_is_left_out_with_a_warning_and_training_goes_on(tmp
         fit(domain, Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
     rows = read_metrics(tmp_path / "metrics.csv")
     assert any("sample/radius" in row for row in rows), "the others are measured"
+
+
+def test_how_much_of_a_run_is_behind_goes_by_steps_or_by_time_whichever_is_further(tmp_path, capsys):
+    domain = toy.build()
+    module = FlowModule(domain.flow(), domain.objective, Optimizer(), 100, 0, ())
+    assert [module.done(step) for step in (0, 25, 100, 120)] == [0, 0.25, 1, 1]
+    module.spent = lambda: 0.5
+    assert [module.done(step) for step in (0, 25, 75)] == [0.5, 0.5, 0.75]
+    fit(domain, Trainer(max_steps=20, **{**QUICK, "progress": True, "log_every": 1}), None, tmp_path, 0)
+    assert "step 10 (50%)" in capsys.readouterr().out
