@@ -102,6 +102,7 @@ class Domain:
         table: ``(samples) -> list of dicts``: every metric of each sample, for a table with one row a sample.
         appraise: ``(flow, folder=None) -> named numbers``: what can only be said of the trained flow itself, such as
             likelihoods; pictures of it are drawn into the folder.
+        slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
         options: the dataclass of each group of options.
     """
 
@@ -125,6 +126,7 @@ class Domain:
     record: Callable[[FilePath], list[FilePath]] | None = None
     table: Callable[[list], list[dict[str, Any]]] | None = None
     appraise: Callable[..., dict[str, float]] | None = None
+    slow: frozenset[str] = frozenset()
     options: Mapping[str, type] = field(default_factory=dict)
 
     def flow(self) -> Flow:

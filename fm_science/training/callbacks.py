@@ -29,8 +29,8 @@ def warm_average(decay: float) -> WeightAveraging:
 
 
 class Samples(Callback):
-    """Draws samples with the averaged weights in every validation, writes them, and logs their metrics; one that fails
-    is left out with a warning.
+    """Draws samples with the averaged weights in every validation, writes them, and logs their metrics, but for slow
+    ones; one that fails is left out with a warning.
 
     Must stand before the weight averaging in the list of callbacks, which swaps the weights back.
     """
@@ -47,6 +47,8 @@ class Samples(Callback):
         self.domain.write(samples, self.folder / f"step-{trainer.global_step:06d}")
         reference = next(iter(self.domain.references(samples).values()))
         for name, metric in self.domain.metrics.items():
+            if name in self.domain.slow:
+                continue
             try:
                 values = {f"sample/{k}": v for k, v in metric(samples, reference).items()}
             except Exception as error:  # a broken metric must not end hours of training

@@ -98,6 +98,13 @@ def test_a_metric_that_fails_is_left_out_with_a_warning_and_training_goes_on(tmp
     assert any("sample/radius" in row for row in rows), "the others are measured"
 
 
+def test_slow_metrics_are_left_to_evaluate(tmp_path):
+    domain = toy.build()
+    domain = replace(domain, metrics={"endless": lambda *_: pytest.fail("measured"), **domain.metrics})
+    fit(replace(domain, slow=frozenset({"endless"})), Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
+    assert any("sample/radius" in row for row in read_metrics(tmp_path / "metrics.csv")), "the others are measured"
+
+
 def test_how_much_of_a_run_is_behind_goes_by_steps_or_by_time_whichever_is_further(tmp_path, capsys):
     domain = toy.build()
     module = FlowModule(domain.flow(), domain.objective, Optimizer(), 100, 0, ())

@@ -81,6 +81,7 @@ def assembled(o: Mapping[str, Any], library: Library) -> Domain:
         record=partial(files.drops, library),
         table=lambda samples: measures.table(samples, library, o["metrics"]),
         metrics=measures.metrics(o["metrics"], library),
+        slow=frozenset({"quantum"}),
         report=pictures.report,
         references=lambda samples: measures.references(samples, library, torch.Generator().manual_seed(0)),
         options=OPTIONS,
