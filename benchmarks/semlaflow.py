@@ -50,8 +50,8 @@ SHOWN = (
 )  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
     "published": {},
-    "small": {"d_model": 128, "n_layers": 6, "d_message": 32, "d_edge": 32, "n_coord_sets": 16, "n_attn_heads": 8,
-              "d_message_hidden": 64, "size_emb": 32, "batch_cost": 1024, "lr": 1e-3, "warm_up_steps": 200},
+    "small": {"d_model": 128, "n_layers": 4, "d_message": 32, "d_edge": 32, "n_coord_sets": 16, "n_attn_heads": 8,
+              "d_message_hidden": 64, "size_emb": 32, "batch_cost": 512, "lr": 1e-3, "warm_up_steps": 200},
 }  # fmt: skip
 QUICK = ("validity", "stability", "composition", "geometry")  # all that is asked of the row conversion
 SETTLED = ("size", "set", "run", "preset", "words", "draw", "minutes", "threads", "limit", "n", "steps", "seed")
