@@ -156,7 +156,8 @@ def show(table: evaluate.Table, told: Mapping[str, Mapping[str, Any]]) -> None:
 def settle(o: argparse.Namespace) -> None:
     """Note the settings in ``--out``. Raises UserError where it holds a comparison with others."""
     o.out.mkdir(parents=True, exist_ok=True)
-    note, now = o.out / "settings.json", json.loads(json.dumps({key: getattr(o, key) for key in SETTLED}, default=str))
+    said = {key: getattr(o, key) for key in SETTLED} | {"size": SIZES[o.size]}
+    note, now = o.out / "settings.json", json.loads(json.dumps(said, default=str))
     kept = json.loads(note.read_text()) if note.exists() else now
     other = [f"{key} was {kept.get(key)!r}" for key in SETTLED if kept.get(key) != now[key]]
     if other:

@@ -62,7 +62,7 @@ def prepare(folder: Path) -> None:
 
 
 def forgetful(model) -> None:
-    """Let the average of weights reach back over a tenth of the steps at most, until its own decay is shorter."""
+    """Let the average of weights reach back over a ninth of the steps at most, until its own decay is shorter."""
 
     def update(averaged, current, n):
         decay = min(0.999, (1 + int(n)) / (10 + int(n)))
@@ -115,8 +115,8 @@ def trained(model, dm, args, o) -> dict[str, float]:
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
             num_sanity_val_steps=0, callbacks=[keeper(o.folder)],
         )  # fmt: skip
-        trainer.fit(model, datamodule=dm, ckpt_path=last if last.exists() else None, weights_only=False)
-    model.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])
+        trainer.fit(model, datamodule=dm, ckpt_path=last if last.exists() else None, weights_only=True)
+    model.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
     spent = told(o.folder)
     return {**spent, "epochs": spent["steps"] / max(1, len(dm.train_dataloader()))}
 

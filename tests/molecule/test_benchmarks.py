@@ -99,14 +99,17 @@ def test_files_of_two_models_are_measured_in_one_table(tmp_path: Path) -> None:
     assert {"metrics.csv", "metrics.json", "geometry.png"} <= {file.name for file in tmp_path.iterdir()}
 
 
-def test_a_folder_holds_one_comparison(tmp_path: Path) -> None:
-    o = argparse.Namespace(
-        **{**dict.fromkeys(semlaflow.SETTLED), "limit": 2000, "run": Path("runs/a"), "out": tmp_path}
-    )
+def test_a_folder_holds_one_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"limit": 2000, "size": "small", "run": Path("runs/a"), "out": tmp_path}
+    o = argparse.Namespace(**{**dict.fromkeys(semlaflow.SETTLED), **said})
     semlaflow.settle(o)
     semlaflow.settle(o)
     o.limit = 0
     with pytest.raises(UserError, match="limit was 2000"):
+        semlaflow.settle(o)
+    o.limit = 2000
+    monkeypatch.setitem(semlaflow.SIZES, "small", {"n_layers": 1})
+    with pytest.raises(UserError, match="size was"):  # the same word for another network
         semlaflow.settle(o)
 
 

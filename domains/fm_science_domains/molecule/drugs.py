@@ -73,7 +73,7 @@ def read_smiles(path: Path, count: int) -> list[tuple[str, str]]:
 
 
 def fold(lines: Sequence[tuple[str, str]], processes: int = 0) -> Iterator[Parsed]:
-    """One conformer of each (name, SMILES), in order; about 40 ms of processor time for a drug-sized molecule."""
+    """One conformer of each (name, SMILES), in order; 40 to 70 ms of processor time for a drug-sized molecule."""
     return spread(conformer, lines, processes, len(lines), "folding molecules")
 
 
