@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,15 +146,12 @@ class Cosine(Schedule):
     offset: float = 0.008
     singular = True
 
-    def _angle(self, rest: Any) -> Any:
-        return (rest + self.offset) / (1 + self.offset) * 0.5 * math.pi
-
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        rest, final = 1 - t, self._angle(0.0)
-        alpha = torch.sin(0.5 * math.pi * t / (1 + self.offset)) / math.cos(final)
+        scale = 0.5 * math.pi / (1 + self.offset)
+        final, rest = scale * self.offset, scale * (1 - t)  # b and a - b
         # cos² b - cos² a = sin(a - b) sin(a + b), which does not cancel near t = 1
-        square = torch.sin(self._angle(rest) - final) * torch.sin(self._angle(rest) + final)
-        return alpha, square.sqrt() / math.cos(final)
+        square = torch.sin(rest) * torch.sin(rest + 2 * final)
+        return torch.sin(scale * t) / math.cos(final), square.sqrt() / math.cos(final)
 
     def remaining(self, t: Tensor) -> Tensor:
         alpha, sigma = self(t)

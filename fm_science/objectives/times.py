@@ -48,13 +48,14 @@ class BetaTime:
 
 @dataclass(frozen=True)
 class LogitNormalTime:
-    """The logistic function of a Gaussian: favours the middle (Esser et al. 2024)."""
+    """The logistic function of a Gaussian of mean m and standard deviation s: favours the middle (Esser et al. 2024,
+    section 3.1)."""
 
-    mean: float = 0.0
-    std: float = 1.0
+    m: float = 0.0
+    s: float = 1.0
 
     def __call__(self, n: int) -> Tensor:
-        return torch.sigmoid(self.mean + self.std * torch.randn(n)).clamp(max=LAST)
+        return torch.sigmoid(self.m + self.s * torch.randn(n)).clamp(max=LAST)
 
 
 @dataclass(frozen=True)

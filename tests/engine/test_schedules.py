@@ -87,3 +87,11 @@ def test_cosine_keeps_the_variance_and_follows_its_angle():
     angle = (1 - t + 0.01) / 1.01 * 0.5 * math.pi
     assert (alpha - angle.cos() / angle[-1].cos()).abs().max() < 1e-12
     assert (alpha**2 + sigma**2 - 1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("offset", [1e-4, 0.003, 0.008, 0.02, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_rounding_leaves_noise_or_less_than_none_at_the_end_of_cosine(offset, dtype):
+    alpha, sigma = Cosine(offset)(torch.ones(1, dtype=dtype))
+    assert float(sigma) == 0
+    assert float(alpha) == pytest.approx(1, abs=4 * torch.finfo(dtype).eps)

@@ -16,7 +16,7 @@ LAWS = [
     (Stratified(), lambda t: t),
     (BetaTime(2.0, 1.0), lambda t: t**2),
     (BetaTime(1.0, 3.0), lambda t: 1 - (1 - t) ** 3),
-    (LogitNormalTime(0.3, 0.8), lambda t: torch.special.ndtr((torch.logit(t) - 0.3) / 0.8)),
+    (LogitNormalTime(m=0.3, s=0.8), lambda t: torch.special.ndtr((torch.logit(t) - 0.3) / 0.8)),
     (Mixture(UniformTime(), BetaTime(2.0, 1.0), 0.25), lambda t: 0.75 * t + 0.25 * t**2),
 ]
 
