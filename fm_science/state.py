@@ -128,7 +128,7 @@ class Context:
         if self.free is None:
             return self
         free = self.free.get(name) if isinstance(self.free, Mapping) else self.free
-        return replace(self, free=free, known=self.known[name])
+        return replace(self, free=free, known=self.known.get(name))
 
     def take(self, index: Tensor) -> Context:
         """The samples ``index`` of the batch."""

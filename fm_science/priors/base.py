@@ -82,24 +82,32 @@ class Data(Prior):
     Args:
         states: a batch of states.
         mask: ``(M, N)`` bool, their real sites; ``None``: all.
+
+    Raises ValueError, when drawn from, where no state has as many real sites as the context asks for.
     """
 
     states: State = field(repr=False)
     mask: Tensor | None = field(default=None, repr=False)
 
     def sample(self, space: Any, context: Context) -> State:
-        wanted = context.mask.sum(1)
+        space, wanted = space.bind(context), context.mask.sum(1)
+        held = _sizes(space, self.states) if self.mask is None else self.mask.sum(1)
+        fits = wanted[:, None] == (wanted[:, None] if held is None else held.to(wanted.device))
+        if not bool(fits.any(1).all()):
+            sizes = wanted[~fits.any(1)].unique().tolist()
+            raise ValueError(f"Data() holds no state with {sizes} real sites; ask for sizes that it holds.")
         first = leaves(self.states)[0]
-        if self.mask is None:
-            index = torch.randint(len(first), (len(wanted),))
-        else:
-            fits = (wanted[:, None] == self.mask.sum(1).to(wanted.device)).float()
-            if not bool(fits.any(1).all()):
-                sizes = wanted[~fits.any(1)].unique().tolist()
-                raise ValueError(f"Data() holds no state with {sizes} real sites; ask for sizes that it holds.")
-            index = torch.multinomial(fits, 1).squeeze(1)
-        space = space.bind(context)
+        alike = fits.shape[1] == 1
+        index = torch.randint(len(first), (len(wanted),)) if alike else torch.multinomial(fits.float(), 1).squeeze(1)
         return space.project(_fitted(space, take(self.states, index.to(first.device)), context))
+
+
+def _sizes(space: Any, x: State) -> Tensor | None:
+    """How many sites the states of a batch have, ``(1,)``; ``None`` where they lie on the graph as a whole."""
+    if hasattr(space, "parts"):
+        found = (_sizes(part, x[k]) for k, part in space.parts.items())  # type: ignore
+        return next((size for size in found if size is not None), None)
+    return torch.tensor([x.shape[1]]) if space.mask.ndim > 1 else None  # type: ignore
 
 
 def _fitted(space: Any, x: State, context: Context) -> State:

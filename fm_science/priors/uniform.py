@@ -22,4 +22,6 @@ class Uniform(Prior):
         return space.project(space.leaf.uniform(space.mask.shape, like))
 
     def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+        if math.isinf(space.leaf.volume):
+            return super().log_prob(space, x)
         return (-math.log(space.leaf.volume) * total(space.counted)).to(x)

@@ -204,6 +204,17 @@ def test_data_as_a_source():
         prior.log_prob(space.bind(context), x)
 
 
+def test_data_without_a_mask_have_all_their_sites():
+    states = torch.arange(24.0).reshape(3, 4, 2)
+    x = Data(states).sample(Euclidean(2), Context.full(5, 4))
+    assert all(any(torch.equal(drawn, s) for s in states) for drawn in x)
+    for sites in (3, 5):  # neither cut nor filled with zeros
+        with pytest.raises(ValueError, match=rf"no state with \[{sites}\] real sites"):
+            Data(states).sample(Euclidean(2), Context.full(2, sites))
+    whole = Data(torch.arange(3.0)[:, None]).sample(Euclidean(1, on="graph"), Context.full(5, 7))
+    assert whole.shape == (5, 1)
+
+
 @pytest.mark.parametrize(("prior", "space"), [law for law in LAWS if law[1].smooth], ids=repr)
 def test_densities_have_finite_gradients_at_draws_and_at_the_origin(prior, space):
     if isinstance(prior, ProductPrior):
@@ -233,6 +244,8 @@ def test_messages_say_what_to_write():
         Normal().sample(SO3(), context)
     with pytest.raises(TypeError, match="volume is infinite"):
         Uniform().sample(Hyperbolic(2), context)
+    with pytest.raises(TypeError, match="no density"):
+        Uniform().log_prob(Hyperbolic(2).bind(context), torch.zeros(1, 2, 3))
     with pytest.raises(ValueError, match="add up to one"):
         Classes([0.2, 0.2])
     with pytest.raises(ValueError, match="2 probabilities"):

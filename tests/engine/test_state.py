@@ -51,3 +51,12 @@ def test_a_context_moves_and_is_cut_as_a_whole():
     part = context.to("cpu").take(torch.tensor([2]))
     assert part.cond["label"].tolist() == [2]
     assert part.size == 1
+
+
+def test_parts_of_a_context_need_values_only_where_they_have_frozen_sites():
+    free = {"a": torch.tensor([[True, False]])}
+    context = Context(torch.ones(1, 2, dtype=torch.bool), free=free, known={"a": torch.ones(1, 2, 3)})
+    assert torch.equal(context.part("a").frozen("nodes"), ~free["a"])
+    assert context.part("b").frozen("nodes") is None
+    with pytest.raises(ValueError, match="known"):
+        Context(context.mask, free=free["a"], known=context.known).part("b")
