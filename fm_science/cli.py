@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "measure samples beside held-out data and an untrained network",
     "domains": "list the domains that are installed, or every option of one",
     "info": "versions, devices and plugins, or the summary of a run",
+    "new-domain": "write a package with a domain of your own, to install and to change",
 }
 
 USAGE = f"""fm-science {__version__}: flow matching on the spaces of science
@@ -27,7 +28,7 @@ USAGE = f"""fm-science {__version__}: flow matching on the spaces of science
 usage: fm-science COMMAND [key=value ...]
 
 commands:
-{"".join(f"  {name:<10}{line}{chr(10)}" for name, line in COMMANDS.items())}
+{"".join(f"  {name:<12}{line}{chr(10)}" for name, line in COMMANDS.items())}
   fm-science COMMAND --help    what the command takes, with examples
   fm-science domains NAME      every option of a domain with its default
 """
@@ -61,7 +62,7 @@ def dispatch(args: list[str]) -> int:
     name, rest = args[0], args[1:]
     if name not in COMMANDS:
         raise UserError(f"unknown command {name!r}; {nearest(name, COMMANDS)}")
-    command = import_module(f"fm_science.commands.{name}")
+    command = import_module(f"fm_science.commands.{name.replace('-', '_')}")
     if "-h" in rest or "--help" in rest:
         print(command.usage([word for word in rest if word not in ("-h", "--help")]))
         return 0

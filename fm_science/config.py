@@ -77,18 +77,18 @@ def hint(name: str, allowed: set[str]) -> str:
     return close.replace("'", f"'{group}.", 1) if group else close
 
 
-def configs() -> Path:
-    """The engine's folder of experiments: beside the modules in a wheel, beside the package in a checkout."""
+def shipped(name: str) -> Path:
+    """A folder that comes with the engine: beside the modules in a wheel, beside the package in a checkout."""
     here = Path(__file__).resolve().parent
-    for folder in (here.parent / "configs", here / "configs"):
-        if (folder / "preset").is_dir():
+    for folder in (here / name, here.parent / name):
+        if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"no configs beside {here}: the installation is broken")
+    raise FileNotFoundError(f"no {name} beside {here}: the installation is broken")
 
 
 def presets(plugin: Plugin) -> dict[str, Path]:
     """The presets of a domain by name."""
-    root = configs() if plugin.builtin else plugin.configs
+    root = shipped("configs") if plugin.builtin else plugin.configs
     return {file.stem: file for file in sorted((root / "preset" / plugin.name).glob("*.yaml"))} if root else {}
 
 

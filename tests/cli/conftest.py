@@ -15,7 +15,7 @@ import pytest
 from fm_science.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "tests" / "plugin_package"
+PACKAGE = ROOT / "examples" / "ring"
 
 
 @dataclass(frozen=True)

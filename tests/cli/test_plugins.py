@@ -20,7 +20,7 @@ def test_domains_are_listed_without_importing_them(fm: Command) -> None:
 
 def test_every_option_is_explained(fm: Command) -> None:
     line = next(line for line in fm("domains", "ring").out.splitlines() if "data.radius" in line)
-    assert " ".join(line.split()) == "data.radius float = 2.0 radius of the ring [nm; at least 0.0]"
+    assert " ".join(line.split()) == "data.radius float = 2.0 radius of the circle [nm; at least 0.0]"
     assert "trainer.max_steps" in fm("train", "domain=ring", "--help").out
 
 

@@ -78,7 +78,7 @@ def test_evaluate_tells_training_from_none(fm: Command, trained: Path) -> None:
     assert float(found["held-out"]["radius"]) == pytest.approx(2.0, rel=1e-6)
     assert found["samples"]["radius"] != found["untrained network"]["radius"]
     assert json.loads((trained / "report" / "metrics.json").read_text())["held-out"]["error"] == 0
-    assert (trained / "report" / "points.txt").is_file()
+    assert (trained / "report" / "points.png").is_file()
 
 
 @pytest.mark.usefixtures("trained")

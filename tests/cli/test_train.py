@@ -102,7 +102,7 @@ def test_a_failure_is_logged_in_the_run(fm: Command, tmp_path: Path, monkeypatch
     assert "Traceback" in fm("train", "domain=ring", "run=worse").err
 
 
-@pytest.mark.parametrize("file", sorted(config.configs().glob("preset/*/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(config.shipped("configs").glob("preset/*/*.yaml")), ids=lambda file: file.stem)
 def test_shipped_presets_hold_only_options_that_exist(file: Path) -> None:
     options = importlib.import_module(f"fm_science_domains.{file.parent.name}").OPTIONS
     tree = config.load(file)

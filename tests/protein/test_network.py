@@ -197,7 +197,7 @@ def test_poses_know_the_hydrogen_bond_distance():
 
 @pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 0.8, 1.7), ("base", 9, 14)])
 def test_presets_have_the_announced_sizes(preset, low, high):
-    options = config.load(config.configs() / "preset" / "protein" / f"{preset}.yaml").get("network")
+    options = config.load(config.shipped("configs") / "preset" / "protein" / f"{preset}.yaml").get("network")
     network = FrameTransformer(group(Network, options))
     assert low < sum(p.numel() for p in network.parameters()) / 1e6 < high
 

@@ -1,4 +1,8 @@
-"""Points on a ring: the smallest domain another package could add to fm-science. Lengths are in nanometres."""
+"""Points on a circle: a small but whole domain for fm-science, to be replaced by your science. Lengths are nanometres.
+
+From top to bottom: the options, the data, the network, what samples are and how they are kept in files, how they are
+judged and drawn, and ``build``, which puts all of it together. The command line makes everything else of it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fm_science import data as engine
-from fm_science.domain import Domain, group, option
+from fm_science.data import Item, TrainingData
+from fm_science.domain import Domain, groups, option
 from fm_science.errors import UserError
+from fm_science.figures import COLOURS, draw, figure
 from fm_science.flow import Sampler
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
@@ -27,10 +32,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Data:
-    """The ring that is learnt."""
+    """The circle that is learnt."""
 
-    points: int = option(256, "points on the ring", low=2)
-    radius: float = option(2.0, "radius of the ring", unit="nm", low=0.0)
+    points: int = option(256, "points on the circle", low=2)
+    radius: float = option(2.0, "radius of the circle", unit="nm", low=0.0)
     batch: int = option(64, "points a batch", low=1)
 
 
@@ -38,7 +43,7 @@ class Data:
 class Network:
     """A perceptron that sees the point and the time."""
 
-    width: int = option(32, "width of the hidden layer", low=1)
+    width: int = option(32, "width of the hidden layers", low=1)
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,9 @@ OPTIONS = {"data": Data, "network": Network, "path": Nothing, "coupling": Nothin
            "metrics": Nothing, "objective": Nothing}  # fmt: skip
 
 
-class Ring(torch.utils.data.Dataset):
-    """Points at even angles, as items ``({site, coordinate}, conditions)``."""
+class Circle(torch.utils.data.Dataset):
+    """Points at even angles. An item is an unbatched state, here one site ``(1, 2)``, and its conditions by name;
+    ``sizes`` says how many sites each item has, so that batches gather what is alike."""
 
     def __init__(self, points: int, radius: float, shift: float) -> None:
         angles = 2 * math.pi * (torch.arange(points) + shift) / points
@@ -69,16 +75,17 @@ class Ring(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: int) -> engine.Item:
+    def __getitem__(self, index: int) -> Item:
         return self.x[index], {}
 
 
 class Perceptron(nn.Module):
-    """The velocity ``(B, 1, 2)`` at points ``(B, 1, 2)``."""
+    """The velocity ``(B, 1, 2)`` at points ``(B, 1, 2)`` and times ``(B,)``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, 2))
+        inner = [nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()]
+        self.layers = nn.Sequential(*inner, nn.Linear(width, 2))
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         return self.layers(torch.cat([x, lift(t, x).expand_as(x[..., :1])], -1))
@@ -130,26 +137,34 @@ def radius(samples: Sequence[Point], reference: Sequence[Point]) -> dict[str, fl
 
 
 def report(rows: Mapping[str, Sequence[Point]], folder: Path) -> list[Path]:
-    """A drawing of every row in characters."""
-    file = Path(folder) / "points.txt"
-    file.write_text("\n".join(f"{name}: {len(points)} points" for name, points in rows.items()) + "\n")
-    return [file]
+    """The points of every row, side by side."""
+
+    def points():
+        drawn = figure(2.4 * len(rows), 2.6)
+        for place, (name, found) in enumerate(rows.items(), 1):
+            axis = drawn.add_subplot(1, len(rows), place)
+            axis.scatter(*zip(*found, strict=True), s=6, color=COLOURS[(place - 1) % len(COLOURS)])
+            axis.set(title=name, aspect="equal", xlabel="x (nm)", ylabel="y (nm)")
+        return drawn
+
+    return draw({"points": points}, folder)
 
 
 def build(data=None, network=None, path=None, coupling=None, sample=None, metrics=None, objective=None) -> Domain:
     """The domain; each argument is a mapping, an instance of its dataclass, or None."""
-    data, network, sample = group(Data, data), group(Network, network), group(Sample, sample)
-    held_out = Ring(data.points, data.radius, 0.5)
+    o = groups(OPTIONS, locals())
+    held_out = Circle(o["data"].points, o["data"].radius, 0.5)
+    spread = o["sample"].spread
     return Domain(
         name="ring",
         path=Geodesic(Euclidean(2)),
         prior=Normal(),
-        network=Perceptron(network.width),
-        data=engine.TrainingData(Ring(data.points, data.radius, 0.0), held_out, batch=data.batch),
+        network=Perceptron(o["network"].width),
+        data=TrainingData(Circle(o["data"].points, o["data"].radius, 0.0), held_out, batch=o["data"].batch),
         objective=FlowMatching(),
-        sampler=Sampler(Heun(), sample.steps),
+        sampler=Sampler(Heun(), o["sample"].steps),
         request=lambda n, **options: Context.full(n),
-        decode=lambda state, context: decode(state + sample.spread * torch.randn_like(state), context),
+        decode=lambda state, context: decode(state + spread * torch.randn_like(state), context),
         read=read,
         write=write,
         metrics={"radius": radius},
