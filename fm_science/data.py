@@ -103,7 +103,10 @@ class StepBatches(Sampler[list[int]]):
         for index, size in zip(pool, sizes, strict=True):  # sizes ascend, so the newest is the largest
             last = batches[-1]
             full = len(last) == whole or (self.budget and (len(last) + 1) * size**2 > self.budget * self.world)
-            batches = [*batches, [index]] if full and last else [*batches[:-1], [*last, index]]
+            if full and last:
+                batches.append([index])
+            else:
+                last.append(index)
         return [b for b in batches if len(b) >= self.world]
 
     def __iter__(self) -> Iterator[list[int]]:
