@@ -67,7 +67,7 @@ def write(name: str, out: Path) -> list[Path]:
         if file.is_file() and file.suffix in (".py", ".md", ".toml", ".yaml"):
             files.append(out / renamed(str(file.relative_to(source)), name))
             files[-1].parent.mkdir(parents=True, exist_ok=True)
-            files[-1].write_text(renamed(file.read_text(), name).replace("1.2.3", "0.1.0"))
+            files[-1].write_text(renamed(file.read_text(), name))
     return files
 
 
