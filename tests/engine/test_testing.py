@@ -255,16 +255,16 @@ def test_an_equivariant_network_passes():
 @pytest.mark.parametrize(
     ("network", "reflections", "law"),
     [
-        (Absolute(), None, "commutes with Rotations"), (Equivariant(), False, "tells mirror images apart"),
-        (Equivariant(chiral=True), True, "commutes with mirror images"),
-        (SeesPadding(), None, "padding changes nothing"), (SeesTheBatch(), None, "other samples change nothing"),
-        (Idle(), None, "unused.weight"),
+        (Absolute, None, "commutes with Rotations"), (Equivariant, False, "tells mirror images apart"),
+        (lambda: Equivariant(chiral=True), True, "commutes with mirror images"),
+        (SeesPadding, None, "padding changes nothing"), (SeesTheBatch, None, "other samples change nothing"),
+        (Idle, None, "unused.weight"),
     ],
     ids=["absolute", "achiral", "chiral", "padding", "batch", "idle"],
 )  # fmt: skip
 def test_broken_networks_are_caught(network, reflections, law):
     with pytest.raises(AssertionError, match=law):
-        check_network(network, CLOUD, Normal(), POINTS, [Rotations()], reflections=reflections)
+        check_network(network(), CLOUD, Normal(), POINTS, [Rotations()], reflections=reflections)
 
 
 def test_domains():

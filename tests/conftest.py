@@ -1,0 +1,19 @@
+"""Every test starts from the same seed, alone as in the whole suite, and test modules draw nothing while imported."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+BEFORE = torch.get_rng_state()
+
+
+def pytest_collection_finish() -> None:
+    """torch seeds itself anew in every process: what a module draws when imported would differ from run to run."""
+    if not torch.equal(torch.get_rng_state(), BEFORE):
+        raise pytest.UsageError("a test module draws random numbers when imported; draw them inside the test.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    torch.manual_seed(0)
