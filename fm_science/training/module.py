@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ from fm_science.flow import Flow
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
 from fm_science.training.options import Optimizer
+from fm_science.training.precision import network_only
 
 BINS = 5  #: validation losses are told apart by this many equal bins of time
 
@@ -49,14 +51,19 @@ class FlowModule(pl.LightningModule):
         self.spent: Callable[[], float] = lambda: 0.0
         self.skipped = 0
 
+    def mixed(self) -> AbstractContextManager[None]:
+        """A region where the network's calls have the trainer's precision, and all else that of the points."""
+        return network_only(self.flow.network, self.trainer.precision_plugin.forward_context, self.device.type)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
-        for symmetry in () if noise else self.poses:
-            x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
-        losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
+        with self.mixed():
+            for symmetry in () if noise else self.poses:
+                x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
+            losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
         total = torch.stack(list(losses.values())).sum()
         self._record("train", losses, total, context.size)
         return total
@@ -70,7 +77,8 @@ class FlowModule(pl.LightningModule):
         totals = []
         for k in range(BINS):
             inside = _restricted(self.objective, k / BINS, (k + 1) / BINS)
-            losses = {n: v.mean() for n, v in inside(self.flow, x1, context).items()}
+            with self.mixed():
+                losses = {n: v.mean() for n, v in inside(self.flow, x1, context).items()}
             totals.append(torch.stack(list(losses.values())).sum())
             named = {f"validation/t{k / BINS:.1f}-{(k + 1) / BINS:.1f}/{n}": v for n, v in losses.items()}
             self.log_dict(named, batch_size=context.size, sync_dist=True)
