@@ -37,8 +37,9 @@ class FlowModule(pl.LightningModule):
         poses: symmetries by which data are moved at random, for networks that do not respect them.
 
     Attributes:
-        spent: the share of the time allowed that has passed, 0 where time is not bounded; the learning rate decays with
-            the steps or with the time, whichever is nearer to its end.
+        clock: tells the share of the time allowed that has passed; ``None`` where time is not bounded.
+        spent: what the clock of the first process said when the step began, the same on all; the learning rate decays
+            with the steps or with the time, whichever is nearer to its end.
     """
 
     def __init__(
@@ -48,14 +49,19 @@ class FlowModule(pl.LightningModule):
         super().__init__()
         self.flow, self.objective, self.options = flow, objective, optimizer
         self.max_steps, self.seed, self.poses = max_steps, seed, poses
-        self.spent: Callable[[], float] = lambda: 0.0
+        self.clock: Callable[[], float] | None = None
+        self.spent = 0.0
         self.skipped = 0
 
     def mixed(self) -> AbstractContextManager[None]:
         """A region where the network's calls have the trainer's precision, and all else that of the points."""
         return network_only(self.flow.network, self.trainer.precision_plugin.forward_context, self.device.type)
 
+    def on_fit_start(self) -> None:
+        self._look_at_clock()
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._look_at_clock()
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -94,7 +100,12 @@ class FlowModule(pl.LightningModule):
 
     def done(self, step: int) -> float:
         """The share of the run that is behind at a step: of its steps or of its time, whichever ends it first."""
-        return min(1.0, max(step / self.max_steps, self.spent()))
+        return min(1.0, max(step / self.max_steps, self.spent))
+
+    def _look_at_clock(self) -> None:
+        if self.clock is not None:
+            spent = self.clock()
+            self.spent = spent if self.trainer.world_size == 1 else self.trainer.strategy.broadcast(spent)
 
     def _pace(self, step: int) -> float:
         o, decay = self.options, 0.5 * (1 + math.cos(math.pi * self.done(step)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -13,6 +15,7 @@ from fm_science.couplings import Transport
 from fm_science.domain import group
 from fm_science.errors import OptionError
 from fm_science.flow import Flow
+from fm_science.networks import Steered
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
 from fm_science.predictions import Endpoint
@@ -123,10 +126,42 @@ def test_how_much_of_a_run_is_behind_goes_by_steps_or_by_time_whichever_is_furth
     domain = toy.build()
     module = FlowModule(domain.flow(), domain.objective, Optimizer(), 100, 0, ())
     assert [module.done(step) for step in (0, 25, 100, 120)] == [0, 0.25, 1, 1]
-    module.spent = lambda: 0.5
+    module.spent = 0.5
     assert [module.done(step) for step in (0, 25, 75)] == [0.5, 0.5, 0.75]
     fit(domain, Trainer(max_steps=20, **{**QUICK, "progress": True, "log_every": 1}), None, tmp_path, 0)
     assert "step 10 (50%)" in capsys.readouterr().out
+
+
+def test_all_processes_decay_the_learning_rate_by_the_clock_of_the_first():
+    torch.manual_seed(0)
+    domain, told = toy.build(), iter([0.2, 0.6])
+    module = FlowModule(domain.flow(), domain.objective, Optimizer(warmup=0, final=0.0), 100)
+    strategy = SimpleNamespace(broadcast=lambda own: next(told))
+    module.trainer = SimpleNamespace(world_size=2, global_rank=1, global_step=3, strategy=strategy)
+    module.clock = lambda: 0.9
+    optimizer = module.configure_optimizers()
+    (pace,) = optimizer["lr_scheduler"]["scheduler"].lr_lambdas
+    for spent in (0.2, 0.6):
+        module.on_train_batch_start(None, 0)
+        assert (module.done(3), pace(3)) == (spent, 0.5 * (1 + math.cos(math.pi * spent)))
+
+
+def test_validation_draws_samples_that_need_gradients_and_keeps_none_of_its_own(tmp_path):
+    torch.manual_seed(0)
+    domain, graded = toy.build(), []
+
+    def objective(flow, x1, context, x0=None):
+        if not flow.training:
+            graded.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        return domain.objective(flow, x1, context, x0)
+
+    def steered(network):
+        return Steered(network, domain.path, lambda x1: -x1.square().sum((-1, -2)))
+
+    bent = replace(domain, sampler=replace(domain.sampler, wrap=steered), objective=objective)
+    fit(bent, Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
+    assert any("sample/radius" in row for row in read_metrics(tmp_path / "metrics.csv"))
+    assert set(graded) == {(False, False)}
 
 
 class Witness(nn.Module):
