@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.loggers import CSVLogger
 
-from fm_science.data import train_loader, validation_loader
+from fm_science.data import step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.flow import Flow
 from fm_science.symmetries import Symmetry
 from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
-from fm_science.training.module import FlowModule, step_seed
+from fm_science.training.module import FlowModule
 from fm_science.training.options import Optimizer, Trainer
 
 

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from fm_science.data import step_seed
 from fm_science.flow import Flow
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
@@ -18,11 +19,6 @@ from fm_science.training.options import Optimizer
 from fm_science.training.precision import network_only
 
 BINS = 5  #: validation losses are told apart by this many equal bins of time
-
-
-def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """The seed of everything that is random in one training step of one process."""
-    return (seed * 1_000_003 + step) * 4_099 + rank
 
 
 class FlowModule(pl.LightningModule):
