@@ -46,6 +46,15 @@ def whole(name: str, value: Any, low: int = 0) -> int:
     return value
 
 
+def seed(value: Any) -> int:
+    """A seed that torch can take. Raises OptionError otherwise."""
+    from fm_science.data import SEEDS
+
+    if whole("seed", value) >= SEEDS:
+        raise OptionError(f"seed must be a whole number from 0 to {SEEDS - 1}, not {value!r}")
+    return int(value)
+
+
 def names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """The dotted names of all groups and options of a tree."""
     for key, value in tree.items():

@@ -17,9 +17,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from fm_science.errors import UserError
 from fm_science.state import Context, State
 
 Item = tuple[State, Mapping[str, Tensor]]
+
+SEEDS = 2**64  #: how many seeds torch knows; what is made of seeds and numbers is reduced to these
+JITTER = 0.75  #: how far sizes are shuffled before they are cut into batches, in batches
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The seed of everything that is random in one training step of one process."""
+    return ((seed * 1_000_003 + step) * 4_099 + rank) % SEEDS
 
 
 class Dataset(Protocol):
@@ -72,10 +81,13 @@ class StepBatches(Sampler[list[int]]):
     Args:
         sizes: ``(n,)`` number of sites of each datum.
         batch: data a batch and process.
-        budget: most padded site pairs a batch and process; 0: no bound.
+        budget: most padded site pairs a batch and process, but never less than one datum; 0: no bound.
         seed: of the order.
         start: the number of the first batch, asked when iteration begins (a trainer's global step).
         rank: which process this is, of ``world``.
+
+    Raises:
+        UserError: when iteration begins and there are no data.
     """
 
     def __init__(
@@ -86,30 +98,43 @@ class StepBatches(Sampler[list[int]]):
         self.start, self.rank, self.world = start, rank, world
 
     def plan(self, epoch: int) -> list[list[int]]:
-        """The global batches of one pass over the data: similar sizes together, in random order."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        """The global batches of one pass over the data: similar sizes together, in random order.
+
+        Neighbours in size change places by chance, so that a batch has other members in each pass. Every datum takes
+        part. A batch holds one for each process even where the budget asks for less, and where data run short at the
+        end of a pool some take part twice.
+        """
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % SEEDS)
         order = torch.randperm(len(self.sizes), generator=generator)
         whole = self.batch * self.world
         batches: list[list[int]] = []
         for pool in order.split(32 * whole):
             pool = pool[self.sizes[pool].argsort(stable=True)]
-            batches += self._cut(pool.tolist(), whole)
+            places = torch.arange(len(pool)) + JITTER * whole * torch.rand(len(pool), generator=generator)
+            batches += self._cut(pool[places.argsort()].tolist())
         shuffled = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[i] for i in shuffled]
 
-    def _cut(self, pool: list[int], whole: int) -> list[list[int]]:
+    def _cut(self, pool: list[int]) -> list[list[int]]:
+        """Batches of neighbours, each of at least one datum a process."""
+        whole, budget = self.batch * self.world, self.budget * self.world
         batches: list[list[int]] = [[]]
-        sizes = self.sizes[pool].tolist()
-        for index, size in zip(pool, sizes, strict=True):  # sizes ascend, so the newest is the largest
-            last = batches[-1]
-            full = len(last) == whole or (self.budget and (len(last) + 1) * size**2 > self.budget * self.world)
-            if full and last:
+        largest = 0
+        for index, size in zip(pool, self.sizes[pool].tolist(), strict=True):
+            last, largest = batches[-1], max(largest, size)
+            full = len(last) == whole or (budget and (len(last) + 1) * largest**2 > budget)
+            if full and len(last) >= self.world:
                 batches.append([index])
+                largest = size
             else:
                 last.append(index)
-        return [b for b in batches if len(b) >= self.world]
+        if len(batches[-1]) < self.world:
+            batches[-1] = (pool[-self.world :] * self.world)[-self.world :]
+        return [batch for batch in batches if batch]
 
     def __iter__(self) -> Iterator[list[int]]:
+        if not len(self.sizes):
+            raise UserError("the training set is empty: there is nothing to learn from. Check the options of the data.")
         k = self.start()
         for epoch in itertools.count():
             plan = self.plan(epoch)
@@ -144,8 +169,8 @@ Prepare = Callable[[State, Context, int], Any]  # (x1, context, seed) -> what a 
 
 def _prepared(space: Any, prepare: Prepare, seed: int, rank: int, items: Sequence[tuple[int, Item]]) -> Any:
     """A padded batch after ``prepare``, whose randomness depends on (seed, k, rank) only."""
-    number = (seed * 1_000_003 + items[0][0]) * 4_099 + rank
-    return prepare(*collate(space, [item for _, item in items]), 2 * number + 1)
+    number = step_seed(seed, items[0][0], rank)
+    return prepare(*collate(space, [item for _, item in items]), (2 * number + 1) % SEEDS)
 
 
 def train_loader(

@@ -16,7 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from fm_science import solvers
-from fm_science.data import collate
+from fm_science.data import SEEDS, collate
 from fm_science.domain import Domain
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow
@@ -116,7 +116,7 @@ class _seeded:
 
     def __init__(self, seed: int, number: int, device: torch.device | str = "cpu") -> None:
         devices = [device] if torch.device(device).type == "cuda" else []
-        self.seed, self.fork = seed * 1_000_003 + number, torch.random.fork_rng(devices)
+        self.seed, self.fork = (seed * 1_000_003 + number) % SEEDS, torch.random.fork_rng(devices)
 
     def __enter__(self) -> None:
         self.fork.__enter__()

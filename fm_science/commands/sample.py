@@ -102,7 +102,7 @@ def load(run: Path, saved: config.Tree, tree: Mapping[str, Any], trained: bool =
     values = complete(saved)
     values["sample"] = {name: tree.get(name, value) for name, value in values.get("sample", {}).items()}
     groups = config.validate(plugin.options(), values)
-    torch.manual_seed(config.whole("seed", saved.get("seed", 0)))  # untrained, the network is what training began with
+    torch.manual_seed(config.seed(saved.get("seed", 0)))  # untrained, the network is what training began with
     domain = plugin.builder()(**groups)
     flow = domain.flow()
     return domain, flow.load(checkpoint(run)) if trained else flow
@@ -118,7 +118,7 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1)
     return Drawing(
         n=config.whole("n", tree["n"], 1),
-        seed=config.whole("seed", tree["seed"]),
+        seed=config.seed(tree["seed"]),
         batch=config.whole("batch", tree["batch"], 1),
         solver=None if "solver" in own else solver(tree["solver"]),
         steps=steps,

@@ -119,7 +119,7 @@ def work(tree: config.Tree, run: Path) -> None:
     plugin = find(tree["domain"])
     groups = config.validate(plugin.options(), tree)
     engine = config.validate(config.engine(), tree)
-    seed = config.whole("seed", tree["seed"])
+    seed = config.seed(tree["seed"])
     first = launch.rank() == 0
     if first and not tree["resume"]:
         claim(run)

@@ -46,7 +46,11 @@ class SpectralConvolution(nn.Module):
         self.weight = nn.Parameter(torch.randn(*kept, width, width, 2) / math.sqrt(2 * width))
 
     def forward(self, h: Tensor) -> Tensor:
-        """``(B, *grid, width)`` to the same shape."""
+        """``(B, *grid, width)`` to the same shape, in single precision at least: half has no complex numbers."""
+        with torch.autocast(h.device.type, enabled=False):
+            return self._convolved(h.to(torch.promote_types(h.dtype, torch.float32)))
+
+    def _convolved(self, h: Tensor) -> Tensor:
         grid, most = h.shape[-2:0:-1], self.modes[::-1]  # from the last axis to the first
         top = [min(m, (n - 1) // 2) for m, n in zip(most, grid, strict=True)]
         tables = [waves(n, t, j == 0, h.dtype, h.device) for j, (n, t) in enumerate(zip(grid, top, strict=True))]

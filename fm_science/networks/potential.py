@@ -40,8 +40,13 @@ class Potential(nn.Module):
         """The velocity grad s, and ds/dt ``(B,)``."""
         total = lambda y, r: self.potential(y, r, context).sum()  # noqa: E731
         slope, rate = torch.func.grad(total, argnums=(0, 1))(x, t)
-        return self.space.bind(context).gradient(x, slope), rate
+        return self._velocity(x, slope, context), rate
 
     def forward(self, x: Any, t: Tensor, context: Context) -> Any:
         slope = torch.func.grad(lambda y: self.potential(y, t, context).sum())(x)
-        return self.space.bind(context).gradient(x, slope)
+        return self._velocity(x, slope, context)
+
+    def _velocity(self, x: Any, slope: Any, context: Context) -> Any:
+        """The gradient in the metric of the space, in the precision of ``x`` also where the network runs in half."""
+        with torch.autocast(context.mask.device.type, enabled=False):
+            return self.space.bind(context).gradient(x, slope)

@@ -43,7 +43,9 @@ class Samples(Callback):
         if self.n == 0 or not trainer.is_global_zero:
             return
         context = self.domain.request(self.n).to(module.device)
-        samples = self.domain.decode(module.flow.sample(context, seed=self.seed), context)  # type: ignore
+        with module.mixed():  # type: ignore[operator]
+            x = module.flow.sample(context, seed=self.seed)  # type: ignore[operator, union-attr]
+        samples = self.domain.decode(x, context)
         self.domain.write(samples, self.folder / f"step-{trainer.global_step:06d}")
         reference = next(iter(self.domain.references(samples).values()))
         for name, metric in self.domain.metrics.items():

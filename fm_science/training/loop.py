@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.loggers import CSVLogger
 
-from fm_science.data import train_loader, validation_loader
+from fm_science.data import step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.flow import Flow
 from fm_science.symmetries import Symmetry
 from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
-from fm_science.training.module import FlowModule, step_seed
+from fm_science.training.module import FlowModule
 from fm_science.training.options import Optimizer, Trainer
 
 
@@ -30,7 +30,7 @@ def fit(
 
     Writes ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights)
     and samples of each validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on
-    (seed, k) alone.
+    (seed, k) alone. With ``max_minutes`` it cannot: there the learning rate follows the clock.
 
     Args:
         domain: what to train; its network is trained in place.
@@ -59,7 +59,7 @@ def fit(
     last = checkpoints / "last.ckpt" if resume else None
     clock = Timer(duration=timedelta(minutes=options.max_minutes), verbose=False) if options.max_minutes else None
     if clock is not None:
-        module.spent = lambda: clock.time_elapsed() / (60 * options.max_minutes)
+        module.clock = lambda: clock.time_elapsed() / (60 * options.max_minutes)
     lightning = _lightning(domain, folder, options, seed, clock, [_logger(folder, last), *loggers])
     batches = _Batches(domain, domain.path.space, seed, options.validation_data, poses)
     with warnings.catch_warnings():
@@ -134,6 +134,6 @@ def _lightning(
             precision=options.precision, max_steps=options.max_steps, max_epochs=-1,  # type: ignore[arg-type]
             gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
             val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-            log_every_n_steps=options.log_every, logger=loggers, callbacks=callbacks,
+            log_every_n_steps=options.log_every, logger=loggers, callbacks=callbacks, inference_mode=False,
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
         )  # fmt: skip

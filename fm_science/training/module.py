@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from fm_science.data import step_seed
 from fm_science.flow import Flow
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
 from fm_science.training.options import Optimizer
+from fm_science.training.precision import network_only
 
 BINS = 5  #: validation losses are told apart by this many equal bins of time
-
-
-def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """The seed of everything that is random in one training step of one process."""
-    return (seed * 1_000_003 + step) * 4_099 + rank
 
 
 class FlowModule(pl.LightningModule):
@@ -35,8 +33,9 @@ class FlowModule(pl.LightningModule):
         poses: symmetries by which data are moved at random, for networks that do not respect them.
 
     Attributes:
-        spent: the share of the time allowed that has passed, 0 where time is not bounded; the learning rate decays with
-            the steps or with the time, whichever is nearer to its end.
+        clock: tells the share of the time allowed that has passed; ``None`` where time is not bounded.
+        spent: what the clock of the first process said when the step began, the same on all; the learning rate decays
+            with the steps or with the time, whichever is nearer to its end.
     """
 
     def __init__(
@@ -46,17 +45,27 @@ class FlowModule(pl.LightningModule):
         super().__init__()
         self.flow, self.objective, self.options = flow, objective, optimizer
         self.max_steps, self.seed, self.poses = max_steps, seed, poses
-        self.spent: Callable[[], float] = lambda: 0.0
+        self.clock: Callable[[], float] | None = None
+        self.spent = 0.0
         self.skipped = 0
 
+    def mixed(self) -> AbstractContextManager[None]:
+        """A region where the network's calls have the trainer's precision, and all else that of the points."""
+        return network_only(self.flow.network, self.trainer.precision_plugin.forward_context, self.device.type)
+
+    def on_fit_start(self) -> None:
+        self._look_at_clock()
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._look_at_clock()
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
-        for symmetry in () if noise else self.poses:
-            x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
-        losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
+        with self.mixed():
+            for symmetry in () if noise else self.poses:
+                x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
+            losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
         total = torch.stack(list(losses.values())).sum()
         self._record("train", losses, total, context.size)
         return total
@@ -70,7 +79,8 @@ class FlowModule(pl.LightningModule):
         totals = []
         for k in range(BINS):
             inside = _restricted(self.objective, k / BINS, (k + 1) / BINS)
-            losses = {n: v.mean() for n, v in inside(self.flow, x1, context).items()}
+            with self.mixed():
+                losses = {n: v.mean() for n, v in inside(self.flow, x1, context).items()}
             totals.append(torch.stack(list(losses.values())).sum())
             named = {f"validation/t{k / BINS:.1f}-{(k + 1) / BINS:.1f}/{n}": v for n, v in losses.items()}
             self.log_dict(named, batch_size=context.size, sync_dist=True)
@@ -86,7 +96,12 @@ class FlowModule(pl.LightningModule):
 
     def done(self, step: int) -> float:
         """The share of the run that is behind at a step: of its steps or of its time, whichever ends it first."""
-        return min(1.0, max(step / self.max_steps, self.spent()))
+        return min(1.0, max(step / self.max_steps, self.spent))
+
+    def _look_at_clock(self) -> None:
+        if self.clock is not None:
+            spent = self.clock()
+            self.spent = spent if self.trainer.world_size == 1 else self.trainer.strategy.broadcast(spent)
 
     def _pace(self, step: int) -> float:
         o, decay = self.options, 0.5 * (1 + math.cos(math.pi * self.done(step)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fm_science.domain import option
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Trainer:
     accelerator: str = option("auto", "what to compute on", choices=("auto", "cpu", "gpu"))
     devices: int | str = option("auto", "number of devices, or auto")
     strategy: str = option("auto", "Lightning strategy: auto, ddp, ...")
-    precision: str = option("32-true", "precision of the arithmetic", choices=PRECISIONS)
+    precision: str = option(
+        "32-true", "precision of the network's arithmetic; geometry and weights stay single", choices=PRECISIONS
+    )
     threads: int = option(0, "threads of the CPU; 0: torch's choice", low=0)
     progress: bool = option(True, "show a progress bar")
 

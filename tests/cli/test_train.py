@@ -63,6 +63,19 @@ def test_a_seed_fixes_the_whole_run(fm: Command, tmp_path: Path) -> None:
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
+def test_a_seed_may_be_as_large_as_torch_takes_and_a_larger_one_is_refused_first(fm: Command, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    words = ["train", "domain=ring", "preset=small", "trainer.progress=false"]
+    done = fm(*words, "run=large", f"seed={2**64 - 1}")
+    assert done.code == 0, done.err
+    drawn = fm("sample", "large", "seed=5000000000", "n=2", "out=drawn")
+    assert drawn.code == 0, drawn.err
+    for done in (fm(*words, "run=larger", f"seed={2**64}"), fm("sample", "large", f"seed={2**64}", "out=larger")):
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert f"seed must be a whole number from 0 to {2**64 - 1}" in done.err
+        assert not (tmp_path / "larger").exists()
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is one")
 def test_a_device_that_is_not_there(fm: Command) -> None:
     done = fm("train", "domain=ring", "trainer.accelerator=gpu", "run=gpu")

@@ -42,6 +42,17 @@ def test_a_potential_is_its_gradient_in_the_metric_of_the_space(double):
     torch.testing.assert_close(height(y, t, context), up - y[..., 2:] * y)
 
 
+def test_a_potential_keeps_its_geometry_exact_in_mixed_precision():
+    torch.manual_seed(0)
+    network = Potential(lambda x, t, context: x.square().sum((-1, -2, -3)) + x[..., 0, 1].sum(-1), SO3())
+    context, t = Context.full(8), torch.rand(8)
+    x = Uniform().sample(SO3(), context)
+    plain = network(x, t, context), *network.rates(x, t, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(x, t, context), *network.rates(x, t, context)
+    assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
+
+
 def test_on_a_product_each_part_gets_its_gradient(double):
     context = Context.full(4)
     space = Product(place=Euclidean(2), turn=SO3())

@@ -168,3 +168,18 @@ def test_functions_without_a_grid_are_told_what_to_use() -> None:
         LatentOperator(1, 2)(torch.zeros(1, 5, 1), torch.zeros(1), Context.full(1, 5))
     with pytest.raises(ValueError, match="no multiple"):
         LatentOperator(1, 2, width=10, heads=4)
+
+
+def test_the_fourier_transform_keeps_single_precision_where_layers_run_in_half() -> None:
+    torch.manual_seed(0)
+    network, h = SpectralConvolution(8, (3, 3)), torch.randn(2, 8, 6, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, coarse = network(h), network(h.bfloat16())
+    assert torch.equal(mixed, network(h))
+    assert (coarse.dtype, bool(torch.isclose(coarse, mixed, atol=0.05).all())) == (torch.float32, True)
+    full, context = FNO(1, [2, 2], 8, 2), grids((6, 8))
+    context = Context(context.mask, {k: v.float() if v.is_floating_point() else v for k, v in context.cond.items()})
+    x, t = torch.randn(1, 48, 1), torch.rand(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = full(x, t, context)
+    assert (out.float() - full(x, t, context)).abs().max() < 0.05

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from torch import nn
 
+from fm_science.couplings import Transport
+from fm_science.domain import group
+from fm_science.errors import OptionError
+from fm_science.flow import Flow
+from fm_science.networks import Steered
+from fm_science.objectives import FlowMatching
+from fm_science.paths import Geodesic
+from fm_science.predictions import Endpoint
+from fm_science.priors import Normal, Uniform
+from fm_science.solvers import Euler
+from fm_science.spaces import SO3, Centered
+from fm_science.state import Context
+from fm_science.symmetries import Rotations
 from fm_science.training import Optimizer, Trainer, fit
 from fm_science.training.callbacks import read_metrics
 from fm_science.training.module import FlowModule
@@ -109,7 +126,117 @@ def test_how_much_of_a_run_is_behind_goes_by_steps_or_by_time_whichever_is_furth
     domain = toy.build()
     module = FlowModule(domain.flow(), domain.objective, Optimizer(), 100, 0, ())
     assert [module.done(step) for step in (0, 25, 100, 120)] == [0, 0.25, 1, 1]
-    module.spent = lambda: 0.5
+    module.spent = 0.5
     assert [module.done(step) for step in (0, 25, 75)] == [0.5, 0.5, 0.75]
     fit(domain, Trainer(max_steps=20, **{**QUICK, "progress": True, "log_every": 1}), None, tmp_path, 0)
     assert "step 10 (50%)" in capsys.readouterr().out
+
+
+def test_all_processes_decay_the_learning_rate_by_the_clock_of_the_first():
+    torch.manual_seed(0)
+    domain, told = toy.build(), iter([0.2, 0.6])
+    module = FlowModule(domain.flow(), domain.objective, Optimizer(warmup=0, final=0.0), 100)
+    strategy = SimpleNamespace(broadcast=lambda own: next(told))
+    module.trainer = SimpleNamespace(world_size=2, global_rank=1, global_step=3, strategy=strategy)
+    module.clock = lambda: 0.9
+    optimizer = module.configure_optimizers()
+    (pace,) = optimizer["lr_scheduler"]["scheduler"].lr_lambdas
+    for spent in (0.2, 0.6):
+        module.on_train_batch_start(None, 0)
+        assert (module.done(3), pace(3)) == (spent, 0.5 * (1 + math.cos(math.pi * spent)))
+
+
+def test_validation_draws_samples_that_need_gradients_and_keeps_none_of_its_own(tmp_path):
+    torch.manual_seed(0)
+    domain, graded = toy.build(), []
+
+    def objective(flow, x1, context, x0=None):
+        if not flow.training:
+            graded.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        return domain.objective(flow, x1, context, x0)
+
+    def steered(network):
+        return Steered(network, domain.path, lambda x1: -x1.square().sum((-1, -2)))
+
+    bent = replace(domain, sampler=replace(domain.sampler, wrap=steered), objective=objective)
+    fit(bent, Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
+    assert any("sample/radius" in row for row in read_metrics(tmp_path / "metrics.csv"))
+    assert set(graded) == {(False, False)}
+
+
+class Witness(nn.Module):
+    """One layer on rotations that keeps what it was shown and the dtype its layer worked in."""
+
+    self_conditioned = True
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen, self.worked = nn.Linear(10, 9), [], set()
+
+    def forward(self, x, t, context):
+        self.seen += [x] if context.previous is None else [x, context.previous]
+        out = self.layer(torch.cat([x.flatten(-2), t[:, None, None]], -1))
+        self.worked.add(out.dtype)
+        return out.unflatten(-1, (3, 3)) + torch.eye(3)
+
+
+def stepped(module, batch, precision, folder):
+    """Two training steps and a validation on one batch."""
+    trainer = pl.Trainer(
+        precision=precision, max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+    )  # fmt: skip
+    loader = torch.utils.data.DataLoader([batch, batch], batch_size=None)
+    trainer.fit(module, loader, loader)
+
+
+@pytest.mark.parametrize(("precision", "half"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_only_the_network_computes_in_half_precision_and_geometry_never_does(tmp_path, precision, half):
+    torch.manual_seed(0)
+    network = Witness()
+    flow = Flow(Geodesic(SO3(), predicts=Endpoint()), Uniform(), network)
+    batch = Uniform().sample(SO3(), Context.full(16)), Context.full(16)
+    names = list(flow.state_dict())
+    module = FlowModule(flow, FlowMatching(self_condition=1.0), Optimizer(), 2)
+    stepped(module, batch, precision, tmp_path)
+    with module.mixed():
+        flow.sample(Context.full(4), Euler(), 3, seed=0)
+    off = max(float((x @ x.mT - torch.eye(3)).abs().max()) for x in network.seen)
+    assert network.worked == {half}
+    assert {x.dtype for x in network.seen} == {torch.float32}
+    assert off < 5e-6
+    assert list(flow.state_dict()) == names
+    assert network(batch[0], torch.zeros(16), batch[1]).dtype == torch.float32, "afterwards the network is as before"
+    assert "forward" not in vars(network)
+
+
+def test_couplings_and_poses_work_under_mixed_precision(tmp_path):
+    torch.manual_seed(0)
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x, t, context):
+            return self.layer(x)
+
+    flow = Flow(Geodesic(Centered()), Normal(), Linear())
+    module = FlowModule(flow, FlowMatching(Transport(Rotations())), Optimizer(), 2, poses=(Rotations(),))
+    context = Context.full(8, sites=5)
+    stepped(module, (flow.noise(context), context), "bf16-mixed", tmp_path)
+    assert all(p.isfinite().all() for p in flow.parameters())
+
+
+def test_a_run_in_mixed_precision_loads_as_any_other(tmp_path):
+    flow = train(tmp_path, 8, precision="bf16-mixed")
+    assert {p.dtype for p in flow.parameters()} == {torch.float32}
+    other = toy.build().flow().load(tmp_path / "checkpoints/last.ckpt")
+    context = Context.full(4)
+    assert torch.equal(flow.sample(context, seed=1), other.sample(context, seed=1))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_weights_are_kept_in_single_precision(precision):
+    with pytest.raises(OptionError, match="expected one of 32-true, bf16-mixed, 16-mixed"):
+        group(Trainer, {"precision": precision}, "trainer")

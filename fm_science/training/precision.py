@@ -1,0 +1,53 @@
+"""Mixed precision: the network computes in half precision, geometry never does.
+
+Half precision has three digits. A layer can live with that, a rotation matrix cannot: it would leave its space. So a
+step runs as if nothing were mixed, and only the network's own calls are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fm_science.state import tree_map
+
+
+@contextmanager
+def network_only(network: Any, region: Callable[[], AbstractContextManager[Any]], device: str) -> Iterator[None]:
+    """Autocast is off inside, but for the calls of ``network``, each of which runs in ``region()`` and gives its raw
+    output in single precision at least.
+
+    The network stays the object it is, with its attributes and the names of its weights. What is asked of it beside its
+    call, such as a potential's value, is computed in the precision of the points.
+
+    Args:
+        network: a module; closed forms, which have no weights, stay as they are.
+        region: opens the region of mixed precision, such as ``torch.autocast``.
+        device: the type of device that autocast is switched off for.
+    """
+    with torch.autocast(device, enabled=False):
+        if not isinstance(network, nn.Module):
+            yield
+            return
+        own, forward = vars(network).get("forward"), network.forward  # a compiled network has one of its own
+
+        def mixed(*args: Any, **options: Any) -> Any:
+            with region():
+                raw = forward(*args, **options)
+            return tree_map(_single, raw)
+
+        network.forward = mixed  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del network.forward
+            if own is not None:
+                network.forward = own
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
