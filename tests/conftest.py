@@ -16,4 +16,4 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(2718)  # no test's own seed: the same numbers twice would tie noise to data
