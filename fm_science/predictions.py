@@ -26,6 +26,12 @@ class Prediction(ABC):
     timeless: bool = False  #: whether its meaning is the same on every schedule
     smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
 
+    def check(self, space: Any) -> None:
+        """Raises TypeError or ValueError where this prediction means nothing on ``space``."""
+        if self.smooth != space.smooth:
+            right = "Velocity() or Endpoint()" if space.smooth else "Posterior()"
+            raise TypeError(f"{self!r} means nothing on {space!r}: use predicts={right}.")
+
     @abstractmethod
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         """The predicted datum."""
@@ -120,8 +126,7 @@ class Score(Noise):
     units of the noise, the mean of |sigma std s + x0 / std|² (Vincent 2011)."""
 
     def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        _, sigma = path.schedule(t)
-        return scale(-sigma * path.std**2, path.space.tangent(x, raw))
+        return scale(-path.level(t) * path.std**2, path.space.tangent(x, raw))
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
         residual = self.noise(path, raw, x, t) - path.space.tangent(x, x0)
@@ -144,6 +149,12 @@ class Posterior(Prediction):
     mask: int | None = None
     timeless = True
     smooth = False
+
+    def check(self, space: Any) -> None:
+        super().check(space)
+        classes = getattr(space, "leaf", space).event[-1]
+        if self.mask is not None and not 0 <= self.mask < classes:
+            raise ValueError(f"{self!r}: the mask class is one of 0 to {classes - 1}, the classes of {space!r}.")
 
     def logits(self, path: Any, raw: Tensor) -> Tensor:
         """Log-probabilities of the endpoint's class, before carry-over."""

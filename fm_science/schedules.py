@@ -131,7 +131,8 @@ class Exponential(Schedule):
         return torch.expm1(-self.rate * t) / math.expm1(-self.rate), self.remaining(t)
 
     def remaining(self, t: Tensor) -> Tensor:
-        return torch.expm1(self.rate * (1 - t)) / math.expm1(self.rate)
+        late = torch.exp(-self.rate * t)  # a growing exponential would overflow
+        return late * torch.expm1(-self.rate * (1 - t)) / math.expm1(-self.rate)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from fm_science.state import Context, State, batch_size, leaves, tree_map
 
+LAST = 1 - 1e-6  #: at t = 1 the rate of jumps is infinite
+
 
 def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
     """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
@@ -47,7 +49,7 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
         like = leaves(x1)[0]
         total = like.new_zeros(batch_size(x1))
         for k in range(draws):
-            t = (k + torch.rand(len(total))).to(like) / draws
+            t = ((k + torch.rand(len(total))).to(like) / draws).clamp_max(LAST)
             x0 = tree_map(lambda leaf: leaf.to(like), flow.prior.sample(path.space, context))
             x = path.sample(x0, x1, t)
             raw = flow.network(x, t, context)

@@ -34,9 +34,7 @@ class Bridge(Path):
     context: Context | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.predicts.smooth != self.space.smooth:
-            right = "Velocity() or Endpoint()" if self.space.smooth else "Posterior()"
-            raise TypeError(f"{self.predicts!r} means nothing on {self.space!r}: use predicts={right}.")
+        self.predicts.check(self.space)
 
     @abstractmethod
     def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
@@ -69,6 +67,10 @@ class Bridge(Path):
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
         left, rate = slope(self.schedule.remaining, t)
         return -rate / left
+
+    def level(self, t: Tensor) -> Tensor:
+        """The weight of the noise in x_t, ``(B,)``."""
+        return self.schedule.remaining(t)
 
     @property
     def singular(self) -> bool:
@@ -167,7 +169,9 @@ class Geodesic(Bridge):
         return x, scale(rate, u)
 
     def landing(self, x: Any, u: Any, t: Tensor) -> Any:
-        return self.space.exp(x, scale(1 / self.pace(t), u))
+        left, rate = slope(self.schedule.remaining, t)
+        moving = rate < 0  # where the clock stands still the velocity does not tell the way
+        return self.space.exp(x, scale(torch.where(moving, left / torch.where(moving, -rate, 1.0), 1 - t), u))
 
     def advance(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
         fraction = 1 - self.schedule.remaining(s) / self.schedule.remaining(t)
@@ -214,7 +218,7 @@ class Geodesic(Bridge):
     def score(self, raw: Any, x: Any, t: Tensor) -> Any:
         if not self.space.linear:
             raise TypeError(f"{self!r} has no score: geodesics on curved spaces and classes have none in closed form.")
-        return noise_score(self, self.predicts.noise(self, raw, x, t), x, self.schedule.remaining(t))
+        return noise_score(self, self.predicts.noise(self, raw, x, t), x, self.level(t))
 
     def stir(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Tensor) -> Any:
         if not self.scored:

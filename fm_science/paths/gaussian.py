@@ -46,6 +46,9 @@ class Gaussian(Bridge):
         """Standard deviation of a Normal prior."""
         return deviation(self)
 
+    def level(self, t: Tensor) -> Tensor:
+        return self.schedule(t)[1]
+
     def _rates(self, x: Tensor, t: Tensor) -> tuple[Any, ...]:
         return tuple(lift(value, x) for value in self.schedule.rates(t))
 
@@ -67,7 +70,10 @@ class Gaussian(Bridge):
 
     def landing(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
         alpha, sigma, dalpha, dsigma = self._rates(x, t)
-        return self.space.project((sigma * u - dsigma * x) / (dalpha * sigma - alpha * dsigma))
+        gain = dalpha * sigma - alpha * dsigma
+        moving = gain > 0  # where the clock stands still the velocity does not tell the way
+        reached = (sigma * u - dsigma * x) / torch.where(moving, gain, 1.0)
+        return self.space.project(torch.where(moving, reached, x + lift(1 - t, x) * u))
 
     def advance(self, x: Tensor, x1hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Deterministic DDIM: alpha_s x1hat + (sigma_s / sigma_t) (x - alpha_t x1hat) (Song et al. 2021, eq. 12)."""
@@ -104,7 +110,7 @@ class Gaussian(Bridge):
         return self.space.project(later / alpha * (x - sigma * x0) + rest * x0)
 
     def score(self, raw: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        return noise_score(self, self.predicts.noise(self, raw, x, t), x, self.schedule(t)[1])
+        return noise_score(self, self.predicts.noise(self, raw, x, t), x, self.level(t))
 
     def stir(self, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
         return stir_noise(self, raw, x, t, s, keep, self.schedule(s))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -188,9 +188,10 @@ class GaussianProcess(Prior):
         return -0.5 * (square + space.leaf.channels * logdet + space.dimension * math.log(2 * math.pi))
 
     def scaled(self, factor: float) -> GaussianProcess:
-        from dataclasses import replace
-
-        return replace(self, kernel=replace(self.kernel, std=self.kernel.std * factor))  # type: ignore[type-var]
+        known = self.memory.setdefault("scaled", {})  # kept, with what it remembers
+        if factor not in known:
+            known[factor] = replace(self, kernel=replace(self.kernel, std=self.kernel.std * factor))  # type: ignore[type-var]
+        return known[factor]
 
     def _coords(self, space: Any, like: Tensor) -> Tensor:
         coords = getattr(space, "coords", None)

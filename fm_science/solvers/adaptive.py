@@ -29,7 +29,8 @@ ERROR = tuple(a - b for a, b in zip((*TABLEAU[-1], 0.0), FOURTH, strict=True))
 @dataclass(frozen=True)
 class Adaptive(Solver):
     """Steps as long as the tolerances allow, of order five. ``steps`` are output points here: where only the end is
-    wanted they cost nothing. The batch shares its steps, and the worst sample decides.
+    wanted they cost nothing. On products with classes, which jump once a step, they count. The batch shares its steps,
+    and the worst sample decides.
 
     The error of a step, the difference of both orders, is measured a degree of freedom: on linear spaces against
     atol + rtol times the size of the state, on curved ones, whose unit of length is their curvature, against
@@ -50,6 +51,8 @@ class Adaptive(Solver):
         smooth_only(self, path, parts=True)
 
     def waypoints(self, path: Path, times: Tensor) -> Tensor:
+        if not path.space.smooth:  # classes jump at these times
+            return times
         if not (path.singular and float(times[-1]) == 1):
             return times[[0, -1]]
         if len(times) == 2:

@@ -44,9 +44,10 @@ class Langevin(Solver):
         return path.only(*self.heat) if isinstance(self.heat, Mapping) else path
 
     def check(self, path: Path) -> None:
-        named = dict(self.heat) if isinstance(self.heat, Mapping) else None
-        parts = path.parts if named is not None else {"": path}  # type: ignore[attr-defined]
-        for name in parts if named is None else named:
+        parts = getattr(path, "parts", {}) if isinstance(self.heat, Mapping) else {"": path}
+        for name in self.heat if isinstance(self.heat, Mapping) else parts:
+            if name not in parts:
+                raise TypeError(f"heat names the part {name!r}; the parts of this path are {sorted(parts) or 'none'}.")
             scored(self, parts[name])
 
     def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
@@ -62,7 +63,7 @@ class Langevin(Solver):
 class PredictorCorrector(Solver):
     """After each step of a predictor, Langevin steps at a fixed time (Song et al. 2021, algorithm 1). Without a
     predictor, the noise level is lowered by the clock alone: annealed Langevin dynamics (Song & Ermon 2019), which
-    needs many corrections.
+    needs many corrections; the last step follows the flow.
 
     Args:
         predictor: the solver of the flow, or None.
@@ -89,6 +90,8 @@ class PredictorCorrector(Solver):
         s = t + h
         if self.predictor is not None:
             x = stepper(self.predictor, path)(path, predict, x, t, h)
+        elif float(s[0]) >= 1:  # the clock alone would leave the noise of the last step
+            return path.step(predict(x, t), x, t, s)
         keep = torch.full_like(t, 1 - self.refresh)
         for _ in range(self.corrections if float(s[0]) < 1 else 0):
             x = path.stir(predict(x, s), x, s, s, keep)

@@ -104,17 +104,19 @@ def sym_sqrt(a: Tensor) -> Tensor:
     return spectral(a, f, lambda p, q: 1 / (f(p) + f(q)))
 
 
+def _missing(x: Tensor) -> Tensor:
+    return (-x).clamp_min(0)
+
+
+def _missing_slope(p: Tensor, q: Tensor) -> Tensor:
+    return ratio(_missing(p) - _missing(q), p - q, 0.0) - ((p == q) & (p < 0)).to(p)
+
+
 def lift_eigenvalues(a: Tensor, floor: Tensor) -> Tensor:
     """Symmetric ``a`` with the eigenvalues below ``floor`` ``(..., 1)`` raised to it; other matrices unchanged."""
 
-    def f(x: Tensor) -> Tensor:
-        return (floor - x).clamp_min(0)
-
-    def slope(p: Tensor, q: Tensor) -> Tensor:
-        low = floor[..., None]
-        return ratio((low - p).clamp_min(0) - (low - q).clamp_min(0), p - q, 0.0) - ((p == q) & (p < low)).to(p)
-
-    return a + spectral(a, f, slope)
+    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    return a + spectral(a - floor.detach()[..., None] * identity, _missing, _missing_slope)
 
 
 @dataclass(frozen=True)

@@ -327,6 +327,26 @@ def test_a_noisy_walk_has_no_density_but_an_elbo_bounds_classes():
         elbo(Flow(Geodesic(Euclidean(2)), Normal(), still), torch.zeros(2, 1, 2), Context.full(2))
 
 
+def test_a_bound_is_finite_though_a_time_rounds_to_one(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, **k: torch.full(shape, 1 - 2.0**-24, dtype=torch.float32))
+    path = Geodesic(Categorical(3), predicts=Posterior(mask=2))
+    x1 = torch.eye(3, dtype=torch.float32)[torch.tensor([[0], [1]])]
+    for prior in (Classes([0, 0, 1.0]), Classes([0.4, 0.4, 0.2])):
+        assert elbo(Flow(path, prior, lambda x, t, c: 0 * x), x1, Context.full(2), 4).isfinite().all()
+
+
+def test_the_trace_is_estimated_through_projections_on_positive_matrices():
+    path = Geodesic(SPD(2), predicts=Endpoint()).bind(Context.full(3), Wrapped(0.5))
+    x, t = Wrapped(0.5).sample(path.space, Context.full(3)), torch.full((3,), 0.5)
+
+    def motion(y):
+        return path.velocity(1.5 * y, y, t)
+
+    _, exact = divergence(path.space, motion, x, ExactTrace())
+    _, found = divergence(path.space, motion, x, HutchPP(9))
+    assert torch.allclose(found, exact, rtol=0.3, atol=0.3)
+
+
 def _two_class_posterior(x, t, context):
     k = t[:, None, None]
     return ((k * x + (1 - k) * 0.5) * torch.tensor([0.3, 0.7])).log()

@@ -166,6 +166,20 @@ def test_scores_need_a_gaussian_prior_that_is_known():
     assert not Geodesic(Sphere(2)).bind(Context.full(3), Uniform()).scored
 
 
+@pytest.mark.parametrize("schedule", [Linear(), Trigonometric(), Polynomial(2.0), Cosine()], ids=str)
+@pytest.mark.parametrize("make", [Geodesic, Gaussian])
+def test_a_network_that_tells_the_score_is_taken_at_its_word(make, schedule):
+    path = make(Euclidean(2), schedule, Score()).bind(Context.full(3), Normal(2.0))
+    raw, x, t = torch.randn(3, 1, 2), torch.randn(3, 1, 2), torch.tensor([0.2, 0.5, 0.8])
+    assert torch.allclose(path.score(raw, x, t), raw)
+
+
+@pytest.mark.parametrize("mask", [-1, 3])
+def test_a_mask_class_must_be_one_of_the_classes(mask):
+    with pytest.raises(ValueError, match="one of 0 to 2"):
+        Geodesic(Categorical(3), predicts=Posterior(mask=mask))
+
+
 # --- classes
 
 

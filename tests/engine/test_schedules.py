@@ -71,6 +71,16 @@ def test_the_remaining_way_is_right_near_the_end(schedule):
     assert (schedule.remaining(t) > 0).all()
 
 
+@pytest.mark.parametrize("rate", [10.0, 100.0, 800.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fast_exponential_clocks_do_not_overflow(rate, dtype):
+    t = torch.linspace(0, 1, 11, dtype=dtype)
+    alpha, sigma = Exponential(rate)(t)
+    assert alpha.isfinite().all()
+    assert torch.allclose(alpha + sigma, torch.ones_like(t), atol=4 * torch.finfo(dtype).eps)
+    assert (float(sigma[0]), float(sigma[-1])) == (1.0, 0.0)
+
+
 def test_vp_and_sub_vp_are_the_diffusions_of_their_names():
     """d log alpha / dt = beta / 2 in forward time; sigma² = 1 - alpha², and its square."""
     t = torch.linspace(0.1, 0.9, 9)

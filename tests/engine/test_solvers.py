@@ -204,6 +204,23 @@ def test_a_mixed_state_reaches_its_joint_law(solver):
         assert float(y.std()) == pytest.approx(std, abs=0.07)
 
 
+@pytest.mark.parametrize("solver", [Heun(), Adaptive()], ids=str)
+def test_classes_jump_once_a_step_whatever_the_solver_of_the_smooth_parts(solver):
+    """Two sites must be of one class: drawn at once they agree by chance, one step after the other nearly always."""
+
+    def network(x, t, context):
+        known = x["kind"][..., :2].amax(1, keepdim=True)  # a class that stands at either site
+        logits = torch.where(known.sum(-1, keepdim=True) > 0, known.log(), 0.0).expand(-1, 2, -1)
+        return {"position": 0 * x["position"], "kind": torch.nn.functional.pad(logits, (0, 1))}
+
+    path = ProductPath(
+        position=Geodesic(Euclidean(1)), kind=Geodesic(Categorical(3), predicts=Posterior(mask=2))
+    )  # fmt: skip
+    flow = Flow(path, ProductPrior(position=Normal(), kind=Classes([0.0, 0.0, 1.0])), network)
+    kind = flow.sample(Context.full(400, 2), solver, 60, seed=0)["kind"].argmax(-1)
+    assert float((kind[:, 0] == kind[:, 1]).double().mean()) > 0.95
+
+
 SCORELESS = [
     (Geodesic(Sphere(2)), Uniform()),
     (Geodesic(SO3(), predicts=Endpoint()), Uniform()),
@@ -253,6 +270,35 @@ def test_heat_can_be_given_by_part_and_as_a_function_of_time():
     assert not torch.allclose(hot["a"], cold["a"])
     with pytest.raises(TypeError, match="score"):
         flow.transport(x0, context, Langevin({"b": 1.0}), grid)
+    with pytest.raises(TypeError, match=r"part 'c'; the parts of this path are \['a', 'b'\]"):
+        flow.transport(x0, context, Langevin({"c": 1.0}), grid)
+    plain = Flow(path.parts["a"], Normal(), lambda x, t, c: x)
+    with pytest.raises(TypeError, match="part 'a'; the parts of this path are none"):
+        plain.sample(context, Langevin({"a": 1.0}), 2)
+
+
+@pytest.mark.parametrize("make", [Geodesic, Gaussian])
+@pytest.mark.parametrize("solver", [Langevin(), Euler()], ids=str)
+def test_a_clock_that_stands_still_at_first_lets_walks_begin(make, solver):
+    """Where alpha' = 0 a velocity says nothing about the endpoint, which noise and self-conditioning ask for."""
+
+    class Network(torch.nn.Module):
+        self_conditioned = True
+
+        def forward(self, x, t, context):
+            return -x
+
+    flow = Flow(make(Euclidean(2), Polynomial(2.0), Velocity()), Normal(), Network())
+    assert flow.sample(Context.full(3), solver, 4).isfinite().all()
+
+
+def test_annealed_langevin_lands():
+    """Without a last step along the flow the noise of the step before would stay, and masks would."""
+    flow = Flow(Gaussian(Euclidean(1), Linear(), Endpoint()), Normal(), lambda x, t, c: torch.full_like(x, 3.0))
+    assert (flow.sample(Context.full(50), PredictorCorrector(None, 3, 0.2), 10) == 3).all()
+    masked = Geodesic(Categorical(3), predicts=Posterior(mask=2))
+    flow = Flow(masked, Classes([0.0, 0.0, 1.0]), lambda x, t, c: torch.zeros_like(x))
+    assert (flow.sample(Context.full(50), PredictorCorrector(None, 3, 0.2), 10)[..., 2] == 0).all()
 
 
 def test_without_heat_langevin_is_ddim_and_with_endless_heat_all_noise_is_fresh():
