@@ -143,7 +143,7 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """One panel for each quantity that training logs, against the step."""
+    """One panel for each quantity that training logs, against the step; nothing where nothing was logged."""
     from matplotlib.figure import Figure
 
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -156,8 +156,10 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         stage, _, rest = name.partition("/")
         by_time = stage == "validation" and "/" in rest
         panels[f"loss by time: {rest.split('/')[1]}" if by_time else rest].append(name)
+    if not panels:
+        return
     columns = 4
-    rows = -(-max(1, len(panels)) // columns)
+    rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
     for place, (title, names) in enumerate(panels.items(), 1):
         axis = figure.add_subplot(rows, columns, place)

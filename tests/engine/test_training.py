@@ -77,6 +77,13 @@ def _with(domain, objective):
     return replace(domain, objective=objective)
 
 
+def test_a_run_shorter_than_its_log_still_has_one(tmp_path):
+    options = Trainer(max_steps=3, log_every=20, validate_every=100, progress=False)
+    fit(toy.build(), options, folder=tmp_path)
+    assert "train/loss" in read_metrics(tmp_path / "metrics.csv")[-1]
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
 def test_a_run_keeps_curves_metrics_samples_and_a_checkpoint_that_runs_no_code(tmp_path):
     flow = train(tmp_path, 8)
     assert (tmp_path / "curves.png").stat().st_size > 1000
