@@ -134,6 +134,6 @@ def _lightning(
             precision=options.precision, max_steps=options.max_steps, max_epochs=-1,  # type: ignore[arg-type]
             gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
             val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-            log_every_n_steps=min(options.log_every, options.max_steps), logger=loggers, callbacks=callbacks, inference_mode=False,
-            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+            log_every_n_steps=min(options.log_every, options.max_steps), logger=loggers, callbacks=callbacks,
+            inference_mode=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
         )  # fmt: skip

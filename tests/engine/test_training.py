@@ -79,7 +79,7 @@ def _with(domain, objective):
 
 def test_a_run_shorter_than_its_log_still_has_one(tmp_path):
     options = Trainer(max_steps=3, log_every=20, validate_every=100, progress=False)
-    fit(toy.build(), options, folder=tmp_path)
+    fit(toy.build(), options, None, tmp_path)
     assert "train/loss" in read_metrics(tmp_path / "metrics.csv")[-1]
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
