@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid
+from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior
 from fm_science.solvers import RK4, Heun, Solver, uniform_grid
-from fm_science.state import Context, State, leaves, scale, tree_map
+from fm_science.state import Context, State, scale, tree_map
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class Flow(nn.Module):
         walked, ask = path, predict
         if reverse:
             path.check(times)
-            times = reverse_grid(path, times, x)
-            x, _ = path.outset(x, torch.full((context.size,), 1 - float(times[0])).to(leaves(x)[0]), self.independent)
+            grid, times = times, reverse_grid(path, times, x)
+            x, _ = set_out(path, grid, times, x, self.independent)
             walked, ask = Field(path.space), _reversed(path, predict)
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
@@ -200,7 +200,8 @@ class Flow(nn.Module):
             context: their context.
             solver: any solver for smooth spaces; its errors are the density's.
             steps: number of steps or a tensor of times in [0, 1]. Where the velocity is undefined at t = 1, a number
-                means steps that shrink towards the data, and the walk starts 1e-5 before it (1e-3 in float32).
+                means steps that shrink towards the data, and the walk starts 1e-5 before it (1e-3 in float32). A grid
+                that ends before 1 gives the density of the law at its end.
             divergence: how the trace is found; all but ExactTrace() are estimates.
             seed: of the probes of an estimate; torch's global generator is left as it was.
 

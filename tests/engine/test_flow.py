@@ -9,10 +9,10 @@ from fm_science.errors import UserError
 from fm_science.flow import Flow, Sampler
 from fm_science.objectives import FlowMatching, InverseSquare
 from fm_science.paths import Geodesic, ProductPath
-from fm_science.predictions import Endpoint
+from fm_science.predictions import Endpoint, Velocity
 from fm_science.priors import Normal, ProductPrior, Uniform
 from fm_science.schedules import Exponential, Linear, Polynomial, Trigonometric
-from fm_science.solvers import Euler, Heun
+from fm_science.solvers import RK4, Euler, Heun
 from fm_science.spaces import SO3, Centered, Euclidean, frames
 from fm_science.state import Context, leaves, lift
 from tests import toy
@@ -128,3 +128,15 @@ def test_parts_and_extras_shape_the_loss():
     )(flow, x1, Context.full(3))
     assert torch.allclose(extra["loss"], torch.full((3,), 3.0))
     assert torch.allclose(extra["far"], torch.ones(3))
+
+
+@pytest.mark.parametrize("end", [0.5, 0.9, 1.0])
+@pytest.mark.parametrize("network", [lambda x, t, c: 0.3 * x, posterior_mean], ids=["regular", "singular"])
+def test_there_and_back_returns_wherever_the_grid_ends(network, end):
+    predicts = Endpoint() if network is posterior_mean else Velocity()
+    flow = Flow(Geodesic(Euclidean(2), predicts=predicts), Normal(), network)
+    x, context = torch.randn(8, 1, 2, dtype=torch.float64), Context.full(8)
+    grid = torch.linspace(0, end, 41, dtype=torch.float64)
+    there = flow.transport(x, context, RK4(), grid)
+    back = flow.transport(there, context, RK4(), grid, reverse=True)
+    assert torch.allclose(back, x, atol=1e-5 if end < 1 else 5e-3)  # the landing at t = 1 is of first order
