@@ -15,6 +15,7 @@ from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior
+from fm_science.seeds import seeded
 from fm_science.solvers import RK4, Heun, Solver, uniform_grid
 from fm_science.state import Context, State, scale, tree_map
 
@@ -117,7 +118,7 @@ class Flow(nn.Module):
             ValueError: when ``steps`` is no grid.
             TypeError: when the solver does not fit the space.
         """
-        with _forked(seed, context):
+        with seeded(seed, context.mask.device):
             return self.transport(self.noise(context), context, solver, steps)
 
     def transport(
@@ -212,7 +213,7 @@ class Flow(nn.Module):
             TypeError: on spaces that are not smooth, for self-conditioned networks (whose velocity depends on the
                 steps) and for priors without a density.
         """
-        with _forked(seed, context):
+        with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
             if getattr(self.network, "self_conditioned", False):
                 raise TypeError(
@@ -254,19 +255,3 @@ def _reversed(path: Path, predict: Predictor) -> Callable[[Any, Tensor], Any]:
         return scale(-1.0, path.velocity(predict(x, 1 - r), x, 1 - r))
 
     return field
-
-
-class _forked:
-    """Torch's generators seeded inside and restored after; does nothing without a seed."""
-
-    def __init__(self, seed: int | None, context: Context) -> None:
-        devices = [context.mask.device] if context.mask.is_cuda else []
-        self.seed, self.fork = seed, torch.random.fork_rng(devices, enabled=seed is not None)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        if self.seed is not None:
-            torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)

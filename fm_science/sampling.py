@@ -20,6 +20,7 @@ from fm_science.data import collate
 from fm_science.domain import Domain
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow
+from fm_science.seeds import seeded
 from fm_science.solvers import Solver
 from fm_science.state import Context, State, tree_map
 
@@ -78,7 +79,7 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
     """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
     items, frozen = [], []
     for number in numbers:
-        with _seeded(seed, number):
+        with seeded(_seed(seed, number)):
             context = domain.request(1)
             noise = flow.noise(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
@@ -102,7 +103,7 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
         x, context = start(domain, flow, numbers, plan.seed)
         x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
         frames = [domain.decode(x, context)] if watch else []
-        with torch.no_grad(), _seeded(plan.seed, -1 - numbers[0], plan.device):
+        with torch.no_grad(), seeded(_seed(plan.seed, -1 - numbers[0]), plan.device):
             for state in flow.trajectory(x, context, plan.solver, plan.steps):
                 x = state
                 if watch:
@@ -111,16 +112,6 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
         yield numbers[0], samples, frames
 
 
-class _seeded:
-    """Torch's generators, seeded inside by (seed, number) and as they were outside."""
-
-    def __init__(self, seed: int, number: int, device: torch.device | str = "cpu") -> None:
-        devices = [device] if torch.device(device).type == "cuda" else []
-        self.seed, self.fork = seed * 1_000_003 + number, torch.random.fork_rng(devices)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+def _seed(seed: int, number: int) -> int:
+    """A seed of its own for each number."""
+    return seed * 1_000_003 + number

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from fm_science.couplings.base import Coupling
+from fm_science.seeds import seeded
 from fm_science.state import Context, State, leaves, tree_map
 from fm_science.symmetries import Symmetry
 
@@ -68,8 +67,7 @@ class Preparation:
 
     def __call__(self, x1: State, context: Context, seed: int) -> tuple[State, Context, State]:
         """Data, context and noise, paired; the same for the same batch and seed, in whichever process."""
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+        with seeded(seed, context.mask.device):
             space = self.space.bind(context)
             for symmetry in self.poses:
                 x1 = symmetry.randomise(space, x1)

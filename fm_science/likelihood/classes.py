@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.seeds import seeded
 from fm_science.state import Context, State, batch_size, leaves, tree_map
 
 
@@ -40,9 +41,7 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
         seed: of times and noise.
     """
     parts = getattr(flow.path, "parts", {"": flow.path})
-    with torch.random.fork_rng([], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed, context.mask.device):
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
         total = like.new_zeros(batch_size(x1))
