@@ -8,11 +8,12 @@ classes, do so chunk by chunk: there the chunk size is part of the seed.)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fm_science import solvers
@@ -91,8 +92,20 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
 
 def _frozen(context: Context, space: Any, parts: list[Any]) -> Context:
     """The context with the frozen sites of each sample, padded."""
-    free = tree_map(lambda *v: pad_sequence(list(v), batch_first=True, padding_value=True), *(f for f, _ in parts))
-    return replace(context, free=free, known=space.stack([known for _, known in parts]))
+    free = tree_map(_padded, *(free for free, _ in parts))
+    return replace(context, free=free, known=_stacked(space, [known for _, known in parts]))
+
+
+def _padded(*free: Tensor) -> Tensor:
+    """Which sites may move, as a batch; padding may."""
+    return pad_sequence(list(free), batch_first=True, padding_value=True) if free[0].ndim else torch.stack(free)
+
+
+def _stacked(space: Any, known: list[Any]) -> State:
+    """Known values as a batch, padded; a part that holds nothing has none."""
+    if not isinstance(known[0], Mapping):
+        return space.stack(known)
+    return {name: _stacked(space.parts[name], [values[name] for values in known]) for name in known[0]}
 
 
 def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iterator[tuple[int, list[Any], Frames]]:
