@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -225,25 +225,38 @@ class Flow(nn.Module):
             return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the weights (only tensors, so that loading never runs code)."""
-        torch.save(self.state_dict(), file)
+        """Write the weights, and whether noise and data were independent (plain values: loading never runs code)."""
+        facts = {"independent": self.independent, "untied": list(self.untied)}
+        torch.save({"state_dict": self.state_dict(), **facts}, file)
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
-        file = FilePath(file)
-        if not file.is_file():
-            raise UserError(
-                f"no weights at {str(file)!r}: expected a file written by Flow.save or a checkpoint of a run."
-            )
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-        weights = weights.get("state_dict", weights)
+        kept = _read(FilePath(file))
+        weights = kept.get("state_dict", kept)
         prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
         try:
             self.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
+        if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
+            self.independent, self.untied = kept["independent"], tuple(kept["untied"])
         return self
+
+
+def _read(file: FilePath) -> Mapping[str, Any]:
+    """What a file of weights holds. Raises UserError when it is none."""
+    expected = "expected a file written by Flow.save or a checkpoint of a run."
+    if not file.is_file():
+        raise UserError(f"no weights at {str(file)!r}: {expected}")
+    try:
+        kept = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        raise UserError(f"cannot read weights from {str(file)!r}: {expected}") from error
+    weights = kept.get("state_dict", kept) if isinstance(kept, Mapping) else None
+    if not (isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)):
+        raise UserError(f"{str(file)!r} holds a {type(kept).__name__} and no weights by name: {expected}")
+    return kept
 
 
 def _reversed(path: Path, predict: Predictor) -> Callable[[Any, Tensor], Any]:

@@ -68,7 +68,7 @@ class FlowMatching(Objective):
 
     def pairs(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> Pairs:
         """Noise drawn and paired with a batch of data, with the context as the network is to see it."""
-        flow.independent, flow.untied = self.coupling.independent, self.coupling.untied
+        self.mark(flow)
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
         paired = x0 is not None and self.coupling.early

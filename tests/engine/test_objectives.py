@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +12,13 @@ from torch import nn
 from fm_science.couplings import Independent, Semidiscrete, Transport, Unbalanced
 from fm_science.flow import Flow
 from fm_science.likelihood import ExactTrace
-from fm_science.objectives import FlowMatching, MaximumLikelihood
+from fm_science.objectives import ActionMatching, FlowMapMatching, FlowMatching, MaximumLikelihood
 from fm_science.paths import Geodesic, Interpolant, ProductPath
 from fm_science.predictions import Posterior
 from fm_science.priors import Classes, Normal, ProductPrior
 from fm_science.spaces import Categorical, Euclidean
 from fm_science.state import Context
+from tests import toy
 
 
 class Spy(nn.Module):
@@ -129,6 +131,22 @@ def test_maximum_likelihood_trains():
     classes = Flow(Geodesic(Categorical(3), predicts=Posterior()), Classes((1 / 3,) * 3), lambda x, t, c: x)
     with pytest.raises(TypeError, match="smooth"):
         MaximumLikelihood()(classes, torch.eye(3)[:, None], Context.full(3))
+
+
+@pytest.mark.parametrize(
+    ("objective", "independent"),
+    [
+        (FlowMatching(), True),
+        (FlowMatching(Transport()), False),
+        (FlowMapMatching(), True),
+        (FlowMapMatching(FlowMatching(Transport())), False),
+        (MaximumLikelihood(), False),
+        (ActionMatching(), False),
+    ],
+    ids=repr,
+)
+def test_a_domain_knows_from_its_objective_whether_its_flow_has_a_score(objective, independent):
+    assert replace(toy.build(), objective=objective).flow().independent is independent
 
 
 def test_losses_of_nested_parts_are_named_by_their_place_and_weighted_by_all_around_them():
