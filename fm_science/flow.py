@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
 from fm_science.paths import Field, Path
-from fm_science.priors import Prior
+from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
 from fm_science.solvers import RK4, Heun, Solver, uniform_grid
-from fm_science.state import Context, State, scale, tree_map
+from fm_science.state import Context, State, scale
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ class Flow(nn.Module):
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
-        x = self.path.source(self.prior).sample(self.path.space, context)
-        return tree_map(lambda leaf: leaf.to(self.dtype), x)
+        space = self.path.space.bind(context)
+        x = self.path.source(self.prior).sample(space, context)
+        return cast(space, x, torch.empty((), dtype=self.dtype, device=context.mask.device))
 
     @torch.no_grad()
     def sample(

@@ -17,6 +17,7 @@ from torch import Tensor
 from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import cross
 from fm_science.couplings.potentials import Fit, ascend, judge
+from fm_science.priors import cast
 from fm_science.seeds import seeded
 from fm_science.state import Context, State, leaves, take, tree_map
 
@@ -102,7 +103,8 @@ class Semidiscrete(Coupling):
 
         def costs(m: int) -> Tensor:
             sites = context.take(torch.randint(len(index), (m,)))
-            return cross(bound, _like(prior.sample(space, sites), data), data, context).double()
+            noise = cast(space.bind(sites), prior.sample(space, sites), leaves(data)[0])
+            return cross(bound, noise, data, context).double()
 
         return costs
 

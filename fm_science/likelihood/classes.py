@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.priors import cast
 from fm_science.seeds import seeded
-from fm_science.state import Context, State, batch_size, leaves, tree_map
+from fm_science.state import Context, State, batch_size, leaves
 
 
 def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
         total = like.new_zeros(batch_size(x1))
         for k in range(draws):
             t = (k + torch.rand(len(total))).to(like) / draws
-            x0 = tree_map(lambda leaf: leaf.to(like), flow.prior.sample(path.space, context))
+            x0 = cast(path.space, flow.prior.sample(path.space, context), like)
             x = path.sample(x0, x1, t)
             raw = flow.network(x, t, context)
             for name in parts:

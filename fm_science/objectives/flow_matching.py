@@ -19,7 +19,8 @@ from fm_science.flow import Flow
 from fm_science.networks import dropped
 from fm_science.objectives.base import Objective
 from fm_science.objectives.times import UniformTime
-from fm_science.state import Context, State, batch_size, leaves, tree_map
+from fm_science.priors import cast
+from fm_science.state import Context, State, batch_size, leaves
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,9 @@ class FlowMatching(Objective):
         """Noise drawn and paired with a batch of data, with the context as the network is to see it."""
         self.mark(flow)
         path = flow.path.bind(context, flow.prior)
-        like = leaves(x1)[0]
         paired = x0 is not None and self.coupling.early
         x0 = flow.prior.sample(path.space, context) if x0 is None else x0
-        x0 = tree_map(lambda leaf: leaf.to(like), x0)
+        x0 = cast(path.space, x0, leaves(x1)[0])
         if not paired:
             before = context
             x0, x1, context = self.coupling.pair(path.space, x0, x1, context)

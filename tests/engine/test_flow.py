@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from fm_science.couplings import Independent, OnPart, Transport
 from fm_science.errors import UserError
@@ -11,10 +12,10 @@ from fm_science.flow import Flow, Sampler
 from fm_science.objectives import FlowMatching, InverseSquare
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint, Velocity
-from fm_science.priors import Normal, ProductPrior, Uniform
+from fm_science.priors import Normal, ProductPrior, Uniform, Wrapped
 from fm_science.schedules import Exponential, Linear, Polynomial, Trigonometric
 from fm_science.solvers import RK4, Euler, Heun, Langevin
-from fm_science.spaces import SO3, Centered, Euclidean, frames
+from fm_science.spaces import SO3, Centered, Euclidean, Hyperbolic, Sphere, frames
 from fm_science.state import Context, leaves, lift
 from tests import toy
 
@@ -179,3 +180,19 @@ def test_files_that_hold_no_weights_are_refused(kind, tmp_path):
         torch.save(content[kind], file)
     with pytest.raises(UserError, match=r"Flow\.save"):
         trainable().load(file)
+
+
+@pytest.mark.parametrize(
+    ("space", "prior"),
+    [(SO3(), Uniform()), (Sphere(2), Uniform()), (Hyperbolic(2), Wrapped(3.0)), (Centered(), Normal())],
+    ids=repr,
+)
+def test_noise_lies_on_the_space_in_the_dtype_of_the_flow(space, prior):
+    context = Context.full(50, 4)
+    flow = Flow(Geodesic(space), prior, nn.Linear(1, 1).double())
+    bound, drawn = space.bind(context), flow.noise(context)
+    paired = FlowMatching().pairs(flow, drawn, context).x0
+    for x in (drawn, paired):
+        assert x.dtype == torch.float64
+        size = lift(x.flatten(1).abs().amax(1), x)
+        assert ((bound.project(x) - x) / size).abs().max() < 1e-13
