@@ -48,7 +48,7 @@ def whole(name: str, value: Any, low: int = 0) -> int:
 
 def seed(value: Any) -> int:
     """A seed that torch can take. Raises OptionError otherwise."""
-    from fm_science.data import SEEDS
+    from fm_science.seeds import SEEDS
 
     if whole("seed", value) >= SEEDS:
         raise OptionError(f"seed must be a whole number from 0 to {SEEDS - 1}, not {value!r}")

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from fm_science.errors import UserError
+from fm_science.seeds import SEEDS
 from fm_science.state import Context, State
 
 Item = tuple[State, Mapping[str, Tensor]]
 
-SEEDS = 2**64  #: how many seeds torch knows; what is made of seeds and numbers is reduced to these
 JITTER = 0.75  #: how far sizes are shuffled before they are cut into batches, in batches
 
 

@@ -133,6 +133,6 @@ class Domain:
         """The flow of this domain, untrained."""
         flow = Flow(self.path, self.prior, self.network, self.sampler)
         flow.domain = self
-        coupling = getattr(self.objective, "coupling", None)
-        flow.independent, flow.untied = getattr(coupling, "independent", True), getattr(coupling, "untied", ())
+        flow.independent = getattr(self.objective, "independent", True)
+        flow.untied = getattr(self.objective, "untied", ())
         return flow

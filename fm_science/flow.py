@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid
+from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
 from fm_science.paths import Field, Path
-from fm_science.priors import Prior
+from fm_science.priors import Prior, cast
+from fm_science.seeds import seeded
 from fm_science.solvers import RK4, Heun, Solver, uniform_grid
-from fm_science.state import Context, State, leaves, scale, tree_map
+from fm_science.state import Context, State, scale
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ class Flow(nn.Module):
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
-        x = self.path.source(self.prior).sample(self.path.space, context)
-        return tree_map(lambda leaf: leaf.to(self.dtype), x)
+        space = self.path.space.bind(context)
+        x = self.path.source(self.prior).sample(space, context)
+        return cast(space, x, torch.empty((), dtype=self.dtype, device=context.mask.device))
 
     @torch.no_grad()
     def sample(
@@ -117,7 +119,7 @@ class Flow(nn.Module):
             ValueError: when ``steps`` is no grid.
             TypeError: when the solver does not fit the space.
         """
-        with _forked(seed, context):
+        with seeded(seed, context.mask.device):
             return self.transport(self.noise(context), context, solver, steps)
 
     def transport(
@@ -155,8 +157,8 @@ class Flow(nn.Module):
         walked, ask = path, predict
         if reverse:
             path.check(times)
-            times = reverse_grid(path, times, x)
-            x, _ = path.outset(x, torch.full((context.size,), 1 - float(times[0])).to(leaves(x)[0]), self.independent)
+            grid, times = times, reverse_grid(path, times, x)
+            x, _ = set_out(path, grid, times, x, self.independent)
             walked, ask = Field(path.space), _reversed(path, predict)
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
@@ -200,7 +202,8 @@ class Flow(nn.Module):
             context: their context.
             solver: any solver for smooth spaces; its errors are the density's.
             steps: number of steps or a tensor of times in [0, 1]. Where the velocity is undefined at t = 1, a number
-                means steps that shrink towards the data, and the walk starts 1e-5 before it (1e-3 in float32).
+                means steps that shrink towards the data, and the walk starts 1e-5 before it (1e-3 in float32). A grid
+                that ends before 1 gives the density of the law at its end.
             divergence: how the trace is found; all but ExactTrace() are estimates.
             seed: of the probes of an estimate; torch's global generator is left as it was.
 
@@ -211,7 +214,7 @@ class Flow(nn.Module):
             TypeError: on spaces that are not smooth, for self-conditioned networks (whose velocity depends on the
                 steps) and for priors without a density.
         """
-        with _forked(seed, context):
+        with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
             if getattr(self.network, "self_conditioned", False):
                 raise TypeError(
@@ -223,25 +226,38 @@ class Flow(nn.Module):
             return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the weights (only tensors, so that loading never runs code)."""
-        torch.save(self.state_dict(), file)
+        """Write the weights, and whether noise and data were independent (plain values: loading never runs code)."""
+        facts = {"independent": self.independent, "untied": list(self.untied)}
+        torch.save({"state_dict": self.state_dict(), **facts}, file)
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
-        file = FilePath(file)
-        if not file.is_file():
-            raise UserError(
-                f"no weights at {str(file)!r}: expected a file written by Flow.save or a checkpoint of a run."
-            )
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-        weights = weights.get("state_dict", weights)
+        kept = _read(FilePath(file))
+        weights = kept.get("state_dict", kept)
         prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
         try:
             self.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
+        if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
+            self.independent, self.untied = kept["independent"], tuple(kept["untied"])
         return self
+
+
+def _read(file: FilePath) -> Mapping[str, Any]:
+    """What a file of weights holds. Raises UserError when it is none."""
+    expected = "expected a file written by Flow.save or a checkpoint of a run."
+    if not file.is_file():
+        raise UserError(f"no weights at {str(file)!r}: {expected}")
+    try:
+        kept = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        raise UserError(f"cannot read weights from {str(file)!r}: {expected}") from error
+    weights = kept.get("state_dict", kept) if isinstance(kept, Mapping) else None
+    if not (isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)):
+        raise UserError(f"{str(file)!r} holds a {type(kept).__name__} and no weights by name: {expected}")
+    return kept
 
 
 def _reversed(path: Path, predict: Predictor) -> Callable[[Any, Tensor], Any]:
@@ -253,19 +269,3 @@ def _reversed(path: Path, predict: Predictor) -> Callable[[Any, Tensor], Any]:
         return scale(-1.0, path.velocity(predict(x, 1 - r), x, 1 - r))
 
     return field
-
-
-class _forked:
-    """Torch's generators seeded inside and restored after; does nothing without a seed."""
-
-    def __init__(self, seed: int | None, context: Context) -> None:
-        devices = [context.mask.device] if context.mask.is_cuda else []
-        self.seed, self.fork = seed, torch.random.fork_rng(devices, enabled=seed is not None)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        if self.seed is not None:
-            torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)

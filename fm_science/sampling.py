@@ -8,18 +8,20 @@ classes, do so chunk by chunk: there the chunk size is part of the seed.)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fm_science import solvers
-from fm_science.data import SEEDS, collate
+from fm_science.data import collate
 from fm_science.domain import Domain
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow
+from fm_science.seeds import SEEDS, seeded
 from fm_science.solvers import Solver
 from fm_science.state import Context, State, tree_map
 
@@ -78,7 +80,7 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
     """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
     items, frozen = [], []
     for number in numbers:
-        with _seeded(seed, number):
+        with seeded(_seed(seed, number)):
             context = domain.request(1)
             noise = flow.noise(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
@@ -90,8 +92,20 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
 
 def _frozen(context: Context, space: Any, parts: list[Any]) -> Context:
     """The context with the frozen sites of each sample, padded."""
-    free = tree_map(lambda *v: pad_sequence(list(v), batch_first=True, padding_value=True), *(f for f, _ in parts))
-    return replace(context, free=free, known=space.stack([known for _, known in parts]))
+    free = tree_map(_padded, *(free for free, _ in parts))
+    return replace(context, free=free, known=_stacked(space, [known for _, known in parts]))
+
+
+def _padded(*free: Tensor) -> Tensor:
+    """Which sites may move, as a batch; padding may."""
+    return pad_sequence(list(free), batch_first=True, padding_value=True) if free[0].ndim else torch.stack(free)
+
+
+def _stacked(space: Any, known: list[Any]) -> State:
+    """Known values as a batch, padded; a part that holds nothing has none."""
+    if not isinstance(known[0], Mapping):
+        return space.stack(known)
+    return {name: _stacked(space.parts[name], [values[name] for values in known]) for name in known[0]}
 
 
 def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iterator[tuple[int, list[Any], Frames]]:
@@ -102,7 +116,7 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
         x, context = start(domain, flow, numbers, plan.seed)
         x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
         frames = [domain.decode(x, context)] if watch else []
-        with torch.no_grad(), _seeded(plan.seed, -1 - numbers[0], plan.device):
+        with torch.no_grad(), seeded(_seed(plan.seed, -1 - numbers[0]), plan.device):
             for state in flow.trajectory(x, context, plan.solver, plan.steps):
                 x = state
                 if watch:
@@ -111,16 +125,6 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
         yield numbers[0], samples, frames
 
 
-class _seeded:
-    """Torch's generators, seeded inside by (seed, number) and as they were outside."""
-
-    def __init__(self, seed: int, number: int, device: torch.device | str = "cpu") -> None:
-        devices = [device] if torch.device(device).type == "cuda" else []
-        self.seed, self.fork = (seed * 1_000_003 + number) % SEEDS, torch.random.fork_rng(devices)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+def _seed(seed: int, number: int) -> int:
+    """A seed of its own for each number."""
+    return (seed * 1_000_003 + number) % SEEDS

@@ -21,6 +21,7 @@ from torch import Tensor
 State: TypeAlias = Any
 
 OPTIONAL = ("free", "known", "previous", "until")  # what a context may hold beside its mask and conditions
+UNKNOWN = "a context with frozen sites needs the values they keep: Context(..., free=free, known=x)"
 
 
 def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:
@@ -78,7 +79,8 @@ class Context:
         cond: named conditions, each with the batch first: labels ``(B,)``, properties, coordinates of sensors.
         free: ``(B, N)`` bool, which sites may move, or a dict with one such tensor for each part; ``None``: all. An
             edge is frozen when both its ends are.
-        known: the values that frozen sites keep, a state of the full shape; required with ``free``.
+        known: the values that frozen sites keep, a state of the full shape; required with ``free``, of those parts
+            that have frozen sites.
         previous: the last predicted endpoint, for self-conditioned networks; set by ``Flow`` once a step.
         until: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
             objective. ``None``: the same as t, where such a network tells the velocity.
@@ -93,7 +95,7 @@ class Context:
 
     def __post_init__(self) -> None:
         if self.free is not None and self.known is None:
-            raise ValueError("a context with frozen sites needs the values they keep: Context(..., free=free, known=x)")
+            raise ValueError(UNKNOWN)
 
     @staticmethod
     def full(n: int, sites: int = 1, **cond: Tensor) -> Context:
@@ -116,9 +118,11 @@ class Context:
 
     def frozen(self, on: str) -> Tensor | None:
         """Which sites are held at ``known``; ``None`` where nothing is frozen. A graph site freezes only by a
-        ``(B,)`` tensor of its own."""
+        ``(B,)`` tensor of its own. Raises ValueError where nothing is known of a part that has frozen sites."""
         if self.free is None or (on == "graph" and self.free.ndim != 1):
             return None
+        if isinstance(self.known, Mapping) and not self.known:
+            raise ValueError(UNKNOWN)
         if on == "edges":
             return ~self.free[:, :, None] & ~self.free[:, None, :]
         return ~self.free
@@ -128,7 +132,7 @@ class Context:
         if self.free is None:
             return self
         free = self.free.get(name) if isinstance(self.free, Mapping) else self.free
-        return replace(self, free=free, known=self.known.get(name))
+        return replace(self, free=free, known=self.known.get(name, {}))  # no values: a part may freeze nothing
 
     def take(self, index: Tensor) -> Context:
         """The samples ``index`` of the batch."""

@@ -132,7 +132,7 @@ class Unbalanced(Plan):
         plan = entropic(
             cost, self.reg, self.relative, self.keep_noise, self.keep_data, self.steps, self.tolerance
         )  # fmt: skip
-        return _drawn(plan), len(cost) * plan.sum(0)
+        return _drawn(plan), len(cost) * plan.logsumexp(0).exp()
 
 
 def _positive(plan: Plan, *names: str) -> None:
@@ -142,16 +142,17 @@ def _positive(plan: Plan, *names: str) -> None:
 
 
 def _drawn(plan: Tensor) -> Tensor:
-    """For each datum a noise with probability proportional to its column."""
-    return torch.multinomial(plan.T, 1)[:, 0]
+    """For each datum a noise with probability proportional to its column, from the log of a plan: the mass of a far
+    outlier may be too small for a number."""
+    return torch.multinomial(plan.softmax(0).T, 1)[:, 0]
 
 
 def entropic(
     cost: Tensor, reg: float, relative: bool = False, keep_rows: float = math.inf, keep_columns: float = math.inf,
     steps: int = 5000, tolerance: float = 1e-3,
 ) -> Tensor:  # fmt: skip
-    """The plan ``(n, n)`` that minimises <plan, cost> + reg KL(plan | uniform) + the penalties on both marginals, by
-    alternating soft minima of the dual potentials in double precision (Séjourné et al. 2019, algorithm 1).
+    """The log of the plan ``(n, n)`` that minimises <plan, cost> + reg KL(plan | uniform) + the penalties on both
+    marginals, by alternating soft minima of the dual potentials in double precision (Séjourné et al. 2019, alg. 1).
 
     Raises:
         RuntimeError: when ``steps`` iterations leave an error above ``tolerance``.
@@ -167,11 +168,11 @@ def entropic(
         f = -damp_f * reg * torch.logsumexp((g - cost) / reg + log_share, 1)
         g_next = -damp_g * reg * torch.logsumexp((f[:, None] - cost) / reg + log_share, 0)
         if step % 10 == 9:  # what one more step would change: without damping, the error of the column marginal
-            mass = torch.exp((f[:, None] + g - cost) / reg + 2 * log_share).sum(0)
-            error = float((mass * torch.expm1((g_next - g) / reg)).abs().sum()) / 2
+            mass = torch.logsumexp((f[:, None] + g - cost) / reg + 2 * log_share, 0)
+            error = float((torch.exp(mass + (g_next - g) / reg) - mass.exp()).abs().sum()) / 2
         g = g_next
         if error < tolerance:
-            return torch.exp((f[:, None] + g - cost) / reg + 2 * log_share)
+            return (f[:, None] + g - cost) / reg + 2 * log_share
     raise RuntimeError(
         f"the entropic plan of a {len(cost)} x {len(cost)} table has an error of {error:.1e} after {steps} steps, "
         f"above the tolerance {tolerance:.1e}. Raise reg ({reg / unit:g}) or steps, or use ExactPlan()."

@@ -17,6 +17,8 @@ from torch import Tensor
 from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import cross
 from fm_science.couplings.potentials import Fit, ascend, judge
+from fm_science.priors import cast
+from fm_science.seeds import seeded
 from fm_science.state import Context, State, leaves, take, tree_map
 
 
@@ -75,8 +77,7 @@ class Semidiscrete(Coupling):
         if not space.smooth:
             raise TypeError(f"Semidiscrete transport needs a smooth space: on {space!r} distances tie.")
         reports, self.mass = {}, torch.zeros_like(self.psi)
-        with torch.random.fork_rng([]), torch.no_grad():
-            torch.manual_seed(seed)
+        with seeded(seed, self.context.mask.device), torch.no_grad():
             for value, index in self._cells():
                 costs = self._sampler(space, prior, index)
                 self.psi[index] = ascend(costs, len(index), iterations, batch, step)
@@ -102,7 +103,8 @@ class Semidiscrete(Coupling):
 
         def costs(m: int) -> Tensor:
             sites = context.take(torch.randint(len(index), (m,)))
-            return cross(bound, _like(prior.sample(space, sites), data), data, context).double()
+            noise = cast(space.bind(sites), prior.sample(space, sites), leaves(data)[0])
+            return cross(bound, noise, data, context).double()
 
         return costs
 

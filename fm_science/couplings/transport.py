@@ -21,6 +21,7 @@ from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import Cost, groups, table
 from fm_science.couplings.plans import ExactPlan, Plan
 from fm_science.couplings.ranks import join, own
+from fm_science.seeds import seeded
 from fm_science.state import Context, State, batch_size, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import nearer
@@ -137,8 +138,7 @@ class Transport(Coupling):
         all0, all1, whole = join(space, [b[:3] for b in batches])
         start = sum(batch_size(b[0]) for b in batches[:rank])
         mine = torch.arange(start, start + batch_size(x1))
-        with torch.random.fork_rng([]):
-            torch.manual_seed(batches[0][3])
+        with seeded(batches[0][3]):  # all of it on the processor
             paired, _, after = self._pair(space.bind(whole), all0, all1, whole)
         x0 = own(take(paired, mine), x0)
         if "weight" not in after.cond:

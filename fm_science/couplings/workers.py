@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from fm_science.couplings.base import Coupling
-from fm_science.state import Context, State, leaves, tree_map
+from fm_science.priors import cast
+from fm_science.seeds import seeded
+from fm_science.state import Context, State, leaves
 from fm_science.symmetries import Symmetry
 
 
@@ -68,12 +68,10 @@ class Preparation:
 
     def __call__(self, x1: State, context: Context, seed: int) -> tuple[State, Context, State]:
         """Data, context and noise, paired; the same for the same batch and seed, in whichever process."""
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+        with seeded(seed, context.mask.device):
             space = self.space.bind(context)
             for symmetry in self.poses:
                 x1 = symmetry.randomise(space, x1)
-            like = leaves(x1)[0]
-            x0 = tree_map(lambda v: v.to(like), self.prior.sample(space, context))
+            x0 = cast(space, self.prior.sample(space, context), leaves(x1)[0])
             x0, x1, context = self.coupling.pair(space, x0, x1, context)
         return x1, context, x0

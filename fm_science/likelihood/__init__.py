@@ -6,6 +6,7 @@ from fm_science.likelihood.density import Walk as Walk
 from fm_science.likelihood.density import backward as backward
 from fm_science.likelihood.density import bits_per_dimension as bits_per_dimension
 from fm_science.likelihood.density import reverse_grid as reverse_grid
+from fm_science.likelihood.density import set_out as set_out
 from fm_science.likelihood.divergence import Derivative as Derivative
 from fm_science.likelihood.divergence import Divergence as Divergence
 from fm_science.likelihood.divergence import ExactTrace as ExactTrace

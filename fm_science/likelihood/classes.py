@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.state import Context, State, batch_size, leaves, tree_map
+from fm_science.priors import cast
+from fm_science.seeds import seeded
+from fm_science.state import Context, State, batch_size, leaves
 
 LAST = 1 - 1e-6  #: at t = 1 the rate of jumps is infinite
 
@@ -42,15 +44,13 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
         seed: of times and noise.
     """
     parts = getattr(flow.path, "parts", {"": flow.path})
-    with torch.random.fork_rng([], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed, context.mask.device):
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
         total = like.new_zeros(batch_size(x1))
         for k in range(draws):
             t = ((k + torch.rand(len(total))).to(like) / draws).clamp_max(LAST)
-            x0 = tree_map(lambda leaf: leaf.to(like), flow.prior.sample(path.space, context))
+            x0 = cast(path.space, flow.prior.sample(path.space, context), like)
             x = path.sample(x0, x1, t)
             raw = flow.network(x, t, context)
             for name in parts:

@@ -51,7 +51,8 @@ def backward(
         x: data at t = 1.
         prior: the law of the state at t = 0.
         solver: any solver for smooth spaces.
-        steps: number of steps or a tensor of times in [0, 1].
+        steps: number of steps or a tensor of times in [0, 1]; a grid that ends before 1 gives the density of the law
+            at its end.
         rule: how the trace is found.
         independent: whether noise and data were independent in training.
 
@@ -66,10 +67,11 @@ def backward(
     if getattr(solver, "two_times", False):
         raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
     prior.log_prob(space, x)  # a prior without a density says so before the first step
-    times = reverse_grid(path, steps if torch.is_tensor(steps) else density_grid(path, steps), x)
+    grid = steps if torch.is_tensor(steps) else density_grid(path, steps)
+    times = reverse_grid(path, grid, x)
     path.check(1 - times)
-    zero = leaves(x)[0].new_zeros(batch_size(x))
-    x, gain = path.outset(x, zero + 1 - float(times[0]), independent)
+    x, gain = set_out(path, grid, times, x, independent)
+    zero = torch.zeros_like(gain)
     field = _Augmented(path, predict, rule, x)
     line = Euclidean(1, on="graph").bind(Context.full(len(zero)).to(zero.device))
     whole = Field(Product(state=space, logp=line, energy=line), measured=("state", "logp"))
@@ -100,14 +102,25 @@ def density_grid(path: Path, steps: int) -> Tensor:
 
 
 def reverse_grid(path: Path, times: Tensor, x: State) -> Tensor:
-    """The times of a walk backwards, counted from t = 1: it starts a little later than t = 1 where the velocity is
-    undefined there, by 1e-5 in float64 and 1e-3 in float32."""
-    times = 1 - times.detach().double().cpu().flip(0)
-    if not path.singular:
-        return times
+    """The times of a walk backwards, counted from t = 1. A grid that ends at t = 1 starts a little later where the
+    velocity is undefined there, by 1e-5 in float64 and 1e-3 in float32; any other is walked as it is."""
+    backwards = 1 - times.detach().double().cpu().flip(0)
+    if not _cut(path, times, x):
+        return backwards
     start = 1e-5 if leaves(x)[0].dtype == torch.float64 else 1e-3
-    late = times[times > 2 * start]
-    return torch.cat([times.new_tensor([max(start, float(times[0]))]), late])
+    return torch.cat([times.new_tensor([start], dtype=torch.float64), backwards[backwards > 2 * start]])
+
+
+def set_out(path: Path, grid: Tensor, times: Tensor, x: State, independent: bool) -> tuple[State, Tensor]:
+    """The state at the first of ``times`` = reverse_grid(path, grid, x), and the log-density ``(B,)`` that it gains on
+    the way from the end of ``grid``: none, unless the grid was cut."""
+    zero = leaves(x)[0].new_zeros(batch_size(x))
+    return path.outset(x, zero + 1 - float(times[0]), independent) if _cut(path, grid, x) else (x, zero)
+
+
+def _cut(path: Path, times: Tensor, x: State) -> bool:
+    """Whether a grid reaches t = 1, to the precision of the state, where the velocity is undefined."""
+    return path.singular and 1 - float(times[-1]) < torch.finfo(leaves(x)[0].dtype).eps
 
 
 def bits_per_dimension(logp: Tensor, dimension: Tensor | int, bin_width: float = 1.0) -> Tensor:

@@ -21,13 +21,15 @@ def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
     where ``rows`` ``(B,)`` is true. Networks embed both as "not known".
 
     Raises:
-        ValueError: when the batch has no such condition, or it is a bool.
+        ValueError: when the batch has no such condition, or its dtype has no -1 (bool, uint8).
     """
     if name not in context.cond:
         raise ValueError(f"cannot drop the condition {name!r}: the batch has {sorted(context.cond) or 'none'}.")
     value = context.cond[name]
-    if value.dtype == torch.bool:
-        raise ValueError(f"cannot drop the condition {name!r}: a bool has no third value. Give it as 0 and 1, int64.")
+    if not value.dtype.is_signed:
+        raise ValueError(
+            f"cannot drop the condition {name!r}: {value.dtype} has no -1 for 'not known'. Give it as int64."
+        )
     gone = torch.full_like(value, torch.nan if value.is_floating_point() else -1)
     rows = torch.ones(context.size, dtype=torch.bool, device=value.device) if rows is None else rows
     return replace(context, cond={**context.cond, name: torch.where(lift(rows, value), gone, value)})

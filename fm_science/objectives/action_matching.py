@@ -51,13 +51,15 @@ class ActionMatching(Objective):
     weight: Callable[[Tensor], Tensor] | None = None
     sigma: float = 0.0
     divergence: Divergence = Hutchinson()
+    independent = False
+    untied = ()
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """One named loss, ``action`` ``(B,)``."""
         refuse(flow)
         pairs = FlowMatching(self.coupling).pairs(flow, x1, context, x0)
         path, x0, x1, context = pairs.path, pairs.x0, pairs.x1, pairs.context
-        flow.independent = False
+        self.mark(flow)
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         start, end = torch.zeros_like(t), torch.ones_like(t)
         x, first, last = (tree_map(Tensor.detach, path.sample(x0, x1, r)) for r in (t, start, end))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
 from fm_science.objectives.times import UniformTime
 from fm_science.state import Context, State
@@ -15,6 +16,25 @@ from fm_science.state import Context, State
 
 class Objective(ABC):
     """What a training step minimises: the mean over the batch of the sum of the named losses."""
+
+    @property
+    def coupling(self) -> Coupling:
+        """Which noise meets which datum."""
+        return Independent()
+
+    @property
+    def independent(self) -> bool:
+        """Whether noise and data are independent in training, so that what is learned gives the score."""
+        return self.coupling.independent
+
+    @property
+    def untied(self) -> tuple[str, ...]:
+        """Parts of the state for which they are although they are not for others."""
+        return self.coupling.untied
+
+    def mark(self, flow: Flow) -> None:
+        """Tell the flow how it is trained."""
+        flow.independent, flow.untied = self.independent, self.untied
 
     @abstractmethod
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:

@@ -95,20 +95,21 @@ class FlowMapMatching(Objective):
         """The losses of the law by part, zero for samples that do not take part."""
         size = pairs.context.size
         count = max(1, math.ceil(self.share * size))
-        if count < size:
-            rows = torch.arange(count, device=pairs.context.mask.device)
-            context = pairs.context.take(rows)
-            path = flow.path.bind(context, flow.prior)
-            pairs = Pairs(path, take(pairs.x0, rows), take(pairs.x1, rows), context)
-        s, t = (time.to(leaves(pairs.x1)[0]) for time in self.spans(count))
+        if count == size:
+            return self._taught(flow, pairs)
+        rows = torch.randperm(size, device=pairs.context.mask.device)[:count]  # batches may come in an order
+        context = pairs.context.take(rows)
+        path = flow.path.bind(context, flow.prior)
+        taught = self._taught(flow, Pairs(path, take(pairs.x0, rows), take(pairs.x1, rows), context))
+        return {k: v.new_zeros(size).index_copy(0, rows, size / count * v) for k, v in taught.items()}
+
+    def _taught(self, flow: Flow, pairs: Pairs) -> dict[str, Tensor]:
+        """The losses of the law on all samples, by part."""
+        s, t = (time.to(leaves(pairs.x1)[0]) for time in self.spans(pairs.context.size))
         seen = Map.of(flow.network, pairs.path, pairs.context, pairs.x0, pairs.x1, s)
         losses = _squares(seen.path, *self.law(seen, s, t))
-        more = self.weight * size / count * pairs.context.cond.get("weight", 1.0)
-        fill = torch.nn.functional.pad
-        return {
-            f"map_{k}" if k else "map": fill(more * self.matching.parts.get(k, 1.0) * v, (0, size - count))
-            for k, v in losses.items()
-        }
+        weight = self.weight * pairs.context.cond.get("weight", 1.0)
+        return {f"map_{k}" if k else "map": weight * self.matching.parts.get(k, 1.0) * v for k, v in losses.items()}
 
     def _check(self, flow: Flow) -> None:
         """Raises TypeError where there is no map to learn."""

@@ -6,6 +6,7 @@ minimiser of this regression is the marginal velocity field (Lipman et al. 2023,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +19,8 @@ from fm_science.flow import Flow
 from fm_science.networks import dropped
 from fm_science.objectives.base import Objective
 from fm_science.objectives.times import UniformTime
-from fm_science.state import Context, State, batch_size, leaves, tree_map
+from fm_science.priors import cast
+from fm_science.state import Context, State, batch_size, leaves
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class FlowMatching(Objective):
         coupling: which noise meets which datum.
         times: a law of times, ``n -> (n,)``.
         weight: how much each time counts, ``t -> (B,)``, or one such law for each part by name; ``None``: equally.
-        parts: weights of the parts of a product, by name (1 where absent).
+        parts: weights of the parts of a product, by name (1 where absent). The loss of a part within a part has a name
+            such as "bonds/velocity"; what is said of a part holds for all within it.
         extras: auxiliary losses on the predicted endpoint, ``(x1hat, x1, t, context) -> (B,)``, by name. They bias the
             field, so use them where realism counts more than the exact law.
         drop: probability that a sample does not see a condition, by name: whole numbers become -1, floats NaN. What
@@ -66,12 +69,11 @@ class FlowMatching(Objective):
 
     def pairs(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> Pairs:
         """Noise drawn and paired with a batch of data, with the context as the network is to see it."""
-        flow.independent, flow.untied = self.coupling.independent, self.coupling.untied
+        self.mark(flow)
         path = flow.path.bind(context, flow.prior)
-        like = leaves(x1)[0]
         paired = x0 is not None and self.coupling.early
         x0 = flow.prior.sample(path.space, context) if x0 is None else x0
-        x0 = tree_map(lambda leaf: leaf.to(like), x0)
+        x0 = cast(path.space, x0, leaves(x1)[0])
         if not paired:
             before = context
             x0, x1, context = self.coupling.pair(path.space, x0, x1, context)
@@ -108,8 +110,22 @@ class FlowMatching(Objective):
 
     def weighted(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
         """Losses by part with all weights applied: of times, of parts and of pairs."""
-        named = loss if isinstance(loss, Mapping) else {"loss": loss}
-        laws: Any = self.weight if isinstance(self.weight, Mapping) else dict.fromkeys(named, self.weight)
         pairs = context.cond.get("weight", 1.0)
-        weights = {k: pairs if laws.get(k) is None else pairs * laws[k](t) for k in named}
-        return {k: self.parts.get(k, 1.0) * weights[k] * v for k, v in named.items()}
+        named = _named(loss) if isinstance(loss, Mapping) else {"loss": loss}
+        return {name: pairs * self._weight(name, t) * v for name, v in named.items()}
+
+    def _weight(self, name: str, t: Tensor) -> Any:
+        """What the loss of a name counts at times ``t``: its own weights, times those of the parts it lies in."""
+        words = name.split("/")
+        around = ["/".join(words[: k + 1]) for k in range(len(words))]
+        laws = [self.weight.get(k) for k in around] if isinstance(self.weight, Mapping) else [self.weight]
+        return math.prod([self.parts.get(k, 1.0) for k in around] + [law(t) for law in laws if law is not None])
+
+
+def _named(losses: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Losses by part, those of a part within a part by "part/name"."""
+    named: dict[str, Tensor] = {}
+    for name, loss in losses.items():
+        inner = {f"{name}/{k}": v for k, v in _named(loss).items()} if isinstance(loss, Mapping) else {name: loss}
+        named |= inner
+    return named

@@ -43,10 +43,12 @@ class MaximumLikelihood(Objective):
     solver: Solver = RK4()
     steps: int | Tensor = 8
     divergence: Divergence = Hutchinson()
+    independent = False
+    untied = ()
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)``: ``likelihood`` in nats a degree of freedom, and ``energy`` where it has a weight."""
-        flow.independent = False
+        self.mark(flow)
         path = flow.path.bind(context, flow.prior)
         predict: Callable[..., Any] = lambda x, t: flow.network(x, t, context)  # noqa: E731
         walk = backward(

@@ -13,9 +13,13 @@ from fm_science.state import Context, State
 
 
 class ProductPath(Path):
-    """Paths side by side on the parts of a product space, all on one clock but each with its own schedule."""
+    """Paths side by side on the parts of a product space, all on one clock but each with its own schedule. A part may
+    be a product too. Raises TypeError where its parts do not all flow or all jump, since steps are split between the
+    two on the first level."""
 
     def __init__(self, **parts: Path) -> None:
+        for name, part in parts.items():
+            _alike(name, part)
         self.parts = parts
         self.space = Product(**{k: p.space for k, p in parts.items()})
 
@@ -102,3 +106,14 @@ class ProductPath(Path):
 
     def modules(self) -> list[nn.Module]:
         return [m for p in self.parts.values() for m in p.modules()]
+
+
+def _alike(name: str, part: Path) -> None:
+    """Raises TypeError for a part within which some parts flow and others jump."""
+    inner = getattr(part, "parts", {})
+    if len({path.space.smooth for path in inner.values()}) > 1:
+        flat = ", ".join(f"{name}_{k}=..." for k in inner)
+        raise TypeError(
+            f"within the part {name!r} some parts flow and others jump, which only the parts of the outer product may: "
+            f"name them side by side, ProductPath({flat}), or nest those that flow and those that jump apart."
+        )

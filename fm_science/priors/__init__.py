@@ -8,6 +8,7 @@ context and in torch's default dtype.
 from fm_science.priors.base import Data as Data
 from fm_science.priors.base import Prior as Prior
 from fm_science.priors.base import ProductPrior as ProductPrior
+from fm_science.priors.base import cast as cast
 from fm_science.priors.classes import Classes as Classes
 from fm_science.priors.gaussian import Harmonic as Harmonic
 from fm_science.priors.gaussian import Normal as Normal

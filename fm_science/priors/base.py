@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Product
-from fm_science.state import Context, State, leaves, take
+from fm_science.state import Context, State, leaves, take, tree_map
 
 
 class Prior(ABC):
@@ -38,6 +38,14 @@ def bound(prior: Prior, space: Any, context: Context) -> tuple[Any, Tensor]:
         parts = ", ".join(f"{k}={suggestion(s)}" for k, s in space.parts.items())
         raise TypeError(f"{prior!r} is a law for one space; on a product write ProductPrior({parts}).")
     return space.bind(context), torch.empty((), device=context.mask.device)
+
+
+def cast(space: Any, x: State, like: Tensor) -> State:
+    """Noise on a bound space in the dtype and on the device of ``like``. In a wider dtype a point is only as near to
+    the space as the narrower one could tell, so it is projected anew."""
+    wider = any(torch.promote_types(leaf.dtype, like.dtype) != leaf.dtype for leaf in leaves(x))
+    x = tree_map(lambda leaf: leaf.to(like), x)
+    return space.project(x) if wider else x
 
 
 def suggestion(space: Any) -> str:

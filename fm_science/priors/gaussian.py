@@ -48,7 +48,7 @@ class Normal(Prior):
 
     def log_prob(self, space: Any, x: Tensor) -> Tensor:
         square = total(space.tangent(x, x).square())
-        return -0.5 * square / self.std**2 - space.dimension * log_normaliser(self.std)
+        return -0.5 * square / self.std**2 - space.dimension.to(x.dtype) * log_normaliser(self.std)
 
     def scaled(self, factor: float) -> Normal:
         return Normal(self.std * factor)
@@ -127,7 +127,7 @@ class Harmonic(Prior):
         square = total(pin(joined, x.diff(dim=1), 0.0).square())
         # the steps are linear in the centred cloud, and the determinant of that map is sqrt(N) a coordinate
         volume = 0.5 * space.leaf.dimension * count.clamp_min(1).to(x).log()
-        return -0.5 * square / self.step**2 - space.dimension * log_normaliser(self.step) + volume
+        return -0.5 * square / self.step**2 - space.dimension.to(x.dtype) * log_normaliser(self.step) + volume
 
     def scaled(self, factor: float) -> Harmonic:
         return Harmonic(self.step * factor)

@@ -185,7 +185,7 @@ class GaussianProcess(Prior):
             white = torch.linalg.solve_triangular(factor.expand(len(x), -1, -1), x.double(), upper=False)
             square, logdet = total(white.square()), 2 * total(factor.diagonal(dim1=-2, dim2=-1).log())
         square, logdet = square.to(x), logdet.to(x)
-        return -0.5 * (square + space.leaf.channels * logdet + space.dimension * math.log(2 * math.pi))
+        return -0.5 * (square + space.leaf.channels * logdet + space.dimension.to(x.dtype) * math.log(2 * math.pi))
 
     def scaled(self, factor: float) -> GaussianProcess:
         known = self.memory.setdefault("scaled", {})  # kept, with what it remembers

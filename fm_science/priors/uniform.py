@@ -24,4 +24,4 @@ class Uniform(Prior):
     def log_prob(self, space: Sites, x: Tensor) -> Tensor:
         if math.isinf(space.leaf.volume):
             return super().log_prob(space, x)
-        return (-math.log(space.leaf.volume) * total(space.counted)).to(x)
+        return -math.log(space.leaf.volume) * total(space.counted).to(x.dtype)

@@ -210,13 +210,13 @@ def test_exchanged_noise_takes_the_frozen_sites_of_its_new_datum():
 def test_the_entropic_plan_has_its_marginals_and_equals_an_independent_solver():
     ot = pytest.importorskip("ot")
     cost = torch.rand(20, 20)
-    plan = entropic(cost, 0.05, tolerance=1e-10)
+    plan = entropic(cost, 0.05, tolerance=1e-10).exp()
     share = torch.full((20,), 0.05)
     assert torch.allclose(plan.sum(0), share, atol=1e-9)
     assert torch.allclose(plan.sum(1), share, atol=1e-9)
     other = ot.bregman.sinkhorn_log(share.numpy(), share.numpy(), cost.numpy(), 0.05, stopThr=1e-12)
     assert torch.allclose(plan, torch.as_tensor(other), atol=1e-8)
-    loose = entropic(cost, 0.05, keep_rows=0.5, keep_columns=0.5, tolerance=1e-12)
+    loose = entropic(cost, 0.05, keep_rows=0.5, keep_columns=0.5, tolerance=1e-12).exp()
     other = ot.unbalanced.sinkhorn_stabilized_unbalanced(
         share.numpy(), share.numpy(), cost.numpy(), 0.05, 0.5, stopThr=1e-14, numItermax=10_000
     )  # fmt: skip
@@ -240,9 +240,9 @@ def test_sinkhorn_tends_to_the_exact_plan_and_draws_each_noise_as_often_as_it_sh
     order, _ = ExactPlan()(cost)
     best = float(cost[order, torch.arange(16)].mean())
     for reg in (1.0, 0.3, 0.1):  # the entropy of a plan between n points spans log n
-        excess = float((entropic(cost, reg, tolerance=1e-7) * cost).sum()) - best
+        excess = float((entropic(cost, reg, tolerance=1e-7).exp() * cost).sum()) - best
         assert -1e-5 < excess <= reg * math.log(16)
-    plan = entropic(cost, 0.5, relative=True)
+    plan = entropic(cost, 0.5, relative=True).exp()
     draws = torch.stack([Sinkhorn(0.5)(cost)[0] for _ in range(2000)])
     seen = torch.nn.functional.one_hot(draws, 16).double().mean(0).T  # noise by datum
     assert (seen - 16 * plan).abs().max() < 5 * math.sqrt(0.25 / 2000)
@@ -382,3 +382,17 @@ def test_new_starts_come_near_the_joint_optimum():
         taken = square(space, coupling.pair(space, x0, x1, context)[0], x1)
         gaps.append(float((taken - costs.min(0).values).mean()))
     assert -1e-9 <= gaps[1] < 0.25 * gaps[0]
+
+
+def test_an_outlier_that_no_number_can_weigh_draws_its_noise_all_the_same():
+    plan = Unbalanced(reg=0.5, keep_data=1.0, relative=False)
+    x0, x1 = torch.randn(8, 2), torch.randn(8, 2)
+    x1[3] = 60.0
+    cost = torch.cdist(x0, x1).square()
+    log = entropic(cost, 0.5, keep_columns=1.0)
+    draws = torch.stack([plan(cost)[0] for _ in range(1000)])
+    seen = torch.nn.functional.one_hot(draws, 8).double().mean(0).T  # noise by datum
+    assert (seen - log.softmax(0)).abs().max() < 5 * math.sqrt(0.25 / 1000)
+    weight = plan(cost)[1]
+    assert weight[3] == 0
+    assert float(weight.mean()) == pytest.approx(1, abs=1e-2)  # all noise is kept, by the other data

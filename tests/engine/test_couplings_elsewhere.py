@@ -9,11 +9,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fm_science.couplings import AllRanks, Independent, InWorkers, Paired, Sinkhorn, Transport, Unbalanced
+from fm_science.couplings import AllRanks, Independent, InWorkers, Paired, Semidiscrete, Sinkhorn, Transport, Unbalanced
 from fm_science.data import TrainingData, train_loader
+from fm_science.flow import Flow
+from fm_science.likelihood import elbo
 from fm_science.objectives import FlowMatching
-from fm_science.priors import Normal, ProductPrior, Uniform
-from fm_science.spaces import Centered, Euclidean, frames
+from fm_science.paths import Geodesic
+from fm_science.predictions import Posterior
+from fm_science.priors import Classes, Normal, ProductPrior, Uniform
+from fm_science.sampling import Drawing, draw
+from fm_science.spaces import Categorical, Centered, Euclidean, frames
 from fm_science.state import Context, leaves, take, tree_map
 from fm_science.symmetries import Permutations, Rotations
 from fm_science.training import Optimizer, Trainer, fit
@@ -178,3 +183,38 @@ def test_in_workers_declares_what_its_coupling_does_and_refuses_to_gather():
     assert not torch.equal(first[2], work(x1, Context.full(3, 4), 6)[2])
     assert torch.equal(take(first[0], torch.arange(3)), x1)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def gathered():
+    x, context = torch.randn(3, 1, 2), Context.full(3)
+    parts = [(x, x, context, 5)] * 2
+    Transport(gather=lambda batch: (parts, 0)).pair(Euclidean(2), x, x, context)
+
+
+def in_a_worker():
+    InWorkers(Independent()).preparation(Euclidean(2), Normal())(torch.randn(3, 1, 2), Context.full(3), 5)
+
+
+def fitted():
+    data = Semidiscrete(torch.randn(2, 1, 2), Context.full(2))
+    data.fit(Euclidean(2), Normal(), iterations=2, batch=4, probes=8, tolerance=1.0)
+
+
+def bounded():
+    kinds = Flow(Geodesic(Categorical(2), predicts=Posterior()), Classes([0.5, 0.5]), lambda x, t, c: x)
+    elbo(kinds, torch.eye(2)[:, None], Context.full(2), draws=1, seed=5)
+
+
+def sampled():
+    list(draw(toy.build(), toy.build().flow(), Drawing(2, seed=5, steps=1)))
+    toy.build().flow().sample(Context.full(2), steps=1, seed=5)
+
+
+@pytest.mark.parametrize("work", [gathered, in_a_worker, fitted, bounded, sampled])
+def test_seeds_reach_the_generators_that_are_restored_and_no_others(work, monkeypatch):
+    """What pairs alike on every process must not give their accelerators the same noise from there on."""
+    seeds = []
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, seeds.append)
+    work()
+    assert not seeds

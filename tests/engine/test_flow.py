@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from fm_science.couplings import Independent, OnPart, Transport
 from fm_science.errors import UserError
 from fm_science.flow import Flow, Sampler
 from fm_science.objectives import FlowMatching, InverseSquare
 from fm_science.paths import Geodesic, ProductPath
-from fm_science.predictions import Endpoint
-from fm_science.priors import Normal, ProductPrior, Uniform
+from fm_science.predictions import Endpoint, Velocity
+from fm_science.priors import Normal, ProductPrior, Uniform, Wrapped
 from fm_science.schedules import Exponential, Linear, Polynomial, Trigonometric
-from fm_science.solvers import Euler, Heun
-from fm_science.spaces import SO3, Centered, Euclidean, frames
+from fm_science.solvers import RK4, Euler, Heun, Langevin
+from fm_science.spaces import SO3, Centered, Euclidean, Hyperbolic, Sphere, frames
 from fm_science.state import Context, leaves, lift
 from tests import toy
 
@@ -128,3 +130,69 @@ def test_parts_and_extras_shape_the_loss():
     )(flow, x1, Context.full(3))
     assert torch.allclose(extra["loss"], torch.full((3,), 3.0))
     assert torch.allclose(extra["far"], torch.ones(3))
+
+
+@pytest.mark.parametrize("end", [0.5, 0.9, 1.0])
+@pytest.mark.parametrize("network", [lambda x, t, c: 0.3 * x, posterior_mean], ids=["regular", "singular"])
+def test_there_and_back_returns_wherever_the_grid_ends(network, end):
+    predicts = Endpoint() if network is posterior_mean else Velocity()
+    flow = Flow(Geodesic(Euclidean(2), predicts=predicts), Normal(), network)
+    x, context = torch.randn(8, 1, 2, dtype=torch.float64), Context.full(8)
+    grid = torch.linspace(0, end, 41, dtype=torch.float64)
+    there = flow.transport(x, context, RK4(), grid)
+    back = flow.transport(there, context, RK4(), grid, reverse=True)
+    assert torch.allclose(back, x, atol=1e-5 if end < 1 else 5e-3)  # the landing at t = 1 is of first order
+
+
+def trainable():
+    return Flow(Geodesic(Euclidean(2), predicts=Endpoint()), Normal(), toy.MLP(4))
+
+
+@pytest.mark.parametrize("coupling", [Independent(), Transport(), OnPart("x", Transport(), ("kind",))], ids=repr)
+def test_how_a_flow_was_trained_is_kept_beside_its_weights(coupling, tmp_path):
+    flow, context = trainable(), Context.full(3)
+    flow.independent, flow.untied = coupling.independent, coupling.untied
+    flow.save(tmp_path / "weights.pt")
+    loaded = trainable().load(tmp_path / "weights.pt")
+    assert (loaded.independent, loaded.untied) == (coupling.independent, coupling.untied)
+    if coupling.independent:
+        assert loaded.sample(context, Langevin(), 3).isfinite().all()
+    else:
+        with pytest.raises(TypeError, match="coupling"):
+            loaded.sample(context, Langevin(), 3)
+
+
+def test_weights_alone_say_nothing_about_the_coupling(tmp_path):
+    flow = trainable()
+    torch.save(flow.state_dict(), tmp_path / "old.pt")
+    flow.independent, flow.untied = False, ("x",)
+    assert not flow.load(tmp_path / "old.pt").independent
+    assert flow.untied == ("x",)
+
+
+@pytest.mark.parametrize("kind", ["text", "tensor", "numbers"])
+def test_files_that_hold_no_weights_are_refused(kind, tmp_path):
+    file = tmp_path / "weights.pt"
+    content = {"tensor": torch.ones(3), "numbers": {1: torch.ones(3)}}
+    if kind == "text":
+        file.write_text("emphatically no weights")
+    else:
+        torch.save(content[kind], file)
+    with pytest.raises(UserError, match=r"Flow\.save"):
+        trainable().load(file)
+
+
+@pytest.mark.parametrize(
+    ("space", "prior"),
+    [(SO3(), Uniform()), (Sphere(2), Uniform()), (Hyperbolic(2), Wrapped(3.0)), (Centered(), Normal())],
+    ids=repr,
+)
+def test_noise_lies_on_the_space_in_the_dtype_of_the_flow(space, prior):
+    context = Context.full(50, 4)
+    flow = Flow(Geodesic(space), prior, nn.Linear(1, 1).double())
+    bound, drawn = space.bind(context), flow.noise(context)
+    paired = FlowMatching().pairs(flow, drawn, context).x0
+    for x in (drawn, paired):
+        assert x.dtype == torch.float64
+        size = lift(x.flatten(1).abs().amax(1), x)
+        assert ((bound.project(x) - x) / size).abs().max() < 1e-13

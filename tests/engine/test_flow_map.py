@@ -311,11 +311,15 @@ def test_spans_are_ordered_and_may_go_all_the_way():
 def test_a_share_of_the_batch_gives_the_same_mean_and_other_samples_nothing():
     flow = Flow(Geodesic(Euclidean(2)), Normal(), toy.MLP(8, two_times=True))
     torch.manual_seed(0)
-    x1, context = torch.randn(4000, 1, 2), Context.full(4000, weight=torch.full((4000,), 2.0))
+    odd = torch.arange(4000) % 2
+    x1, context = torch.randn(4000, 1, 2), Context.full(4000, weight=4.0 * odd)
     whole = FlowMapMatching(share=1.0)(flow, x1, context)["map"].detach()
     part = FlowMapMatching(share=0.25)(flow, x1, context)["map"].detach()
     assert part.shape == whole.shape
-    assert not part[1000:].any()
+    taught = int((part != 0).sum())
+    assert abs(taught - 500) < 5 * math.sqrt(500 / 2)  # a thousand samples, half of which weigh nothing
+    assert not part[odd == 0].any(), "a loss stays with its sample"
+    assert abs(int((part[:2000] != 0).sum()) - taught / 2) < 5 * math.sqrt(taught / 4), "anywhere in the batch"
     assert float(part.mean()) == pytest.approx(float(whole.mean()), rel=0.2)
     halved = FlowMapMatching(weight=0.5)(flow, x1, Context.full(4000))["map"].detach()
     assert float(halved.mean()) == pytest.approx(float(whole.mean()) / 4, rel=0.2)

@@ -57,14 +57,15 @@ def test_guidance_extrapolates_from_off_to_on_and_asks_no_more_than_it_must():
 
 
 def test_dropping_marks_numbers_and_floats_as_unknown_on_the_rows_that_are_named():
-    context = Context.full(3, label=torch.arange(3), energy=torch.ones(3, 2), flag=torch.tensor([True, False, True]))
+    context = Context.full(3, label=torch.arange(3), energy=torch.ones(3, 2))
     rows = torch.tensor([True, False, True])
     assert dropped(context, "label", rows).cond["label"].tolist() == [-1, 1, -1]
     assert dropped(context, "energy", rows).cond["energy"].isnan().tolist() == [[True] * 2, [False] * 2, [True] * 2]
     assert dropped(context, "label").cond["label"].tolist() == [-1] * 3
     assert context.cond["label"].tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="third value"):
-        dropped(context, "flag")
+    for dtype in (torch.bool, torch.uint8):  # a dropped label must not become one of the labels
+        with pytest.raises(ValueError, match="not known"):
+            dropped(Context.full(3, label=torch.ones(3, dtype=dtype)), "label")
     with pytest.raises(ValueError, match="energy"):
         dropped(context, "lable")
 

@@ -355,3 +355,18 @@ def _two_class_posterior(x, t, context):
 def test_bits_per_dimension_of_uniform_noise_on_a_byte_are_eight():
     logp = torch.full((3,), 12 * math.log(1 / 2.0))  # uniform on [-1, 1], 12 dimensions
     assert torch.allclose(bits_per_dimension(logp, 12, bin_width=2 / 256), torch.full((3,), 8.0))
+
+
+@pytest.mark.parametrize("end", [0.5, 0.9])
+def test_a_grid_that_ends_early_gives_the_density_of_the_law_at_its_end(end):
+    """x_t = t x1 + (1 - t) x0 for x1 ~ N(1, 1/4): the prediction has no velocity at t = 1, and none is needed there."""
+
+    def expected(x, t, context):
+        a, s = t[:, None, None], 1 - t[:, None, None]
+        return 1 + a / 4 / (a * a / 4 + s * s) * (x - a)
+
+    flow = Flow(Geodesic(Euclidean(1), predicts=Endpoint()), Normal(), expected)
+    x = torch.linspace(-1, 2, 7)[:, None, None]
+    law = torch.distributions.Normal(end, math.hypot(0.5 * end, 1 - end))
+    steps = torch.linspace(0, end, 41)
+    assert torch.allclose(flow.log_prob(x, Context.full(7), steps=steps), law.log_prob(x)[:, 0, 0], atol=1e-5)

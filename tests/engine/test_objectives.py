@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +12,13 @@ from torch import nn
 from fm_science.couplings import Independent, Semidiscrete, Transport, Unbalanced
 from fm_science.flow import Flow
 from fm_science.likelihood import ExactTrace
-from fm_science.objectives import FlowMatching, MaximumLikelihood
-from fm_science.paths import Geodesic
+from fm_science.objectives import ActionMatching, FlowMapMatching, FlowMatching, MaximumLikelihood
+from fm_science.paths import Geodesic, Interpolant, ProductPath
 from fm_science.predictions import Posterior
-from fm_science.priors import Classes, Normal
+from fm_science.priors import Classes, Normal, ProductPrior
 from fm_science.spaces import Categorical, Euclidean
 from fm_science.state import Context
+from tests import toy
 
 
 class Spy(nn.Module):
@@ -129,3 +131,43 @@ def test_maximum_likelihood_trains():
     classes = Flow(Geodesic(Categorical(3), predicts=Posterior()), Classes((1 / 3,) * 3), lambda x, t, c: x)
     with pytest.raises(TypeError, match="smooth"):
         MaximumLikelihood()(classes, torch.eye(3)[:, None], Context.full(3))
+
+
+@pytest.mark.parametrize(
+    ("objective", "independent"),
+    [
+        (FlowMatching(), True),
+        (FlowMatching(Transport()), False),
+        (FlowMapMatching(), True),
+        (FlowMapMatching(FlowMatching(Transport())), False),
+        (MaximumLikelihood(), False),
+        (ActionMatching(), False),
+    ],
+    ids=repr,
+)
+def test_a_domain_knows_from_its_objective_whether_its_flow_has_a_score(objective, independent):
+    assert replace(toy.build(), objective=objective).flow().independent is independent
+
+
+def test_losses_of_nested_parts_are_named_by_their_place_and_weighted_by_all_around_them():
+    inner = ProductPath(b=Geodesic(Euclidean(1)), c=Geodesic(Euclidean(1)))
+    path = ProductPath(a=inner, d=Interpolant(Euclidean(1)), e=Geodesic(Euclidean(1)))
+    prior = ProductPrior(a=ProductPrior(b=Normal(), c=Normal()), d=Normal(), e=Normal())
+
+    def network(x, t, context):
+        return {"a": x["a"], "d": {"velocity": x["d"], "noise": 0 * x["d"]}, "e": x["e"]}
+
+    x1 = {"a": {"b": torch.randn(5, 1, 1), "c": torch.randn(5, 1, 1)}, "d": torch.randn(5, 1, 1)}
+    x1["e"] = torch.randn(5, 1, 1)
+    f, context = Flow(path, prior, network), Context.full(5)
+    weight = {"a": lambda t: 1 + t, "d/noise": lambda t: 7 + 0 * t}
+    heavy = FlowMatching(parts={"a": 2.0, "a/b": 3.0, "d": 5.0}, weight=weight, times=lambda n: torch.full((n,), 0.5))
+    pairs = heavy.pairs(f, x1, context)
+    torch.manual_seed(1)  # the interpolant draws noise of its own
+    plain = FlowMatching(times=heavy.times).losses(f, pairs)
+    torch.manual_seed(1)
+    losses = heavy.losses(f, pairs)
+    ratios = {name: float((losses[name] / plain[name]).mean()) for name in losses}
+    expected = {"a/b": 9.0, "a/c": 3.0, "d/velocity": 5.0, "d/noise": 35.0, "e": 1.0}
+    assert ratios == pytest.approx(expected)
+    assert all(v.shape == (5,) for v in losses.values())

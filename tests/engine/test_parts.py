@@ -77,3 +77,33 @@ def test_samples_of_many_sizes_keep_their_frozen_sites():
     bound = path.bind(context, prior).space
     assert all(torch.equal(bound.project(x)[k], x[k]) for k in x)
     assert (x["bond"][:, 0, 1, 1] == 1).all()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["free by part", "one free for all"])
+def test_values_are_needed_only_of_parts_with_frozen_sites(whole):
+    path = ProductPath(p=Geodesic(Euclidean(2)), g=Geodesic(Euclidean(1, on="graph")))
+    prior = ProductPrior(p=Normal(), g=Normal())
+
+    def request(n):
+        free = torch.tensor([False, True, True]).expand(n, 3)
+        known = {"p": torch.full((n, 3, 2), 5.0)}
+        return Context(torch.ones(n, 3).bool(), free=free if whole else {"p": free}, known=known)
+
+    flow = Flow(path, prior, lambda x, t, c: {k: torch.ones_like(v) for k, v in x.items()})
+    x, context = start(SimpleNamespace(request=request), flow, range(4), seed=3)
+    assert set(context.known) == {"p"}
+    for sample, noise in ((flow.transport(x, context, steps=2), x), (flow.sample(request(4), steps=2), None)):
+        assert (sample["p"][:, 0] == 5).all()
+        assert noise is None or torch.allclose(sample["g"], noise["g"] + 1)
+
+
+def test_a_part_that_is_frozen_as_a_whole_stays_in_every_sample():
+    path = ProductPath(p=Geodesic(Euclidean(2)), g=Geodesic(Euclidean(1, on="graph")))
+
+    def request(n):
+        frozen = torch.zeros(n, dtype=torch.bool)
+        return Context(torch.ones(n, 3).bool(), free={"g": frozen}, known={"g": torch.full((n, 1), 7.0)})
+
+    flow = Flow(path, ProductPrior(p=Normal(), g=Normal()), lambda x, t, c: x)
+    x, context = start(SimpleNamespace(request=request), flow, range(4), seed=3)
+    assert (flow.transport(x, context, steps=2)["g"] == 7).all()

@@ -307,3 +307,16 @@ def test_heun_needs_no_score_but_an_interpolant_without_noise_head_has_none():
     flow.sample(Context.full(2), Heun(), 3)
     with pytest.raises(TypeError, match="predicts only the velocity"):
         path.bind(Context.full(2)).score({"velocity": torch.zeros(2, 1, 2)}, torch.zeros(2, 1, 2), torch.ones(2))
+
+
+def test_products_nest_where_their_parts_all_flow_or_all_jump():
+    kinds, lines = Geodesic(Categorical(3), predicts=Posterior()), Geodesic(Euclidean(1))
+    path = ProductPath(flows=ProductPath(a=lines, b=lines), jumps=ProductPath(a=kinds, b=kinds))
+    prior = ProductPrior(
+        flows=ProductPrior(a=Normal(), b=Normal()), jumps=ProductPrior(a=Classes([0.5, 0.5, 0]), b=Classes([0, 0, 1]))
+    )
+    flow = Flow(path, prior, lambda x, t, c: x)
+    sample = flow.sample(Context.full(4), Heun(), 5)
+    assert torch.equal(sample["jumps"]["b"].sum(-1), torch.ones(4, 1))
+    with pytest.raises(TypeError, match=r"within the part 'c' .* ProductPath\(c_x=..., c_kind=...\)"):
+        ProductPath(c=ProductPath(x=lines, kind=kinds))

@@ -254,3 +254,28 @@ def test_messages_say_what_to_write():
         GaussianProcess(RBF(0.1)).sample(Functions(1), context)
     with pytest.raises(ValueError, match="must be positive"):
         Wrapped(0.0)
+
+
+@pytest.mark.parametrize(
+    ("prior", "space"),
+    [
+        (Normal(0.7), Euclidean(3)),
+        (Harmonic(0.7), Centered()),
+        (Uniform(), Sphere(2)),
+        (Wrapped(0.7), Sphere(2)),
+        (GaussianProcess(RBF(0.1)), Functions(1)),
+    ],
+    ids=repr,
+)
+def test_a_density_has_the_precision_of_its_point_whatever_the_default(prior, space):
+    context = Context.full(2, 300, coords=torch.linspace(0, 1, 300)[None, :, None].expand(2, -1, -1))
+    bound = space.bind(context)
+    x = prior.sample(bound, context).double()
+    single = prior.log_prob(bound, x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = prior.log_prob(bound, x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert single.dtype == torch.float64
+    assert torch.equal(single, double)

@@ -58,5 +58,8 @@ def test_parts_of_a_context_need_values_only_where_they_have_frozen_sites():
     context = Context(torch.ones(1, 2, dtype=torch.bool), free=free, known={"a": torch.ones(1, 2, 3)})
     assert torch.equal(context.part("a").frozen("nodes"), ~free["a"])
     assert context.part("b").frozen("nodes") is None
-    with pytest.raises(ValueError, match="known"):
-        Context(context.mask, free=free["a"], known=context.known).part("b")
+    everywhere = Context(context.mask, free=free["a"], known=context.known).part("b")
+    assert everywhere.frozen("graph") is None  # such a site freezes by a tensor of its own only
+    for on in ("nodes", "edges"):
+        with pytest.raises(ValueError, match="known"):
+            everywhere.frozen(on)
