@@ -43,8 +43,7 @@ def build(
         UserError: when there are no chains to learn from.
     """
     o = groups(OPTIONS, locals())
-    recipe.lengths(o["sample"].length)
-    recipe.contents(o["sample"])
+    recipe.check(o["sample"])
     train, validation = load(o["data"])
     trained, prior = recipe.path(o["path"])
     return Domain(

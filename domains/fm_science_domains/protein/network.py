@@ -63,17 +63,21 @@ class PairInput(nn.Module):
         self.bins = o.bins
         pose = 2 * o.bins + 16
         self.offset = nn.Embedding(2 * REACH + 1, o.pair)
+        self.kinds = nn.Embedding(4, 2 * o.pair)
         self.now, self.then = nn.Linear(pose, o.pair), nn.Linear(pose, o.pair)
         self.time = nn.Linear(time, o.pair)
         self.out = nn.Linear(o.pair, o.pair)
 
-    def forward(self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, time: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, kinds: Tensor, time: Tensor
+    ) -> Tensor:
         offset = (residue[:, None] - residue[:, :, None]).clamp(-REACH, REACH) + REACH
         with exact(x):
             now = poses(x, rotations, self.bins)
             if previous is not None:
                 then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
-        hidden = self.now(now) + self.offset(offset) + self.time(time)[:, None, None]
+        left, right = self.kinds(kinds).chunk(2, -1)
+        hidden = self.now(now) + self.offset(offset) + left[:, :, None] + right[:, None] + self.time(time)[:, None, None]
         if previous is not None:
             hidden = hidden + self.then(then)
         return self.out(F.silu(hidden))
@@ -187,9 +191,9 @@ class FrameTransformer(nn.Module):
     ``forward(x, t, context)``: ``x`` holds ``translations`` (B, N, 3) in nm and ``rotations`` (B, N, 3, 3); ``t`` is
     (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) holds their integer numbers
     along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None.
-    ``context.cond["content"]`` (B, 2), where given, holds the shares of helix and strand that the chain is to have, NaN
-    where they are left open. Returns the same two
-    keys; padded residues stand at the origin. Equivariant under rotations and translations, not under reflections.
+    ``context.cond["structure"]`` (B, N), where given, says which residues are to be coil (0), helix (1), strand (2) or
+    what they like (-1). Returns the same two keys; padded residues stand at the origin. Equivariant under rotations and
+    translations, not under reflections.
     """
 
     self_conditioned = True  #: samplers hand each evaluation the endpoint predicted one step earlier
@@ -199,7 +203,7 @@ class FrameTransformer(nn.Module):
         o = options or Network()
         time = 64
         self.time = nn.Sequential(nn.Linear(32, time), nn.SiLU())
-        self.content = nn.Linear(3, time)
+        self.kinds = nn.Embedding(4, o.width)
         self.residue = nn.Linear(64 + time, o.width)
         self.pairs = PairInput(o, time)
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
@@ -215,9 +219,10 @@ class FrameTransformer(nn.Module):
         middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
         place = (place - middle) * real[..., None]
         residue = context.cond["residue"]
-        time = self.time(waves(t.to(kind), 32, 1000.0)) + self.content(self.wanted(context, t.to(kind)))
+        kinds, time = self.wanted(context), self.time(waves(t.to(kind), 32, 1000.0))
         h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
-        z = self.pairs(place, rotations, context.previous, residue, time)
+        h = h + self.kinds(kinds)
+        z = self.pairs(place, rotations, context.previous, residue, kinds, time)
         w = self.norms[0](z)
         for i, block in enumerate(self.blocks):
             stage, first = divmod(i, self.revise)
@@ -230,13 +235,10 @@ class FrameTransformer(nn.Module):
         return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}
 
     @staticmethod
-    def wanted(context: Any, t: Tensor) -> Tensor:
-        """The shares of helix and strand that are asked for and whether they are: (B, 3), zeros where left open."""
-        content = context.cond.get("content")
-        if content is None:
-            return t.new_zeros(len(t), 3)
-        known = content.isfinite().all(-1, keepdim=True)
-        return torch.cat([torch.where(known, content, 0.0), known], -1).to(t)
+    def wanted(context: Any) -> Tensor:
+        """The secondary structure that is asked for, (B, N): 0 where it is left open, then coil, helix, strand."""
+        structure = context.cond.get("structure")
+        return torch.zeros_like(context.mask, dtype=torch.long) if structure is None else structure + 1
 
     @staticmethod
     def ends(residue: Tensor, mask: Tensor, kind: torch.dtype) -> Tensor:

@@ -27,6 +27,8 @@ from fm_science.solvers import Euler
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
+from .blueprint import OPEN, alike, parse
+from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
 
 
@@ -62,7 +64,7 @@ class Objective:
     until: float = option(0.9, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
-    hide_content: float = option(0.2, "probability that a chain's helix and strand shares are hidden", low=0, high=1)
+    hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -73,12 +75,12 @@ class Sample:
     length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
     steps: int = option(100, "steps of the solver", low=1)
     rotation_rate: float = option(10.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
-    content: str = option(
-        "data", "shares of helix and strand: those of a real chain of like length, or open", choices=("data", "open")
+    structure: str = option(
+        "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
-    helix: float | None = option(None, "share of helix asked for; together with strand", low=0, high=1)
-    strand: float | None = option(None, "share of strand asked for; together with helix", low=0, high=1)
-    guidance: float = option(1.0, "how strongly the shares are pressed for; 1: as learnt, 0: not at all", low=0)
+    helix: float | None = option(None, "share of helix of the real chains that are followed; with strand", low=0, high=1)
+    strand: float | None = option(None, "share of strand of the real chains that are followed", low=0, high=1)
+    guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
 
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
@@ -113,7 +115,7 @@ def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
-        drop={"content": o.hide_content},
+        drop={"structure": o.hide_structure},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
@@ -127,40 +129,47 @@ def lengths(length: int | str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def contents(options: Sample) -> Tensor | None:
+def check(options: Sample) -> None:
+    """Raises OptionError at lengths, shares or a blueprint that make no sense."""
+    lengths(options.length)
+    shares(options)
+    if options.structure not in ("data", "open"):
+        parse(options.structure)
+
+
+def shares(options: Sample) -> Tensor | None:
     """(2,) the shares of helix and strand asked for by number; None where they are not. Raises OptionError."""
     helix, strand = options.helix, options.strand
     if helix is None and strand is None:
         return None
     if helix is None or strand is None or helix + strand > 1:
         raise OptionError(f"helix={helix} strand={strand}: give both, as shares of the chain that add to 1 at most")
+    if options.structure != "data":
+        raise OptionError(f"helix= and strand= choose among real chains; structure={options.structure} chooses already")
     return torch.tensor([helix, strand])
 
 
-def request(n: int, options: Sample, chains: Any, length: int | str | None = None) -> Context:
-    """``n`` chains with lengths drawn uniformly from ``length`` by torch's generator.
+def request(n: int, options: Sample, chains: Chains, length: int | str | None = None) -> Context:
+    """``n`` chains: all of a blueprint, or with lengths drawn uniformly from ``length`` by torch's generator.
 
-    What helix and strand they are to have is given by number, or copied from random ``chains``, the training data,
-    among the tenth of them that are nearest in length, or left open.
+    Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
+    :func:`~.blueprint.alike`), or left open.
     """
-    low, high = lengths(options.length if length is None else length)
-    sizes = torch.randint(low, high + 1, (n,))
-    index = torch.arange(int(sizes.max()))
-    shares = contents(options)
-    if shares is not None:
-        content = shares.expand(n, 2)
-    elif options.content == "data":
-        near = (chains.sizes - sizes[:, None]).abs().argsort(1)[:, : max(1, len(chains) // 10)]
-        picked = near.gather(1, torch.randint(near.shape[1], (n, 1)))[:, 0]
-        content = torch.stack([chains.content(i) for i in picked.tolist()])
+    given, asked = options.structure, shares(options)
+    if given in ("data", "open"):
+        low, high = lengths(options.length if length is None else length)
+        sizes = torch.randint(low, high + 1, (n,)).tolist()
+        rows = [alike(k, asked, chains) if given == "data" else torch.full((k,), OPEN) for k in sizes]
     else:
-        content = torch.full((n, 2), torch.nan)
-    cond = {"residue": index.expand(n, -1).clone(), "content": content.clone()}
-    return Context(index < sizes[:, None], cond)
+        rows = [parse(given)] * n
+    structure = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
+    index = torch.arange(structure.shape[1])
+    mask = index < torch.tensor([len(row) for row in rows])[:, None]
+    return Context(mask, {"residue": index.expand(n, -1).clone(), "structure": structure})
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
-    """Euler steps with rotations on their own clock, and the network pressed for the shares that are asked for."""
+    """Euler steps with rotations on their own clock, and the network pressed for the structure that is asked for."""
     walked = annealed(trained, options.rotation_rate)
-    pressed = partial(Guided, scale=options.guidance, keys=("content",), path=walked)
+    pressed = partial(Guided, scale=options.guidance, keys=("structure",), path=walked)
     return Sampler(Euler(), options.steps, walked, None if options.guidance == 1 else pressed)
