@@ -47,6 +47,13 @@ class Network:
     bins: int = option(8, "Gaussian bins of a distance", low=2)
 
 
+def faint(rows: int, width: int) -> nn.Embedding:
+    """An embedding of labels that begins as a whisper beside the geometry."""
+    layer = nn.Embedding(rows, width)
+    nn.init.normal_(layer.weight, std=0.1)
+    return layer
+
+
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
     """Shrink a layer that ends a residual branch: the untrained network then nearly returns its input."""
     with torch.no_grad():
@@ -63,7 +70,7 @@ class PairInput(nn.Module):
         self.bins = o.bins
         pose = 2 * o.bins + 16
         self.offset = nn.Embedding(2 * REACH + 1, o.pair)
-        self.kinds = nn.Embedding(4, 2 * o.pair)
+        self.kinds = faint(4, 2 * o.pair)
         self.now, self.then = nn.Linear(pose, o.pair), nn.Linear(pose, o.pair)
         self.time = nn.Linear(time, o.pair)
         self.out = nn.Linear(o.pair, o.pair)
@@ -203,7 +210,7 @@ class FrameTransformer(nn.Module):
         o = options or Network()
         time = 64
         self.time = nn.Sequential(nn.Linear(32, time), nn.SiLU())
-        self.kinds = nn.Embedding(4, o.width)
+        self.kinds = faint(4, o.width)
         self.residue = nn.Linear(64 + time, o.width)
         self.pairs = PairInput(o, time)
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
