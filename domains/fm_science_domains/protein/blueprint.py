@@ -16,7 +16,7 @@ from fm_science.errors import OptionError
 from .data import Chains
 
 OPEN = -1  # the kind of a residue that may become anything
-KINDS = {0: "LCTSP-", 1: "HGI", 2: "EB", OPEN: "X"}  # letters of coil, helix and strand as ``geometry.secondary`` counts
+KINDS = {0: "LCTSP-", 1: "HGI", 2: "EB", OPEN: "X"}  # letters of coil, helix and strand, as ``geometry.secondary``
 CLOSEST = 5  # chains among which one is picked when shares are asked for
 
 
@@ -27,8 +27,8 @@ def parse(text: str) -> Tensor:
         OptionError: for other letters, or fewer than four residues.
     """
     kinds = {letter: kind for kind, letters in KINDS.items() for letter in letters}
-    words = re.findall(r"(\d*)(\D)", text.upper())
-    if "".join(n + letter for n, letter in words) != text.upper() or any(letter not in kinds for _, letter in words):
+    words = re.findall(r"(\d*)(\D)", text)
+    if "".join(n + letter for n, letter in words) != text or any(letter not in kinds for _, letter in words):
         raise OptionError(
             f"structure={text!r}: expected data, open, or a blueprint of H (helix), E (strand), L (coil) and X (left "
             "open) with counts before letters that repeat, such as 3L8E4L8E4L12H3L"

@@ -84,7 +84,8 @@ class PairInput(nn.Module):
             if previous is not None:
                 then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
         left, right = self.kinds(kinds).chunk(2, -1)
-        hidden = self.now(now) + self.offset(offset) + left[:, :, None] + right[:, None] + self.time(time)[:, None, None]
+        ends = left[:, :, None] + right[:, None] + self.time(time)[:, None, None]
+        hidden = self.now(now) + self.offset(offset) + ends
         if previous is not None:
             hidden = hidden + self.then(then)
         return self.out(F.silu(hidden))

@@ -78,8 +78,8 @@ class Sample:
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
-    helix: float | None = option(None, "share of helix of the real chains that are followed; with strand", low=0, high=1)
-    strand: float | None = option(None, "share of strand of the real chains that are followed", low=0, high=1)
+    helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
+    strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
 
 
