@@ -49,6 +49,16 @@ def test_structures_can_be_given_or_left_open(chains):
     assert (request(2, Sample(structure="open"), chains).cond["structure"] == OPEN).all()
 
 
+def test_keywords_override_the_options():
+    domain = build(sample={"length": "30-40", "helix": 0.8, "strand": 0.0}, **TINY)
+    assert domain.request(2, length=20).mask.shape == (2, 20)
+    assert domain.request(1, helix=0.0, strand=0.5).mask.shape[1] in range(30, 41)
+    with pytest.raises(OptionError, match="chooses already"):
+        domain.request(1, structure="8H4L8H")
+    hairpin = build(**TINY).request(3, structure="2L6E2L6E")
+    assert hairpin.cond["structure"].tolist() == [[0, 0, *[2] * 6, 0, 0, *[2] * 6]] * 3
+
+
 @pytest.mark.parametrize("text", ["3L8Q", "HHHHH3", "", "HHH", "3 H", "0H4", "helix"])
 def test_blueprints_that_make_no_sense_are_refused(text):
     with pytest.raises(OptionError, match="structure="):

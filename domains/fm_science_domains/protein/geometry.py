@@ -126,6 +126,11 @@ def secondary(coords: Tensor) -> Tensor:
     return pydssp.assign(coords.detach().cpu().float(), out_type="index")
 
 
+def letters(kinds: Tensor) -> str:
+    """Secondary structure (L,) in words: L coil, H helix, E strand."""
+    return "".join("LHE"[k] for k in kinds.tolist())
+
+
 @lru_cache(maxsize=4096)
 def measure(backbone: Backbone) -> dict[str, float]:
     """All numbers of one backbone; kept, so treat the result as read only. NaN where a value cannot be had."""

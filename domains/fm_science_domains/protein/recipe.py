@@ -7,7 +7,7 @@ exponential clock, without which designs fall apart (Yim et al. 2023; Yue et al.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -149,17 +149,25 @@ def shares(options: Sample) -> Tensor | None:
     return torch.tensor([helix, strand])
 
 
-def request(n: int, options: Sample, chains: Chains, length: int | str | None = None) -> Context:
+def request(
+    n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
+    helix: float | None = None, strand: float | None = None,
+) -> Context:  # fmt: skip
     """``n`` chains: all of a blueprint, or with lengths drawn uniformly from ``length`` by torch's generator.
 
     Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
-    :func:`~.blueprint.alike`), or left open.
+    :func:`~.blueprint.alike`), or left open. Keywords override ``options``.
+
+    Raises:
+        OptionError: at lengths, shares or a blueprint that make no sense.
     """
-    given, asked = options.structure, shares(options)
+    asked = {"length": length, "structure": structure, "helix": helix, "strand": strand}
+    options = replace(options, **{name: value for name, value in asked.items() if value is not None})
+    given, wanted = options.structure, shares(options)
     if given in ("data", "open"):
-        low, high = lengths(options.length if length is None else length)
+        low, high = lengths(options.length)
         sizes = torch.randint(low, high + 1, (n,)).tolist()
-        rows = [alike(k, asked, chains) if given == "data" else torch.full((k,), OPEN) for k in sizes]
+        rows = [alike(k, wanted, chains) if given == "data" else torch.full((k,), OPEN) for k in sizes]
     else:
         rows = [parse(given)] * n
     structure = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
