@@ -126,9 +126,9 @@ def secondary(coords: Tensor) -> Tensor:
     return pydssp.assign(coords.detach().cpu().float(), out_type="index")
 
 
-def letters(kinds: Tensor) -> str:
-    """Secondary structure (L,) in words: L coil, H helix, E strand."""
-    return "".join("LHE"[k] for k in kinds.tolist())
+def letters(coords: Tensor) -> str:
+    """The secondary structure of coords (L, 4, 3), a letter a residue: L coil, H helix, E strand."""
+    return "".join("LHE"[kind] for kind in secondary(coords).tolist())
 
 
 @lru_cache(maxsize=4096)

@@ -21,7 +21,7 @@ from torch import Tensor
 from fm_science.domain import option
 
 from . import chains, fold
-from .geometry import letters, measure, secondary
+from .geometry import letters, measure
 from .ramachandran import histogram, pairs, reference
 from .structure import Backbone, grow
 
@@ -42,7 +42,7 @@ class Metrics:
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
     """One row a backbone: name, all numbers of ``geometry.measure``, and its secondary structure in letters."""
-    return [{"name": b.name, **measure(b), "structure": letters(secondary(b.coords))} for b in backbones]
+    return [{"name": b.name, **measure(b), "structure": letters(b.coords)} for b in backbones]
 
 
 def _column(backbones: Sequence[Backbone], name: str) -> Tensor:

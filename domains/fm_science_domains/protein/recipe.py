@@ -170,10 +170,10 @@ def request(
         rows = [alike(k, wanted, chains) if given == "data" else torch.full((k,), OPEN) for k in sizes]
     else:
         rows = [parse(given)] * n
-    structure = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
-    index = torch.arange(structure.shape[1])
+    kinds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
+    index = torch.arange(kinds.shape[1])
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
-    return Context(mask, {"residue": index.expand(n, -1).clone(), "structure": structure})
+    return Context(mask, {"residue": index.expand(n, -1).clone(), "structure": kinds})
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
