@@ -161,7 +161,7 @@ def request(
     Raises:
         OptionError: at lengths, shares or a blueprint that make no sense.
     """
-    asked = {"length": length, "structure": structure, "helix": helix, "strand": strand}
+    asked: dict[str, Any] = {"length": length, "structure": structure, "helix": helix, "strand": strand}
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
     given, wanted = options.structure, shares(options)
     if given in ("data", "open"):
