@@ -210,7 +210,7 @@ def test_chain_neighbours_end_at_breaks_and_at_the_ends():
     """Residues 0 1 2 | 7 8 and one padded site: which of the sites -1 and +1 are neighbours."""
     residue = torch.tensor([[0, 1, 2, 7, 8, 9]])
     mask = torch.tensor([[True, True, True, True, True, False]])
-    bound = Layout.of(mask, residue, torch.float64).bound[0]
+    bound = Layout.of(Context(mask, {"residue": residue}), torch.float64).bound[0]
     before, after = STEPS.index(-1), STEPS.index(1)
     assert bound[:, before].tolist() == [False, True, True, False, True, False]
     assert bound[:, after].tolist() == [True, True, False, True, False, False]

@@ -70,7 +70,7 @@ class PairInput(nn.Module):
         self.bins = o.bins
         pose = 2 * o.bins + 16
         self.offset = nn.Embedding(2 * REACH + 1, o.pair)
-        self.kinds = faint(4, 2 * o.pair)
+        self.kinds = faint(8, 2 * o.pair)
         self.now, self.then = nn.Linear(pose, o.pair), nn.Linear(pose, o.pair)
         self.time = nn.Linear(time, o.pair)
         self.out = nn.Linear(o.pair, o.pair)
@@ -186,7 +186,7 @@ class Block(nn.Module):
             chain = along(x, rotations, layout)
         h = self.attention(h, w, x, rotations, layout.blocked) + self.chain(chain)
         h = h + self.narrow(F.silu(self.wide(self.norm(h))))
-        turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
+        turn, shift = (self.move(h).to(x.dtype) * layout.moves).chunk(2, -1)
         with exact(x):
             x = x + (rotations @ shift[..., None])[..., 0]
             rotations = rotations @ quaternion_matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
@@ -200,8 +200,8 @@ class FrameTransformer(nn.Module):
     (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) holds their integer numbers
     along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None.
     ``context.cond["structure"]`` (B, N), where given, says which residues are to be coil (0), helix (1), strand (2) or
-    what they like (-1). Returns the same two keys; padded residues stand at the origin. Equivariant under rotations and
-    translations, not under reflections.
+    what they like (-1). Residues frozen by ``context.free`` stay where they are. Returns the same two keys; padded
+    residues stand at the origin. Equivariant under rotations and translations, not under reflections.
     """
 
     self_conditioned = True  #: samplers hand each evaluation the endpoint predicted one step earlier
@@ -211,7 +211,7 @@ class FrameTransformer(nn.Module):
         o = options or Network()
         time = 64
         self.time = nn.Sequential(nn.Linear(32, time), nn.SiLU())
-        self.kinds = faint(4, o.width)
+        self.kinds = faint(8, o.width)
         self.residue = nn.Linear(64 + time, o.width)
         self.pairs = PairInput(o, time)
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
@@ -222,7 +222,7 @@ class FrameTransformer(nn.Module):
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> dict[str, Tensor]:
         mask, place, rotations = context.mask, x["translations"], x["rotations"]
         kind = torch.promote_types(place.dtype, torch.float32)
-        layout = Layout.of(mask, context.cond["residue"], kind)
+        layout = Layout.of(context, kind)
         place, rotations, real = place.to(kind), rotations.to(kind), layout.real
         middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
         place = (place - middle) * real[..., None]
@@ -244,9 +244,10 @@ class FrameTransformer(nn.Module):
 
     @staticmethod
     def wanted(context: Any) -> Tensor:
-        """The secondary structure that is asked for, (B, N): 0 where it is left open, then coil, helix, strand."""
-        structure = context.cond.get("structure")
-        return torch.zeros_like(context.mask, dtype=torch.long) if structure is None else structure + 1
+        """What each residue is to be, (B, N): 0 if it is left open, then coil, helix, strand; 4 more if frozen."""
+        structure, frozen = context.cond.get("structure"), context.frozen("nodes")
+        kinds = torch.zeros_like(context.mask, dtype=torch.long) if structure is None else structure + 1
+        return kinds if frozen is None else kinds + 4 * frozen
 
     @staticmethod
     def ends(residue: Tensor, mask: Tensor, kind: torch.dtype) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.couplings import Coupling as AnyCoupling
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
@@ -30,6 +31,8 @@ from fm_science.state import Context
 from .blueprint import OPEN, alike, parse
 from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
+from .motif import read
+from .motif import request as scaffolds
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class Path:
 
 @dataclass(frozen=True)
 class Coupling:
-    """Which noise meets which chain: independent draws; nothing to choose yet."""
+    """Which noise meets which chain: independent draws."""
+
+    motifs: float = option(0.2, "share of batches that hold stretches of their chains, for motifs", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Sample:
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
+    motif: str | None = option(None, "PDB or mmCIF file with residues that every chain is to hold")
+    contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
@@ -101,7 +108,7 @@ def annealed(trained: ProductPath, rate: float) -> ProductPath:
     return trained.replaced(rotations=Geodesic(SO3(), clock(rate), Endpoint()))
 
 
-def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
+def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -> FlowMatching:
     """Flow matching on frames with auxiliary losses on the predicted atoms; terms of weight zero are left out."""
     window = Window(start=o.auxiliary_from, late=o.until)
     extras: dict[str, Any] = {
@@ -112,6 +119,7 @@ def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
         "clashes": Clashes(o.clashes, o.body, window=Window(start=o.clashes_from, late=o.until)),
     }
     return FlowMatching(
+        coupling=coupling,
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
@@ -129,12 +137,10 @@ def lengths(length: int | str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def check(options: Sample) -> None:
-    """Raises OptionError at lengths, shares or a blueprint that make no sense."""
+def check(options: Sample, chains: Chains) -> None:
+    """Raises OptionError or UserError at lengths, shares, a blueprint or a motif that make no sense."""
     lengths(options.length)
-    shares(options)
-    if options.structure not in ("data", "open"):
-        parse(options.structure)
+    request(1, options, chains)
 
 
 def shares(options: Sample) -> Tensor | None:
@@ -144,8 +150,8 @@ def shares(options: Sample) -> Tensor | None:
         return None
     if helix is None or strand is None or helix + strand > 1:
         raise OptionError(f"helix={helix} strand={strand}: give both, as shares of the chain that add to 1 at most")
-    if options.structure != "data":
-        raise OptionError(f"helix= and strand= choose among real chains; structure={options.structure} chooses already")
+    if options.structure != "data" or options.motif:
+        raise OptionError("helix= and strand= choose among real chains, which a blueprint, open and a motif replace")
     return torch.tensor([helix, strand])
 
 
@@ -153,18 +159,24 @@ def request(
     n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
     helix: float | None = None, strand: float | None = None,
 ) -> Context:  # fmt: skip
-    """``n`` chains: all of a blueprint, or with lengths drawn uniformly from ``length`` by torch's generator.
+    """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
     Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
     :func:`~.blueprint.alike`), or left open. Keywords override ``options``.
 
     Raises:
-        OptionError: at lengths, shares or a blueprint that make no sense.
+        OptionError: at lengths, shares, a blueprint or a contig that make no sense.
+        UserError: at a motif that cannot be read.
     """
     asked: dict[str, Any] = {"length": length, "structure": structure, "helix": helix, "strand": strand}
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
     given, wanted = options.structure, shares(options)
-    if given in ("data", "open"):
+    drawn = given in ("data", "open")
+    if (options.motif is None) != (options.contig is None):
+        raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
+    if options.motif is not None and options.contig is not None:
+        return scaffolds(n, read(options.motif, options.contig), None if drawn else parse(given))
+    if drawn:
         low, high = lengths(options.length)
         sizes = torch.randint(low, high + 1, (n,)).tolist()
         rows = [alike(k, wanted, chains) if given == "data" else torch.full((k,), OPEN) for k in sizes]
