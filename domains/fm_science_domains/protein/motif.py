@@ -111,10 +111,10 @@ def request(n: int, motif: Motif, structure: Tensor | None) -> Context:
     Raises:
         OptionError: for a blueprint that has not as many residues as the chains.
     """
-    rows = [motif.draw() for _ in range(n)]
-    if structure is not None and {len(row) for row in rows} != {len(structure)}:
-        least, most = (sum(piece[k] for piece in motif.pieces) for k in (0, 1))
+    least, most = (sum(piece[k] for piece in motif.pieces) for k in (0, 1))
+    if structure is not None and not least == most == len(structure):
         raise OptionError(f"the blueprint has {len(structure)} residues, the chains of the contig {least} to {most}")
+    rows = [motif.draw() for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     held, index = source >= 0, torch.arange(source.shape[1])
     rotations, places = frames(*motif.residues.coords[:, :3].unbind(1))
