@@ -53,6 +53,18 @@ class Motif:
                 rows.append(torch.full((int(torch.randint(low, high + 1, ())),), -1))
         return torch.cat(rows)
 
+    def known(self, source: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The frames of chains whose sites are the held residues ``source`` (B, N), or new where that is -1; nm around
+        the motif's centre. And that centre (3,), angstrom."""
+        held = source >= 0
+        rotations, places = frames(*self.residues.coords[:, :3].unbind(1))
+        origin = places.mean(0)
+        state = {
+            "translations": torch.where(held[..., None], ((places - origin) / NANOMETRE)[source], 0.0),
+            "rotations": torch.where(held[..., None, None], rotations[source], torch.eye(3)),
+        }
+        return state, origin
+
 
 def read(file: str, contig: str) -> Motif:
     """The motif of a contig such as ``10-20/A23-35/15`` from a PDB or mmCIF file.
@@ -117,12 +129,7 @@ def request(n: int, motif: Motif, structure: Tensor | None) -> Context:
     rows = [motif.draw() for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     held, index = source >= 0, torch.arange(source.shape[1])
-    rotations, places = frames(*motif.residues.coords[:, :3].unbind(1))
-    origin = places.mean(0)
-    known = {
-        "translations": torch.where(held[..., None], ((places - origin) / NANOMETRE)[source], 0.0),
-        "rotations": torch.where(held[..., None, None], rotations[source], torch.eye(3)),
-    }
+    known, origin = motif.known(source)
     codes = torch.tensor([ord(letter) for letter in motif.residues.sequence or ""])
     cond = {
         "residue": index.expand(n, -1).clone(),
