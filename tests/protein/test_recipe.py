@@ -42,6 +42,12 @@ def test_shares_choose_among_real_chains(chains):
     assert share(bundles, 1) > 0.6 > 0.05 > share(bundles, 2)
 
 
+def test_lengths_that_no_chain_has_are_left_open(chains):
+    assert (request(2, Sample(length=12), chains).cond["structure"] == OPEN).all()
+    with pytest.raises(OptionError, match="no training chain is of like length"):
+        request(2, Sample(length=400, helix=0.5, strand=0.0), chains)
+
+
 def test_structures_can_be_given_or_left_open(chains):
     context = request(2, Sample(structure="2LH2EX-", length="60-100"), chains)
     assert context.cond["structure"].tolist() == [[0, 0, 1, 2, 2, OPEN, 0]] * 2

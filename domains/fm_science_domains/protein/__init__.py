@@ -44,11 +44,11 @@ def build(
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
-        UserError: when there are no chains to learn from.
+        UserError: when there are no chains to learn from, or a motif cannot be read.
     """
     o = groups(OPTIONS, locals())
+    recipe.wishes(o["sample"])
     train, validation = load(o["data"])
-    recipe.check(o["sample"], train)
     trained, prior = recipe.path(o["path"])
     return Domain(
         name="protein",

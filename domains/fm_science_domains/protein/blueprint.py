@@ -48,9 +48,18 @@ def alike(length: int, shares: Tensor | None, chains: Chains) -> Tensor:
     """(length,) the kinds of a random real chain of like length, stretched to ``length``.
 
     The chain is one of the tenth of the ``chains`` that are nearest in length and, where ``shares`` (2,) of helix and
-    strand are asked for, one of the five of those that come nearest to them.
+    strand are asked for, one of the five of those that come nearest to them. Where all chains are more than a quarter
+    longer or shorter, all residues are left open.
+
+    Raises:
+        OptionError: for shares where no chain is of like length.
     """
     near = (chains.sizes - length).abs().argsort()[: max(1, len(chains) // 10)]
+    near = near[(chains.sizes[near] - length).abs() <= length / 4]
+    if not len(near) and shares is not None:
+        raise OptionError(f"helix= and strand=: no training chain is of like length, {length}; give a blueprint")
+    if not len(near):
+        return torch.full((length,), OPEN)
     if shares is not None:
         rows = [chains.structure(i) for i in near.tolist()]
         found = torch.tensor([[(row == kind).double().mean() for kind in (1, 2)] for row in rows])

@@ -65,6 +65,14 @@ class Motif:
         }
         return state, origin
 
+    def check(self, structure: Tensor | None) -> None:
+        """Raises OptionError where a blueprint (L,) has not as many residues as the chains."""
+        least, most = (sum(piece[k] for piece in self.pieces) for k in (0, 1))
+        if structure is not None and not least == most == len(structure):
+            raise OptionError(
+                f"the blueprint has {len(structure)} residues, the chains of the contig {least} to {most}"
+            )
+
 
 def read(file: str, contig: str) -> Motif:
     """The motif of a contig such as ``10-20/A23-35/15`` from a PDB or mmCIF file.
@@ -114,18 +122,12 @@ def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]])
     return chain, slice(first, last + 1)
 
 
-def request(n: int, motif: Motif, structure: Tensor | None) -> Context:
+def around(n: int, motif: Motif, structure: Tensor | None) -> Context:
     """``n`` chains around a motif. Their new residues follow a blueprint ``structure`` (L,), or are left open.
 
     The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom, and
     ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G.
-
-    Raises:
-        OptionError: for a blueprint that has not as many residues as the chains.
     """
-    least, most = (sum(piece[k] for piece in motif.pieces) for k in (0, 1))
-    if structure is not None and not least == most == len(structure):
-        raise OptionError(f"the blueprint has {len(structure)} residues, the chains of the contig {least} to {most}")
     rows = [motif.draw() for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     held, index = source >= 0, torch.arange(source.shape[1])

@@ -31,8 +31,7 @@ from fm_science.state import Context
 from .blueprint import OPEN, alike, parse
 from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
-from .motif import read
-from .motif import request as scaffolds
+from .motif import Motif, around, read
 
 
 @dataclass(frozen=True)
@@ -137,12 +136,6 @@ def lengths(length: int | str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def check(options: Sample, chains: Chains) -> None:
-    """Raises OptionError or UserError at lengths, shares, a blueprint or a motif that make no sense."""
-    lengths(options.length)
-    request(1, options, chains)
-
-
 def shares(options: Sample) -> Tensor | None:
     """(2,) the shares of helix and strand asked for by number; None where they are not. Raises OptionError."""
     helix, strand = options.helix, options.strand
@@ -155,6 +148,24 @@ def shares(options: Sample) -> Tensor | None:
     return torch.tensor([helix, strand])
 
 
+def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]:
+    """The shares of helix and strand, the blueprint, and the motif that are asked for, or None.
+
+    Raises:
+        OptionError: at lengths, shares, a blueprint or a contig that make no sense.
+        UserError: at a motif that cannot be read.
+    """
+    lengths(options.length)
+    wanted, motif = shares(options), None
+    blueprint = None if options.structure in ("data", "open") else parse(options.structure)
+    if (options.motif is None) != (options.contig is None):
+        raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
+    if options.motif is not None and options.contig is not None:
+        motif = read(options.motif, options.contig)
+        motif.check(blueprint)
+    return wanted, blueprint, motif
+
+
 def request(
     n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
     helix: float | None = None, strand: float | None = None,
@@ -162,26 +173,20 @@ def request(
     """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
     Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
-    :func:`~.blueprint.alike`), or left open. Keywords override ``options``.
-
-    Raises:
-        OptionError: at lengths, shares, a blueprint or a contig that make no sense.
-        UserError: at a motif that cannot be read.
+    :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes` raises.
     """
     asked: dict[str, Any] = {"length": length, "structure": structure, "helix": helix, "strand": strand}
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
-    given, wanted = options.structure, shares(options)
-    drawn = given in ("data", "open")
-    if (options.motif is None) != (options.contig is None):
-        raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
-    if options.motif is not None and options.contig is not None:
-        return scaffolds(n, read(options.motif, options.contig), None if drawn else parse(given))
-    if drawn:
+    wanted, blueprint, motif = wishes(options)
+    if motif is not None:
+        return around(n, motif, blueprint)
+    if blueprint is not None:
+        rows = [blueprint] * n
+    else:
         low, high = lengths(options.length)
         sizes = torch.randint(low, high + 1, (n,)).tolist()
-        rows = [alike(k, wanted, chains) if given == "data" else torch.full((k,), OPEN) for k in sizes]
-    else:
-        rows = [parse(given)] * n
+        drawn = options.structure == "data"
+        rows = [alike(k, wanted, chains) if drawn else torch.full((k,), OPEN) for k in sizes]
     kinds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
     index = torch.arange(kinds.shape[1])
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
