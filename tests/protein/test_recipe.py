@@ -57,7 +57,7 @@ def test_structures_can_be_given_or_left_open(chains):
 
 def test_keywords_override_the_options():
     domain = build(sample={"length": "40-45", "helix": 0.8, "strand": 0.0}, **TINY)
-    assert domain.request(2, length=20).mask.shape == (2, 20)
+    assert domain.request(2, length=50).mask.shape == (2, 50)
     assert domain.request(1, helix=0.0, strand=0.5).mask.shape[1] in range(40, 46)
     with pytest.raises(OptionError, match="choose among"):
         domain.request(1, structure="8H4L8H")
