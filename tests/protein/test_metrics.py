@@ -166,6 +166,13 @@ def test_nonsense_gets_numbers_and_no_exception(case, natives):
     assert len({tuple(row) for row in per_sample([*samples, natives[0]])}) == 1
 
 
+def test_each_sample_tells_its_secondary_structure(natives):
+    (row,) = per_sample(natives[:1])
+    assert len(row["structure"]) == len(natives[0])
+    assert row["structure"].count("H") / len(natives[0]) == pytest.approx(row["helix"])
+    assert row["structure"].count("E") / len(natives[0]) == pytest.approx(row["strand"])
+
+
 def test_reference_rows_match_in_number_and_length(natives):
     samples = [Backbone(torch.zeros(n, 4, 3)) for n in (45, 60, 60, 100, 128)]
     rows = references(samples, seed=1)

@@ -45,8 +45,10 @@ def state(lengths=LENGTHS, pad=0, seed=1):
     rotations = torch.where(mask[..., None, None], rotations, eye)
     residue = torch.arange(sites + pad).expand(len(lengths), -1).clone()
     residue[:, 5:] += 40  # a gap in the chain, beyond the reach of the offsets
-    content = torch.tensor([[0.5, 0.1], [0.0, 0.3], [torch.nan, torch.nan]], dtype=x.dtype)[: len(lengths)]
-    context = Context(mask, {"residue": residue * mask, "content": content})
+    structure = torch.randint(-1, 3, (len(lengths), sites), generator=g)
+    structure[2:] = -1
+    structure = torch.nn.functional.pad(structure, (0, pad))
+    context = Context(mask, {"residue": residue * mask, "structure": structure})
     return {"translations": x, "rotations": rotations}, context
 
 
@@ -131,15 +133,17 @@ def test_residue_numbers_and_time_and_memory_are_seen(network):
     assert error(network(x, TIMES, shifted), out) < 1e-12  # numbering may start anywhere
 
 
-def test_the_wanted_content_is_seen_and_hiding_it_is_leaving_it_out(network):
+def test_the_wanted_structure_is_seen_and_hiding_it_is_leaving_it_out(network):
     x, context = state()
     out = network(x, TIMES, context)
-    asked = replace(context, cond={**context.cond, "content": context.cond["content"] * 0.5})
+    structure = context.cond["structure"]
+    other = torch.where(structure >= 0, (structure + 1) % 3, -1)
+    asked = replace(context, cond={**context.cond, "structure": other})
     change = (network(x, TIMES, asked)["translations"] - out["translations"]).abs().amax((1, 2))
     assert (change[:2] > 1e-6).all()
     assert change[2] == 0  # left open before and after
     without = replace(context, cond={"residue": context.cond["residue"]})
-    assert error(network(x, TIMES, dropped(context, "content")), network(x, TIMES, without)) == 0
+    assert error(network(x, TIMES, dropped(context, "structure")), network(x, TIMES, without)) == 0
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -206,7 +210,7 @@ def test_chain_neighbours_end_at_breaks_and_at_the_ends():
     """Residues 0 1 2 | 7 8 and one padded site: which of the sites -1 and +1 are neighbours."""
     residue = torch.tensor([[0, 1, 2, 7, 8, 9]])
     mask = torch.tensor([[True, True, True, True, True, False]])
-    bound = Layout.of(mask, residue, torch.float64).bound[0]
+    bound = Layout.of(Context(mask, {"residue": residue}), torch.float64).bound[0]
     before, after = STEPS.index(-1), STEPS.index(1)
     assert bound[:, before].tolist() == [False, True, True, False, True, False]
     assert bound[:, after].tolist() == [True, True, False, True, False, False]

@@ -12,9 +12,12 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, groups
-from fm_science.state import Context
+from fm_science.state import Context, tree_map
 from fm_science.symmetries import Rotations
 
 from . import metrics as measures
@@ -22,6 +25,7 @@ from . import recipe
 from . import report as pictures
 from .data import Data, load, write_drop_report
 from .files import read_backbones, write_cif, write_pdb, write_trajectory
+from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
@@ -40,11 +44,10 @@ def build(
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
-        UserError: when there are no chains to learn from.
+        UserError: when there are no chains to learn from, or a motif cannot be read.
     """
     o = groups(OPTIONS, locals())
-    recipe.lengths(o["sample"].length)
-    recipe.contents(o["sample"])
+    recipe.wishes(o["sample"])
     train, validation = load(o["data"])
     trained, prior = recipe.path(o["path"])
     return Domain(
@@ -53,7 +56,7 @@ def build(
         prior=prior,
         network=FrameTransformer(o["network"]),
         data=TrainingData(train, validation, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"], o["path"].rotation_rate),
+        objective=recipe.objective(o["objective"], Scaffolding(prior, o["coupling"].motifs), o["path"].rotation_rate),
         sampler=recipe.sampler(o["sample"], trained),
         symmetries=(Rotations(),),
         request=partial(recipe.request, options=o["sample"], chains=train),
@@ -72,10 +75,17 @@ def build(
 
 
 def decode(state: dict, context: Context) -> list[Backbone]:
-    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O."""
-    chains = zip(state["rotations"].cpu(), NANOMETRE * state["translations"].cpu(), context.mask.cpu(), strict=True)
-    atoms = (backbone(turns[real], places[real]) for turns, places, real in chains)
-    return [Backbone(with_oxygen(*three).float(), name=f"sample_{i:04d}") for i, three in enumerate(atoms)]
+    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O. Chains around a motif stand where
+    the motif stood, and have its residues' letters."""
+    state, context = tree_map(Tensor.cpu, state), context.to("cpu")
+    places = NANOMETRE * state["translations"] + context.cond.get("origin", torch.zeros(1, 3))[:, None]
+    letters = context.cond.get("sequence")
+    found = []
+    for i, real in enumerate(context.mask):
+        atoms = backbone(state["rotations"][i][real], places[i][real])
+        sequence = None if letters is None else "".join(map(chr, letters[i][real].tolist()))
+        found.append(Backbone(with_oxygen(*atoms).float(), sequence, f"sample_{i:04d}"))
+    return found
 
 
 def write(samples: Sequence[Backbone], folder: FilePath, first: int = 0) -> list[FilePath]:

@@ -2,7 +2,7 @@
 
 The chains are the shipped ones, or those of a folder of PDB and mmCIF files. A chain of N residues becomes the state
 ``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the conditions ``residue`` (N,), the index of each residue
-along the chain, and ``content`` (2,), its shares of helix and of strand. Everything is kept in memory: a thousand
+along the chain, and ``structure`` (N,), which are coil, helix or strand. Everything is kept in memory: a thousand
 chains of a hundred residues take 5 MB.
 """
 
@@ -52,21 +52,20 @@ class Chains(Dataset):
         self.dropped = tuple(dropped)
         self.sizes = torch.tensor([len(b) for b in self.backbones], dtype=torch.long)
         self._items = [item(b) for b in self.backbones]
-        self._contents: dict[int, Tensor] = {}
+        self._structures: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Item:
         state, conditions = self._items[index]
-        return state, {**conditions, "content": self.content(index)}
+        return state, {**conditions, "structure": self.structure(index)}
 
-    def content(self, index: int) -> Tensor:
-        """(2,) float32: the shares of residues of one chain that are helix and strand, worked out when first asked."""
-        if index not in self._contents:
-            kinds = secondary(self.backbones[index].coords)
-            self._contents[index] = torch.stack([(kinds == kind).float().mean() for kind in (1, 2)])
-        return self._contents[index]
+    def structure(self, index: int) -> Tensor:
+        """(N,) int64: 0 coil, 1 helix, 2 strand of the residues of one chain, worked out when first asked."""
+        if index not in self._structures:
+            self._structures[index] = secondary(self.backbones[index].coords)
+        return self._structures[index]
 
 
 def item(backbone: Backbone) -> Item:

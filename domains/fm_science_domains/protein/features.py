@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fm_science.state import Context
+
 from .structure import NANOMETRE, backbone
 
 HALFWAY = 0.6  # nm: the distance in the middle of the scale of distance bins
@@ -57,21 +59,26 @@ def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
 
 class Layout(NamedTuple):
     """What is fixed about a batch: ``real`` (B, N) as numbers, ``blocked`` (B, 1, 1, N) attention logits, the sites
-    ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S)."""
+    ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S), and ``moves`` (B, N, 1),
+    zero where a residue is frozen."""
 
     real: Tensor
     blocked: Tensor
     near: Tensor
     bound: Tensor
+    moves: Tensor
 
     @classmethod
-    def of(cls, mask: Tensor, residue: Tensor, kind: torch.dtype) -> Layout:
+    def of(cls, context: Context, kind: torch.dtype) -> Layout:
+        mask, residue, frozen = context.mask, context.cond["residue"], context.frozen("nodes")
         sites = mask.shape[1]
         steps = torch.tensor(STEPS, device=mask.device)
         place = torch.arange(sites, device=mask.device)[:, None] + steps
         near = place.clamp(0, sites - 1)
         bound = (place == near) & mask[:, near] & mask[:, :, None] & (residue[:, near] - residue[:, :, None] == steps)
-        return cls(mask.to(kind), (~mask).to(kind)[:, None, None] * BLOCKED, near, bound)
+        moves = mask if frozen is None else mask & ~frozen
+        blocked = (~mask).to(kind)[:, None, None] * BLOCKED
+        return cls(mask.to(kind), blocked, near, bound, moves.to(kind)[..., None])
 
 
 def along(x: Tensor, rotations: Tensor, layout: Layout) -> Tensor:

@@ -142,6 +142,24 @@ def _read(path: Path, max_bond: float | None) -> list[tuple[str, Backbone | str]
     return [(c, _build(path, c if several else "", r, max_bond)) for c, r in chains]
 
 
+def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str]]]:
+    """The chains of one file by their letters, each with the numbers of its residues (``52``, ``52A``). Residues
+    without N, CA and C are left out, and breaks are kept. Raises UserError where the file cannot be read."""
+    (file,) = _files([Path(path)], False, []) if not Path(path).is_dir() else (Path(path),)
+    try:
+        chains = [(chain.id.strip(), _residues(chain)) for chain in _parse(file)]
+    except UserError:
+        raise
+    except Exception as error:  # see _read
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+    whole = [(name, [r for r in residues if all(atom in r for atom in ATOMS[:3])]) for name, residues in chains]
+    found = {name: (_build(file, name, rows, None), [_number(r) for r in rows]) for name, rows in whole if rows}
+    usable = {name: (chain, numbers) for name, (chain, numbers) in found.items() if isinstance(chain, Backbone)}
+    if not usable:
+        raise UserError(f"{path} holds no amino-acid residues")
+    return usable
+
+
 def _build(path: Path, chain: str, residues: list, max_bond: float | None) -> Backbone | str:
     from Bio.Data.PDBData import protein_letters_3to1_extended as letters
 

@@ -126,6 +126,11 @@ def secondary(coords: Tensor) -> Tensor:
     return pydssp.assign(coords.detach().cpu().float(), out_type="index")
 
 
+def letters(coords: Tensor) -> str:
+    """The secondary structure of coords (L, 4, 3), a letter a residue: L coil, H helix, E strand."""
+    return "".join("LHE"[kind] for kind in secondary(coords).tolist())
+
+
 @lru_cache(maxsize=4096)
 def measure(backbone: Backbone) -> dict[str, float]:
     """All numbers of one backbone; kept, so treat the result as read only. NaN where a value cannot be had."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from fm_science.domain import option
 
 from . import chains, fold
-from .geometry import measure
+from .geometry import letters, measure
 from .ramachandran import histogram, pairs, reference
 from .structure import Backbone, grow
 
@@ -41,8 +41,8 @@ class Metrics:
 
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
-    """One row a backbone: name and all numbers of ``geometry.measure``."""
-    return [{"name": b.name, **measure(b)} for b in backbones]
+    """One row a backbone: name, all numbers of ``geometry.measure``, and its secondary structure in letters."""
+    return [{"name": b.name, **measure(b), "structure": letters(b.coords)} for b in backbones]
 
 
 def _column(backbones: Sequence[Backbone], name: str) -> Tensor:

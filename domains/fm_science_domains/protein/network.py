@@ -47,6 +47,13 @@ class Network:
     bins: int = option(8, "Gaussian bins of a distance", low=2)
 
 
+def faint(rows: int, width: int) -> nn.Embedding:
+    """An embedding of labels that begins as a whisper beside the geometry."""
+    layer = nn.Embedding(rows, width)
+    nn.init.normal_(layer.weight, std=0.1)
+    return layer
+
+
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
     """Shrink a layer that ends a residual branch: the untrained network then nearly returns its input."""
     with torch.no_grad():
@@ -63,17 +70,22 @@ class PairInput(nn.Module):
         self.bins = o.bins
         pose = 2 * o.bins + 16
         self.offset = nn.Embedding(2 * REACH + 1, o.pair)
+        self.kinds = faint(8, 2 * o.pair)
         self.now, self.then = nn.Linear(pose, o.pair), nn.Linear(pose, o.pair)
         self.time = nn.Linear(time, o.pair)
         self.out = nn.Linear(o.pair, o.pair)
 
-    def forward(self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, time: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, rotations: Tensor, previous: Any, residue: Tensor, kinds: Tensor, time: Tensor
+    ) -> Tensor:
         offset = (residue[:, None] - residue[:, :, None]).clamp(-REACH, REACH) + REACH
         with exact(x):
             now = poses(x, rotations, self.bins)
             if previous is not None:
                 then = poses(previous["translations"].to(x.dtype), previous["rotations"].to(x.dtype), self.bins)
-        hidden = self.now(now) + self.offset(offset) + self.time(time)[:, None, None]
+        left, right = self.kinds(kinds).chunk(2, -1)
+        ends = left[:, :, None] + right[:, None] + self.time(time)[:, None, None]
+        hidden = self.now(now) + self.offset(offset) + ends
         if previous is not None:
             hidden = hidden + self.then(then)
         return self.out(F.silu(hidden))
@@ -174,7 +186,7 @@ class Block(nn.Module):
             chain = along(x, rotations, layout)
         h = self.attention(h, w, x, rotations, layout.blocked) + self.chain(chain)
         h = h + self.narrow(F.silu(self.wide(self.norm(h))))
-        turn, shift = self.move(h).to(x.dtype).chunk(2, -1)
+        turn, shift = (self.move(h).to(x.dtype) * layout.moves).chunk(2, -1)
         with exact(x):
             x = x + (rotations @ shift[..., None])[..., 0]
             rotations = rotations @ quaternion_matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
@@ -187,9 +199,9 @@ class FrameTransformer(nn.Module):
     ``forward(x, t, context)``: ``x`` holds ``translations`` (B, N, 3) in nm and ``rotations`` (B, N, 3, 3); ``t`` is
     (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) holds their integer numbers
     along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None.
-    ``context.cond["content"]`` (B, 2), where given, holds the shares of helix and strand that the chain is to have, NaN
-    where they are left open. Returns the same two
-    keys; padded residues stand at the origin. Equivariant under rotations and translations, not under reflections.
+    ``context.cond["structure"]`` (B, N), where given, says which residues are to be coil (0), helix (1), strand (2) or
+    what they like (-1). Residues frozen by ``context.free`` stay where they are. Returns the same two keys; padded
+    residues stand at the origin. Equivariant under rotations and translations, not under reflections.
     """
 
     self_conditioned = True  #: samplers hand each evaluation the endpoint predicted one step earlier
@@ -199,7 +211,7 @@ class FrameTransformer(nn.Module):
         o = options or Network()
         time = 64
         self.time = nn.Sequential(nn.Linear(32, time), nn.SiLU())
-        self.content = nn.Linear(3, time)
+        self.kinds = faint(8, o.width)
         self.residue = nn.Linear(64 + time, o.width)
         self.pairs = PairInput(o, time)
         self.blocks = nn.ModuleList(Block(o) for _ in range(o.blocks))
@@ -210,14 +222,15 @@ class FrameTransformer(nn.Module):
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> dict[str, Tensor]:
         mask, place, rotations = context.mask, x["translations"], x["rotations"]
         kind = torch.promote_types(place.dtype, torch.float32)
-        layout = Layout.of(mask, context.cond["residue"], kind)
+        layout = Layout.of(context, kind)
         place, rotations, real = place.to(kind), rotations.to(kind), layout.real
         middle = (place * real[..., None]).sum(1, True) / real.sum(1)[:, None, None].clamp(min=1)
         place = (place - middle) * real[..., None]
         residue = context.cond["residue"]
-        time = self.time(waves(t.to(kind), 32, 1000.0)) + self.content(self.wanted(context, t.to(kind)))
+        kinds, time = self.wanted(context), self.time(waves(t.to(kind), 32, 1000.0))
         h = self.residue(torch.cat([self.ends(residue, mask, kind), time[:, None].expand(-1, mask.shape[1], -1)], -1))
-        z = self.pairs(place, rotations, context.previous, residue, time)
+        h = h + self.kinds(kinds)
+        z = self.pairs(place, rotations, context.previous, residue, kinds, time)
         w = self.norms[0](z)
         for i, block in enumerate(self.blocks):
             stage, first = divmod(i, self.revise)
@@ -230,13 +243,11 @@ class FrameTransformer(nn.Module):
         return {"translations": translations, "rotations": torch.where(mask[..., None, None], rotations, eye)}
 
     @staticmethod
-    def wanted(context: Any, t: Tensor) -> Tensor:
-        """The shares of helix and strand that are asked for and whether they are: (B, 3), zeros where left open."""
-        content = context.cond.get("content")
-        if content is None:
-            return t.new_zeros(len(t), 3)
-        known = content.isfinite().all(-1, keepdim=True)
-        return torch.cat([torch.where(known, content, 0.0), known], -1).to(t)
+    def wanted(context: Any) -> Tensor:
+        """What each residue is to be, (B, N): 0 if it is left open, then coil, helix, strand; 4 more if frozen."""
+        structure, frozen = context.cond.get("structure"), context.frozen("nodes")
+        kinds = torch.zeros_like(context.mask, dtype=torch.long) if structure is None else structure + 1
+        return kinds if frozen is None else kinds + 4 * frozen
 
     @staticmethod
     def ends(residue: Tensor, mask: Tensor, kind: torch.dtype) -> Tensor:

@@ -7,13 +7,14 @@ exponential clock, without which designs fall apart (Yim et al. 2023; Yue et al.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fm_science.couplings import Coupling as AnyCoupling
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
@@ -27,7 +28,10 @@ from fm_science.solvers import Euler
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
+from .blueprint import OPEN, alike, parse
+from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
+from .motif import Motif, around, read
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class Path:
 
 @dataclass(frozen=True)
 class Coupling:
-    """Which noise meets which chain: independent draws; nothing to choose yet."""
+    """Which noise meets which chain: independent draws."""
+
+    motifs: float = option(0.2, "share of batches that hold stretches of their chains, for motifs", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Objective:
     until: float = option(0.9, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
-    hide_content: float = option(0.2, "probability that a chain's helix and strand shares are hidden", low=0, high=1)
+    hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -73,12 +79,14 @@ class Sample:
     length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
     steps: int = option(100, "steps of the solver", low=1)
     rotation_rate: float = option(10.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
-    content: str = option(
-        "data", "shares of helix and strand: those of a real chain of like length, or open", choices=("data", "open")
+    structure: str = option(
+        "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
-    helix: float | None = option(None, "share of helix asked for; together with strand", low=0, high=1)
-    strand: float | None = option(None, "share of strand asked for; together with helix", low=0, high=1)
-    guidance: float = option(1.0, "how strongly the shares are pressed for; 1: as learnt, 0: not at all", low=0)
+    motif: str | None = option(None, "PDB or mmCIF file with residues that every chain is to hold")
+    contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
+    helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
+    strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
+    guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
 
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
@@ -99,7 +107,7 @@ def annealed(trained: ProductPath, rate: float) -> ProductPath:
     return trained.replaced(rotations=Geodesic(SO3(), clock(rate), Endpoint()))
 
 
-def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
+def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -> FlowMatching:
     """Flow matching on frames with auxiliary losses on the predicted atoms; terms of weight zero are left out."""
     window = Window(start=o.auxiliary_from, late=o.until)
     extras: dict[str, Any] = {
@@ -110,10 +118,11 @@ def objective(o: Objective, rotation_rate: float = 0.0) -> FlowMatching:
         "clashes": Clashes(o.clashes, o.body, window=Window(start=o.clashes_from, late=o.until)),
     }
     return FlowMatching(
+        coupling=coupling,
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
-        drop={"content": o.hide_content},
+        drop={"structure": o.hide_structure},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
@@ -127,40 +136,65 @@ def lengths(length: int | str) -> tuple[int, int]:
     return int(low), int(high or low)
 
 
-def contents(options: Sample) -> Tensor | None:
+def shares(options: Sample) -> Tensor | None:
     """(2,) the shares of helix and strand asked for by number; None where they are not. Raises OptionError."""
     helix, strand = options.helix, options.strand
     if helix is None and strand is None:
         return None
     if helix is None or strand is None or helix + strand > 1:
         raise OptionError(f"helix={helix} strand={strand}: give both, as shares of the chain that add to 1 at most")
+    if options.structure != "data" or options.motif:
+        raise OptionError("helix= and strand= choose among real chains, which a blueprint, open and a motif replace")
     return torch.tensor([helix, strand])
 
 
-def request(n: int, options: Sample, chains: Any, length: int | str | None = None) -> Context:
-    """``n`` chains with lengths drawn uniformly from ``length`` by torch's generator.
+def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]:
+    """The shares of helix and strand, the blueprint, and the motif that are asked for, or None.
 
-    What helix and strand they are to have is given by number, or copied from random ``chains``, the training data,
-    among the tenth of them that are nearest in length, or left open.
+    Raises:
+        OptionError: at lengths, shares, a blueprint or a contig that make no sense.
+        UserError: at a motif that cannot be read.
     """
-    low, high = lengths(options.length if length is None else length)
-    sizes = torch.randint(low, high + 1, (n,))
-    index = torch.arange(int(sizes.max()))
-    shares = contents(options)
-    if shares is not None:
-        content = shares.expand(n, 2)
-    elif options.content == "data":
-        near = (chains.sizes - sizes[:, None]).abs().argsort(1)[:, : max(1, len(chains) // 10)]
-        picked = near.gather(1, torch.randint(near.shape[1], (n, 1)))[:, 0]
-        content = torch.stack([chains.content(i) for i in picked.tolist()])
+    lengths(options.length)
+    wanted, motif = shares(options), None
+    blueprint = None if options.structure in ("data", "open") else parse(options.structure)
+    if (options.motif is None) != (options.contig is None):
+        raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
+    if options.motif is not None and options.contig is not None:
+        motif = read(options.motif, options.contig)
+        motif.check(blueprint)
+    return wanted, blueprint, motif
+
+
+def request(
+    n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
+    helix: float | None = None, strand: float | None = None,
+) -> Context:  # fmt: skip
+    """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
+
+    Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
+    :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes` raises.
+    """
+    asked: dict[str, Any] = {"length": length, "structure": structure, "helix": helix, "strand": strand}
+    options = replace(options, **{name: value for name, value in asked.items() if value is not None})
+    wanted, blueprint, motif = wishes(options)
+    if motif is not None:
+        return around(n, motif, blueprint)
+    if blueprint is not None:
+        rows = [blueprint] * n
     else:
-        content = torch.full((n, 2), torch.nan)
-    cond = {"residue": index.expand(n, -1).clone(), "content": content.clone()}
-    return Context(index < sizes[:, None], cond)
+        low, high = lengths(options.length)
+        sizes = torch.randint(low, high + 1, (n,)).tolist()
+        drawn = options.structure == "data"
+        rows = [alike(k, wanted, chains) if drawn else torch.full((k,), OPEN) for k in sizes]
+    kinds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
+    index = torch.arange(kinds.shape[1])
+    mask = index < torch.tensor([len(row) for row in rows])[:, None]
+    return Context(mask, {"residue": index.expand(n, -1).clone(), "structure": kinds})
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
-    """Euler steps with rotations on their own clock, and the network pressed for the shares that are asked for."""
+    """Euler steps with rotations on their own clock, and the network pressed for the structure that is asked for."""
     walked = annealed(trained, options.rotation_rate)
-    pressed = partial(Guided, scale=options.guidance, keys=("content",), path=walked)
+    pressed = partial(Guided, scale=options.guidance, keys=("structure",), path=walked)
     return Sampler(Euler(), options.steps, walked, None if options.guidance == 1 else pressed)

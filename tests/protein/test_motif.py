@@ -1,0 +1,124 @@
+"""Motifs: what a contig means, that held residues stay where they are, and how training shows the network some."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fm_science.data import collate
+from fm_science.errors import OptionError, UserError
+from fm_science_domains.protein import build, chains, decode, motif
+from fm_science_domains.protein.blueprint import OPEN
+from fm_science_domains.protein.files import write_pdb
+from fm_science_domains.protein.geometry import secondary
+from fm_science_domains.protein.structure import ideal
+
+TINY = {"data": {"limit": 40, "max_length": 60}, "network": {"width": 16, "pair": 16, "blocks": 2, "triangle": 0}}
+
+
+@pytest.fixture(scope="module")
+def native():
+    return chains.backbones(True)[3]
+
+
+@pytest.fixture(scope="module")
+def file(native, tmp_path_factory):
+    """A held-out chain of 40 to 128 residues as a PDB file, far from the origin; the chain is A, numbered from 1."""
+    moved = replace(native, coords=native.coords + torch.tensor([50.0, -20.0, 10.0]))
+    return str(write_pdb(moved, tmp_path_factory.mktemp("motif") / "native.pdb"))
+
+
+def test_a_contig_puts_new_and_held_residues_in_order(file):
+    found = motif.read(file, "3-9/A11-14/2/A30/0-1")
+    assert found.pieces == ((3, 9, False), (4, 4, True), (2, 2, False), (1, 1, True), (0, 1, False))
+    rows = [found.draw() for _ in range(60)]
+    assert {len(row) for row in rows} == set(range(10, 18))
+    for row in rows:
+        kept = row[row >= 0]
+        assert kept.tolist() == [0, 1, 2, 3, 4]
+        first = int((row == 0).nonzero())
+        assert 3 <= first <= 9
+        assert row[first + 4 : first + 6].tolist() == [-1, -1]
+
+
+def test_held_residues_keep_place_letters_and_structure(file, native):
+    domain = build(sample={"motif": file, "contig": "4/A11-20/3-6/A25-27/2"}, **TINY)
+    context = domain.request(3)
+    flow = domain.flow()
+    found = decode(flow.sample(context, seed=0, steps=4), context)
+    there = [*range(10, 20), *range(24, 27)]
+    wanted = ideal(native.coords)[there, :3] + torch.tensor([50.0, -20.0, 10.0])
+    for chain, free, mask in zip(found, context.free, context.mask, strict=True):
+        held = ~free[mask]
+        torch.testing.assert_close(chain.coords[held, :3], wanted, atol=2e-3, rtol=0)
+        letters = "".join(letter for letter, kept in zip(chain.sequence, held.tolist(), strict=True) if kept)
+        assert letters == "".join(native.sequence[i] for i in there)
+        assert {letter for letter, kept in zip(chain.sequence, held.tolist(), strict=True) if not kept} == {"G"}
+    held = context.cond["structure"][0][~context.free[0]]
+    assert held.tolist() == secondary(native.coords)[there].tolist()
+    assert (context.cond["structure"][context.free] == OPEN).all()
+
+
+def test_new_residues_can_follow_a_blueprint(file):
+    domain = build(sample={"motif": file, "contig": "6/A11-14/6", "structure": "6E4X6H"}, **TINY)
+    kinds = domain.request(2).cond["structure"][:, [0, 5, 10, 15]]
+    assert kinds.tolist() == [[2, 2, 1, 1]] * 2
+    with pytest.raises(OptionError, match="the chains of the contig 16 to 17"):
+        build(sample={"motif": file, "contig": "6/A11-14/6-7", "structure": "6E4X6H"}, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("contig", "words"),
+    [
+        ("10/B3-5", "no chain B, but A"), ("10/A3-500", "no residue 500"), ("9-5/A3", "ends before"),
+        ("5/A9-3", "ends before"), ("10/20", "residues to hold"), ("A3-9", "new ones"), ("5/nonsense", "neither"),
+        ("", "neither"), ("5//A3", "neither"),
+    ],
+)  # fmt: skip
+def test_contigs_that_make_no_sense_are_refused(file, contig, words):
+    with pytest.raises(OptionError, match=words):
+        motif.read(file, contig)
+
+
+def test_half_a_motif_and_missing_files_are_refused(file):
+    with pytest.raises(OptionError, match="go together"):
+        build(sample={"motif": file}, **TINY)
+    with pytest.raises(OptionError, match="choose among"):
+        build(sample={"motif": file, "contig": "5/A3-9/5", "helix": 0.5, "strand": 0.0}, **TINY)
+    with pytest.raises(UserError, match="no such file"):
+        build(sample={"motif": "nowhere.pdb", "contig": "5/A3-9/5"}, **TINY)
+
+
+@pytest.mark.parametrize("sizes", [(40, 60, 5), (1, 2, 3)])
+def test_stretches_leave_residues_to_learn(sizes):
+    mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+    for _ in range(200):
+        held = motif.stretches(mask)
+        assert not (held & ~mask).any()
+        assert (held.sum(1) >= 1).all()
+        assert (held.sum(1) <= (2 * motif.LONGEST * mask.sum(1)).clamp_min(2)).all()
+        runs = (held.int().diff(dim=1, prepend=torch.zeros(len(mask), 1, dtype=torch.int)) == 1).sum(1)
+        assert (runs <= 2).all()
+
+
+def test_training_holds_stretches_around_their_own_centre():
+    domain = build(coupling={"motifs": 1.0}, **TINY)
+    x1, context = collate(domain.path.space, [domain.data.train[i] for i in range(6)])
+    path = domain.path.bind(context, domain.prior)
+    x0 = domain.prior.sample(path.space, context)
+    x0, moved, seen = domain.objective.coupling.pair(path.space, x0, x1, context)
+    held = ~seen.free & context.mask
+    for name in ("translations", "rotations"):
+        assert torch.equal(x0[name][held], moved[name][held])
+    middle = (moved["translations"] * held[..., None]).sum(1) / held.sum(1, keepdim=True)
+    assert middle.abs().max() < 1e-6
+    gap = moved["translations"] - x1["translations"]
+    assert all((gap[i][m] - gap[i][0]).abs().max() < 1e-6 for i, m in enumerate(context.mask))
+    told = seen.cond["structure"] == context.cond["structure"]
+    assert told[held].all()
+    loss = domain.objective(domain.flow(), x1, context)
+    assert all(value.isfinite().all() for value in loss.values())
+    never = build(coupling={"motifs": 0.0}, **TINY).objective.coupling
+    assert never.pair(path.space, x0, x1, context)[2] is context
