@@ -61,7 +61,8 @@ class TrainingData:
 
 
 def collate(space: Any, items: Sequence[Item]) -> tuple[State, Context]:
-    """A padded batch and its context. Conditions of equal shape are stacked, others padded with zeros along sites."""
+    """A padded batch and its context. Conditions of equal shape are stacked, others padded with zeros along the axes
+    that differ: sites, or both ends of edges."""
     points, conditions = zip(*items, strict=True)
     counts = torch.tensor([space.count(p) for p in points])
     mask = torch.arange(int(counts.max())) < counts[:, None]
@@ -72,7 +73,11 @@ def collate(space: Any, items: Sequence[Item]) -> tuple[State, Context]:
 def _padded(values: Sequence[Tensor]) -> Tensor:
     if len({v.shape for v in values}) == 1:
         return torch.stack(list(values))
-    return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True)
+    sizes = [max(v.shape[axis] for v in values) for axis in range(values[0].ndim)]
+    padded = values[0].new_zeros(len(values), *sizes)
+    for row, v in zip(padded, values, strict=True):
+        row[tuple(slice(size) for size in v.shape)] = v
+    return padded
 
 
 class StepBatches(Sampler[list[int]]):

@@ -42,7 +42,7 @@ def test_collate_pads_states_with_the_origin_and_conditions_with_zeros():
     space = Product(x=Centered(), r=SO3(), g=Euclidean(2, on="graph"))
     items = [
         ({"x": torch.randn(n, 3), "r": torch.eye(3).repeat(n, 1, 1), "g": torch.ones(2)},
-         {"residue": torch.arange(n), "label": torch.tensor(n)})
+         {"residue": torch.arange(n), "label": torch.tensor(n), "bonds": torch.ones(n, n)})
         for n in (2, 4)
     ]  # fmt: skip
     x, context = collate(space, items)
@@ -51,6 +51,8 @@ def test_collate_pads_states_with_the_origin_and_conditions_with_zeros():
     assert context.mask.sum(1).tolist() == [2, 4]
     assert context.cond["residue"].tolist() == [[0, 1, 0, 0], [0, 1, 2, 3]]
     assert context.cond["label"].tolist() == [2, 4]
+    assert context.cond["bonds"].sum((1, 2)).tolist() == [4, 16]
+    assert context.cond["bonds"][0, :2, :2].all()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
