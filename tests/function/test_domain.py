@@ -11,6 +11,7 @@ import torch
 from fm_science.errors import OptionError, UserError
 from fm_science.testing import check_domain
 from fm_science_domains.function import build
+from fm_science_domains.function.data import Data, load
 
 FEW = {"train": 24, "held_out": 12, "batch": 8}
 SMALL = {"width": 8, "layers": 2, "modes": 3, "heads": 2, "tokens": 4, "waves": 3}
@@ -88,8 +89,29 @@ def test_missing_values_make_sensors_of_their_own(tmp_path: Path) -> None:
     check_domain(kept)
 
 
+@pytest.mark.parametrize(("n", "share", "held"), [(4, 0.1, 1), (2, 0.9, 1), (1, 0.1, 1), (4, 0.0, 4)])
+def test_few_functions_are_held_out_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, n: int, share: float, held: int
+) -> None:
+    np.savez(tmp_path / "few.npz", values=np.sin(np.arange(n)[:, None] + np.linspace(0, 3, 8)))
+    found = load(Data(source=str(tmp_path / "few.npz"), share=share))
+    assert len(found.held_out) == held
+    apart = {f.name for f in found.train.functions}.isdisjoint(f.name for f in found.held_out.functions)
+    assert apart == (held < n)
+    assert ("one function" in caplog.text) == (n == 1)
+
+
+def test_functions_of_another_kind_are_not_compared(tmp_path: Path) -> None:
+    np.savez(tmp_path / "line.npz", values=np.random.default_rng(0).normal(size=(6, 8)))
+    np.savez(tmp_path / "plane.npz", values=np.zeros((3, 4, 4, 2)), channels=2)
+    domain = build(data={"source": str(tmp_path / "line.npz")}, network=SMALL)
+    assert len(domain.read([tmp_path / "line.npz"])) == 6
+    with pytest.raises(UserError, match=r"has 2 values at a sensor of 2 coordinates; .* have 1 and 1"):
+        domain.read([tmp_path / "plane.npz"])
+
+
 def test_observations_are_met_in_every_way(tmp_path: Path) -> None:
-    (tmp_path / "seen.csv").write_text("x,value\n0.2,1.0\n0.8,-1.0\n")
+    (tmp_path / "seen.csv").write_text("x,value\n0.2,1.0\n0.8,-1.0\n", encoding="utf-8-sig")
     seen = str(tmp_path / "seen.csv")
     data = {**FEW, "grid": 16}
     for method, shown in (("correction", "0"), ("latent", "0"), ("amortised", "1-4"), ("auto", "1-4")):
@@ -123,6 +145,7 @@ def test_observations_are_met_in_every_way(tmp_path: Path) -> None:
         ),
         ({"sample": {"grid": "0x"}}, "a factor such as 4x"),
         ({"sample": {"observations": "nothing.csv"}}, "no file of observations"),
+        ({"sample": {"method": "latent"}}, "give observations=FILE.csv too"),
     ],
 )
 def test_mistakes_are_told_in_one_line(groups: dict, words: str) -> None:

@@ -67,6 +67,35 @@ def test_tables_are_wide_or_long(tmp_path: Path) -> None:
     assert long[1].coords[0].tolist() == [0.5, 0.5]
 
 
+def test_lines_of_a_function_are_collected_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("function,x,v\nb,0,1\na,0,2\nb,1,3\na,1,4\n")
+    found = read([tmp_path / "long.csv"])
+    assert [(f.name, f.values[:, 0].tolist()) for f in found] == [("b", [1, 3]), ("a", [2, 4])]
+
+
+def test_tables_of_pandas(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text(",0,0.07,0.5\n0,1,2,3\n1,,5,6\n")
+    wide = read([tmp_path / "wide.csv"])
+    assert [(f.name, f.values[:, 0].tolist()) for f in wide] == [("0", [1, 2, 3]), ("1", [5, 6])]
+    assert wide[0].coords[:, 0].tolist() == [0, 0.07, 0.5]
+    (tmp_path / "long.csv").write_text(",function,x,v\n0,a,0,5\n1,a,1,6\n")
+    (long,) = read([tmp_path / "long.csv"])
+    assert long.values.tolist() == [[5], [6]]
+
+
+def test_a_byte_order_mark_and_endings_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "A.CSV").write_text("function,x,v\na,0,5\na,1,6\n", encoding="utf-8-sig")
+    np.savez(tmp_path / "b.npz", values=np.ones((2, 3)))
+    (tmp_path / "b.npz").rename(tmp_path / "B.NPZ")
+    assert [f.name for f in read([tmp_path])] == ["a", "B_0000", "B_0001"]
+
+
+def test_functions_that_were_measured_nowhere_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_text("name,0,1\na,1,2\nb,,\nc,3,4\n")
+    assert [f.name for f in read([tmp_path / "a.csv"])] == ["a", "c"]
+    assert "1 of 3 functions were measured nowhere" in caplog.text
+
+
 def test_uneven_axes_are_no_grid(tmp_path: Path) -> None:
     np.savez(tmp_path / "log.npz", x=np.random.default_rng(0).normal(size=(3, 5)), t=[1, 2, 4, 8, 16])
     found = read([tmp_path / "log.npz"], Layout(axis="t"))
@@ -87,6 +116,9 @@ def test_uneven_axes_are_no_grid(tmp_path: Path) -> None:
         ("a.npz", {"t": np.zeros(3)}, "name one with data.array"),
         ("a.npz", {"values": np.zeros((2, 3)), "axis0": np.zeros(3)}, "ascending"),
         ("a.npz", {"values": np.zeros((4, 1)), "coords": np.zeros((3, 1)), "sizes": [4]}, "4 values at 3 places"),
+        ("a.npz", {"values": np.zeros((4, 1)), "coords": np.zeros((4, 1)), "sizes": [1, 2]}, "they add up to 3"),
+        ("a.npz", {"values": np.zeros((4, 1)), "coords": np.zeros((4, 1)), "sizes": [5, -1]}, "numbers above 0"),
+        ("a.npz", {"values": np.zeros((2, 3), complex)}, "two channels"),
     ],
 )
 def test_files_that_hold_no_functions_say_why(tmp_path: Path, name: str, content, words: str) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 
 from fm_science.errors import UserError
+from fm_science_domains.image import build
 from fm_science_domains.image.data import Data, digits, sets
 from fm_science_domains.image.files import Image, load, read, rounded, write
 from fm_science_domains.image.report import trajectory, write_all
@@ -29,8 +31,59 @@ def test_a_sheet_is_drawn_and_never_read(tmp_path: Path) -> None:
     images = [Image(torch.zeros(1, 8, 8)) for _ in range(12)]
     files = write_all(images, tmp_path) + write_all(images, tmp_path, first=12)
     assert (tmp_path / "sheet.png") in files
+    assert len(read(files)) == 24
     assert trajectory([images, images, images], tmp_path)[0].is_file()
+    (tmp_path / "sampling.yaml").touch()
     assert len(read([tmp_path])) == 24
+    step = tmp_path / "step-000010"
+    write_all(images, step)  # validation in the midst of training
+    assert len(read([tmp_path])) == 24
+    assert len(read([step])) == 12
+
+
+def test_a_picture_is_read_whatever_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "step"
+    for name in ("sheet.png", "sheet_music.PNG", "ways.jpg", "waysides/01.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(np.zeros((4, 4), np.uint8)).save(folder / name)
+        assert len(read([folder / name])) == 1
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 4, 4), np.uint8))
+    (tmp_path / "a.npz").rename(folder / "A.NPZ")
+    assert len(read([folder])) == 7
+
+
+def test_sixteen_bits_and_floats_become_eight_bits(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Pillow.fromarray(levels.astype(np.uint16) * 257).save(tmp_path / "i16.png")
+    Pillow.fromarray(levels.astype(np.uint16) * 257).save(tmp_path / "i16.tif")
+    Pillow.fromarray(levels.astype(np.int32) * 257).save(tmp_path / "i32.tif")
+    Pillow.fromarray((levels / 255).astype(np.float32)).save(tmp_path / "f.tif")
+    for name in ("i16.png", "i16.tif", "i32.tif", "f.tif"):
+        assert load([tmp_path / name]).levels[0, 0].tolist() == levels.tolist(), name
+    for name, values in {"wide.tif": levels.astype(np.float32), "deep.tif": levels.astype(np.int32) * 10_000}.items():
+        Pillow.fromarray(values).save(tmp_path / name)
+        with pytest.raises(UserError, match=r"its values go from 0 to .* 16 bits, or floats in \[0, 1\]"):
+            load([tmp_path / name])
+
+
+def test_pictures_are_turned_upright(tmp_path: Path) -> None:
+    x = np.zeros((4, 6, 3), np.uint8)
+    x[0] = 255
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by a quarter to see
+    Pillow.fromarray(x).save(tmp_path / "a.png", exif=exif)
+    levels = load([tmp_path / "a.png"]).levels
+    assert levels.shape == (1, 3, 6, 4)
+    assert levels[0, 0, :, -1].unique().tolist() == [255]
+
+
+def test_a_label_kept_inside_is_a_number_or_nothing(tmp_path: Path) -> None:
+    about = PngInfo()
+    about.add_text("label", "cat")
+    Pillow.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png", pnginfo=about)
+    assert read([tmp_path])[0].label is None
+    with pytest.raises(UserError, match="class number 3, but the training images have 2 classes"):
+        read(write([Image(torch.zeros(1, 4, 4), 3)], tmp_path / "b"), classes=("cat", "dog"))
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:
@@ -44,6 +97,61 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     assert stack.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert stack.levels.shape == (6, 3, 4, 4)
     assert stack.levels[3:].unique().tolist() == [100]
+
+
+def animals(folder: Path, *names: str) -> str:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            Pillow.fromarray(np.full((4, 4), len(name), np.uint8)).save(folder / name / f"{i}.png")
+    return str(folder)
+
+
+def test_classes_of_other_folders_are_those_of_training(tmp_path: Path) -> None:
+    source, apart = animals(tmp_path / "tr", "cat", "dog", "eel"), animals(tmp_path / "te", "dog", "eel")
+    found = sets(Data(source=source, held_out=apart))
+    assert found.held_out.labels is not None
+    assert found.held_out.labels.tolist() == [1, 1, 2, 2]
+    assert found.held_out.classes == found.train.classes == ("cat", "dog", "eel")
+    read_so = build(data={"source": source}).read
+    assert [image.label for image in read_so([Path(apart)])] == [1, 1, 2, 2]
+    assert [image.label for image in read_so([Path(apart) / "eel"])] == [2, 2]
+    strange = animals(tmp_path / "strange", "cat", "dgo")
+    with pytest.raises(UserError, match=r"class 'dgo', which no training image has \(did you mean 'dog'"):
+        sets(Data(source=source, held_out=strange))
+    with pytest.raises(UserError, match="class 'dgo'"):
+        read_so([Path(strange)])
+    assert [image.label for image in build(data={"source": source, "labels": False}).read([Path(strange)])] == [
+        None
+    ] * 4
+
+
+def test_values_of_labels_are_classes_once_over_all_files(tmp_path: Path) -> None:
+    for name, y in {"a": [0, 1], "b": [1, 2], "c": [7, 3], "d": [2, 0]}.items():
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((2, 4, 4), np.uint8), y=y)
+    both = load([tmp_path / "a.npz", tmp_path / "b.npz"])
+    assert both.labels is not None
+    assert (both.labels.tolist(), both.classes) == ([0, 1, 1, 2], ("0", "1", "2"))
+    far = load([tmp_path / "c.npz"])
+    assert far.labels is not None
+    assert (far.labels.tolist(), far.classes) == ([1, 0], ("3", "7"))
+    (tmp_path / "tr").mkdir()
+    for name in "ab":
+        (tmp_path / f"{name}.npz").rename(tmp_path / "tr" / f"{name}.npz")
+    found = sets(Data(source=str(tmp_path / "tr"), held_out=str(tmp_path / "d.npz")))
+    assert found.held_out.labels is not None
+    assert (found.held_out.labels.tolist(), found.classes) == ([2, 0], 3)
+    np.savez(tmp_path / "e.npz", x=np.zeros((2, 4, 4), np.uint8), y=[0.5, 1])
+    with pytest.raises(UserError, match="labels must be whole numbers"):
+        load([tmp_path / "e.npz"])
+
+
+def test_values_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    x = np.zeros((2, 4, 4))
+    x[0, 1, 2] = np.nan
+    np.savez(tmp_path / "a.npz", x=x)
+    with pytest.raises(UserError, match=r"floats in \[0, 1\]; it is float64, nan to nan"):
+        load([tmp_path / "a.npz"])
 
 
 def test_scaling_cuts_the_middle_and_averages(tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def test_later_samples_are_added_and_first_ones_begin_anew(samples, tmp_path):
     assert len(files.read([tmp_path])) == 2
 
 
+def test_samples_of_validation_are_not_counted(samples, tmp_path):
+    for place in ("samples", "samples/step-000010"):
+        files.write(samples, tmp_path / place)
+    assert len(files.read(tmp_path / "samples")) == 2 * len(samples)
+    (tmp_path / "samples/sampling.yaml").touch()
+    for path in (tmp_path / "samples", tmp_path, tmp_path / "samples/step-000010"):
+        assert len(files.read(path)) == len(samples)
+
+
 def test_rdkit_reads_what_we_write(samples, tmp_path):
     files.write(samples, tmp_path)
     for mol, ours in zip(Chem.SDMolSupplier(str(tmp_path / "samples.sdf"), removeHs=False), samples, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -44,6 +46,21 @@ def test_wreckage_alone_and_nothing(library, tmp_path):
     wreckage = broken(library.molecules("test", 1)[0])
     assert all(map(is_png, report.report({"samples": wreckage}, tmp_path)))
     assert report.report({"samples": []}, tmp_path) == []
+
+
+def test_verdicts_of_four_rows_stand_beside_each_other(library):
+    real = library.molecules("test", 4, 0)
+    rows = {"samples": real, "held-out": real, "training set": real, "untrained network": broken(real[0])[:1]}
+    canvas = report.overview(rows)
+    canvas.draw_without_rendering()
+    table = canvas.axes[3]
+    heads = {t.get_text().replace("\n", " "): t.get_window_extent() for t in table.texts if t.get_weight() == "bold"}
+    assert list(heads) == list(rows)
+    boxes = list(heads.values())
+    assert all(a.x1 + 5 < b.x0 for a, b in itertools.pairwise(boxes))
+    words = [t.get_text() for t in table.texts]
+    assert "-" in words  # nothing of an untrained network is connected, so none is unique
+    assert not any("nan" in word for word in words)
 
 
 def test_turned_never_mirrored(library):

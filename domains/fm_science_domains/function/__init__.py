@@ -7,7 +7,7 @@ so a flow that was trained at one resolution samples at another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
@@ -64,7 +64,7 @@ def build(
         sampler=Sampler(recipe.solver(o["sample"], sets, shown, pairs.independent), o["sample"].steps),
         request=Request(sets, o["sample"]),
         decode=partial(decode, sets.frame),
-        read=partial(read, layout=layout),
+        read=partial(comparable, sets, layout),
         write=write,
         metrics=measures.metrics(sets),
         report=pictures.report,
@@ -74,6 +74,20 @@ def build(
         appraise=partial(appraisal.appraise, sets, o["metrics"], Request(sets, Sample())),
         options=OPTIONS,
     )
+
+
+def comparable(sets: Sets, layout: Layout, paths: Iterable[str | FilePath]) -> list[Sampled]:
+    """The functions of files and folders. Raises UserError where there are none, or they have other channels or
+    coordinates than those of the sets."""
+    found = read(paths, layout)
+    for f in found:
+        have, wanted = (f.values.shape[1], f.coords.shape[1]), (sets.channels, sets.dim)
+        if have != wanted:
+            raise UserError(
+                f"function {f.name!r} has {have[0]} values at a sensor of {have[1]} coordinates; those it would be "
+                f"compared with have {wanted[0]} and {wanted[1]}: give data.source=FILE of the same kind"
+            )
+    return found
 
 
 class Request:

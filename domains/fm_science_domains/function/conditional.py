@@ -10,7 +10,6 @@ MacKay 2010; the idea is that of Shi et al. 2025).
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from fm_science.objectives import FlowMatching, Objective
 from fm_science.solvers import Heun, Solver
 from fm_science.state import Context, State, lift
 
-from .files import AXES, listed
+from . import tables
 from .sensors import Sampled
 
 SEEN, SHOWN = "seen", "shown"  # conditions (B, N) and (B, N, C): which sensors were observed, and what was seen there
@@ -237,11 +236,11 @@ def observations(file: str, dim: int, channels: int) -> Sampled:
     if not path.is_file():
         raise UserError(f"no file of observations {file!r}")
     try:
-        (found,) = listed(list(csv.reader(path.read_text().splitlines())))
+        (found,) = tables.listed(tables.rows(path))
     except (ValueError, IndexError) as error:
         names = ["value"] if channels == 1 else [f"value{k}" for k in range(channels)]
         raise UserError(
-            f"{file} holds no observations: {error}; expected lines under {','.join([*AXES[:dim], *names])}"
+            f"{file} holds no observations: {error}; expected lines under {','.join([*tables.AXES[:dim], *names])}"
         ) from error
     if found.coords.shape[1] != dim or found.values.shape[1] != channels:
         raise UserError(f"{file} has {found.coords.shape[1]} coordinates and {found.values.shape[1]} values a line; "

@@ -234,10 +234,13 @@ def kept(found: list[Sampled], o: Data) -> list[Sampled]:
 
 
 def split(found: list[Sampled], o: Data) -> tuple[list[Sampled], list[Sampled]]:
-    """Training and held-out functions, in an order that is fixed."""
-    held = round(o.share * len(found))
-    if not held:
+    """Training and held-out functions, in an order that is fixed: at least one of each where there are two or more."""
+    if not o.share:
         return found, found
+    if len(found) < 2:
+        log.warning("%s holds one function: it is trained and held out", o.source)
+        return found, found
+    held = min(len(found) - 1, max(1, round(o.share * len(found))))
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
     return [found[i] for i in order[held:]], [found[i] for i in order[:held]]
 

@@ -7,8 +7,9 @@ sensors, d)`` and ``sizes``, the number of sensors of each; with sensors in comm
 ``(functions, N, channels)`` beside ``coords`` ``(N, d)``.
 
 A .csv file is wide or long. Wide: a function a line; the first line may give the places of the sensors,
-``name,0,0.1,...`` with the name of the function in the first column. Long: a sensor a line under ``function,x,value``
-or ``function,x,y,value1,value2``. Empty cells and ``nan`` are values that were not measured.
+``name,0,0.1,...`` with the name of the function in the first column; an empty first cell says so too. Long: a sensor a
+line under ``function,x,value`` or ``function,x,y,value1,value2``, in any order. Empty cells and ``nan`` are values that
+were not measured.
 
 Classic netCDF files, .nc, are read as their module says.
 """
@@ -16,10 +17,9 @@ Classic netCDF files, .nc, are read as their module says.
 from __future__ import annotations
 
 import csv
-import math
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ from torch import Tensor
 
 from fm_science.errors import UserError, nearest
 
-from . import netcdf
-from .sensors import Sampled, Shape, line, quadrature, regular, scattered_weights
+from . import netcdf, tables
+from .sensors import Sampled, line, on_axes, scattered, scattered_weights
 
-AXES = ("x", "y", "z")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Layout:
 
 def read(paths: Iterable[str | Path], layout: Layout | None = None) -> list[Sampled]:
     """The functions of files and folders; of files in one folder that differ in their ending only, one is read.
-    Values that were not measured are left out, and the function then has sensors of its own.
+    Values that were not measured are left out, and the function then has sensors of its own; functions that were
+    measured nowhere are left out and counted in a warning.
 
     Raises:
         UserError: for a path that is not there, a file that holds no functions, and an unknown ending.
@@ -63,7 +64,8 @@ def read(paths: Iterable[str | Path], layout: Layout | None = None) -> list[Samp
     for path in map(Path, paths):
         files = [path]
         if path.is_dir():
-            known = sorted((f for f in path.iterdir() if f.suffix in READERS), key=lambda f: ORDER.index(f.suffix))
+            known = [f for f in path.iterdir() if f.suffix.lower() in READERS]
+            known.sort(key=lambda f: ORDER.index(f.suffix.lower()))
             files = sorted({f.stem: f for f in reversed(known)}.values())
         for file in files:
             found += _file(file, layout)
@@ -75,26 +77,30 @@ def read(paths: Iterable[str | Path], layout: Layout | None = None) -> list[Samp
 def _file(file: Path, layout: Layout) -> list[Sampled]:
     if not file.is_file():
         raise UserError(f"no file or folder {str(file)!r}")
-    if file.suffix not in READERS:
+    if file.suffix.lower() not in READERS:
         raise UserError(f"{file}: functions are read from {', '.join(ORDER)}, not from {file.suffix or 'such files'}")
     try:
-        found = READERS[file.suffix](file, layout)
+        found = READERS[file.suffix.lower()](file, layout)
     except UserError:
         raise
     except (ValueError, KeyError, IndexError, OSError, StopIteration) as error:
         raise UserError(f"{file} holds no functions: {str(error) or type(error).__name__}") from error
     if any(bool(f.values.isinf().any()) for f in found):
         raise UserError(f"{file} holds values that are infinite")
-    return [measured(f) for f in found]
+    there = [f for f in found if not bool(f.values.isnan().any(1).all())]
+    if not there:
+        raise UserError(f"{file} holds functions that were measured nowhere: all of their values are missing")
+    if len(there) < len(found):
+        log.warning("%s: %d of %d functions were measured nowhere and are left out",
+                    file, len(found) - len(there), len(found))  # fmt: skip
+    return [measured(f) for f in there]
 
 
 def measured(f: Sampled) -> Sampled:
-    """The function without the sensors at which nothing was measured."""
+    """The function without the sensors at which nothing was measured; it was measured somewhere."""
     gone = f.values.isnan().any(1)
     if not bool(gone.any()):
         return f
-    if bool(gone.all()):
-        raise UserError(f"function {f.name!r} was measured nowhere: all of its values are missing")
     coords = f.coords[~gone]
     return Sampled(f.values[~gone], coords, None, scattered_weights(coords), f.name)
 
@@ -103,21 +109,34 @@ def _npz(file: Path, layout: Layout) -> list[Sampled]:
     with np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored}
     name = _named(file, arrays, layout.array)
+    if arrays[name].dtype.kind == "c":
+        raise ValueError(f"{name!r} is complex; save its real and imaginary parts as two channels")
     values = arrays[name].astype(np.float64)
     if "sizes" in arrays:
-        parts = [np.split(arrays[k], np.cumsum(arrays["sizes"])[:-1]) for k in (name, "coords")]
-        return [_scattered(v, x, f"{file.stem}_{i:04d}") for i, (v, x) in enumerate(zip(*parts, strict=True))]
+        return _ragged(values, arrays["coords"], arrays["sizes"], file.stem)
     channels = int(arrays["channels"]) if "channels" in arrays else (values.shape[-1] if layout.channel_axis else 0)
     if channels and values.shape[-1] != channels:
         raise ValueError(f"the last axis of {name!r} has {values.shape[-1]} entries, not {channels} channels")
     if "coords" in arrays:
         values = values if values.ndim == 3 else values[..., None]
-        return [_scattered(v, arrays["coords"], f"{file.stem}_{i:04d}") for i, v in enumerate(values)]
+        return [scattered(v, arrays["coords"], f"{file.stem}_{i:04d}") for i, v in enumerate(values)]
     values = values if channels else values[..., None]
     if not 3 <= values.ndim <= 5:
         raise ValueError(f"{name!r} has shape {arrays[name].shape}; expected (functions, n1[, n2[, n3]][, channels])")
     axes = _axes(file, arrays, layout, values.shape[1:-1])
     return on_axes(torch.from_numpy(values), axes, layout.periodic, file.stem)
+
+
+def _ragged(values: np.ndarray, coords: np.ndarray, sizes: np.ndarray, stem: str) -> list[Sampled]:
+    """Functions at sensors of their own, ``sizes`` (functions,) rows each. Raises ValueError where they do not add
+    up."""
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not (sizes > 0).all() or sizes.sum() != len(values):
+        raise ValueError(f"sizes must be whole numbers above 0 that add up to the {len(values)} values; "
+                         f"they add up to {sizes.sum()}")  # fmt: skip
+    if len(values) != len(coords):
+        raise ValueError(f"{len(values)} values at {len(coords)} places")
+    parts = [np.split(a, np.cumsum(sizes)[:-1]) for a in (values, coords)]
+    return [scattered(v, x, f"{stem}_{i:04d}") for i, (v, x) in enumerate(zip(*parts, strict=True))]
 
 
 def _named(file: Path, arrays: Mapping[str, Any], wanted: str | None) -> str:
@@ -153,28 +172,6 @@ def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence
     return axes
 
 
-def on_axes(values: Tensor, axes: Sequence[Tensor], periodic: bool, name: str) -> list[Sampled]:
-    """Functions ``(M, *grid, C)`` on the product of axes; the grid is regular where every axis is evenly spaced."""
-    coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
-    shape = tuple(len(a) for a in axes)
-    even = regular(coords) is not None
-    grid: Shape | None = shape if even else None
-    weights = quadrature(shape, [periodic] * len(axes)) if even else scattered_weights(coords)
-    return [Sampled(v.flatten(0, -2), coords, grid, weights, f"{name}_{i:04d}") for i, v in enumerate(values.double())]
-
-
-def _scattered(values: Any, coords: Any, name: str) -> Sampled:
-    values, coords = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (values, coords))
-    values, coords = (a if a.ndim == 2 else a.reshape(len(a), -1) for a in (values, coords))
-    if len(values) != len(coords):
-        raise ValueError(f"{len(values)} values at {len(coords)} places")
-    if not bool(coords.isfinite().all()):
-        raise ValueError("places must be finite numbers")
-    grid = regular(coords)
-    weights = quadrature(grid, [False] * len(grid)) if grid is not None else scattered_weights(coords)
-    return Sampled(values, coords, grid, weights, name)
-
-
 def _netcdf(file: Path, layout: Layout) -> list[Sampled]:
     values, coords, name = netcdf.arrays(file, layout.array, layout.axis)
     values = values if layout.channel_axis else values[..., None]
@@ -186,56 +183,7 @@ def _netcdf(file: Path, layout: Layout) -> list[Sampled]:
 
 
 def _csv(file: Path, layout: Layout) -> list[Sampled]:
-    rows = [[w.strip() for w in row] for row in csv.reader(file.read_text().splitlines())]
-    rows = [row for row in rows if any(row)]
-    if not rows:
-        raise ValueError("the file is empty")
-    if "function" in [w.lower() for w in rows[0]]:
-        return listed(rows)
-    named = not _number(rows[0][0])
-    places = rows.pop(0)[1:] if named and all(_number(w) for w in rows[0][1:]) else None
-    values = [[_cell(w) for w in (row[1:] if named or not _number(row[0]) else row)] for row in rows]
-    width = {len(v) for v in values} | ({len(places)} if places else set())
-    if len(width) != 1:
-        raise ValueError(f"lines of {', '.join(map(str, sorted(width)))} values; each must have as many as the first")
-    n = width.pop()
-    even = torch.arange(n, dtype=torch.float64) / (n if layout.periodic else max(1, n - 1))
-    along = torch.tensor([float(w) for w in places], dtype=torch.float64) if places else even
-    if not bool((along.diff() > 0).all()):
-        raise ValueError("the places in the first line must ascend")
-    found = on_axes(torch.tensor(values, dtype=torch.float64)[..., None], [along], layout.periodic, file.stem)
-    if not named:
-        return found
-    return [Sampled(f.values, f.coords, f.grid, f.weights, row[0]) for f, row in zip(found, rows, strict=True)]
-
-
-def listed(rows: Sequence[Sequence[str]]) -> list[Sampled]:
-    """A sensor a line under a first line that names the columns: x, y, z are places, ``function`` tells functions
-    apart, the others are values. Raises ValueError where that is not so."""
-    head = [w.strip().lower() for w in rows[0]] if rows else []
-    where = [head.index(a) for a in AXES if a in head]
-    what = [k for k, word in enumerate(head) if word not in (*AXES, "function")]
-    if not where or not what:
-        raise ValueError("the first line must name the columns x[, y[, z]] and at least one of values")
-    key = head.index("function") if "function" in head else None
-    found = []
-    for name, lines in groupby(rows[1:], key=lambda row: row[key] if key is not None else ""):
-        table = list(lines)
-        values, coords = ([[_cell(row[k]) for k in columns] for row in table] for columns in (what, where))
-        found.append(_scattered(values, coords, name))
-    return found
-
-
-def _number(word: str) -> bool:
-    try:
-        float(word or "nan")
-    except ValueError:
-        return False
-    return True
-
-
-def _cell(word: str) -> float:
-    return float(word) if word else math.nan
+    return tables.functions(tables.rows(file), file.stem, layout.periodic)
 
 
 READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {".npz": _npz, ".csv": _csv, ".nc": _netcdf}

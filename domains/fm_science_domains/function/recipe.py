@@ -182,7 +182,10 @@ def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:
 
 
 def solver(o: Sample, sets: Sets, shown: bool, independent: bool) -> Solver:
-    """The walk from noise to functions. Raises UserError where the way to meet observations is not there."""
+    """The walk from noise to functions. Raises UserError where the way to meet observations is not there, OptionError
+    where there are none to meet."""
+    if o.observations is None and o.method != "auto":
+        raise OptionError(f"sample.method={o.method} says how observations are met: give observations=FILE.csv too")
     if o.observations is None:
         return Heun()
     if o.method == "amortised" and not shown:

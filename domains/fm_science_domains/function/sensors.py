@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,6 +82,30 @@ def scattered_weights(coords: Tensor) -> Tensor:
     out = torch.empty(n, dtype=torch.float64)
     out[order] = cell.clamp_min(1e-6 * float(x[-1] - x[0]) / n)
     return out / out.sum()
+
+
+def on_axes(values: Tensor, axes: Sequence[Tensor], periodic: bool, name: str) -> list[Sampled]:
+    """Functions ``(M, *grid, C)`` on the product of axes; the grid is regular where every axis is evenly spaced."""
+    coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
+    shape = tuple(len(a) for a in axes)
+    even = regular(coords) is not None
+    grid: Shape | None = shape if even else None
+    weights = quadrature(shape, [periodic] * len(axes)) if even else scattered_weights(coords)
+    return [Sampled(v.flatten(0, -2), coords, grid, weights, f"{name}_{i:04d}") for i, v in enumerate(values.double())]
+
+
+def scattered(values: Any, coords: Any, name: str) -> Sampled:
+    """A function of values ``(N[, C])`` at places ``(N[, d])``; on a grid where the places form one. Raises ValueError
+    where they are not as many, or a place is not finite."""
+    values, coords = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (values, coords))
+    values, coords = (a if a.ndim == 2 else a.reshape(len(a), -1) for a in (values, coords))
+    if len(values) != len(coords):
+        raise ValueError(f"{len(values)} values at {len(coords)} places")
+    if not bool(coords.isfinite().all()):
+        raise ValueError("places must be finite numbers")
+    grid = regular(coords)
+    weights = quadrature(grid, [False] * len(grid)) if grid is not None else scattered_weights(coords)
+    return Sampled(values, coords, grid, weights, name)
 
 
 def parse(text: str | int, dim: int, name: str) -> Shape:

@@ -68,7 +68,7 @@ def build(
         equivariant=False,
         request=partial(request, found, o["sample"]),
         decode=partial(decode, found.train.top),
-        read=partial(read, top=found.train.top, size=o["data"].size),
+        read=partial(read, top=found.train.top, size=o["data"].size, classes=found.train.classes),
         write=report.write_all,
         metrics=measured.metrics(o["metrics"], measures),
         report=partial(report.report, measures),
@@ -91,7 +91,7 @@ def wanted(found: Sets, label: int | str | None) -> int | None:
         return None
     if not found.classes:
         raise UserError(f"sample.label={label}: these images have no classes, or data.labels=false leaves them out")
-    names = found.train.classes or tuple(map(str, range(found.classes)))
+    names = found.train.classes
     if str(label) in names:
         return names.index(str(label))
     if str(label).isdigit() and int(label) < found.classes:
@@ -128,7 +128,7 @@ def record(found: Sets, features: Features, folder: FilePath) -> list[FilePath]:
     """What was learned from, and which features samples are measured in, as ``images.json``."""
     told = {
         "shape": found.shape, "grey_levels": found.train.top + 1, "train": len(found.train),
-        "held_out": len(found.held_out), "classes": list(found.train.classes) or found.classes,
+        "held_out": len(found.held_out), "classes": list(found.train.classes),
         "features": {
             "learned": "quarter turns" if features.turns else "classes", "key": features.key,
             "weights": features.digest, "held_out_accuracy": features.accuracy(),

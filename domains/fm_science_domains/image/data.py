@@ -99,7 +99,8 @@ def digits() -> Stack:
 
 
 def sets(o: Data) -> Sets:
-    """The training and held-out images. Raises UserError where there are none, or both have different shapes."""
+    """The training and held-out images. Raises UserError where there are none, both have different shapes, or a class
+    of held-out images is not trained."""
     train, held_out = _split(o)
     if train.levels.shape[1:] != held_out.levels.shape[1:]:
         raise UserError(
@@ -109,10 +110,11 @@ def sets(o: Data) -> Sets:
     if o.limit and len(train) > o.limit:
         train = train.take(_order(len(train))[: o.limit])
     guide = train.labels
+    if o.labels and train.labels is not None and held_out.labels is None:
+        log.warning("the images of %s have no classes: none are learned", o.held_out)
     if not o.labels or train.labels is None or held_out.labels is None:
         train, held_out = replace(train, labels=None, classes=()), replace(held_out, labels=None, classes=())
-    classes = 0 if train.labels is None else max(len(train.classes), int(train.labels.max()) + 1)
-    return Sets(train, held_out, classes, guide)
+    return Sets(train, held_out, len(train.classes), guide)
 
 
 def _split(o: Data) -> tuple[Stack, Stack]:
@@ -120,7 +122,7 @@ def _split(o: Data) -> tuple[Stack, Stack]:
         apart = Path(o.held_out)
         files = [f.resolve() for f in listed(apart)]
         source = digits() if o.source == "digits" else load([o.source], o.size, without=files)
-        return source, load([apart], o.size)
+        return source, load([apart], o.size, classes=source.classes if o.labels else ())
     if o.source == "digits":
         if o.size not in (None, 8):
             raise UserError(f"data.size={o.size}: the shipped digits have 8x8 pixels")

@@ -3,25 +3,29 @@
 An image is a tensor (channels, height, width) of values in [-1, 1], black to white. A folder may hold one folder for
 each class, named after it. Whatever is read becomes whole grey levels first, 8 bits unless the file says otherwise, so
 that densities of pixels have a unit.
+
+Classes have names: those of their folders, or the values of an array's labels. Numbers count the names in order, once
+over all files; what is compared with training images counts theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fm_science.errors import UserError
+from fm_science.errors import UserError, nearest
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-SHEET, WAYS = "sheet", "ways"  #: contact sheets and pictures of ways begin so, and are never read as images
-KEYS = ("x", "images", "data", "x_train", "arr_0")
-LABELS = ("y", "labels", "label", "y_train")
+from . import formats
+
+RECORD = "sampling.yaml"  #: lies beside samples, and says how they were drawn
+SHEET = "sheet.png"  #: the contact sheet that is written beside samples
+MARK = "contact sheet of fm-science"  #: and its title inside
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Stack:
         labels: ``(n,)`` int64, or ``None``.
         top: the level that is white.
         names: of the images.
-        classes: names of the classes.
+        classes: names of the classes, in the order that labels count; none without labels.
     """
 
     levels: Tensor
@@ -78,13 +82,16 @@ class Stack:
         return [Image(pixels, label, name) for pixels, label, name in zip(x, labels, names, strict=False)]
 
 
-def read(paths: Sequence[str | Path], top: int = 255, size: int | None = None) -> list[Image]:
-    """Images from files and folders, one a picture; grey levels are rounded to ``top`` + 1 of them.
+def read(
+    paths: Sequence[str | Path], top: int = 255, size: int | None = None, classes: Sequence[str] | None = None
+) -> list[Image]:
+    """Images from files and folders, one a picture; grey levels are rounded to ``top`` + 1 of them. Labels count
+    ``classes``, as in :func:`load`.
 
     Raises:
-        UserError: where there is no image, or a file cannot be read as one.
+        UserError: where there is no image, a file cannot be read as one, or a class is unknown.
     """
-    stack = load(paths, size)
+    stack = load(paths, size, classes=classes)
     images = stack.images()
     if top == stack.top:
         return images
@@ -96,150 +103,116 @@ def rounded(x: Tensor, top: int) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * (top / 2)).round() * (2 / top) - 1
 
 
-def load(paths: Sequence[str | Path], size: int | None = None, without: Sequence[Path] = ()) -> Stack:
-    """All images of files and folders as one stack, cut and scaled to ``size`` x ``size`` where that is given; files
-    ``without`` are left out.
+def load(
+    paths: Sequence[str | Path], size: int | None = None, without: Sequence[Path] = (),
+    classes: Sequence[str] | None = None,
+) -> Stack:  # fmt: skip
+    """All images of files and folders as one stack.
+
+    Args:
+        paths: files and folders, as :func:`listed` reads them.
+        size: cut and scale to ``size`` x ``size``; ``None``: as they are.
+        without: files that are left out.
+        classes: names of the classes that labels count, such as those of training; none: labels are left out;
+            ``None``: the classes that the files have.
 
     Raises:
-        UserError: where there is no image, shapes differ, or a file cannot be read.
+        UserError: where there is no image, shapes differ, a file cannot be read, or a class is not in ``classes``.
     """
     files = [f for path in map(Path, paths) for f in listed(path) if f.resolve() not in without]
-    arrays = [f for f in files if f.suffix in READERS]
-    pictures = [f for f in files if f.suffix.lower() in PICTURES]
-    stacks = [_array(f, size) for f in arrays] + ([_pictures(pictures, size)] if pictures else [])
+    arrays = [f for f in files if f.suffix.lower() in formats.READERS]
+    pictures = [f for f in files if f.suffix.lower() in formats.PICTURES]
+    stacks = [_array(f, size) for f in arrays] + ([_pictures(pictures, size, classes)] if pictures else [])
     if not stacks:
         raise UserError(
             f"no images in {', '.join(map(str, paths))}: expected .png, .jpg, ..., .npz or CIFAR-10 .bin files"
         )
-    return _joined(stacks)
+    stack = _joined(stacks)
+    return stack if classes is None else _counted(stack, classes)
 
 
 def listed(path: Path) -> list[Path]:
-    """The files of a folder and its folders, in order; a file is itself. Sheets and pictures of ways are left out."""
+    """The files of a folder and its folders, in order; a file is itself. Of a folder of samples, which holds
+    ``sampling.yaml``, no folders inside are read: they hold other samples and ways. Contact sheets beside samples are
+    left out. Raises UserError where nothing has that name."""
     if not path.exists():
         raise UserError(f"no file or folder {str(path)!r}")
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    return [f for f in files if not f.stem.startswith((SHEET, WAYS))]
+    if not path.is_dir():
+        return [] if _sheet(path) else [path]
+    files = sorted(f for f in path.rglob("*") if f.is_file())
+    drawn = {f.parent for f in files if f.name == RECORD}
+    return [f for f in files if drawn.isdisjoint(f.parent.parents) and not _sheet(f)]
+
+
+def _sheet(file: Path) -> bool:
+    """Whether this is a contact sheet that was written beside samples."""
+    if file.name != SHEET:
+        return False
+    return (file.parent / RECORD).is_file() or MARK.encode() in file.read_bytes()[:200]
 
 
 def _joined(stacks: Sequence[Stack]) -> Stack:
+    """One stack, whose labels count the classes of all; without labels where some have none."""
+    if len(stacks) == 1:
+        return stacks[0]
     shapes = {tuple(s.levels.shape[1:]) for s in stacks}
     if len(shapes) > 1 or len({s.top for s in stacks}) > 1:
         raise UserError(f"the files hold images of shapes {sorted(shapes)}; give data.size to make them alike")
-    labels = [s.labels for s in stacks if s.labels is not None]
+    classes: tuple[str, ...] = ()
+    if all(s.labels is not None for s in stacks):
+        words = {name for s in stacks for name in s.classes}
+        whole = all(re.fullmatch(r"-?\d+", word) for word in words)
+        classes = tuple(sorted(words, key=int if whole else str))
+    labels = [_counted(s, classes).labels for s in stacks]
+    together = torch.cat([v for v in labels if v is not None]) if classes else None
     names = tuple(name for s in stacks for name in s.names)
-    whole = torch.cat(labels) if len(labels) == len(stacks) else None
-    return Stack(torch.cat([s.levels for s in stacks]), whole, stacks[0].top, names, stacks[0].classes)
+    return Stack(torch.cat([s.levels for s in stacks]), together, stacks[0].top, names, classes)
 
 
-def _pictures(files: Sequence[Path], size: int | None) -> Stack:
-    """Pictures as a stack. Each lies in the folder of its class where all do, and there are several."""
-    from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
-
-    pixels, asked = [], []
-    for file in files:
-        try:
-            with Pillow.open(file) as picture:
-                asked.append(getattr(picture, "text", {}).get("label"))
-                grey = picture.mode in ("1", "L", "I", "I;16", "F")
-                pixels.append(_scaled(picture.convert("L" if grey else "RGB"), size))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise UserError(f"{file} is no picture: {error}") from error
-    channels = max(p.shape[0] for p in pixels)
-    pixels = [p if p.shape[0] == channels else p.expand(channels, -1, -1) for p in pixels]
-    shapes = {tuple(p.shape[1:]) for p in pixels}
-    if len(shapes) > 1:
-        raise UserError(f"the pictures have {len(shapes)} sizes, such as {sorted(shapes)[:3]}; give data.size")
-    classes = tuple(sorted({f.parent.name for f in files}))
-    labels = None
-    if all(text is not None for text in asked):
-        labels, classes = torch.tensor([int(text) for text in asked if text is not None]), ()
-    elif len(classes) > 1:
-        labels = torch.tensor([classes.index(f.parent.name) for f in files])
-    return Stack(torch.stack(pixels), labels, 255, tuple(f.stem for f in files), classes if labels is not None else ())
-
-
-def _scaled(image: Any, size: int | None) -> Tensor:
-    """A picture as levels ``(C, H, W)``: the middle square, averaged down or interpolated up to ``size``."""
-    from PIL import Image as Pillow
-
-    if size is not None and image.size != (size, size):
-        side = min(image.size)
-        left, above = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, above, left + side, above + side)
-        rule = Pillow.Resampling.BOX if side > size else Pillow.Resampling.BICUBIC
-        image = image.resize((size, size), rule, box=box)
-    levels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    return levels[None] if levels.ndim == 2 else levels.permute(2, 0, 1)
+def _counted(stack: Stack, classes: Sequence[str]) -> Stack:
+    """The stack with labels that count ``classes``; none where there are no classes. Raises UserError for a class that
+    is not among them."""
+    if stack.labels is None or not classes:
+        return replace(stack, labels=None, classes=())
+    for name in stack.classes:
+        if name not in classes:
+            raise UserError(
+                f"images of class {name!r}, which no training image has ({nearest(name, classes)}): rename it, or say "
+                "data.labels=false"
+            )
+    number = torch.tensor([classes.index(name) for name in stack.classes])
+    return replace(stack, labels=number[stack.labels], classes=tuple(classes))
 
 
 def _array(file: Path, size: int | None) -> Stack:
-    """An array file as a stack."""
-    try:
-        levels, labels, top = READERS[file.suffix](file)
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"{file} holds no images: {str(error) or type(error).__name__}") from error
-    if size is not None and levels.shape[2:] != (size, size):
-        if top != 255:
-            raise UserError(f"{file} holds images of {top + 1} grey levels: they cannot be scaled to data.size={size}")
-        from PIL import Image as Pillow
-
-        grey = levels.shape[1] == 1
-        turned = [Pillow.fromarray((x[0] if grey else x.permute(1, 2, 0)).numpy()) for x in levels]
-        levels = torch.stack([_scaled(picture, size) for picture in turned])
+    """An array file as a stack; its classes are the values of its labels, in order."""
+    levels, values, top = formats.array(file, size)
     names = tuple(f"{file.stem}_{i:06d}" for i in range(len(levels)))
-    return Stack(levels.contiguous(), labels, top, names)
+    if values is None:
+        return Stack(levels, None, top, names)
+    known, labels = values.unique(return_inverse=True)
+    return Stack(levels, labels, top, names, tuple(map(str, known.tolist())))
 
 
-def _npz(file: Path) -> tuple[Tensor, Tensor | None, int]:
-    """``x`` (n, H, W), (n, C, H, W), (n, H, W, C) or (n, C H W), uint8 or floats in [0, 1]; ``y`` (n,) classes."""
-    with np.load(file, allow_pickle=False) as stored:
-        name = next((k for k in KEYS if k in stored), None)
-        if name is None:
-            raise ValueError(f"expected an array named {', '.join(KEYS)}, found {', '.join(stored.files)}")
-        x = stored[name]
-        label = next((stored[k] for k in LABELS if k in stored), None)
-        top = int(stored["top"]) if "top" in stored else 255
-    if x.dtype != np.uint8:
-        if not np.issubdtype(x.dtype, np.floating) or x.min() < 0 or x.max() > 1:
-            raise ValueError(f"{name} must be uint8, or floats in [0, 1]; it is {x.dtype}, {x.min()} to {x.max()}")
-        x = (x * top).round().astype(np.uint8)
-    levels = _shaped(torch.from_numpy(x))
-    if label is None:
-        return levels, None, top
-    labels = torch.from_numpy(label.reshape(-1).astype(np.int64))
-    if len(labels) != len(levels):
-        raise ValueError(f"{len(labels)} labels for {len(levels)} images")
-    return levels, labels - labels.min(), top  # ImageNet counts from 1
-
-
-def _shaped(x: Tensor) -> Tensor:
-    """An array of images as ``(n, C, H, W)``."""
-    if x.ndim == 2:  # rows, channel after channel, as CIFAR and ImageNet are stored
-        for channels in (3, 1):
-            side = round((x.shape[1] / channels) ** 0.5)
-            if channels * side * side == x.shape[1]:
-                return x.reshape(-1, channels, side, side)
-    if x.ndim == 3:
-        return x[:, None]
-    if x.ndim == 4 and x.shape[1] in (1, 3):
-        return x
-    if x.ndim == 4 and x.shape[3] in (1, 3):
-        return x.permute(0, 3, 1, 2)
-    raise ValueError(f"expected images (n, H, W), (n, C, H, W) or (n, H, W, C), got {tuple(x.shape)}")
-
-
-def _bin(file: Path) -> tuple[Tensor, Tensor | None, int]:
-    """A binary batch of CIFAR-10: a label and 3,072 levels a row."""
-    raw = torch.from_numpy(np.fromfile(file, dtype=np.uint8))
-    if len(raw) == 0 or len(raw) % 3073:
-        raise ValueError("expected rows of 3,073 bytes, as in CIFAR-10's binary version")
-    rows = raw.reshape(-1, 3073)
-    return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].long(), 255
-
-
-READERS: dict[str, Callable[[Path], tuple[Tensor, Tensor | None, int]]] = {".npz": _npz, ".bin": _bin}
+def _pictures(files: Sequence[Path], size: int | None, classes: Sequence[str] | None) -> Stack:
+    """Pictures as a stack. Their classes are the numbers that are kept inside, where all have one; else the folders in
+    which they lie, where there are several or the one is among ``classes``."""
+    pixels, kept = zip(*(formats.picture(file, size) for file in files), strict=True)
+    channels = max(p.shape[0] for p in pixels)
+    pixels = tuple(p if p.shape[0] == channels else p.expand(channels, -1, -1) for p in pixels)
+    shapes = {tuple(p.shape[1:]) for p in pixels}
+    if len(shapes) > 1:
+        raise UserError(f"the pictures have {len(shapes)} sizes, such as {sorted(shapes)[:3]}; give data.size")
+    folders = tuple(sorted({f.parent.name for f in files}))
+    labels = None
+    found: tuple[str, ...] = ()
+    if all(number is not None for number in kept):
+        labels, found = torch.tensor(kept), tuple(classes or map(str, range(max(kept) + 1)))
+        if max(kept) >= len(found):
+            raise UserError(f"a picture of class number {max(kept)}, but the training images have {len(found)} classes")
+    elif len(folders) > 1 or folders[0] in (classes or ()):
+        labels, found = torch.tensor([folders.index(f.parent.name) for f in files]), folders
+    return Stack(torch.stack(pixels), labels, 255, tuple(f.stem for f in files), found)
 
 
 def write(samples: Sequence[Image], folder: str | Path, first: int = 0) -> list[Path]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.figures import draw, figure
 
-from .files import SHEET, WAYS, Image, load, pillow, write
+from .files import MARK, SHEET, Image, load, pillow, write
 from .metrics import Measures, finite
 
 Rows = Mapping[str, Sequence[Image]]
@@ -95,6 +95,8 @@ def neighbours(samples: Sequence[Image], nearest: Sequence[Image], distance: Any
 
 def write_all(samples: Sequence[Image], folder: str | Path, first: int = 0) -> list[Path]:
     """One PNG an image, and ``sheet.png`` with the first hundred of the folder."""
+    from PIL.PngImagePlugin import PngInfo
+
     files = write(samples, folder, first)
     folder = Path(folder)
     kept = sorted(folder.glob("image_*.png"))[:MOST]
@@ -102,9 +104,10 @@ def write_all(samples: Sequence[Image], folder: str | Path, first: int = 0) -> l
         stack = load(kept)
         grown = mosaic(list(stack.pixels()), min(10, len(kept)))
         scale = max(1, 640 // grown.shape[2])
-        picture = pillow(grown)
-        picture.resize((picture.width * scale, picture.height * scale), 0).save(folder / f"{SHEET}.png")
-        files.append(folder / f"{SHEET}.png")
+        picture, about = pillow(grown), PngInfo()
+        about.add_text("Title", MARK)
+        picture.resize((picture.width * scale, picture.height * scale), 0).save(folder / SHEET, pnginfo=about)
+        files.append(folder / SHEET)
     return files
 
 
@@ -122,4 +125,4 @@ def trajectory(frames: Sequence[Sequence[Image]], folder: str | Path, first: int
         ax.set_title("from noise (left) to image (right)")
         return canvas
 
-    return draw({f"{WAYS}_{first:06d}": ways}, folder)
+    return draw({f"ways_{first:06d}": ways}, folder)

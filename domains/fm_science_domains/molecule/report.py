@@ -7,6 +7,8 @@ elements and bonds, and tells why samples are invalid. Everything is drawn witho
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -92,25 +94,38 @@ def _bars(ax: Any, values: Mapping[str, Sequence[str]], title: str, names: Seque
 
 
 def verdict_plot(ax: Any, rows: Rows) -> None:
-    """What share of each row is valid, connected and unique, and the commonest reasons against samples."""
+    """What share of each row is valid, connected and unique, a dash where that is not defined, and the commonest
+    reasons against samples."""
     ax.axis("off")
     ax.set_title("Verdicts")
     names = list(rows)[:4]
-    right = [0.34 + 0.66 * (i + 1) / len(names) for i in range(len(names))]
+    right = [0.2 + 0.8 * (i + 1) / len(names) for i in range(len(names))]
     for i, name in enumerate(names):
-        ax.text(right[i], 0.97, name, color=COLOURS[i], ha="right", va="top", weight="bold", fontsize=8)
-        whole = [v.smiles for m in rows[name] if (v := judge(m)).connected]
-        shares = [np.mean([judge(m).valid for m in rows[name]]), len(whole) / len(rows[name])]
-        shares.append(len(set(whole)) / len(whole) if whole else np.nan)
-        for k, (label, share) in enumerate(zip(("valid", "connected", "unique"), shares, strict=True)):
-            ax.text(0, 0.86 - 0.1 * k, label, va="top", fontsize=9)
-            ax.text(right[i], 0.86 - 0.1 * k, f"{share:.1%}", ha="right", va="top", fontsize=9)
+        words = "\n".join(textwrap.wrap(name, 12))  # two words of a heading stand above each other
+        ax.text(right[i], 0.99, words, color=COLOURS[i], ha="right", va="top", weight="bold", fontsize=8)
+        shares = verdicts(rows[name])
+        for k, share in enumerate(shares.values()):
+            text = "-" if math.isnan(share) else f"{share:.1%}"
+            ax.text(right[i], 0.82 - 0.1 * k, text, ha="right", va="top", fontsize=9)
+    for k, label in enumerate(shares):
+        ax.text(0, 0.82 - 0.1 * k, label, va="top", fontsize=9)
     samples = rows[names[0]]
     broken = [f"{n} x {reason}" for reason, n in list(reasons(samples).items())[:5]]
     split = sum(judge(m).valid and not judge(m).connected for m in samples)
     lines = [*broken, *([f"{split} x valid, in several fragments"] if split else [])]
     text = "\n".join(["Why samples fail:", *(lines or ["they do not"])])
-    ax.text(0, 0.5, text, va="top", fontsize=8, color=QUIET, linespacing=1.5)
+    ax.text(0, 0.48, text, va="top", fontsize=8, color=QUIET, linespacing=1.5)
+
+
+def verdicts(molecules: Sequence[Molecule]) -> dict[str, float]:
+    """The shares of molecules that are valid and connected, and of connected ones that are unique: NaN where there are
+    none."""
+    whole = [v.smiles for m in molecules if (v := judge(m)).connected]
+    return {
+        "valid": float(np.mean([judge(m).valid for m in molecules])),
+        "connected": len(whole) / len(molecules),
+        "unique": len(set(whole)) / len(whole) if whole else math.nan,
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- geometry

@@ -24,14 +24,18 @@ from .workers import spread
 
 SUFFIXES = (".sdf", ".sd", ".mol")
 END = "$$$$"
+RECORD = "sampling.yaml"  # lies beside samples, and says how they were drawn
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
-    """The SDF files that the paths name, those of folders included. Raises UserError when there are none."""
+    """The SDF files that the paths name, those of folders included. Of a folder of samples, which holds
+    ``sampling.yaml``, no folders inside are read: they hold other samples. Raises UserError when there are none."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.glob("**/*") if p.is_file() and suffix(p) in SUFFIXES)
+            drawn = {p.parent for p in path.glob(f"**/{RECORD}")}
+            below = (p for p in path.glob("**/*") if drawn.isdisjoint(p.parent.parents))
+            inside = sorted(p for p in below if p.is_file() and suffix(p) in SUFFIXES)
             if not inside:
                 raise UserError(f"no SDF file in the folder {path}; expected {', '.join(SUFFIXES)} (or .gz)")
             found += inside
