@@ -8,10 +8,11 @@ inside it. Hydra writes nothing into a run folder and never changes the working 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class Words:
 
 
 def words(args: list[str]) -> Words:
-    """Sort the arguments of a command. Raises UserError at a flag that does not exist."""
+    """Sort the arguments of a command. Outside a sweep, what Hydra's grammar cannot read is taken as text.
+
+    Raises UserError at a flag that does not exist."""
     paths, flags, overrides = [], [], []
     rest = iter(args)
     for word in rest:
@@ -57,7 +60,22 @@ def words(args: list[str]) -> Words:
             overrides.append(word)
         else:
             paths.append(word)
-    return Words(tuple(paths), tuple(flags), tuple(overrides))
+    found = Words(tuple(paths), tuple(flags), tuple(overrides))
+    return found if found.sweep else replace(found, overrides=tuple(map(_literal, overrides)))
+
+
+def _literal(override: str) -> str:
+    """``override``, with its value quoted where the grammar cannot read it, or reads commas in the name of a file that
+    is there as a sweep: shells take quotes away, so names such as ``file (1).sdf`` arrive bare."""
+    key, given, text = override.partition("=")
+    try:
+        (item,) = parse((override,))
+        bare = item.is_sweep_override() and Path(text).exists()
+    except UserError:
+        bare = bool(given)
+    # inside quotes, backslashes count only before a quote
+    quoted = re.sub(r"(\\*)('|\Z)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text)
+    return f"{key}='{quoted}'" if bare else override
 
 
 def parse(overrides: tuple[str, ...]) -> list[Any]:
@@ -71,7 +89,7 @@ def parse(overrides: tuple[str, ...]) -> list[Any]:
         try:
             found.append(parser.parse_override(text))
         except HydraException as error:
-            raise UserError(f"cannot read {text!r}: {error}; quote special characters: key='value'") from error
+            raise UserError(f"cannot read {text!r}: {error}; quote special characters: \"key='value'\"") from error
     return found
 
 

@@ -149,6 +149,7 @@ def drawn(folder: Path, saved: config.Tree, settings: config.Tree, trained: bool
 
     plan = sample.drawing(settings, sample.complete(saved)["sample"])
     domain, flow = sample.load(folder, saved, settings, trained)
+    sample.fits(domain, flow, plan)
     found: list[Any] = []
     with sample.progress(plan.n, "sampling" if trained else "untrained network") as advance:
         for _, samples, _ in draw(domain, flow, plan):

@@ -7,17 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fm_science import launch
+from fm_science import config, launch
 from fm_science.errors import UserError
 
 CHECKPOINT = Path("checkpoints", "last.ckpt")
+LEARNED = {"metrics.csv", "checkpoints", "samples", "report"}  # what a run folder holds once steps were made
 
 
 def claim(run: Path) -> None:
-    """Make a new run folder. Raises UserError if it already holds something: nothing that was saved is lost."""
-    if run.is_dir() and any(run.iterdir()):
-        raise UserError(f"{run} already holds files; choose another run=DIR, or continue it with resume={run}")
+    """Make a new run folder. Raises UserError if it already holds something: nothing that was saved is lost. Logs of
+    errors do not count, nor does what a run wrote before it learned anything."""
+    if run.is_dir() and not _blank(run):
+        ways = f"continue it with resume={run}" if (run / CHECKPOINT).is_file() else "move those elsewhere"
+        raise UserError(f"{run} already holds files; choose another run=DIR, or {ways}")
     writable(run)
+
+
+def _blank(run: Path) -> bool:
+    """Whether a folder holds no files but logs of errors, or is that of a run that stopped before its first numbers."""
+    files = [file.relative_to(run) for file in run.rglob("*") if file.is_file()]
+    kept = {file.parts[0] for file in files if not file.match("error*.log")}
+    begun = config.FILE in kept and kept.isdisjoint(LEARNED) and {"version", "trainer"} <= set(config.read(run))
+    return not kept or begun
 
 
 def writable(folder: Path) -> None:

@@ -16,6 +16,7 @@ examples:
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from fm_science import config, launch
@@ -38,15 +39,15 @@ def main(args: list[str]) -> None:
     if len(given.paths) != 1 or given.flags:
         raise UserError("new-domain takes one name: fm-science new-domain NAME [out=DIR]")
     name = named(given.paths[0])
-    told = dict(word.split("=", 1) for word in given.overrides)
-    config.check_names(told, {"out": None})
-    out = Path(told.get("out") or f"fm-{name}")
+    launch.check(given, {"out": None})
+    out = Path([f"fm-{name}", *given.values("out")][-1])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; choose another out=DIR")
     writable(out)
     for file in write(name, out):
         print(file)
-    print(f"next: pip install -e {out}; fm-science train domain={name} preset=quick; then change {out}/fm_{name}")
+    place, code = (shlex.quote(str(path)) for path in (out, out / f"fm_{name}"))
+    print(f"next: pip install -e {place}; fm-science train domain={name} preset=quick; then change {code}")
 
 
 def named(name: str) -> str:

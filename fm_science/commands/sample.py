@@ -77,7 +77,7 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
     plan = drawing(tree, complete(saved)["sample"])
     writable(out)
     domain, flow = load(run, saved, tree)
-    fits(flow, plan)
+    fits(domain, flow, plan)
     if tree["trajectory"] and domain.trajectory is None:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
     from fm_science.sampling import draw
@@ -127,13 +127,18 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     )
 
 
-def fits(flow: Flow, plan: Drawing) -> None:
-    """Raises UserError when a solver of flow maps is asked of a network that learnt none."""
-    if plan.solver is not None and plan.solver.two_times:
-        try:
-            flow.check_map(plan.solver)
-        except TypeError as error:
-            raise UserError(f"solver=flow_map does not fit this run: {error}") from error
+def fits(domain: Domain, flow: Flow, plan: Drawing) -> None:
+    """Raises UserError when the solver and its steps do not fit what was trained."""
+    from fm_science.solvers import uniform_grid
+
+    solver = plan.solver or flow.sampler.solver
+    path = (flow.sampler.path or flow.path).bind(domain.request(1), flow.prior)
+    try:
+        flow._check(solver, path)
+        solver.check(path)
+        path.check(uniform_grid(plan.steps or flow.sampler.steps))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"solver={type(solver).__name__.lower()} does not fit this run: {error}") from error
 
 
 def device(name: str) -> Any:

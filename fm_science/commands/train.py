@@ -15,7 +15,8 @@ groups of options, the same in every domain:
   optimizer   how the weights are changed
 
 The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, metrics.csv, checkpoints/, samples/ and report/.
-A folder that already holds something is refused; resume=DIR goes on with its own configuration.
+A folder that already holds something is refused, but for what a run left that failed before it learned anything;
+resume=DIR goes on with its own configuration.
 
 examples:
   fm-science train domain=protein preset=quick
@@ -29,6 +30,7 @@ Every option with its default and meaning: fm-science domains NAME
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -138,7 +140,8 @@ def work(tree: config.Tree, run: Path) -> None:
         except MisconfigurationException as error:  # such as a GPU where there is none
             raise UserError(f"the trainer cannot run so: {error}") from error
     if first:
-        print(f"trained: {run}\nnext: fm-science sample {run}; fm-science evaluate {run}")
+        place = shlex.quote(str(run))
+        print(f"trained: {run}\nnext: fm-science sample {place}; fm-science evaluate {place}")
 
 
 @contextmanager

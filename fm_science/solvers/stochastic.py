@@ -137,7 +137,7 @@ class EulerMaruyama(Solver):
         sigma: noise a unit of root time, a number or a function of time ``(B,) -> (B,)``.
     """
 
-    sigma: Heat = 1.0
+    sigma: Heat
 
     def check(self, path: Path) -> None:
         smooth_only(self, path)

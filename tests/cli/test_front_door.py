@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import fm_science
+from fm_science import launch
 from fm_science.cli import COMMANDS
+from fm_science.errors import UserError
 
 from .conftest import Command
 
@@ -66,6 +68,20 @@ def test_a_mistake_gets_one_line(fm: Command, words: list[str], told: str) -> No
     assert done.err.startswith("fm-science: ")
     assert done.err.count("\n") == 1
     assert told in done.err
+
+
+@pytest.mark.parametrize("word", ["seed=1,2", "seed=range(1,3)", "data.radius=1,2"])
+def test_a_sweep_must_be_asked_for(fm: Command, word: str) -> None:
+    done = fm("train", "domain=ring", "preset=small", word)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert word.partition("=")[0] in done.err
+
+
+def test_the_grammar_keeps_its_meaning() -> None:
+    given = ("a=1", "a=[1,x]", "a='x y'", "a=x y", "a={b: 2}", "~a", "+a=null", "a=1,2", "a=")
+    assert launch.words(list(given)).overrides == given
+    with pytest.raises(UserError, match="quote special characters"):
+        launch.words(["-m", "a=file (1).sdf"]).values("a")
 
 
 def test_the_public_names_exist() -> None:

@@ -35,6 +35,12 @@ def test_a_new_domain_is_found_and_trains_at_once(fm: Command, tmp_path: Path) -
     assert (tmp_path / "run" / "report" / "points.png").is_file()
 
 
+def test_the_next_command_quotes_the_folder(fm: Command, tmp_path: Path) -> None:
+    done = fm("new-domain", "crystal", "out=my crystal (1)")
+    assert "next: pip install -e 'my crystal (1)'; " in done.out
+    assert (tmp_path / "my crystal (1)" / "pyproject.toml").is_file()
+
+
 def test_a_new_domain_passes_its_own_tests(crystal: Path, process: Command) -> None:
     done = process("-q", str(crystal / "tests"), python=("-m", "pytest", "-o", f"pythonpath={crystal}"))
     assert (done.code, "3 passed" in done.out) == (0, True), done.out

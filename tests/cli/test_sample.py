@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from .conftest import Command
@@ -44,7 +46,7 @@ def test_sampling_again_replaces_what_sampling_wrote_and_nothing_else(fm: Comman
 
 
 WRONG = ["n=0", "n=few", "steps=0", "batch=0", "solver=huen", "solver=flow_map", "spred=1", "spread=-1", "seed=-1",
-         "device=gpu", "out=trained/config.yaml/x"]  # fmt: skip
+         "solver=eulermaruyama", "device=gpu", "out=trained/config.yaml/x"]  # fmt: skip
 
 
 @pytest.mark.parametrize("word", WRONG)
@@ -53,6 +55,33 @@ def test_what_cannot_be_sampled(fm: Command, word: str) -> None:
     done = fm("sample", "trained", word)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "did you mean" in done.err or word.partition("=")[0] in done.err or "cannot write" in done.err
+
+
+@pytest.fixture
+def tied(fm: Command, tmp_path: Path) -> Path:
+    """A run whose coupling ties noise to data."""
+    np.savez(tmp_path / "clouds.npz", x=np.random.default_rng(0).normal(size=(20, 4, 2)))
+    small = ["network.width=8", "network.layers=1", "data.batch=4", "trainer.max_steps=2", "trainer.progress=false"]
+    done = fm("train", "domain=point_cloud", "data.source=clouds.npz", "coupling.kind=ot", "run=tied", *small)
+    assert done.code == 0, done.err
+    return tmp_path / "tied"
+
+
+@pytest.mark.parametrize("solver", ["langevin", "churn", "predictorcorrector"])
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+@pytest.mark.usefixtures("tied")
+def test_a_solver_that_does_not_fit_the_coupling_is_refused(fm: Command, command: str, solver: str) -> None:
+    done = fm(command, "tied", "n=2", f"solver={solver}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"solver={solver} does not fit this run" in done.err
+    assert "coupling" in done.err
+
+
+def test_samples_of_validations_are_not_measured(fm: Command, tied: Path) -> None:
+    assert fm("sample", "tied", "n=3").code == 0
+    shutil.copytree(tied / "samples", tied / "samples" / "step-000002")
+    assert fm("evaluate", "tied/samples", "domain=point_cloud", "data.source=clouds.npz").code == 0
+    assert float(rows(tied.parent / "report" / "metrics.csv")["samples"]["n"]) == 3
 
 
 def test_a_run_without_checkpoint(fm: Command, trained: Path) -> None:

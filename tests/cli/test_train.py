@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,42 @@ def test_a_failure_is_logged_in_the_run(fm: Command, tmp_path: Path, monkeypatch
     assert "bad/error.log" in done.err
     assert done.err.count("Traceback") == 0
     assert "forward" in (tmp_path / "bad" / "error.log").read_text()
+    again = fm("train", "domain=ring", "run=bad")  # nothing was learned, so the name is free
+    assert (again.code, "ZeroDivisionError" in again.err) == (1, True)
     monkeypatch.setenv("FM_SCIENCE_DEBUG", "1")
     assert "Traceback" in fm("train", "domain=ring", "run=worse").err
+
+
+@pytest.mark.parametrize("learned", ["metrics.csv", "samples/step-000002/point.csv", "checkpoints/last.ckpt"])
+def test_what_a_run_has_learned_keeps_its_name(fm: Command, trained: Path, learned: str) -> None:
+    for kept in trained.rglob("*"):
+        if kept.is_file() and kept.name != config.FILE:
+            kept.unlink()
+    (trained / learned).parent.mkdir(parents=True, exist_ok=True)
+    (trained / learned).write_text("kept")
+    done = fm("train", "domain=ring", "preset=small", "run=trained")
+    assert (done.code, (trained / learned).read_text()) == (2, "kept")
+    assert ("resume=trained" in done.err) == (learned == "checkpoints/last.ckpt")
+    (trained / learned).unlink()
+    assert fm("train", "domain=ring", "preset=small", "run=trained").code == 0
+
+
+def test_a_configuration_of_something_else_is_kept(fm: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("a: 1\n")
+    assert fm("train", "domain=ring", "preset=small", "run=mine").code == 2
+    assert (tmp_path / "mine" / "config.yaml").read_text() == "a: 1\n"
+
+
+@pytest.mark.parametrize("name", ["mölek üle", "run (1)", "it's", "a,b", "back\\slash'", "[x"])
+def test_names_need_no_quotes_of_the_grammar(fm: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    done = fm("train", "domain=ring", "preset=small", f"run={name}")
+    assert done.code == 0, done.err
+    assert (tmp_path / name / "config.yaml").is_file()
+    words = shlex.split(done.out.partition("next: ")[2].partition(";")[0])
+    assert words == ["fm-science", "sample", name]
+    assert fm(*words[1:], "n=1", f"out={name}").code == 0
 
 
 @pytest.mark.parametrize("file", sorted(config.shipped("configs").glob("preset/*/*.yaml")), ids=lambda file: file.stem)

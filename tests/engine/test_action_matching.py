@@ -127,7 +127,7 @@ def test_the_dynamics_of_euler_maruyama_diffuse_on_every_smooth_space(double):
     assert (ball.mean((0, 1)).abs() < 5 * (1 / 3 / 5000) ** 0.5).all()
     classes = Flow(Geodesic(Categorical(2), predicts=Posterior()), Classes((0.5, 0.5)), still)
     with pytest.raises(TypeError, match="smooth"):
-        classes.sample(Context.full(1), EulerMaruyama(), 1)
+        classes.sample(Context.full(1), EulerMaruyama(1.0), 1)
 
 
 def test_what_action_matching_cannot_train_is_refused():

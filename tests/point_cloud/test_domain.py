@@ -14,6 +14,8 @@ from fm_science.solvers import FlowMap
 from fm_science.state import Context
 from fm_science.testing import check_domain
 from fm_science_domains.point_cloud import build
+from fm_science_domains.point_cloud.data import Data, load
+from fm_science_domains.point_cloud.systems import named
 
 SMALL = {"width": 12, "layers": 2, "bumps": 6}
 FEW = {"train": 300, "held_out": 100, "effort": 0.1}
@@ -23,6 +25,22 @@ def trap(x: torch.Tensor) -> torch.Tensor:
     """Particles that repel each other in a trap."""
     far = torch.cdist(x, x).square() + 1
     return (0.5 * (x - x.mean(1, keepdim=True)).square().sum((1, 2))) + (1 / far).sum((1, 2))
+
+
+def scalar(x: torch.Tensor) -> torch.Tensor:
+    return x.square().sum()
+
+
+def detached(x: torch.Tensor) -> torch.Tensor:
+    return trap(x).detach()
+
+
+def plain(x: torch.Tensor) -> list[float]:
+    return trap(x).tolist()
+
+
+def endless(x: torch.Tensor) -> torch.Tensor:
+    return trap(x) / 0
 
 
 @pytest.mark.parametrize("kind", ["independent", "ot", "ot_aligned", "equivariant_ot"])
@@ -90,6 +108,51 @@ def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
     assert all(f.is_file() for f in domain.trajectory(frames, tmp_path))
 
 
+def test_a_folder_in_the_working_directory_needs_no_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clouds", "dw4"):
+        Path(name).mkdir()
+        np.save(f"{name}/ignored.npy", np.zeros(3))
+        np.savez(f"{name}/some.npz", x=np.random.default_rng(0).normal(size=(20, 5, 3)))
+    assert len(load(Data("clouds")).train) == 18
+    assert named("dw4", 1.0, 4, 2) is not None  # names of systems win
+
+
+def test_labels_in_files_are_classes(tmp_path: Path) -> None:
+    width = np.array([1, 9] * 10)[:, None, None]
+    x = width * np.random.default_rng(0).normal(size=(20, 5, 3))
+    np.savez(tmp_path / "a.npz", x=x, labels=["torus", "box"] * 10)
+    sets = load(Data(str(tmp_path / "a.npz")))
+    assert sets.classes == ("box", "torus")
+    for cloud in (*sets.train.decoded(18), *sets.held_out.decoded(2)):
+        assert (cloud.label == "box") == (float(cloud.points.std()) > 3)
+    np.savez(tmp_path / "a.npz", x=x, labels=["torus", ""] * 10)
+    assert load(Data(str(tmp_path / "a.npz"))).classes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def energy(x):\n    return (\n", r"SyntaxError in .*bad_0.py, line 2"),
+        ("a = 1\nb = a / 0\n", r"bad_1.py, line 2"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    name = "bad_0" if "def" in text else "bad_1"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=words):
+        load(Data(f"{name}:energy"))
+
+
+def test_an_energy_for_the_clouds_of_a_file_is_tried_on_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=(20, 5, 3)))
+    with pytest.raises(UserError, match=r"data.energy=.*:scalar gives \(\) for clouds \(1, 5, 3\)"):
+        load(Data(str(tmp_path / "a.npz"), energy=f"{__name__}:scalar"))
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -98,6 +161,11 @@ def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
         ({"source": "nothing:energy"}, "no energy at"),
         ({"source": f"{__name__}:FEW"}, "is dict, not a function"),
         ({"source": "nothing.npz"}, "no file or folder"),
+        ({"source": f"{__name__}:nothing"}, "has no 'nothing'"),
+        ({"source": f"{__name__}:scalar"}, r"gives \(\) for clouds \(64, 4, 2\). An energy must return one number"),
+        ({"source": f"{__name__}:detached"}, "does not require grad.* An energy must return"),
+        ({"source": f"{__name__}:plain"}, "'list' object.* An energy must return"),
+        ({"source": f"{__name__}:endless"}, "no finite number"),
         ({"batch": 0}, "at least 1"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,13 +41,78 @@ def test_tables_hold_one_cloud_or_many(tmp_path: Path) -> None:
     assert [c.points.tolist() for c in many] == [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [1, 1, 1]]]
 
 
+def test_points_of_a_table_may_come_in_any_order_of_clouds(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("cloud,x,y\nb,1,2\na,3,4\nb,5,6\na,7,8\n")
+    assert [c.points.tolist() for c in read([tmp_path / "a.csv"])] == [[[1, 2], [5, 6]], [[3, 4], [7, 8]]]
+
+
+def test_only_coordinates_of_a_table_are_coordinates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfcloud,id,X,y,z,mass\n0,p1,1,2,3,12\n0,p2,4,5,6,16\n")
+    assert [c.points.tolist() for c in read([tmp_path / "a.csv"])] == [[[1, 2, 3], [4, 5, 6]]]
+    assert "id, mass" in caplog.text
+
+
+def test_blank_lines_stand_between_frames(tmp_path: Path) -> None:
+    frame = "2\n\nC 0 0 0\nC 1 1 1\n"
+    (tmp_path / "a.xyz").write_text(f"{frame}\n\n{frame}\n{frame}\n")
+    assert len(read([tmp_path / "a.xyz"])) == 3
+
+
+def test_endings_may_be_capital(tmp_path: Path) -> None:
+    for name in ("A.CSV", "B.Csv"):
+        (tmp_path / name).write_text("0,1\n2,3\n")
+    assert len(read([tmp_path])) == 2
+    assert len(read([tmp_path / "A.CSV"])) == 1
+
+
+def folder(place: Path, *files: str) -> Path:
+    """A folder with one cloud in each of these files."""
+    for name in files:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("x,y\n0,1\n2,3\n4,5\n")
+    return place
+
+
+def test_subfolders_with_clouds_are_classes(tmp_path: Path) -> None:
+    folder(tmp_path, "tori/a.csv", "tori/b.csv", "boxes/c.csv")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.txt").write_text("no cloud")
+    (tmp_path / "empty").mkdir()
+    assert [c.label for c in read([tmp_path])] == ["boxes", "tori", "tori"]
+
+
+def test_a_folder_keeps_its_own_clouds(tmp_path: Path) -> None:
+    folder(tmp_path, "a.csv", "b.csv")
+    (tmp_path / "notes").mkdir()
+    assert len(read([tmp_path])) == 2
+    folder(tmp_path, "boxes/c.csv")
+    with pytest.raises(UserError, match="so do its subfolders boxes"):
+        read([tmp_path])
+
+
+@pytest.mark.parametrize("mark", ["samples/sampling.yaml", "config.yaml"])
+def test_samples_of_a_run_are_read_without_those_of_its_validations(tmp_path: Path, mark: str) -> None:
+    place = folder(tmp_path / "samples", "a.csv", "step-000500/a.csv", "step-001000/a.csv", "trajectories/a.csv")
+    (tmp_path / mark).write_text("n: 1\n")
+    assert [(c.name, c.label) for c in read([place])] == [("a", "")]
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [2, 5], [4, 4, -2], [6, 0]])
+def test_sizes_must_add_up(tmp_path: Path, sizes: list[int]) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((6, 3)), sizes=sizes)
+    with pytest.raises(UserError, match="add up to the 6 points"):
+        read([tmp_path / "a.npz"])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("a.csv", "1,2\nx,3\n", "holds no clouds"),
         ("a.csv", "", "holds no clouds"),
         ("a.csv", "1,nan\n", "finite"),
+        ("a.csv", "lon,lat\n1,2\n", "must name the columns x, y and z"),
         ("a.xyz", "3\n\nC 0 0 0\n", "ends early"),
+        ("a.xyz", "1\n\nC 0 0 0\nC 1 1 1\n", "line 4: a frame begins"),
         ("a.npz", "no archive", "holds no clouds"),
         ("a.ply", "ply", "no header"),
         ("a.obj", "v", "read from .npz, .csv, .xyz, .ply"),

@@ -14,7 +14,7 @@ from fm_science_domains.point_cloud import cache
 from fm_science_domains.point_cloud.cache import cached
 from fm_science_domains.point_cloud.energies import LennardJones, distances
 from fm_science_domains.point_cloud.reference import Plan, sample, verify
-from fm_science_domains.point_cloud.systems import System, dw4, lj13
+from fm_science_domains.point_cloud.systems import System, dw4, lj13, named
 
 QUICK = Plan(populations=8, clouds=32, temperatures=40, settle=20, gap=4)
 STIFF = 4.0
@@ -90,6 +90,36 @@ def test_samples_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert first.log_z == again.log_z
     with pytest.raises(pytest.fail.Exception):
         cached(replace(HARMONIC, energy=lambda x: 2 * springs(x)), 256, QUICK, str(tmp_path))
+
+
+def test_what_is_kept_is_told_apart_by_all_that_it_hangs_on(tmp_path: Path) -> None:
+    """The name of a function ends in its address, and what follows it counts too."""
+    found = [cached(HARMONIC, n, QUICK, str(tmp_path)).x for n in (256, 128)]
+    assert [len(x) for x in found] == [256, 128]
+    cached(HARMONIC, 128, replace(QUICK, settle=21), str(tmp_path))
+    cached(replace(HARMONIC, code="changed"), 128, QUICK, str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_kept_file_of_another_length_is_not_used(tmp_path: Path) -> None:
+    cached(HARMONIC, 128, QUICK, str(tmp_path))
+    (file,) = tmp_path.iterdir()
+    stored = torch.load(file, weights_only=True)
+    torch.save({**stored, "x": stored["x"][:9]}, file)
+    assert len(cached(HARMONIC, 128, QUICK, str(tmp_path)).x) == 128
+
+
+def test_an_energy_whose_file_has_changed_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "def energy(x):\n    return x.square().sum((1, 2))\n"
+    codes = []
+    for k, body in enumerate((text, text, text + "# changed\n")):
+        (tmp_path / f"ions_{k}.py").write_text(body)
+        system = named(f"ions_{k}:energy", 1.0, 3, 2)
+        assert system is not None
+        codes.append(system.code)
+    assert codes[0] == codes[1] != codes[2]
+    assert dw4().code == ""
 
 
 def test_the_same_seed_gives_the_same_clouds_and_torch_is_left_alone() -> None:

@@ -8,6 +8,7 @@ exactly: see :mod:`fm_science_domains.point_cloud.boltzmann`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path as FilePath
@@ -179,7 +180,7 @@ def record(sets: Sets, folder: FilePath) -> list[FilePath]:
     r, s = sets.reference, sets.system
     found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
     known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
-    energy = repr(s.energy).split(" at 0x")[0]
+    energy = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(s.energy))
     told = {"system": s.name, "energy": energy, "clouds": len(r.x), "measured": found, "known": known}
     (folder / "reference.json").write_text(json.dumps(told, indent=2) + "\n")
     return [folder / "reference.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from .systems import System
 
 def cached(system: System, n: int, plan: Plan, folder: str | None = None) -> Reference:
     """:func:`.reference.sample`, kept in a folder for the next time (``folder``, else ``$XDG_CACHE_HOME/fm_science``,
-    else ``~/.cache/fm_science``). A file of another plan, or of an energy that has changed, is not used."""
+    else ``~/.cache/fm_science``). A file of another plan, another number of clouds, or an energy that has changed (its
+    parameters, the file that it is written in, or its values at some clouds) is not used."""
     key = f"{system.energy!r} {system.points} {system.dim} {system.width} {n} {plan!r} {system.bounded} 2"
     probe = torch.randn(4, system.points, system.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    key = f"{key.split(' at 0x')[0]} {[f'{u:.6g}' for u in system.energy(probe).tolist()]}"
+    key = re.sub(r" at 0x[0-9a-fA-F]+", "", key)  # the address of a function is another in every process
+    key = f"{key} {[f'{u:.6g}' for u in system.energy(probe).tolist()]}{system.code}"
     where = Path(folder).expanduser() if folder else _home()
     file = where / f"{system.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.pt"
     if file.is_file():
-        return Reference(**torch.load(file, weights_only=True))
+        kept = Reference(**torch.load(file, weights_only=True))
+        if len(kept.x) == n:
+            return kept
     reference = sample(system, n, plan)
     where.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")

@@ -1,7 +1,8 @@
 """Point clouds as training data: equilibrium samples of a particle system, procedural shapes, or the clouds of files.
 
 A cloud of N points in D dimensions becomes the state ``(N, D)``, centred. Clouds of one set may differ in N. Where they
-belong to classes (the families of shapes, the subfolders of a folder), each carries the number of its own as ``label``.
+belong to classes (the families of shapes, the subfolders of a folder, labels in files), each carries the number of its
+own as ``label``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from .energies import Energy
 from .files import Cloud, read
 from .reference import Plan, Reference
 from .shapes import FAMILIES, drawn
-from .systems import System, imported, named
+from .systems import System, imported, named, probe
 from .upright import turned
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Data:
     source: str = option(
         "dw4",
         "dw4, lj13, lj55, shapes, module:energy of your own, or a file or folder of .npz, .csv, .xyz or .ply; "
-        "subfolders are classes",
+        "subfolders and labels are classes",
     )
     factor: float = option(1.0, "weight of Lennard-Jones pairs: 1 counts ordered pairs, 0.5 unordered", low=0)
     energy: str | None = option(None, "module:energy that scores clouds of a file; none: no energy is known")
@@ -137,11 +137,14 @@ def procedural(o: Data) -> Sets:
 
 
 def stored(o: Data) -> Sets:
-    """The clouds of a file or folder; a tenth of them is held out. Subfolders with clouds in them are classes."""
-    root = Path(o.source)
-    folders = sorted(f for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
-    classes = tuple(f.name for f in folders)
-    found = [(c.points, k) for k, f in enumerate(folders) for c in read([f])] or [(c.points, -1) for c in read([root])]
+    """The clouds of a file or folder; a tenth of them is held out. They have classes where every cloud is labelled."""
+    clouds = read([o.source])
+    named = {c.label for c in clouds}
+    classes = tuple(sorted(named)) if "" not in named else ()
+    if len(named) > 1 and not classes:
+        bare = sum(not c.label for c in clouds)
+        log.warning("%s: no classes are learned, since %d of %d clouds have none", o.source, bare, len(clouds))
+    found = [(c.points, classes.index(c.label) if classes else -1) for c in clouds]
     dims = {c.shape[1] for c, _ in found}
     if len(dims) > 1:
         raise UserError(f"the clouds in {o.source} have {sorted(dims)} coordinates; all must have the same number")
@@ -155,6 +158,8 @@ def stored(o: Data) -> Sets:
     )
     spread = float(torch.cat(train.clouds).std())
     energy = imported(o.energy) if o.energy else None
+    if energy is not None:
+        probe(energy, held_out.clouds[0][None].double(), f"data.energy={o.energy}")
     return Sets(train, held_out, dims.pop(), spread, energy, classes=classes, upright=o.upright)
 
 

@@ -2,18 +2,20 @@
 
 .npz holds ``x`` ``(clouds, points, dimensions)``, or for clouds of varying size ``x`` ``(all points, dimensions)`` and
 ``sizes``; and ``labels``, the class of each, where they have classes. .xyz holds one frame a cloud, planar ones with
-z = 0 and ``dim=2`` in the comment, which may end in ``label=CLASS``. .csv holds one point a line, with a column
-``cloud`` that numbers the clouds where there are several.
+z = 0 and ``dim=2`` in the comment, which may end in ``label=CLASS``. .csv holds one point a line; under a header, its
+coordinates are the columns ``x``, ``y`` and ``z``, and a column ``cloud`` names the cloud of each point where there are
+several. In a folder, subfolders with clouds in them are classes.
 """
 
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from fm_science.errors import UserError
 
+log = logging.getLogger(__name__)
 AXES = "xyz"
 
 
@@ -39,36 +42,59 @@ class Cloud:
 def read(paths: Iterable[str | Path]) -> list[Cloud]:
     """The clouds of files and folders; of files in one folder that differ in their ending only, one is read.
 
+    Clouds in subfolders of a folder have the subfolder's name as their class; subfolders without clouds are passed by,
+    and so are, where samples were drawn, those of validations and of ways (``step-*``, ``trajectories``).
+
     Raises:
-        UserError: for a path that is not there, a file that holds no clouds, and an unknown ending.
+        UserError: for a path that is not there, a file that holds no clouds, an unknown ending, and a folder with
+            clouds both beside and in its subfolders.
     """
     found: list[Cloud] = []
     for path in map(Path, paths):
-        files = [path]
-        if path.is_dir():
-            known = sorted((f for f in path.iterdir() if f.suffix in READERS), key=lambda f: ORDER.index(f.suffix))
-            files = sorted({f.stem: f for f in reversed(known)}.values())
-        for file in files:
-            found += _file(file)
+        found += _folder(path) if path.is_dir() else _file(path)
     if not found:
         raise UserError(f"no clouds in {', '.join(map(str, paths))}: expected .npz, .csv, .xyz or .ply files")
     return found
 
 
+def _folder(folder: Path) -> list[Cloud]:
+    """The clouds in a folder, or those in its subfolders, which are their classes."""
+    mine, below = _readable(folder), {}
+    drawn = (folder / "sampling.yaml").is_file() or (folder.resolve().parent / "config.yaml").is_file()
+    for part in sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")):
+        if not (drawn and (part.name == "trajectories" or part.name.startswith("step-"))):
+            below[part.name] = _readable(part)
+    classes = [name for name, files in below.items() if files]
+    if mine and classes:
+        raise UserError(
+            f"{folder} holds clouds, and so do its subfolders {', '.join(classes)}: which are meant? Name one of them, "
+            f"or move {mine[0].name} and the files beside it into a subfolder, a class of its own"
+        )
+    labelled = [replace(cloud, label=name) for name in classes for file in below[name] for cloud in _file(file)]
+    return [cloud for file in mine for cloud in _file(file)] + labelled
+
+
+def _readable(folder: Path) -> list[Path]:
+    """The files of a folder that are to be read, one of each stem."""
+    known = [f for f in folder.iterdir() if f.suffix.lower() in READERS and f.is_file()]
+    known.sort(key=lambda f: ORDER.index(f.suffix.lower()), reverse=True)
+    return sorted({f.stem: f for f in known}.values())
+
+
 def _file(file: Path) -> list[Cloud]:
     if not file.is_file():
         raise UserError(f"no file or folder {str(file)!r}")
-    if file.suffix not in READERS:
+    if file.suffix.lower() not in READERS:
         raise UserError(f"{file}: clouds are read from {', '.join(ORDER)}, not from {file.suffix or 'such files'}")
     try:
-        found = READERS[file.suffix](file)
+        found = READERS[file.suffix.lower()](file)
         points, labels = found if isinstance(found, tuple) else (found, [""] * len(found))
         clouds = [torch.as_tensor(c, dtype=torch.float32) for c in points]
         if any(c.ndim != 2 or not c.isfinite().all() for c in clouds):
             raise ValueError("points must be finite numbers, one row a point")
         if len(labels) != len(clouds):
             raise ValueError(f"{len(labels)} labels for {len(clouds)} clouds")
-    except (ValueError, KeyError, IndexError, OSError, RuntimeError) as error:
+    except (ValueError, KeyError, IndexError, OSError, RuntimeError, BadZipFile) as error:
         raise UserError(f"{file} holds no clouds: {str(error) or type(error).__name__}") from error
     names = [f"{file.stem}_{i:04d}" if len(clouds) > 1 else file.stem for i in range(len(clouds))]
     return [Cloud(*parts) for parts in zip(clouds, names, labels, strict=True)]
@@ -76,34 +102,53 @@ def _file(file: Path) -> list[Cloud]:
 
 def _npz(file: Path) -> tuple[list, list[str]]:
     with np.load(file, allow_pickle=False) as stored:
-        name = "x" if "x" in stored else next(n for n in stored if stored[n].ndim in (2, 3))
+        name = "x" if "x" in stored else next((n for n in stored if stored[n].ndim in (2, 3)), None)
+        if name is None:
+            raise ValueError(f"expected x (clouds, points, dimensions), found {', '.join(stored) or 'nothing'}")
         x = stored[name]
         clouds = list(x) if x.ndim == 3 else [x]
         if "sizes" in stored:
-            clouds = np.split(x, np.cumsum(stored["sizes"])[:-1])
+            sizes = stored["sizes"]
+            if sizes.sum() != len(x) or (sizes < 1).any():
+                raise ValueError(f"sizes must be positive and add up to the {len(x)} points, not to {sizes.sum()}")
+            clouds = np.split(x, np.cumsum(sizes)[:-1])
         return clouds, [str(k) for k in stored["labels"]] if "labels" in stored else [""] * len(clouds)
 
 
 def _csv(file: Path) -> list:
-    rows = [row for row in csv.reader(file.read_text().splitlines()) if row]
-    header = [] if _number(rows[0][0]) else [word.strip().lower() for word in rows.pop(0)]
-    table = [[float(word) for word in row] for row in rows]
-    if "cloud" not in header:
-        return [table]
-    k = header.index("cloud")
-    return [[p[:k] + p[k + 1 :] for p in points] for _, points in groupby(table, key=lambda row: row[k])]
+    rows = [row for row in csv.reader(file.read_text(encoding="utf-8-sig").splitlines()) if row]
+    if _number(rows[0][0]):
+        return [[[float(word) for word in row] for row in rows]]
+    header = [word.strip().lower() for word in rows.pop(0)]
+    columns = [header.index(axis) for axis in AXES if axis in header]
+    if not columns:
+        raise ValueError(f"a header must name the columns x, y and z, found {', '.join(header)}")
+    unused = [name for name in header if name != "cloud" and name not in AXES]
+    if unused:
+        log.warning("%s: columns that are no coordinates are left out: %s", file, ", ".join(unused))
+    clouds: dict[str, list] = {}
+    for row in rows:
+        name = row[header.index("cloud")].strip() if "cloud" in header else ""
+        clouds.setdefault(name, []).append([float(row[k]) for k in columns])
+    return list(clouds.values())
 
 
 def _xyz(file: Path) -> tuple[list, list[str]]:
     lines, clouds, labels = file.read_text().splitlines(), [], []
-    while lines and lines[0].strip():
-        n = int(lines[0])
-        if len(lines) < n + 2:
-            raise ValueError(f"a frame of {n} points ends early")
-        points = [[float(word) for word in line.split()[1:4]] for line in lines[2 : n + 2]]
-        clouds.append([p[:2] for p in points] if "dim=2" in lines[1].split() else points)
-        labels.append(lines[1].partition("label=")[2].strip())
-        lines = lines[n + 2 :]
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():  # between frames
+            at += 1
+            continue
+        if not lines[at].strip().isdecimal() or int(lines[at]) < 1:
+            raise ValueError(f"line {at + 1}: a frame begins with its number of points, not with {lines[at].strip()!r}")
+        start, end = at + 2, at + 2 + int(lines[at])
+        if len(lines) < end:
+            raise ValueError(f"a frame of {end - start} points ends early")
+        points = [[float(word) for word in line.split()[1:4]] for line in lines[start:end]]
+        clouds.append([p[:2] for p in points] if "dim=2" in lines[at + 1].split() else points)
+        labels.append(lines[at + 1].partition("label=")[2].strip())
+        at = end
     return clouds, labels
 
 

@@ -7,15 +7,21 @@ out the normaliser of the Gaussian prior, (N - 1) D / 2 log 2 pi; both conventio
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from fm_science.errors import UserError, nearest
 
-from .energies import DoubleWell, Energy, LennardJones
+from .energies import DoubleWell, Energy, LennardJones, force
 
 Fact = tuple[float, float]  # a mean and its standard error
 
@@ -33,6 +39,7 @@ class System:
         width: standard deviation of the Gaussian that sampling starts from, about the size of the cloud.
         clouds, temperatures: the usual work of the reference sampler: clouds a population, and steps of cooling.
         bounded: whether log Z is bounded from above too, by warming the samples up again.
+        code: a digest of the file in which an energy of the user's own is written.
     """
 
     name: str
@@ -45,6 +52,7 @@ class System:
     clouds: int = 128
     temperatures: int = 300
     bounded: bool = False
+    code: str = ""
 
     @property
     def freedom(self) -> int:
@@ -84,7 +92,7 @@ def named(source: str, factor: float, points: int, dim: int) -> System | None:
     """The system that a source names: ``dw4``, ``lj13``, or ``module:energy`` of the user's own; ``None`` for a file.
 
     Raises:
-        UserError: for unknown systems, and energies that cannot be imported.
+        UserError: for unknown systems, and energies that cannot be imported or used.
     """
     if source == "dw4":
         return dw4()
@@ -92,8 +100,13 @@ def named(source: str, factor: float, points: int, dim: int) -> System | None:
         return lj13(factor)
     if source == "lj55":
         return lj55(factor)
+    if Path(source).exists():
+        return None
     if ":" in source:
-        return System(source.replace(":", "."), imported(source), points, dim)
+        energy = imported(source)
+        x = torch.randn(64, points, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        probe(energy, System.width * x, f"data.source={source}")
+        return System(source.replace(":", "."), energy, points, dim, code=_digest(source))
     if "." not in source and "/" not in source:
         raise UserError(f"unknown data.source={source}; {nearest(source, KNOWN)}, or name a file or module:energy")
     return None
@@ -101,14 +114,52 @@ def named(source: str, factor: float, points: int, dim: int) -> System | None:
 
 def imported(place: str) -> Energy:
     """The callable at ``module:attribute``, the module installed or a file in the working folder. Raises UserError
-    where there is none."""
+    where there is none, and where the module fails to import."""
     module, _, attribute = place.partition(":")
     if os.getcwd() not in sys.path:  # a command that was installed does not look there by itself
         sys.path.append(os.getcwd())
     try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        loaded = import_module(module)
+    except ImportError as error:
         raise UserError(f"no energy at {place!r}: {error}. Name a function (B, N, D) -> (B,)") from error
+    except Exception as error:  # of the user's own code
+        raise UserError(f"no energy at {place!r}: {_told(error)}") from error
+    found = getattr(loaded, attribute, None)
+    if found is None:
+        raise UserError(f"no energy at {place!r}: {module} has no {attribute!r}. Name a function (B, N, D) -> (B,)")
     if not callable(found):
         raise UserError(f"{place!r} is {type(found).__name__}, not a function (B, N, D) -> (B,)")
     return found
+
+
+def _told(error: Exception) -> str:
+    """An error of a module that was imported, with its file and line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = ([frame for frame in frames if frame.name == "<module>"] or frames)[-1]
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__} in {error.filename}, line {error.lineno}: {error.msg}"
+    return f"{type(error).__name__} in {last.filename}, line {last.lineno}: {error}"
+
+
+def probe(energy: Energy, x: Tensor, name: str) -> None:
+    """Raise UserError, which calls the energy ``name``, unless on clouds ``(B, N, D)`` it gives numbers ``(B,)`` with a
+    gradient, finite on one cloud at least (hard walls may forbid the others)."""
+    wanted = "An energy must return one number for each cloud, (B, N, D) -> (B,), by operations that torch can follow"
+    try:
+        u = energy(x.clone().requires_grad_())
+        shape = tuple(u.shape)
+        u, forces = force(energy, x)
+    except Exception as error:  # of the user's own code
+        raise UserError(
+            f"{name} fails on clouds {tuple(x.shape)}: {type(error).__name__}: {error}. {wanted}"
+        ) from error
+    if shape != x.shape[:1]:
+        raise UserError(f"{name} gives {shape} for clouds {tuple(x.shape)}. {wanted}")
+    if not (u.isfinite() & forces.isfinite().flatten(1).all(1)).any():
+        raise UserError(f"{name} gives no finite number with a finite gradient on clouds {tuple(x.shape)}. {wanted}")
+
+
+def _digest(place: str) -> str:
+    """The digest of the file of the module at ``module:attribute``; empty where it has none."""
+    file = getattr(sys.modules[place.partition(":")[0]], "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
