@@ -152,7 +152,7 @@ class Flow(nn.Module):
         times = uniform_grid(steps if steps is not None else self.sampler.steps)
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
-        self._check(solver, path, reverse)
+        self.check(solver, path, reverse)
         predict: Any = Predictor(self.sampled, path, context)
         walked, ask = path, predict
         if reverse:
@@ -164,9 +164,11 @@ class Flow(nn.Module):
             yield state
             predict.advance()
 
-    def _check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
+    def check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
+        """Raises TypeError where a solver does not fit what was trained: it needs a score and noise was tied to data,
+        or a flow map and there is none. ``path`` is the bound path that is walked."""
         if solver.two_times:
-            self.check_map(solver)
+            self._check_map(solver)
             if reverse:
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
         if not solver.stochastic or self.independent:
@@ -179,7 +181,7 @@ class Flow(nn.Module):
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
             )
 
-    def check_map(self, solver: Solver) -> None:
+    def _check_map(self, solver: Solver) -> None:
         """Raises TypeError when the network has no flow map for a solver that jumps along one."""
         network = self.sampled
         if not getattr(network, "two_times", False):

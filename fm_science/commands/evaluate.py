@@ -35,6 +35,7 @@ from fm_science.commands import sample
 from fm_science.commands.folders import checkpoint, log_errors, writable
 from fm_science.errors import UserError
 from fm_science.plugins import find
+from fm_science.samples import RECORD
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
@@ -125,7 +126,7 @@ def files(paths: list[Path], given: launch.Words) -> None:
 
 def how(folder: Path, tree: config.Tree, new: bool) -> config.Tree:
     """The settings of the samples to measure: of those in the folder, unless there are none or new ones are wanted."""
-    kept = folder / "samples" / sample.RECORD
+    kept = folder / "samples" / RECORD
     if kept.is_file() and not new:
         return {**config.load(kept), "drawn": True, **{key: tree[key] for key in ("batch", "device", "metrics")}}
     return {**tree, "n": 50 if tree["n"] is None else tree["n"], "drawn": False}

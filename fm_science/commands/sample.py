@@ -30,6 +30,7 @@ from fm_science import config, launch
 from fm_science.commands.folders import checkpoint, log_errors, writable
 from fm_science.errors import UserError
 from fm_science.plugins import find
+from fm_science.samples import RECORD
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 PLAIN = {
     "n": 10, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": 16, "trajectory": False, "device": "auto",
 }  # fmt: skip
-RECORD = "sampling.yaml"  # how the samples beside it were drawn, and which files they are
 
 
 def usage(rest: list[str]) -> str:
@@ -134,7 +134,7 @@ def fits(domain: Domain, flow: Flow, plan: Drawing) -> None:
     solver = plan.solver or flow.sampler.solver
     path = (flow.sampler.path or flow.path).bind(domain.request(1), flow.prior)
     try:
-        flow._check(solver, path)
+        flow.check(solver, path)
         solver.check(path)
         path.check(uniform_grid(plan.steps or flow.sampler.steps))
     except (TypeError, ValueError) as error:

@@ -40,23 +40,28 @@ class Langevin(Solver):
     stochastic = True
     splits = False
 
+    @property
+    def _named(self) -> Mapping[str, Heat] | None:
+        """Heat by part, where it is given so."""
+        return self.heat if isinstance(self.heat, Mapping) else None
+
     def stirred(self, path: Any) -> Path:
-        return path.only(*self.heat) if isinstance(self.heat, Mapping) else path
+        return path if self._named is None else path.only(*self._named)
 
     def check(self, path: Path) -> None:
-        parts = getattr(path, "parts", {}) if isinstance(self.heat, Mapping) else {"": path}
-        for name in self.heat if isinstance(self.heat, Mapping) else parts:
+        if self._named is None:
+            scored(self, path)
+        parts = getattr(path, "parts", {})
+        for name in self._named or ():
             if name not in parts:
                 raise TypeError(f"heat names the part {name!r}; the parts of this path are {sorted(parts) or 'none'}.")
             scored(self, parts[name])
 
     def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
         raw = predict(x, t)
-        if isinstance(self.heat, Mapping):
-            keep: Any = {k: torch.exp(-h * warmth(heat, t)) for k, heat in self.heat.items()}
-        else:
-            keep = torch.exp(-h * warmth(self.heat, t))
-        return path.stir(raw, x, t, t + h, keep)
+        named: Mapping[str, Any] = {"": self.heat} if self._named is None else self._named
+        keep = {k: torch.exp(-h * warmth(heat, t)) for k, heat in named.items()}
+        return path.stir(raw, x, t, t + h, keep[""] if self._named is None else keep)
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,9 @@ def test_a_folder_keeps_its_own_clouds(tmp_path: Path) -> None:
         read([tmp_path])
 
 
-@pytest.mark.parametrize("mark", ["samples/sampling.yaml", "config.yaml"])
-def test_samples_of_a_run_are_read_without_those_of_its_validations(tmp_path: Path, mark: str) -> None:
+def test_samples_of_a_run_are_read_without_those_of_its_validations(tmp_path: Path) -> None:
     place = folder(tmp_path / "samples", "a.csv", "step-000500/a.csv", "step-001000/a.csv", "trajectories/a.csv")
-    (tmp_path / mark).write_text("n: 1\n")
+    (place / "sampling.yaml").write_text("n: 1\n")
     assert [(c.name, c.label) for c in read([place])] == [("a", "")]
 
 

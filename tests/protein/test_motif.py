@@ -61,6 +61,11 @@ def test_held_residues_keep_place_letters_and_structure(file, native):
     assert (context.cond["structure"][context.free] == OPEN).all()
 
 
+def test_a_motif_can_be_asked_for_by_keywords(file):
+    context = build(**TINY).request(2, motif=file, contig="4/A11-20/4")
+    assert (~context.free).sum(1).tolist() == [10, 10]
+
+
 def test_new_residues_can_follow_a_blueprint(file):
     domain = build(sample={"motif": file, "contig": "6/A11-14/6", "structure": "6E4X6H"}, **TINY)
     kinds = domain.request(2).cond["structure"][:, [0, 5, 10, 15]]
@@ -80,6 +85,19 @@ def test_new_residues_can_follow_a_blueprint(file):
 def test_contigs_that_make_no_sense_are_refused(file, contig, words):
     with pytest.raises(OptionError, match=words):
         motif.read(file, contig)
+
+
+def test_a_motif_is_not_held_across_a_break(native, tmp_path):
+    there = [i for i in range(len(native)) if not 13 <= i < 17]
+    whole = write_pdb(native, tmp_path / "whole.pdb").read_text().splitlines()
+    kept = [line for line in whole if line[:4] != "ATOM" or int(line[22:26]) - 1 in there]
+    (tmp_path / "gap.pdb").write_text("\n".join(kept) + "\n")
+    with pytest.raises(OptionError, match="broken between 13 and 18"):
+        motif.read(str(tmp_path / "gap.pdb"), "5/A10-20/5")
+    pieces = motif.read(str(tmp_path / "gap.pdb"), "5/A10-13/4/A18-20/5").pieces
+    assert [piece[:2] for piece in pieces] == [(5, 5), (4, 4), (4, 4), (3, 3), (5, 5)]
+    with pytest.raises(UserError, match="is a folder"):
+        motif.read(str(tmp_path), "5/A10-13/4")
 
 
 def test_half_a_motif_and_missing_files_are_refused(file):

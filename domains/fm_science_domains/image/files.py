@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from fm_science.errors import UserError, nearest
+from fm_science.samples import RECORD, files_in
 
 from . import formats
 
-RECORD = "sampling.yaml"  #: lies beside samples, and says how they were drawn
 SHEET = "sheet.png"  #: the contact sheet that is written beside samples
 MARK = "contact sheet of fm-science"  #: and its title inside
 
@@ -132,16 +132,13 @@ def load(
 
 
 def listed(path: Path) -> list[Path]:
-    """The files of a folder and its folders, in order; a file is itself. Of a folder of samples, which holds
-    ``sampling.yaml``, no folders inside are read: they hold other samples and ways. Contact sheets beside samples are
-    left out. Raises UserError where nothing has that name."""
+    """The files that :func:`~fm_science.samples.files_in` finds in a folder; a file is itself. Contact sheets beside
+    samples are left out. Raises UserError where nothing has that name."""
     if not path.exists():
         raise UserError(f"no file or folder {str(path)!r}")
     if not path.is_dir():
         return [] if _sheet(path) else [path]
-    files = sorted(f for f in path.rglob("*") if f.is_file())
-    drawn = {f.parent for f in files if f.name == RECORD}
-    return [f for f in files if drawn.isdisjoint(f.parent.parents) and not _sheet(f)]
+    return [f for f in files_in(path) if not _sheet(f)]
 
 
 def _sheet(file: Path) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fm_science.errors import UserError
+from fm_science.samples import files_in
 
 from .cache import Dropped, Parsed
 from .molecule import Molecule, quiet
@@ -24,18 +25,15 @@ from .workers import spread
 
 SUFFIXES = (".sdf", ".sd", ".mol")
 END = "$$$$"
-RECORD = "sampling.yaml"  # lies beside samples, and says how they were drawn
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
-    """The SDF files that the paths name, those of folders included. Of a folder of samples, which holds
-    ``sampling.yaml``, no folders inside are read: they hold other samples. Raises UserError when there are none."""
+    """The SDF files that the paths name, those of folders included (:func:`~fm_science.samples.files_in`). Raises
+    UserError when there are none."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            drawn = {p.parent for p in path.glob(f"**/{RECORD}")}
-            below = (p for p in path.glob("**/*") if drawn.isdisjoint(p.parent.parents))
-            inside = sorted(p for p in below if p.is_file() and suffix(p) in SUFFIXES)
+            inside = [p for p in files_in(path) if suffix(p) in SUFFIXES]
             if not inside:
                 raise UserError(f"no SDF file in the folder {path}; expected {', '.join(SUFFIXES)} (or .gz)")
             found += inside

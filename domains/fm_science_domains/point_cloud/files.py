@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from fm_science.errors import UserError
+from fm_science.samples import RECORD
 
 log = logging.getLogger(__name__)
 AXES = "xyz"
@@ -43,7 +44,7 @@ def read(paths: Iterable[str | Path]) -> list[Cloud]:
     """The clouds of files and folders; of files in one folder that differ in their ending only, one is read.
 
     Clouds in subfolders of a folder have the subfolder's name as their class; subfolders without clouds are passed by,
-    and so are, where samples were drawn, those of validations and of ways (``step-*``, ``trajectories``).
+    and so are those of a folder of samples (see :mod:`fm_science.samples`).
 
     Raises:
         UserError: for a path that is not there, a file that holds no clouds, an unknown ending, and a folder with
@@ -59,11 +60,9 @@ def read(paths: Iterable[str | Path]) -> list[Cloud]:
 
 def _folder(folder: Path) -> list[Cloud]:
     """The clouds in a folder, or those in its subfolders, which are their classes."""
-    mine, below = _readable(folder), {}
-    drawn = (folder / "sampling.yaml").is_file() or (folder.resolve().parent / "config.yaml").is_file()
-    for part in sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")):
-        if not (drawn and (part.name == "trajectories" or part.name.startswith("step-"))):
-            below[part.name] = _readable(part)
+    mine = _readable(folder)
+    inside = [] if (folder / RECORD).is_file() else sorted(f for f in folder.iterdir() if f.is_dir())
+    below = {f.name: _readable(f) for f in inside if not f.name.startswith(".")}
     classes = [name for name, files in below.items() if files]
     if mine and classes:
         raise UserError(

@@ -62,7 +62,7 @@ def build(
         request=partial(recipe.request, options=o["sample"], chains=train),
         decode=decode,
         # broken chains count when structures are scored, and trajectories beside the samples do not
-        read=lambda paths: read_backbones(paths, max_bond=None, recursive=False)[0],
+        read=lambda paths: read_backbones(paths, max_bond=None)[0],
         write=write,
         metrics=measures.metrics(o["metrics"], train.backbones),
         report=pictures.report,

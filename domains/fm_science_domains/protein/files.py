@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from fm_science.errors import UserError
+from fm_science.samples import files_in
 
 from .structure import ATOMS, Backbone, with_oxygen
 
@@ -48,9 +49,8 @@ def read_backbones(
     min_length: int = 1,
     max_length: int | None = None,
     max_bond: float | None = BREAK,
-    recursive: bool = True,
 ) -> tuple[list[Backbone], list[Dropped]]:
-    """All usable chains of files and folders (with the folders inside, if ``recursive``), and what was dropped.
+    """All usable chains of files and folders, and what was dropped.
 
     A chain is named after its file, with ``_chain`` when the file has several. Chains are dropped outside
     ``min_length`` to ``max_length`` residues, when N, CA or C of a residue is missing (a missing O is rebuilt), and
@@ -62,7 +62,7 @@ def read_backbones(
     kept: list[Backbone] = []
     dropped: list[Dropped] = []
     asked = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    for file in _files([Path(path) for path in asked], recursive, dropped):
+    for file in _files([Path(path) for path in asked], dropped):
         for chain, found in _read(file, max_bond):
             if isinstance(found, Backbone) and min_length <= len(found) <= (max_length or len(found)):
                 kept.append(found)
@@ -86,12 +86,11 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)[: -len(_suffix(path))]
 
 
-def _files(paths: Sequence[Path], recursive: bool, dropped: list[Dropped]) -> Iterator[Path]:
+def _files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[Path]:
     """The structure files that the paths name, without the PDB twin of an mmCIF file in a folder."""
     for path in paths:
         if path.is_dir():
-            around = path.glob("**/*" if recursive else "*")
-            inside = sorted(p for p in around if p.is_file() and _suffix(p) in SUFFIXES)
+            inside = [p for p in files_in(path) if _suffix(p) in SUFFIXES]
             if not inside:
                 raise UserError(f"no structure files in the folder {path}; expected {', '.join(SUFFIXES)} (or .gz)")
             cif = {(p.parent, _stem(p)): p for p in inside if "cif" in _suffix(p)}
@@ -126,38 +125,44 @@ def _parse(path: Path) -> Any:
     return model
 
 
-def _read(path: Path, max_bond: float | None) -> list[tuple[str, Backbone | str]]:
-    """Every chain of a file: its letter, and the backbone or the reason why there is none."""
+def _chains(path: Path) -> list[tuple[str, list]]:
+    """Every chain of a file: its letter and its residues. Raises ValueError, which says why, where there are none."""
     try:
         chains = [(chain.id.strip(), _residues(chain)) for chain in _parse(path)]
     except UserError:
         raise
     except Exception as error:  # parsers fail in many ways on broken files; all mean the same to the user
         kind = "mmCIF" if "cif" in _suffix(path) else "PDB"
-        return [("", f"cannot be read as {kind}: {' '.join(str(error).split()) or type(error).__name__}")]
+        raise ValueError(f"cannot be read as {kind}: {' '.join(str(error).split()) or type(error).__name__}") from error
     chains = [(chain, residues) for chain, residues in chains if residues]
     if not chains:
-        return [("", "holds no amino-acid residues")]
+        raise ValueError("holds no amino-acid residues")
+    return chains
+
+
+def _read(path: Path, max_bond: float | None) -> list[tuple[str, Backbone | str]]:
+    """Every chain of a file: its letter, and the backbone or the reason why there is none."""
+    try:
+        chains = _chains(path)
+    except ValueError as error:
+        return [("", str(error))]
     several = len(chains) > 1
     return [(c, _build(path, c if several else "", r, max_bond)) for c, r in chains]
 
 
 def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str]]]:
     """The chains of one file by their letters, each with the numbers of its residues (``52``, ``52A``). Residues
-    without N, CA and C are left out, and breaks are kept. Raises UserError where the file cannot be read."""
-    (file,) = _files([Path(path)], False, []) if not Path(path).is_dir() else (Path(path),)
+    without N, CA and C are left out, and breaks are kept. Raises UserError where it is no file that can be read."""
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder; name one of its structure files")
+    (file,) = _files([Path(path)], [])
     try:
-        chains = [(chain.id.strip(), _residues(chain)) for chain in _parse(file)]
-    except UserError:
-        raise
-    except Exception as error:  # see _read
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+        chains = _chains(file)
+    except ValueError as error:
+        raise UserError(f"{path} {error}") from error
     whole = [(name, [r for r in residues if all(atom in r for atom in ATOMS[:3])]) for name, residues in chains]
     found = {name: (_build(file, name, rows, None), [_number(r) for r in rows]) for name, rows in whole if rows}
-    usable = {name: (chain, numbers) for name, (chain, numbers) in found.items() if isinstance(chain, Backbone)}
-    if not usable:
-        raise UserError(f"{path} holds no amino-acid residues")
-    return usable
+    return {name: (chain, numbers) for name, (chain, numbers) in found.items() if isinstance(chain, Backbone)}
 
 
 def _build(path: Path, chain: str, residues: list, max_bond: float | None) -> Backbone | str:

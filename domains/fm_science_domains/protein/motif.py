@@ -21,7 +21,7 @@ from fm_science.priors import Prior
 from fm_science.state import Context
 
 from .blueprint import OPEN
-from .files import read_numbered
+from .files import BREAK, read_numbered
 from .geometry import secondary
 from .structure import NANOMETRE, Backbone, frames
 
@@ -108,7 +108,7 @@ def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]])
     if not found:
         raise OptionError(f"contig={contig!r}: {word!r} is neither new residues (10, 10-20) nor held ones (A23-35)")
     if found[1] not in chains:
-        raise OptionError(f"contig={contig!r}: the motif has no chain {found[1]}, but {', '.join(chains)}")
+        raise OptionError(f"contig={contig!r}: the motif has no chain {found[1]}, but {', '.join(chains) or 'none'}")
     chain, numbers = chains[found[1]]
     for number in (found[2], found[3] or found[2]):
         if number not in numbers:
@@ -119,6 +119,14 @@ def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]])
     first, last = (numbers.index(number) for number in (found[2], found[3] or found[2]))
     if last < first:
         raise OptionError(f"contig={contig!r}: {word} ends before it begins")
+    held = chain.coords[first : last + 1]
+    gaps = torch.linalg.vector_norm(held[1:, 0] - held[:-1, 2], dim=-1) > BREAK
+    if gaps.any():
+        k = first + int(gaps.nonzero()[0])
+        raise OptionError(
+            f"contig={contig!r}: the chain is broken between {numbers[k]} and {numbers[k + 1]}; hold the pieces apart, "
+            "with new residues between them"
+        )
     return chain, slice(first, last + 1)
 
 

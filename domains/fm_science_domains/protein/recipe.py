@@ -168,18 +168,20 @@ def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]
 
 def request(
     n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
-    helix: float | None = None, strand: float | None = None,
+    helix: float | None = None, strand: float | None = None, motif: str | None = None, contig: str | None = None,
 ) -> Context:  # fmt: skip
     """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
     Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
     :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes` raises.
     """
-    asked: dict[str, Any] = {"length": length, "structure": structure, "helix": helix, "strand": strand}
+    asked: dict[str, Any] = {
+        "length": length, "structure": structure, "helix": helix, "strand": strand, "motif": motif, "contig": contig,
+    }  # fmt: skip
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
-    wanted, blueprint, motif = wishes(options)
-    if motif is not None:
-        return around(n, motif, blueprint)
+    wanted, blueprint, held = wishes(options)
+    if held is not None:
+        return around(n, held, blueprint)
     if blueprint is not None:
         rows = [blueprint] * n
     else:
