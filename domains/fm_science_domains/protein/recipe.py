@@ -24,7 +24,7 @@ from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint
 from fm_science.priors import IGSO3, Normal, Prior, ProductPrior, Uniform
 from fm_science.schedules import Exponential, Linear, Schedule
-from fm_science.solvers import Euler
+from fm_science.solvers import Euler, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
@@ -65,10 +65,11 @@ class Objective:
     body: float = option(0.45, "alpha carbons closer than this overlap, unless they do in the true chain", "nm", low=0)
     first_time: float = option(0.01, "earliest time that is trained", low=0, high=1)
     last_time: float = option(0.99, "latest time that is trained", low=0, high=1)
-    until: float = option(0.9, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
+    until: float = option(0.97, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
     hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
+    hide_sheet: float = option(0.5, "probability that it is hidden which strands pair", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -77,8 +78,9 @@ class Sample:
     """What is drawn when nothing else is said."""
 
     length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
-    steps: int = option(100, "steps of the solver", low=1)
-    rotation_rate: float = option(10.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
+    steps: int = option(50, "steps of the solver", low=1)
+    power: float = option(2.0, "steps shrink towards the data: t = 1 - (1 - i / steps)^power; 1: equal steps", low=0.1)
+    rotation_rate: float = option(20.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
@@ -122,7 +124,7 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
-        drop={"structure": o.hide_structure},
+        drop={"structure": o.hide_structure, "sheet": o.hide_sheet},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
@@ -199,4 +201,4 @@ def sampler(options: Sample, trained: ProductPath) -> Sampler:
     """Euler steps with rotations on their own clock, and the network pressed for the structure that is asked for."""
     walked = annealed(trained, options.rotation_rate)
     pressed = partial(Guided, scale=options.guidance, keys=("structure",), path=walked)
-    return Sampler(Euler(), options.steps, walked, None if options.guidance == 1 else pressed)
+    return Sampler(Euler(), power_grid(options.steps, options.power), walked, None if options.guidance == 1 else pressed)
