@@ -28,8 +28,8 @@ PUBLIC = {
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
     "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
-    "networks": "EGNN FNO Guided LatentOperator Network Potential Rescheduled SetTransformer SiteFeatures Steered "
-    "Tempered TimeEmbedding",
+    "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
+    "SiteFeatures Steered Tempered TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",

@@ -9,6 +9,7 @@ from fm_science.networks.guided import Guided as Guided
 from fm_science.networks.guided import dropped as dropped
 from fm_science.networks.operator import LatentOperator as LatentOperator
 from fm_science.networks.potential import Potential as Potential
+from fm_science.networks.projected import ProjectedEndpoint as ProjectedEndpoint
 from fm_science.networks.protocol import Network as Network
 from fm_science.networks.rescheduled import Rescheduled as Rescheduled
 from fm_science.networks.sites import SiteFeatures as SiteFeatures

@@ -34,7 +34,9 @@ def phi_psi(x: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
     return phi, dihedral(n[:, here], a[:, here], c[:, here], n[:, after])
 
 
-def close_chain(state: Frames, context: Context, steps: int = 200, rate: float = 0.08, momentum: float = 0.85) -> Frames:
+def close_chain(
+    state: Frames, context: Context, steps: int = 200, rate: float = 0.08, momentum: float = 0.85
+) -> Frames:
     """Chains whose peptides are ideal, with their phi and psi kept.
 
     Args:

@@ -59,8 +59,8 @@ def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
 
 class Layout(NamedTuple):
     """What is fixed about a batch: ``real`` (B, N) as numbers, ``blocked`` (B, 1, 1, N) attention logits, the sites
-    ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S), and ``moves`` (B, N, 1), how
-    far residues move: 1 at most, zero where a residue is frozen."""
+    ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S), and ``moves`` (B, N, 1),
+    how far residues move: 1 at most, zero where a residue is frozen."""
 
     real: Tensor
     blocked: Tensor

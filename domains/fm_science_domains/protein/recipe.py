@@ -18,7 +18,7 @@ from fm_science.couplings import Coupling as AnyCoupling
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
-from fm_science.networks import Guided
+from fm_science.networks import Guided, Network, ProjectedEndpoint
 from fm_science.objectives import FlowMatching, InverseSquare, UniformTime
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint
@@ -29,6 +29,7 @@ from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
 from .blueprint import OPEN, alike, parse
+from .closure import close_chain
 from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
 from .motif import Motif, around, read
@@ -89,6 +90,10 @@ class Sample:
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
+    closure: str = option(
+        "end", "make bonds and angles ideal, with torsions kept: at the end, in each step of the second half, or none",
+        choices=("end", "loop", "none"),
+    )  # fmt: skip
 
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
@@ -198,7 +203,17 @@ def request(
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
-    """Euler steps with rotations on their own clock, and the network pressed for the structure that is asked for."""
+    """Euler steps that shrink towards the data, with rotations on their own clock, and the network as sampled."""
     walked = annealed(trained, options.rotation_rate)
-    pressed = partial(Guided, scale=options.guidance, keys=("structure",), path=walked)
-    return Sampler(Euler(), power_grid(options.steps, options.power), walked, None if options.guidance == 1 else pressed)
+    grid = power_grid(options.steps, options.power)
+    plain = options.guidance == 1 and options.closure != "loop"
+    return Sampler(Euler(), grid, walked, None if plain else partial(sampling_network, options=options, path=walked))
+
+
+def sampling_network(network: Network, options: Sample, path: ProductPath) -> Network:
+    """The network pressed for the structure that is asked for, its endpoints closed where every step is."""
+    if options.guidance != 1:
+        network = Guided(network, scale=options.guidance, keys=("structure",), path=path)
+    if options.closure == "loop":
+        network = ProjectedEndpoint(network, partial(close_chain, steps=12, rate=0.12))
+    return network
