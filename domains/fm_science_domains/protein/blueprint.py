@@ -14,9 +14,9 @@ from torch import Tensor
 from fm_science.errors import OptionError
 
 from .data import Chains
+from .geometry import COIL, HELIX, OPEN, STRAND
 
-OPEN = -1  # the kind of a residue that may become anything
-KINDS = {0: "LCTSP-", 1: "HGI", 2: "EB", OPEN: "X"}  # letters of coil, helix and strand, as ``geometry.secondary``
+KINDS = {COIL: "LCTSP-", HELIX: "HGI", STRAND: "EB", OPEN: "X"}  # the letters of each kind
 CLOSEST = 5  # chains among which one is picked when shares are asked for
 
 

@@ -2,7 +2,8 @@
 
 The chains are the shipped ones, or those of a folder of PDB and mmCIF files. A chain of N residues becomes the state
 ``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the conditions ``residue`` (N,), the index of each residue
-along the chain, and ``structure`` (N,), which are coil, helix or strand. Everything is kept in memory: a thousand
+along the chain, ``structure`` (N,), which are coil, helix or strand, and ``sheet`` (N, N), which strands lie side by
+side. Everything is kept in memory: a thousand
 chains of a hundred residues take 5 MB.
 """
 
@@ -22,7 +23,7 @@ from torch.utils.data import Dataset
 from fm_science.domain import option
 from fm_science.errors import UserError
 
-from . import chains
+from . import chains, sheets
 from .files import Dropped, read_backbones
 from .geometry import secondary
 from .structure import NANOMETRE, Backbone, frames
@@ -52,19 +53,27 @@ class Chains(Dataset):
         self.dropped = tuple(dropped)
         self.sizes = torch.tensor([len(b) for b in self.backbones], dtype=torch.long)
         self._items = [item(b) for b in self.backbones]
-        self._structures: dict[int, Tensor] = {}
+        self._structures: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Item:
         state, conditions = self._items[index]
-        return state, {**conditions, "structure": self.structure(index)}
+        kinds, pairs = self.folded(index)
+        return state, {**conditions, "structure": kinds, "sheet": sheets.condition(kinds, pairs)}
 
     def structure(self, index: int) -> Tensor:
-        """(N,) int64: 0 coil, 1 helix, 2 strand of the residues of one chain, worked out when first asked."""
+        """(N,) int64: 0 coil, 1 helix, 2 strand of the residues of one chain."""
+        return self.folded(index)[0]
+
+    def folded(self, index: int) -> tuple[Tensor, Tensor]:
+        """The kinds (N,) of the residues of one chain and the pairs (P, 3) of its strands (:func:`~.sheets.pairs`),
+        worked out when first asked."""
         if index not in self._structures:
-            self._structures[index] = secondary(self.backbones[index].coords)
+            coords = self.backbones[index].coords
+            kinds = secondary(coords)
+            self._structures[index] = kinds, sheets.pairs(coords, kinds)
         return self._structures[index]
 
 

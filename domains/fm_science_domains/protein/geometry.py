@@ -22,6 +22,7 @@ CLASH = 3.6  # CA-CA at three or more residues apart; real chains stay above (1 
 OVERLAP = 2.4  # any two of N, CA, C, O at three or more residues apart; hydrogen bonds stay above
 CONTACT = 8.0  # CA-CA for contact order (Plaxco et al. 1998 count atoms within 6)
 RG_LAW = (2.67, 0.352, 0.074)  # Rg = 2.67 L^0.352, standard deviation of its logarithm, over 3,271 real chains
+OPEN, COIL, HELIX, STRAND = -1, 0, 1, 2  # kinds of residues; one that is left open may become anything
 SHORTEST = 8  # residues below which secondary structure and alignment mean nothing
 
 UNITS = {

@@ -69,6 +69,7 @@ class Objective:
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
     hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
+    hide_sheet: float = option(0.5, "probability that it is hidden which strands of a chain pair", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -82,6 +83,10 @@ class Sample:
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
+    sheet: str = option(
+        "data", "strands side by side: those of the real chain that is followed, open, or pairs of strands of the "
+        "blueprint, a for anti-parallel, p for parallel, such as 1-2a,2-3p"
+    )  # fmt: skip
     motif: str | None = option(None, "PDB or mmCIF file with residues that every chain is to hold")
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
@@ -122,7 +127,7 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
-        drop={"structure": o.hide_structure},
+        drop={"structure": o.hide_structure, "sheet": o.hide_sheet},
         extras={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
@@ -158,6 +163,10 @@ def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]
     lengths(options.length)
     wanted, motif = shares(options), None
     blueprint = None if options.structure in ("data", "open") else parse(options.structure)
+    if options.sheet not in ("data", "open"):
+        if blueprint is None:
+            raise OptionError(f"sheet={options.sheet!r} pairs strands of a blueprint; give structure= one, such as 3L8E4L8E")
+        sheets.parse(options.sheet, blueprint)
     if (options.motif is None) != (options.contig is None):
         raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
     if options.motif is not None and options.contig is not None:
