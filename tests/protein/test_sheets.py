@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fm_science.errors import OptionError
+from fm_science_domains.protein import blueprint as blueprints
 from fm_science_domains.protein import chains
-from fm_science_domains.protein.blueprint import parse as blueprint
 from fm_science_domains.protein.geometry import OPEN, STRAND, secondary
 from fm_science_domains.protein.sheets import (
     ANTIPARALLEL,
@@ -24,6 +24,10 @@ from fm_science_domains.protein.sheets import (
     unstated,
     written,
 )
+
+
+def blueprint(text):
+    return blueprints.parse(text).kinds
 
 
 @pytest.fixture(scope="module")
