@@ -20,9 +20,10 @@ from fm_science.errors import OptionError
 from fm_science.priors import Prior
 from fm_science.state import Context
 
-from .blueprint import OPEN
+from .blueprint import Blueprint, free
 from .files import BREAK, read_numbered
-from .geometry import secondary
+from .geometry import OPEN, secondary
+from .sheets import UNSTATED
 from .structure import NANOMETRE, Backbone, frames
 
 LONGEST = 0.35  # of a chain: the longest stretch that is held in training; there are one or two
@@ -130,8 +131,8 @@ def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]])
     return chain, slice(first, last + 1)
 
 
-def around(n: int, motif: Motif, structure: Tensor | None) -> Context:
-    """``n`` chains around a motif. Their new residues follow a blueprint ``structure`` (L,), or are left open.
+def around(n: int, motif: Motif, blueprint: Blueprint | None) -> Context:
+    """``n`` chains around a motif. Their new residues follow a ``blueprint``, or are left open.
 
     The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom, and
     ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G.
@@ -139,11 +140,13 @@ def around(n: int, motif: Motif, structure: Tensor | None) -> Context:
     rows = [motif.draw() for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     held, index = source >= 0, torch.arange(source.shape[1])
+    plan = free(source.shape[1]) if blueprint is None else blueprint
     known, origin = motif.known(source)
     codes = torch.tensor([ord(letter) for letter in motif.residues.sequence or ""])
     cond = {
         "residue": index.expand(n, -1).clone(),
-        "structure": torch.where(held, motif.kinds[source], OPEN if structure is None else structure),
+        "structure": torch.where(held, motif.kinds[source], plan.kinds),
+        "sheet": plan.sheet().expand(n, -1, -1).clone(),
         "origin": origin.expand(n, 3).clone(),
         "sequence": torch.where(held, codes[source], ord("G")),
     }
@@ -172,7 +175,9 @@ class Scaffolding(Coupling):
         middle = (x1["translations"] * held[..., None]).sum(1, keepdim=True) / held.sum(1)[:, None, None]
         x1 = {**x1, "translations": (x1["translations"] - middle) * context.mask[..., None]}
         secret = ~held & (torch.rand(context.size, 1, device=held.device) < 0.5)
-        cond = {**context.cond, "structure": context.cond["structure"].masked_fill(secret, OPEN)}
+        structure = context.cond["structure"].masked_fill(secret, OPEN)
+        sheet = context.cond["sheet"].masked_fill(secret.any(1)[:, None, None], UNSTATED)
+        cond = {**context.cond, "structure": structure, "sheet": sheet}
         context = replace(context, cond=cond, free=~held, known=x1)
         space = space.bind(context)
         return self.prior.sample(space, context), x1, context

@@ -28,7 +28,7 @@ from fm_science.solvers import Euler, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
-from .blueprint import OPEN, alike, parse
+from .blueprint import Blueprint, alike, conditions, free, parse
 from .closure import close_chain
 from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
@@ -70,7 +70,7 @@ class Objective:
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
     hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
-    hide_sheet: float = option(0.5, "probability that it is hidden which strands pair", low=0, high=1)
+    hide_sheet: float = option(0.5, "probability that it is hidden which strands of a chain pair", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -85,6 +85,10 @@ class Sample:
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
+    sheet: str = option(
+        "data", "strands side by side: those of the real chain that is followed, open, or pairs of strands of the "
+        "blueprint, a for anti-parallel, p for parallel, such as 1-2a,2-3p"
+    )  # fmt: skip
     motif: str | None = option(None, "PDB or mmCIF file with residues that every chain is to hold")
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
@@ -155,51 +159,55 @@ def shares(options: Sample) -> Tensor | None:
     return torch.tensor([helix, strand])
 
 
-def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]:
+def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | None]:
     """The shares of helix and strand, the blueprint, and the motif that are asked for, or None.
 
     Raises:
-        OptionError: at lengths, shares, a blueprint or a contig that make no sense.
+        OptionError: at lengths, shares, a blueprint, a sheet or a contig that make no sense.
         UserError: at a motif that cannot be read.
     """
     lengths(options.length)
-    wanted, motif = shares(options), None
-    blueprint = None if options.structure in ("data", "open") else parse(options.structure)
+    wanted, motif, blueprint = shares(options), None, None
+    sheet = None if options.sheet in ("data", "open") else options.sheet
+    if options.structure not in ("data", "open"):
+        blueprint = parse(options.structure, sheet)
+    elif sheet is not None:
+        raise OptionError(f"sheet={sheet!r} pairs the strands of a blueprint: give one, such as structure=3L8E4L8E3L")
     if (options.motif is None) != (options.contig is None):
         raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
     if options.motif is not None and options.contig is not None:
         motif = read(options.motif, options.contig)
-        motif.check(blueprint)
+        motif.check(None if blueprint is None else blueprint.kinds)
     return wanted, blueprint, motif
 
 
 def request(
     n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
-    helix: float | None = None, strand: float | None = None, motif: str | None = None, contig: str | None = None,
+    sheet: str | None = None, helix: float | None = None, strand: float | None = None, motif: str | None = None,
+    contig: str | None = None,
 ) -> Context:  # fmt: skip
     """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
-    Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
-    :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes` raises.
+    Their secondary structure and sheets are the blueprint's, those of random ``chains``, the training data, of like
+    length (see :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes`
+    raises.
     """
     asked: dict[str, Any] = {
-        "length": length, "structure": structure, "helix": helix, "strand": strand, "motif": motif, "contig": contig,
+        "length": length, "structure": structure, "sheet": sheet, "helix": helix, "strand": strand, "motif": motif,
+        "contig": contig,
     }  # fmt: skip
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
     wanted, blueprint, held = wishes(options)
     if held is not None:
         return around(n, held, blueprint)
     if blueprint is not None:
-        rows = [blueprint] * n
-    else:
-        low, high = lengths(options.length)
-        sizes = torch.randint(low, high + 1, (n,)).tolist()
-        drawn = options.structure == "data"
-        rows = [alike(k, wanted, chains) if drawn else torch.full((k,), OPEN) for k in sizes]
-    kinds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
-    index = torch.arange(kinds.shape[1])
-    mask = index < torch.tensor([len(row) for row in rows])[:, None]
-    return Context(mask, {"residue": index.expand(n, -1).clone(), "structure": kinds})
+        return Context(*conditions([blueprint] * n))
+    low, high = lengths(options.length)
+    sizes = torch.randint(low, high + 1, (n,)).tolist()
+    drawn = [alike(k, wanted, chains) if options.structure == "data" else free(k) for k in sizes]
+    if options.sheet == "open":
+        drawn = [replace(plan, pairs=None) for plan in drawn]
+    return Context(*conditions(drawn))
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
@@ -213,7 +221,7 @@ def sampler(options: Sample, trained: ProductPath) -> Sampler:
 def sampling_network(network: Network, options: Sample, path: ProductPath) -> Network:
     """The network pressed for the structure that is asked for, its endpoints closed where every step is."""
     if options.guidance != 1:
-        network = Guided(network, scale=options.guidance, keys=("structure",), path=path)
+        network = Guided(network, scale=options.guidance, keys=("structure", "sheet"), path=path)
     if options.closure == "loop":
         network = ProjectedEndpoint(network, partial(close_chain, steps=12, rate=0.12))
     return network
