@@ -8,6 +8,7 @@ reflections, since proteins have a hand.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
@@ -20,8 +21,8 @@ from fm_science.domain import Domain, groups
 from fm_science.state import Context, tree_map
 from fm_science.symmetries import Rotations
 
+from . import asked, recipe
 from . import metrics as measures
-from . import recipe
 from . import report as pictures
 from .data import Data, load, write_drop_report
 from .files import read_backbones, write_cif, write_pdb, write_trajectory
@@ -70,21 +71,24 @@ def build(
         trajectory=trajectory,
         record=lambda folder: [write_drop_report(train.dropped, folder / "dropped.csv")] if train.dropped else [],
         table=measures.per_sample,
+        slow=measures.SLOW,
         options=OPTIONS,
     )
 
 
 def decode(state: dict, context: Context) -> list[Backbone]:
-    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O. Chains around a motif stand where
-    the motif stood, and have its residues' letters."""
+    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with what was asked of them.
+    Chains around a motif stand where the motif stood, and have its residues' letters."""
     state, context = tree_map(Tensor.cpu, state), context.to("cpu")
     places = NANOMETRE * state["translations"] + context.cond.get("origin", torch.zeros(1, 3))[:, None]
-    letters = context.cond.get("sequence")
+    letters, frozen = context.cond.get("sequence"), context.frozen("nodes")
     found = []
     for i, real in enumerate(context.mask):
         atoms = backbone(state["rotations"][i][real], places[i][real])
         sequence = None if letters is None else "".join(map(chr, letters[i][real].tolist()))
-        found.append(Backbone(with_oxygen(*atoms).float(), sequence, f"sample_{i:04d}"))
+        held = None if frozen is None else frozen[i][real]
+        chain = Backbone(with_oxygen(*atoms).float(), sequence, f"sample_{i:04d}", held=held)
+        found.append(replace(chain, **asked.words(context, i)))
     return found
 
 

@@ -88,6 +88,14 @@ def condition(kinds: Tensor, pairs: Tensor) -> Tensor:
     return table[number[:, None], number].where(settled[:, None] & settled, UNSTATED)
 
 
+def stated(sheet: Tensor, kinds: Tensor) -> Tensor:
+    """(P, 3) int64, the pairs of strands that a condition ``sheet`` (L, L) states: the inverse of :func:`condition`."""
+    first = torch.tensor([start for start, _ in strands(kinds)], dtype=torch.long)
+    between = sheet[first][:, first].long().triu(1)
+    i, j = (between >= PARALLEL).nonzero(as_tuple=True)
+    return torch.stack([i + 1, j + 1, between[i, j]], 1)
+
+
 def unstated(length: int) -> Tensor:
     """(length, length) int8: nothing is stated."""
     return torch.full((length, length), UNSTATED, dtype=torch.int8)

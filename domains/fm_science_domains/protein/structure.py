@@ -35,12 +35,20 @@ END_PSI = math.radians(140.0)  # psi assumed for the last oxygen, which no next 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O."""
+    """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O.
+
+    A generated chain also knows where it came from: ``raw``, its coordinates before its bonds were closed, and what was
+    asked of it: ``structure``, ``sheet``, and in ``held`` which residues are a motif's.
+    """
 
     coords: Tensor
     sequence: str | None = None  # L one-letter codes, X where unknown
     name: str = ""
     source: str = ""  # the file it was read from
+    raw: Tensor | None = None  # (L, 4, 3) as coords
+    structure: str | None = None  # L letters: L coil, H helix, E strand, X left open
+    sheet: str = ""  # strands of ``structure`` that were to pair, such as 1-2a,2-3p
+    held: Tensor | None = None  # (L,) bool
 
     def __len__(self) -> int:
         return self.coords.shape[0]
