@@ -112,8 +112,6 @@ class Domain(ABC):
         name: the word that is typed in the shell.
         options: the groups of options.
         given: the statistics that were given, ``None`` where the domain fits its own. Data are read in their terms.
-        symmetries: motions under which the law of the data does not change.
-        equivariant: whether the network respects them; if not, training draws random poses.
         slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
         renamed_options: names ``group.option`` that older runs hold, and what they are called now.
         renamed_weights: beginnings of names of weights that older runs hold, and how they begin now.
@@ -124,8 +122,6 @@ class Domain(ABC):
 
     name: str
     options: Any
-    symmetries: Sequence[Symmetry] = ()
-    equivariant: bool = True
     slow: frozenset[str] = frozenset()
     renamed_options: Mapping[str, str] = types.MappingProxyType({})
     renamed_weights: Mapping[str, str] = types.MappingProxyType({})
@@ -190,7 +186,7 @@ class Domain(ABC):
 
     # ------------------------------------------------------------------------------------------- what has a default
 
-    def check_options(self) -> None:
+    def check_options(self) -> None:  # noqa: B027
         """Raise OptionError or UserError where options do not go together, before any work. Reads no data."""
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
@@ -227,6 +223,16 @@ class Domain(ABC):
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """What to keep beside a run, such as a list of data that were left out. Reads the data."""
         return []
+
+    @cached_property
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Motions under which the law of the data does not change."""
+        return ()
+
+    @cached_property
+    def equivariant(self) -> bool:
+        """Whether the network respects the symmetries; if not, training draws random poses."""
+        return True
 
     # ------------------------------------------------------------------------------------- what is made of all that
 

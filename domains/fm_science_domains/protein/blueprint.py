@@ -18,7 +18,7 @@ from torch import Tensor
 from fm_science.errors import OptionError
 
 from . import sheets
-from .data import Chains
+from .data import Structures
 from .geometry import COIL, HELIX, OPEN, STRAND
 
 KINDS = {COIL: "LCTSP-", HELIX: "HGI", STRAND: "EB", OPEN: "X"}  # the letters of each kind
@@ -102,7 +102,7 @@ def fitted(kinds: Tensor, length: int) -> Tensor:
     return values.repeat_interleave(counts)
 
 
-def alike(length: int, shares: Tensor | None, chains: Chains) -> Blueprint:
+def alike(length: int, shares: Tensor | None, chains: Structures) -> Blueprint:
     """The blueprint of a random real chain of like length, its loops fitted to ``length``.
 
     The chain is one of the 32 (or a tenth of the ``chains``, if that is less) that are nearest in length or, where

@@ -2,9 +2,9 @@
 
 A learned chain has peptide bonds that are a few hundredths too long or too short. Here its frames slide down the energy
 of :mod:`.strain`, half the squared deviation of four distances a peptide, while the torsions phi and psi are kept, so
-that bonds and angles become ideal and the fold stays what was learned. Motion is measured as |shift|² + (1.5 A)² |turn|²
-a residue. What closes a chain says nothing about what was learned: tables show the bonds before and after, and how far
-the atoms moved.
+that bonds and angles become ideal and the fold stays what was learned. Motion is measured as |shift|² plus 1.5 Å times
+the turn, squared. What closes a chain says nothing about what was learned: tables show the bonds before and after, and
+how far the atoms moved.
 """
 
 from __future__ import annotations

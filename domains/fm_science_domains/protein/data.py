@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from .structure import NANOMETRE, Backbone, frames
 
 log = logging.getLogger(__name__)
 Item = tuple[dict[str, Tensor], dict[str, Tensor]]
+MOST = 5_000  # chains whose secondary structure new chains follow
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,59 @@ class Chains(Dataset):
             kinds = secondary(coords)
             self._structures[index] = kinds, sheets.pairs(coords, kinds)
         return self._structures[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """The secondary structure and the sheets of chains, without their coordinates.
+
+    Attributes:
+        sizes: (C,) int64, residues of each chain.
+        kinds: (R,) int64, coil 0, helix 1, strand 2 of all residues, chain after chain.
+        pairs: (P, 3) int64, the pairs of strands of all chains (:func:`~.sheets.pairs`), chain after chain.
+        paired: (C,) int64, how many pairs each chain has.
+    """
+
+    sizes: Tensor
+    kinds: Tensor
+    pairs: Tensor
+    paired: Tensor
+
+    @staticmethod
+    def of(chains: Chains) -> Structures:
+        """Those of chains, or of a random choice of MOST where there are more."""
+        order = torch.randperm(len(chains), generator=torch.Generator().manual_seed(0))[:MOST].sort().values
+        kinds, pairs = zip(*(chains.folded(i) for i in order.tolist()), strict=True)
+        return Structures(
+            chains.sizes[order], torch.cat(kinds), torch.cat(pairs), torch.tensor([len(rows) for rows in pairs])
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def structure(self, index: int) -> Tensor:
+        """(N,) int64: the kinds of the residues of one chain."""
+        end = int(self.sizes[: index + 1].sum())
+        return self.kinds[end - int(self.sizes[index]) : end]
+
+    def folded(self, index: int) -> tuple[Tensor, Tensor]:
+        """The kinds (N,) of the residues of one chain and the pairs (P, 3) of its strands."""
+        end = int(self.paired[: index + 1].sum())
+        return self.structure(index), self.pairs[end - int(self.paired[index]) : end]
+
+    def packed(self) -> dict[str, Tensor]:
+        """As runs of equal kinds, in small integers: 150 kB for the chains shipped."""
+        kinds, runs = torch.unique_consecutive(self.kinds, return_counts=True)
+        return {
+            "sizes": self.sizes.int(), "kinds": kinds.to(torch.int8), "runs": runs.int(),
+            "pairs": self.pairs.to(torch.int16), "paired": self.paired.to(torch.int16),
+        }  # fmt: skip
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Tensor]) -> Structures:
+        """The inverse of :meth:`packed`."""
+        kinds = kept["kinds"].long().repeat_interleave(kept["runs"].long())
+        return Structures(kept["sizes"].long(), kinds, kept["pairs"].long(), kept["paired"].long())
 
 
 def item(backbone: Backbone) -> Item:

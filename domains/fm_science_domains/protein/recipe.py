@@ -30,7 +30,7 @@ from fm_science.state import Context
 
 from .blueprint import Blueprint, alike, conditions, free, parse
 from .closure import close_chain
-from .data import Chains
+from .data import Structures
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
 from .motif import Motif, around, read
 
@@ -182,7 +182,7 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
 
 
 def request(
-    n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
+    n: int, options: Sample, chains: Structures, length: int | str | None = None, structure: str | None = None,
     sheet: str | None = None, helix: float | None = None, strand: float | None = None, motif: str | None = None,
     contig: str | None = None,
 ) -> Context:  # fmt: skip
