@@ -209,7 +209,9 @@ def test_poses_know_the_hydrogen_bond_distance():
     assert got[-1].item() == pytest.approx(0.5, abs=1e-6)
 
 
-@pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 0.8, 1.7), ("base", 9, 14)])
+@pytest.mark.parametrize(
+    ("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 1.8, 2.3), ("long", 2.5, 3), ("base", 9, 14)]
+)
 def test_presets_have_the_announced_sizes(preset, low, high):
     options = load_yaml(config.shipped("configs") / "preset" / "protein" / f"{preset}.yaml").get("network")
     network = FrameTransformer(group(Network, options))
