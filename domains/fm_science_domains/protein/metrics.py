@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fm_science.domain import option
 
-from . import asked, chains, fold, mpnn
+from . import asked, chains, fold, mpnn, second_opinion
 from .geometry import letters, measure
 from .ramachandran import histogram, pairs, reference
 from .structure import Backbone, grow
@@ -40,7 +40,7 @@ class Metrics:
 
     pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
     candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
-    designed: int = option(16, "samples for which ProteinMPNN designs a sequence, to judge its likelihood", low=0)
+    designed: int = option(16, "samples of each row for which a sequence is designed and judged", low=0)
 
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
@@ -214,15 +214,19 @@ def metrics(options: Metrics | None = None, train: Sequence[Backbone] | None = N
         return _means(samples, "contact_order", "long_range") | {"tm_native": _mean(scores[scores.isfinite()])}
 
     def sequences(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-        """What ProteinMPNN says: how much the backbone tells of its sequence, and the mean log-probability, nats a
-        residue, of a sequence that it designs; nothing where it is not installed."""
+        """What ProteinMPNN says, and Frame2seq where it is there: how much the backbone tells of its sequence, and the
+        mean log-probability, nats a residue, of a sequence that is designed; nothing where it is not installed."""
         if not mpnn.installed():
             log.info("no judgement of sequences: it needs ProteinMPNN, %s", mpnn.HINT)
             return {}
         usable = [b for b in samples if mpnn.judged(b)]
         found = torch.tensor([mpnn.information(b) for b in usable])
         scores = torch.tensor([mpnn.design(b, 1)[0].score for b in usable[: options.designed]])
-        return {"mpnn_information": _mean(found), "mpnn_likelihood": _mean(scores)}
+        row = {"mpnn_information": _mean(found), "mpnn_likelihood": _mean(scores)}
+        if second_opinion.installed():
+            other = torch.tensor([second_opinion.information(b) for b in usable[: options.designed]])
+            row["frame2seq_information"] = _mean(other)
+        return row
 
     return {
         "peptide": peptide, "closure": closure, "ramachandran": ramachandran, "clashes": clashes, "size": size,

@@ -86,6 +86,11 @@ def information(backbone: Backbone) -> float:
     inputs = _inputs(backbone, 1)
     with torch.no_grad():
         log = network().unconditional_probs(**inputs)[0].double()  # type: ignore[operator]
+    return gained(log)
+
+
+def gained(log: Tensor) -> float:
+    """The entropy of the mean of distributions less the mean of their entropies, nats, of their logarithms (L, K)."""
     mean = log.exp().mean(0)
     return (-torch.special.xlogy(mean, mean).sum() + (log.exp() * log).sum(-1).mean()).item()
 
