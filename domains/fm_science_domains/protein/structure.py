@@ -41,6 +41,8 @@ class Backbone:
     sequence: str | None = None  # L one-letter codes, X where unknown
     name: str = ""
     source: str = ""  # the file it was read from
+    chain: str = ""  # what that file calls the chain
+    numbers: tuple[str, ...] = ()  # L residue numbers with insertion codes, as in that file; none: 1 to L
 
     def __len__(self) -> int:
         return self.coords.shape[0]
