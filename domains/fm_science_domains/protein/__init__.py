@@ -18,14 +18,15 @@ from torch import Tensor
 
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, groups
+from fm_science.files import write_dropped
 from fm_science.state import Context, tree_map
 from fm_science.symmetries import Rotations
 
 from . import asked, recipe
 from . import metrics as measures
 from . import report as pictures
-from .data import Data, load, write_drop_report
-from .files import read_backbones, write_cif, write_pdb, write_trajectory
+from .data import Data, load
+from .files import read, write_cif, write_pdb, write_trajectory
 from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
@@ -62,14 +63,13 @@ def build(
         symmetries=(Rotations(),),
         request=partial(recipe.request, options=o["sample"], chains=train),
         decode=decode,
-        # broken chains count when structures are scored, and trajectories beside the samples do not
-        read=lambda paths: read_backbones(paths, max_bond=None)[0],
+        read=read,
         write=write,
         metrics=measures.metrics(o["metrics"], train.backbones),
         report=pictures.report,
         references=lambda samples: measures.references(samples, train.backbones, validation.backbones),
         trajectory=trajectory,
-        record=lambda folder: [write_drop_report(train.dropped, folder / "dropped.csv")] if train.dropped else [],
+        record=lambda folder: [write_dropped(train.dropped, folder / "dropped.csv")] if train.dropped else [],
         table=measures.per_sample,
         slow=measures.SLOW,
         options=OPTIONS,

@@ -172,6 +172,8 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
     if options.motif is not None and options.contig is not None:
         motif = read(options.motif, options.contig)
         motif.check(None if blueprint is None else blueprint.kinds)
+        if options.length != Sample.length:
+            motif.fit(lengths(options.length))
     return wanted, blueprint, motif
 
 
@@ -193,7 +195,10 @@ def request(
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
     wanted, blueprint, held = wishes(options)
     if held is not None:
-        return around(n, held, blueprint)
+        asked_for = length is not None or options.length != Sample.length
+        if asked_for:
+            held.fit(lengths(options.length))
+        return around(n, held, blueprint, lengths(options.length) if asked_for else None)
     if blueprint is not None:
         return Context(*conditions([blueprint] * n))
     low, high = lengths(options.length)

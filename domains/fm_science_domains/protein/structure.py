@@ -45,6 +45,8 @@ class Backbone:
     sequence: str | None = None  # L one-letter codes, X where unknown
     name: str = ""
     source: str = ""  # the file it was read from
+    chain: str = ""  # what that file calls the chain
+    numbers: tuple[str, ...] = ()  # L residue numbers with insertion codes, as in that file; none: 1 to L
     raw: Tensor | None = None  # (L, 4, 3) as coords
     structure: str | None = None  # L letters: L coil, H helix, E strand, X left open
     sheet: str = ""  # strands of ``structure`` that were to pair, such as 1-2a,2-3p
