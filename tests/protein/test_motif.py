@@ -9,8 +9,9 @@ import torch
 
 from fm_science.data import collate
 from fm_science.errors import OptionError, UserError
-from fm_science_domains.protein import build, chains, decode, motif
+from fm_science_domains.protein import build, chains, motif
 from fm_science_domains.protein.blueprint import OPEN
+from fm_science_domains.protein.drawn import decode
 from fm_science_domains.protein.files import write_pdb
 from fm_science_domains.protein.geometry import secondary
 from fm_science_domains.protein.structure import ideal
@@ -59,6 +60,21 @@ def test_held_residues_keep_place_letters_and_structure(file, native):
     held = context.cond["structure"][0][~context.free[0]]
     assert held.tolist() == secondary(native.coords)[there].tolist()
     assert (context.cond["structure"][context.free] == OPEN).all()
+
+
+def test_held_residues_know_where_they_came_from(file):
+    domain = build(**TINY)
+    context = domain.request(2, motif=file, contig="4/A11-14/2-6/A30-31/4")
+    path = domain.path.bind(context, domain.prior)
+    for chain, free in zip(decode(domain.prior.sample(path.space, context), context), context.free, strict=True):
+        assert [label for label in chain.motif if label] == ["A11", "A12", "A13", "A14", "A30", "A31"]
+        assert torch.equal(chain.held, ~free[: len(chain)])
+
+
+def test_names_of_residues_as_numbers():
+    labels = ("A1", "", "B-12C", "AAAA9999", "1:23A")
+    assert motif.unpacked(motif.packed(labels)) == labels
+    assert motif.packed(labels)[1] == 0
 
 
 def test_a_motif_can_be_asked_for_by_keywords(file):

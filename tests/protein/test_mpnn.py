@@ -56,9 +56,8 @@ def test_designs_are_likely_and_repeat_with_their_seed(native):
 
 
 def test_held_residues_keep_their_letters(native):
-    held = torch.zeros(len(native), dtype=torch.bool)
-    held[5:15] = True
-    (design,) = mpnn.design(replace(native, held=held), 1)
+    held = tuple(f"A{i}" if 5 <= i < 15 else "" for i in range(len(native)))
+    (design,) = mpnn.design(replace(native, motif=held), 1)
     assert design.sequence[5:15] == native.sequence[5:15]
     assert design.sequence != native.sequence
 

@@ -204,15 +204,16 @@ def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond:
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def _rows(backbone: Backbone) -> Iterator[tuple[int, str, str, int, str, list[float]]]:
-    """Atoms as (serial, atom, residue name, residue number, insertion code, xyz)."""
+def _rows(backbone: Backbone) -> Iterator[tuple[int, str, str, int, str, list[float], float]]:
+    """Atoms as (serial, atom, residue name, residue number, insertion code, xyz, B-factor: 1 for a motif's)."""
     sequence = backbone.sequence or "G" * len(backbone)
     numbers = _numbers(backbone)
     serial = 0
-    for letter, (number, code), atoms in zip(sequence, numbers, backbone.coords.tolist(), strict=True):
+    marks = backbone.held.double().tolist()
+    for letter, (number, code), atoms, mark in zip(sequence, numbers, backbone.coords.tolist(), marks, strict=True):
         for atom, xyz in zip(ATOMS, atoms, strict=True):
             serial += 1
-            yield serial, atom, NAMES.get(letter, "UNK"), number, code, xyz
+            yield serial, atom, NAMES.get(letter, "UNK"), number, code, xyz, mark
 
 
 def _numbers(backbone: Backbone) -> list[tuple[int, str]]:
@@ -236,8 +237,8 @@ def _pdb(backbone: Backbone) -> list[str]:
     chain = backbone.chain if re.fullmatch(r"[A-Za-z0-9]", backbone.chain) else "A"
     lines = [
         f"ATOM  {serial:5d}  {atom:<3s} {residue:3s} {chain}{number:4d}{code or ' '}   {x:8.3f}{y:8.3f}{z:8.3f}"
-        f"{1:6.2f}{0:6.2f}          {atom[0]:>2s}"
-        for serial, atom, residue, number, code, (x, y, z) in _rows(backbone)
+        f"{1:6.2f}{mark:6.2f}          {atom[0]:>2s}"
+        for serial, atom, residue, number, code, (x, y, z), mark in _rows(backbone)
     ]
     return [*lines, f"TER   {len(lines) + 1:5d}      {lines[-1][17:27].rstrip()}"]
 
@@ -276,7 +277,7 @@ def write_cif(backbone: Backbone, path: str | os.PathLike) -> Path:
     chain = re.sub(r"[^A-Za-z0-9_-]", "", backbone.chain) or "A"
     lines = [
         f"ATOM {serial} {atom[0]} {atom} . {residue} A 1 {(serial + 3) // 4} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
-        f"1.00 0.00 {number} {residue} {chain} {atom} 1"
-        for serial, atom, residue, number, code, (x, y, z) in _rows(backbone)
+        f"1.00 {mark:.2f} {number} {residue} {chain} {atom} 1"
+        for serial, atom, residue, number, code, (x, y, z), mark in _rows(backbone)
     ]
     return _save(path, [f"data_{block}", "#", "loop_", *(f"_atom_site.{name}" for name in names.split()), *lines, "#"])

@@ -10,6 +10,7 @@ surrounds a motif, some batches of training hold stretches of their chains (Yim 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +37,7 @@ class Motif:
     """What new chains are put together from.
 
     Attributes:
-        residues: the residues that are held, one after the other, in angstrom.
+        residues: the residues that are held, one after the other, in angstrom; ``motif`` names each, such as A23.
         kinds: ``(M,)`` their secondary structure in their own file, as ``geometry.secondary``.
         pieces: fewest and most residues of each piece of the chain, and whether they are held or new.
     """
@@ -121,7 +122,7 @@ def read(file: str, contig: str) -> Motif:
     chains = read_numbered(file)
     taken: dict[str, set[int]] = {}
     pieces: list[tuple[int, int, bool]] = []
-    coords, letters, kinds = [], "", []
+    coords, letters, kinds, labels = [], "", [], []
     for word in contig.strip().split("/"):
         new = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
         if new:
@@ -141,10 +142,12 @@ def read(file: str, contig: str) -> Motif:
         pieces.append((held.stop - held.start, held.stop - held.start, True))
         coords.append(chain.coords[held])
         kinds.append(secondary(chain.coords)[held])
+        labels += [f"{chain.chain}{number}" for number in chains[chain.chain][1][held]]
         letters += (chain.sequence or "X" * len(chain))[held]
     if not coords or not any(high for _, high, kept in pieces if not kept):
         raise OptionError(f"contig={contig!r}: expected residues to hold and new ones, such as 10-20/A23-35/15")
-    return Motif(Backbone(torch.cat(coords), letters, source=file), torch.cat(kinds), tuple(pieces))
+    residues = Backbone(torch.cat(coords), letters, source=file, motif=tuple(labels))
+    return Motif(residues, torch.cat(kinds), tuple(pieces))
 
 
 def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]]) -> tuple[Backbone, slice]:
@@ -191,8 +194,9 @@ def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int
     """``n`` chains around a motif, of ``lengths`` from so many to so many residues where they are asked for. Their new
     residues follow a ``blueprint``, or are left open.
 
-    The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom, and
-    ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G.
+    The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom;
+    ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G, and ``cond["labels"]`` (n, N) their
+    names in the motif's file (see :func:`packed`), and 0.
     """
     rows = [motif.draw(lengths) for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
@@ -206,9 +210,20 @@ def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int
         "sheet": plan.sheet().expand(n, -1, -1).clone(),
         "origin": origin.expand(n, 3).clone(),
         "sequence": torch.where(held, codes[source], ord("G")),
+        "labels": torch.where(held, packed(motif.residues.motif)[source], 0),
     }
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
     return Context(mask, cond, free=~held, known=known)
+
+
+def packed(labels: Sequence[str]) -> Tensor:
+    """(L,) int64: names of residues, such as A23, as their first eight letters, eight bits each; nothing is 0."""
+    return torch.tensor([int.from_bytes(label.encode("ascii", "replace")[:8], "big") for label in labels])
+
+
+def unpacked(labels: Tensor) -> tuple[str, ...]:
+    """The inverse of :func:`packed`."""
+    return tuple(code.to_bytes(8, "big").lstrip(b"\0").decode("ascii") for code in labels.tolist())
 
 
 @dataclass(frozen=True)

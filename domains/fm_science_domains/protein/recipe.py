@@ -28,6 +28,7 @@ from fm_science.solvers import Euler
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
+from . import mpnn
 from .blueprint import Blueprint, alike, conditions, free, parse
 from .data import Chains
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
@@ -91,6 +92,7 @@ class Sample:
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
+    sequences: int = option(0, "sequences that ProteinMPNN designs for each sample, about 1 s each", low=0)
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
 
 
@@ -161,6 +163,8 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
         UserError: at a motif that cannot be read.
     """
     lengths(options.length)
+    if options.sequences and not mpnn.installed():
+        raise OptionError(f"sequences={options.sequences} needs ProteinMPNN: {mpnn.HINT}")
     wanted, motif, blueprint = shares(options), None, None
     sheet = None if options.sheet in ("data", "open") else options.sheet
     if options.structure not in ("data", "open"):
