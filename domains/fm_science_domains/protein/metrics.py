@@ -42,7 +42,8 @@ class Metrics:
     candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
     designed: int = option(16, "samples of each row for which a sequence is designed and judged", low=0)
     predictor: str | None = option(
-        None, "what folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names", choices=predictors.NAMES,
+        None, "what folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names",
+        choices=predictors.NAMES,
     )  # fmt: skip
     designs: int = option(8, "sequences that are designed and folded for each of the same samples", low=1)
 

@@ -1,8 +1,8 @@
 """Structure predictors: does a sequence that was designed for a backbone fold back into it?
 
 The field's test of a designed backbone (Watson et al. 2023): design sequences for it, predict the structure of each,
-and take the one that comes nearest. Below 2 angstrom the backbone counts as designable. A predictor turns sequences into
-structures; two are known by name, ``esmfold`` (Lin et al. 2023, by the package transformers) and ``boltz`` (Wohlwend et
+and take the one that comes nearest. Below 2 angstrom the backbone counts as designable. A predictor turns sequences
+into structures; two are known by name, ``esmfold`` (Lin et al. 2023, by the package transformers) and ``boltz`` (Wohlwend et
 al. 2024, by its command), and anything else is ``own``: a Python function ``module:function`` that takes a list of
 sequences and gives a list of alpha carbons (L, 3) or atoms (L, 4, 3) in angstrom, or a command with the words
 ``{fasta}`` and ``{out}`` that reads a FASTA file and writes a structure file named after each of its sequences into a
