@@ -2,12 +2,12 @@
 
 The field's test of a designed backbone (Watson et al. 2023): design sequences for it, predict the structure of each,
 and take the one that comes nearest. Below 2 angstrom the backbone counts as designable. A predictor turns sequences
-into structures; two are known by name, ``esmfold`` (Lin et al. 2023, by the package transformers) and ``boltz`` (Wohlwend et
-al. 2024, by its command), and anything else is ``own``: a Python function ``module:function`` that takes a list of
-sequences and gives a list of alpha carbons (L, 3) or atoms (L, 4, 3) in angstrom, or a command with the words
-``{fasta}`` and ``{out}`` that reads a FASTA file and writes a structure file named after each of its sequences into a
-folder. That one is named in the environment variable FM_SCIENCE_PREDICTOR and not in an option, since options are kept
-in runs, and nothing in a run is executed. No weights are fetched: they must be there.
+into structures; two are known by name, ``esmfold`` (Lin et al. 2023, by the package transformers) and ``boltz``
+(Wohlwend et al. 2024, by its command), and anything else is ``own``: a Python function ``module:function`` that takes
+a list of sequences and gives a list of alpha carbons (L, 3) or atoms (L, 4, 3) in angstrom, or a command with the
+words ``{fasta}`` and ``{out}`` that reads a FASTA file and writes a structure file named after each of its sequences
+into a folder. That one is named in the environment variable FM_SCIENCE_PREDICTOR and not in an option, since options
+are kept in runs, and nothing in a run is executed. No weights are fetched: they must be there.
 """
 
 from __future__ import annotations
