@@ -56,9 +56,8 @@ def test_designs_are_likely_and_repeat_with_their_seed(native):
 
 
 def test_held_residues_keep_their_letters(native):
-    held = torch.zeros(len(native), dtype=torch.bool)
-    held[5:15] = True
-    (design,) = mpnn.design(replace(native, held=held), 1)
+    held = tuple(f"A{i}" if 5 <= i < 15 else "" for i in range(len(native)))
+    (design,) = mpnn.design(replace(native, motif=held), 1)
     assert design.sequence[5:15] == native.sequence[5:15]
     assert design.sequence != native.sequence
 
@@ -85,7 +84,8 @@ def test_a_second_network_agrees(native):
     assert second_opinion.information(native) > 1.0 > 0.8 > second_opinion.information(coil) > 0
     beta = second_opinion.with_beta(native.coords)[:, 3]
     bond = torch.linalg.vector_norm(beta - native.ca, dim=-1)
-    assert ((bond - 1.53).abs() < 0.06).all()
+    assert bond.mean() == pytest.approx(1.53, abs=0.02)
+    assert ((bond - 1.53).abs() < 0.15).all()  # as far as the angle at CA varies
     assert math.isnan(second_opinion.information(Backbone(native.coords[:4])))
 
 

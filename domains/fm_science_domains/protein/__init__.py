@@ -13,27 +13,27 @@ from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, Statistics
+from fm_science.files import write_dropped
 from fm_science.flow import Flow
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching
-from fm_science.state import Context, tree_map
+from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
-from . import asked, recipe
+from . import drawn, recipe
 from . import metrics as measures
 from . import report as pictures
 from .closure import close_chain
-from .data import Chains, Data, Structures, load, write_drop_report
-from .files import read_backbones, write_cif, write_pdb, write_trajectory
+from .data import Chains, Data, Structures, load
+from .files import write_trajectory
 from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
-from .structure import NANOMETRE, Backbone, backbone, with_oxygen
+from .structure import Backbone
 
 
 @dataclass(frozen=True)
@@ -99,34 +99,23 @@ class Protein(Domain):
         """``n`` chains; see :func:`~.recipe.request`."""
         return recipe.request(n, self.options.sample, self.structures, **sample)
 
-    def decode(self, state: dict, context: Context) -> list[Backbone]:
-        """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with what was asked of them
-        and, unless ``sample.closure`` is none, their bonds closed. Chains around a motif stand where the motif stood,
-        and have its residues' letters."""
-        state, context = tree_map(Tensor.cpu, state), context.to("cpu")
-        if self.options.sample.closure == "none":
-            return backbones(state, context)
-        closed = backbones(close_chain(state, context), context)
-        return [replace(c, raw=b.coords) for c, b in zip(closed, backbones(state, context), strict=True)]
+    def decode(self, state: dict[str, Tensor], context: Context) -> list[Backbone]:
+        """Chains in angstrom with N, CA, C and O; unless ``sample.closure`` is none, their bonds are closed and ``raw``
+        has the coordinates before that. See :func:`~.drawn.decode`."""
+        return drawn.decode(state, context, None if self.options.sample.closure == "none" else close_chain)
 
     def read(self, paths: Sequence[Any]) -> list[Backbone]:
         """The chains of PDB and mmCIF files; broken ones count, since structures are to be judged."""
-        return read_backbones(paths, max_bond=None)[0]
+        return drawn.read(paths)
 
     def write(self, samples: Sequence[Backbone], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """One PDB and one mmCIF file a sample, numbered from ``first``."""
-        folder = FilePath(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [folder / f"sample_{first + i:04d}" for i in range(len(samples))]
-        return [
-            saved
-            for name, chain in zip(names, samples, strict=True)
-            for saved in (write_pdb(chain, name.with_suffix(".pdb")), write_cif(chain, name.with_suffix(".cif")))
-        ]
+        """PDB and mmCIF files of samples, numbered from ``first``, and what belongs to them (:func:`~.drawn.write`)."""
+        return drawn.write(samples, folder, first, sequences=self.options.sample.sequences)
 
     def trajectory(self, frames: Sequence[Sequence[Backbone]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """One PDB file a sample with a MODEL a step, numbered from ``first``."""
+        """One PDB file a sample with a MODEL a step, numbered from ``first``; bonds are closed in the last one only."""
         folder = FilePath(folder) / "trajectories"
+        frames = [*([_open(chain) for chain in chains] for chains in frames[:-1]), *frames[-1:]]
         folder.mkdir(parents=True, exist_ok=True)
         return [
             write_trajectory(way, folder / f"sample_{first + i:04d}.pdb")
@@ -152,21 +141,12 @@ class Protein(Domain):
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """``dropped.csv``, the chains that were left out, where there are any."""
         dropped = self.chains[0].dropped
-        return [write_drop_report(dropped, folder / "dropped.csv")] if dropped else []
+        return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []
 
 
-def backbones(state: dict, context: Context) -> list[Backbone]:
-    """The chains of frames ``(B, N, ...)`` in nanometres as they are; each keeps what was asked of it."""
-    places = NANOMETRE * state["translations"] + context.cond.get("origin", torch.zeros(1, 3))[:, None]
-    letters, frozen = context.cond.get("sequence"), context.frozen("nodes")
-    found = []
-    for i, real in enumerate(context.mask):
-        atoms = backbone(state["rotations"][i][real], places[i][real])
-        sequence = None if letters is None else "".join(map(chr, letters[i][real].tolist()))
-        held = None if frozen is None else frozen[i][real]
-        chain = Backbone(with_oxygen(*atoms).float(), sequence, f"sample_{i:04d}", held=held)
-        found.append(replace(chain, **asked.words(context, i)))
-    return found
+def _open(chain: Backbone) -> Backbone:
+    """A chain as it was before its bonds were closed."""
+    return chain if chain.raw is None else replace(chain, coords=chain.raw)
 
 
 build = Protein

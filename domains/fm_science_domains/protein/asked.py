@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.errors import OptionError
 from fm_science.state import Context
 
-from .geometry import OPEN, kinds, peptide, secondary, spelt
+from .geometry import LETTERS, OPEN, kinds, peptide, secondary, spelt
 from .sheets import bridges, numbers, parse, stated, written
 from .structure import Backbone
 
@@ -30,6 +31,16 @@ def words(context: Context, row: int) -> dict[str, Any]:
     asked = structure[row][real]
     pairs = stated(sheet[row][real][:, real], asked) if sheet is not None else torch.zeros(0, 3, dtype=torch.long)
     return {"structure": spelt(asked), "sheet": written(pairs)}
+
+
+def fitting(structure: str, sheet: str, length: int) -> dict[str, str]:
+    """The same fields from a table, of a chain of ``length`` residues; none where they do not fit."""
+    if len(structure) != length or set(structure) - set(LETTERS.values()):
+        return {}
+    try:
+        return {"structure": structure, "sheet": written(parse(sheet, kinds(structure))) if sheet else ""}
+    except OptionError:
+        return {"structure": structure}
 
 
 def kept(backbone: Backbone) -> dict[str, float]:

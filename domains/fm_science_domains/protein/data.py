@@ -9,8 +9,8 @@ chains of a hundred residues take 5 MB.
 
 from __future__ import annotations
 
-import csv
 import logging
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,12 @@ from torch.utils.data import Dataset
 
 from fm_science.domain import option
 from fm_science.errors import UserError
+from fm_science.files import Dropped
 
 from . import chains, sheets
-from .files import Dropped, read_backbones
+from .files import BREAKS, read_backbones
 from .geometry import secondary
+from .residues import BREAK
 from .structure import NANOMETRE, Backbone, frames
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,10 @@ class Data:
     dir: str | None = option(None, "folder of PDB and mmCIF files, plain or .gz; none: the 2,948 chains shipped")
     min_length: int = option(40, "shortest chain", unit="residues", low=3)
     max_length: int = option(128, "longest chain", unit="residues", low=3)
+    breaks: str = option(
+        "drop", "chains with breaks or incomplete residues: left out, split at their breaks, or kept with gaps",
+        choices=BREAKS,
+    )  # fmt: skip
     limit: int = option(0, "use at most this many training chains; 0: all", low=0)
     batch: int = option(16, "chains a batch", low=1)
     budget: int = option(150_000, "at most this many padded residue pairs a batch; 0: no limit", low=0)
@@ -136,7 +142,20 @@ def item(backbone: Backbone) -> Item:
     n, ca, c = backbone.coords[:, :3].unbind(1)
     rotations, translations = frames(n, ca, c)
     translations = (translations - translations.mean(0)) / NANOMETRE
-    return {"translations": translations, "rotations": rotations}, {"residue": torch.arange(len(backbone))}
+    return {"translations": translations, "rotations": rotations}, {"residue": positions(backbone)}
+
+
+def positions(backbone: Backbone) -> Tensor:
+    """(N,) int64: where each residue stands along its chain, from 0. Across a break as many residues are passed by as
+    the numbering leaves out, one where it does not say."""
+    n, c = backbone.coords[1:, 0], backbone.coords[:-1, 2]
+    step = torch.ones(len(backbone), dtype=torch.long)
+    step[0] = 0
+    for i in (torch.linalg.vector_norm(n - c, dim=-1) > BREAK).nonzero().flatten().tolist():
+        ends = [re.match(r"-?\d+", number) for number in backbone.numbers[i : i + 2]]
+        apart = int(ends[1][0]) - int(ends[0][0]) if len(ends) == 2 and ends[0] and ends[1] else 2
+        step[i + 1] = max(2, apart)
+    return step.cumsum(0)
 
 
 def load(options: Data) -> tuple[Chains, Chains]:
@@ -156,7 +175,7 @@ def load(options: Data) -> tuple[Chains, Chains]:
         )
         where = "the shipped chains"
     else:
-        found, dropped = read_backbones(options.dir, options.min_length, options.max_length)
+        found, dropped = read_backbones(options.dir, options.min_length, options.max_length, breaks=options.breaks)
         train, validation = _split(found)
         where = options.dir
     if not train:
@@ -177,14 +196,3 @@ def _split(found: Sequence[Backbone]) -> tuple[list[Backbone], list[Backbone]]:
         if not held_out:
             log.warning("only one file with usable chains: validation repeats the training chain")
     return [b for b in found if b.source not in held_out], [b for b in found if b.source in held_out]
-
-
-def write_drop_report(dropped: Sequence[Dropped], path: str | Path) -> Path:
-    """Write one line (file, chain, reason) for every dropped chain as CSV."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["file", "chain", "reason"])
-        writer.writerows([d.file, d.chain, d.reason] for d in dropped)
-    return path

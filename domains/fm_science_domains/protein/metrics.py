@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fm_science.domain import option
 
-from . import asked, chains, fold, mpnn, second_opinion
+from . import asked, chains, fold, mpnn, predictors, second_opinion
 from .geometry import letters, measure
 from .ramachandran import histogram, pairs, reference
 from .structure import Backbone, grow
@@ -41,6 +41,11 @@ class Metrics:
     pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
     candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
     designed: int = option(16, "samples of each row for which a sequence is designed and judged", low=0)
+    predictor: str | None = option(
+        None, "what folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names",
+        choices=predictors.NAMES,
+    )  # fmt: skip
+    designs: int = option(8, "sequences that are designed and folded for each of the same samples", low=1)
 
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
@@ -231,14 +236,26 @@ def metrics(
             row["frame2seq_information"] = _mean(other)
         return row
 
+    def consistency(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """Do designed sequences fold back? See ``predictors.consistency``; designable is the share of samples that one
+        comes within 2 angstrom of. Nothing where no predictor is asked for. Raises UserError where it fails."""
+        if options.predictor is None:
+            return {}
+        predict = predictors.predictor(options.predictor)
+        found = [predictors.consistency(b, predict, options.designs) for b in samples[: options.designed]]
+        rows = _rows(found, "sc_rmsd", "sc_tm")
+        near = (rows[:, 0] < predictors.DESIGNABLE).double()
+        return {"sc_rmsd": _mean(rows[:, 0]), "sc_tm": _mean(rows[:, 1]), "designable": _mean(near)}
+
     return {
         "peptide": peptide, "closure": closure, "ramachandran": ramachandran, "clashes": clashes, "size": size,
         "secondary": secondary, "strands": strands, "obedience": obedience, "fold": folds, "diversity": diversity,
         "novelty": novelty, "frechet": frechet, "sequences": sequences,
+        "consistency": consistency,
     }  # fmt: skip
 
 
-SLOW = frozenset({"sequences"})  # measured by evaluate alone, since they would hold up training
+SLOW = frozenset({"sequences", "consistency"})  # measured by evaluate alone, since they would hold up training
 
 
 METRICS = metrics()

@@ -101,9 +101,8 @@ def design(backbone: Backbone, count: int, temperature: float = 0.1, seed: int =
     Residues that are held, of a motif, keep their letters. Raises UserError where the package is missing.
     """
     length, inputs = len(backbone), _inputs(backbone, count)
-    fixed = torch.zeros(length, dtype=torch.bool) if backbone.held is None else backbone.held
     known = encoded(backbone.sequence or "X" * length).expand(count, -1)
-    free = (~fixed).float().expand(count, -1)
+    free = (~backbone.held).float().expand(count, -1)
     never = np.array([letter == "X" for letter in LETTERS], dtype=np.float32)
     with torch.no_grad(), seeded(seed):
         drawn = network().sample(  # type: ignore[operator]

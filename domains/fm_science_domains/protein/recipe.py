@@ -28,6 +28,7 @@ from fm_science.solvers import Euler, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
+from . import mpnn
 from .blueprint import Blueprint, alike, conditions, free, parse
 from .closure import close_chain
 from .data import Structures
@@ -93,6 +94,7 @@ class Sample:
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
+    sequences: int = option(0, "sequences that ProteinMPNN designs for each sample, about 1 s each", low=0)
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
     closure: str = option(
         "end", "make bonds and angles ideal, with torsions kept: at the end, in each step of the second half, or none",
@@ -167,6 +169,8 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
         UserError: at a motif that cannot be read.
     """
     lengths(options.length)
+    if options.sequences and not mpnn.installed():
+        raise OptionError(f"sequences={options.sequences} needs ProteinMPNN: {mpnn.HINT}")
     wanted, motif, blueprint = shares(options), None, None
     sheet = None if options.sheet in ("data", "open") else options.sheet
     if options.structure not in ("data", "open"):
@@ -178,6 +182,8 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
     if options.motif is not None and options.contig is not None:
         motif = read(options.motif, options.contig)
         motif.check(None if blueprint is None else blueprint.kinds)
+        if options.length != Sample.length:
+            motif.fit(lengths(options.length))
     return wanted, blueprint, motif
 
 
@@ -199,7 +205,10 @@ def request(
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
     wanted, blueprint, held = wishes(options)
     if held is not None:
-        return around(n, held, blueprint)
+        asked_for = length is not None or options.length != Sample.length
+        if asked_for:
+            held.fit(lengths(options.length))
+        return around(n, held, blueprint, lengths(options.length) if asked_for else None)
     if blueprint is not None:
         return Context(*conditions([blueprint] * n))
     low, high = lengths(options.length)

@@ -9,6 +9,7 @@ weights are loaded as plain numbers, and nothing in the files is run.
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,8 @@ def information(backbone: Backbone) -> float:
     nothing = torch.zeros(1, len(backbone), LETTERS)
     nothing[..., UNKNOWN] = 1
     real = torch.ones(1, len(backbone), dtype=torch.bool)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package calls functions of torch that are to go
         logits = sum(net(places[None], real, nothing) for net in networks()) / len(networks())
     return mpnn.gained(logits[0].double().log_softmax(-1))
 
