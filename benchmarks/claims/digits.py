@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
-from fm_science_domains.image.data import Data, sets
+from fm_science_domains.image.data import Data, Sets, sets
 from fm_science_domains.image.features import Features
 from fm_science_domains.image.files import Image, rounded
 from fm_science_domains.image.metrics import frechet
 from fm_science_domains.image.recipe import dither
+from tests.oracles.kernels import Kernels
 
 SHAPE = {"dim": 64, "width": 256, "waves": 32}  #: of the network
 
@@ -20,11 +20,11 @@ class Digits:
     """1,438 training digits and 359 held-out ones, 8x8 with 17 grey levels in [-1, 1]."""
 
     @cached_property
-    def _sets(self) -> Any:
+    def _sets(self) -> Sets:
         return sets(Data())
 
     @cached_property
-    def _features(self) -> tuple[Any, Tensor, float]:
+    def _features(self) -> tuple[Features, Tensor, float]:
         """The features of images, those of the training images, and the distance of held-out images to these."""
         features = Features(self._sets)
         known = features(self._sets.train.images())[0]
@@ -58,6 +58,10 @@ class Digits:
     def real(self) -> float:
         """The same distance of the held-out digits."""
         return self._features[2]
+
+    def kernels(self, std: float = 0.05) -> Kernels:
+        """A Gaussian around each training digit, in double precision."""
+        return Kernels(self.train.flatten(1).double(), std)
 
 
 DIGITS = Digits()

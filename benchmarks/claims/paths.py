@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.claims.measures import adaptive, errors, fixed, until
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
-from benchmarks.claims.tasks import ring
-from benchmarks.claims.training import matching, network, train
+from benchmarks.tables import Record, Result, Study, grouped, markdown, mean, wide
+from benchmarks.training import fitted, matching, network
 from fm_science.figures import COLOURS, figure
 from fm_science.flow import Flow
 from fm_science.likelihood import bits_per_dimension
@@ -28,9 +27,10 @@ from fm_science.paths import Gaussian
 from fm_science.predictions import Noise, Prediction, Score, Velocity
 from fm_science.priors import Normal
 from fm_science.schedules import VP, Linear, Schedule
-from fm_science.solvers import RK4, Euler, Midpoint, power_grid
+from fm_science.solvers import RK4, Euler, Midpoint, Solver, power_grid
 from fm_science.spaces import Euclidean
 from fm_science.state import Context
+from tests.oracles.kernels import ring
 
 METHODS: dict[str, tuple[Schedule, Prediction]] = {
     "FM-OT": (Linear(), Velocity()),
@@ -38,7 +38,7 @@ METHODS: dict[str, tuple[Schedule, Prediction]] = {
     "score matching": (VP(), Score()),
     "DDPM (noise)": (VP(), Noise()),
 }
-SOLVERS: dict[str, tuple[Any, int]] = {"Euler": (Euler(), 1), "midpoint": (Midpoint(), 2), "RK4": (RK4(), 4)}
+SOLVERS: dict[str, tuple[Solver, int]] = {"Euler": (Euler(), 1), "midpoint": (Midpoint(), 2), "RK4": (RK4(), 4)}
 EVALUATIONS = (8, 16, 32, 64, 128)
 
 
@@ -109,8 +109,7 @@ def learn(target: Target, name: str, seed: int) -> Flow:
     def loss(flow: Flow, x1: Tensor, x0: Tensor | None) -> Tensor:
         return plain(flow, x1 + target.spread * (torch.rand_like(x1) - 0.5), x0)
 
-    data = target.data(seed)
-    return train(flow, loss, data, target.steps, target.batch, seed, 2e-3)
+    return fitted(flow, loss, target.data(seed), target.steps, target.batch, seed, 2e-3)
 
 
 @torch.no_grad()
@@ -138,27 +137,26 @@ def measure(target: Target, name: str, seed: int, samples: int) -> list[Record]:
     return records
 
 
-def run(quick: bool) -> Result:
+def run(study: Study) -> Result:
     """The claim, on trained networks."""
-    steps = (600, 400) if quick else (2500, 2000)
-    targets = {"ring": on_ring(steps[0], 500 if quick else 1000), "digits": on_digits(steps[1], 16 if quick else 32)}
+    targets = {
+        "ring": on_ring(study.budget(2500, 500), 500 if study.quick else 1000),
+        "digits": on_digits(study.budget(2000, 400), 16 if study.quick else 32),
+    }
     records: list[Record] = []
-    for where, target in targets.items():
+    for where in study.chosen(list(targets)):
+        samples = 359 if where == "digits" else 3000
         for name in METHODS:
-            for seed in range(3):
-                found = measure(target, name, seed, 359 if where == "digits" else 3000)
-                records += [{"target": where, "method": name, "seed": seed, **r} for r in found]
-            tell(where, name)
+            for seed in study.trials():
+                work = partial(measure, targets[where], name, seed, samples)
+                records += study.measure({"target": where, "method": name, "seed": seed}, work)
     flat = [r for r in records if "nll" in r]
     numbers = {
         "nll": "NLL", "floor": "entropy", "distance": "distance", "real": "of real data", "nfe 1e-5": "NFE at 1e-5",
         "nfe 1e-3": "at 1e-3",
     }  # fmt: skip
     walks = [r for r in records if "error" in r]
-    wide = [
-        {"target": t, "solver": s, "method": m, "seed": e, **{str(r["evaluations"]): r["error"] for r in rows}}
-        for (t, s, m, e), rows in grouped(walks, ["target", "solver", "method", "seed"]).items()
-    ]
+    rows = wide(walks, ["target", "solver", "method", "seed"], "evaluations", "error")
     what = (
         "NLL in nats (ring) and bits per dimension (digits); distance: squared discrepancy to the law times 10⁴ "
         "(ring, 3,000 samples), Fréchet distance in features to the training images (digits)"
@@ -166,7 +164,7 @@ def run(quick: bool) -> Result:
     tables = {
         f"Trained networks. {what}": markdown(flat, {"target": "target", "method": "method"}, numbers),
         "Median error of fixed steps on trained networks, by evaluations": markdown(
-            wide, {"target": "target", "solver": "solver", "method": "method"}, {str(n): str(n) for n in EVALUATIONS}
+            rows, {"target": "target", "solver": "solver", "method": "method"}, {str(n): str(n) for n in EVALUATIONS}
         ),
     }
     return Result(records, tables, {"claims_paths": partial(picture, walks)})

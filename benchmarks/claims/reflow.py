@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.claims.laws import draw
 from benchmarks.claims.measures import adaptive, fixed, wasserstein, way
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
-from benchmarks.claims.tasks import draw
-from benchmarks.claims.training import matching, network, train
+from benchmarks.tables import Record, Result, Study, grouped, markdown, mean
+from benchmarks.training import fitted, matching, network
 from fm_science.couplings import Independent, Paired
-from fm_science.figures import COLOURS, figure
+from fm_science.figures import COLOURS, QUIET, figure
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
@@ -94,7 +94,7 @@ def measure(task: Task, seed: int) -> list[Record]:
     x0, data, ends, records = blank.noise(Context.full(task.judged)), task.data(seed), None, []
     for k in (1, 2, 3):
         objective = FlowMatching(coupling=Independent() if k == 1 else Paired())
-        flow = train(copy.deepcopy(blank), matching(objective), data, task.steps, task.batch, seed, 2e-3, ends)
+        flow = fitted(copy.deepcopy(blank), matching(objective), data, task.steps, task.batch, seed, 2e-3, ends)
         travelled = way(flow, x0)
         with torch.no_grad():
             least = (flow.transport(x0, Context.full(len(x0)), RK4(), 25) - x0).square().flatten(1).sum(1).mean()
@@ -103,19 +103,21 @@ def measure(task: Task, seed: int) -> list[Record]:
         found |= {"floor": task.floor(seed), "nfe 1e-5": adaptive(flow, x0, 1e-5)[1]}
         ends, data = pairs(flow, seed)
         jump = FlowMatching(coupling=Paired(), times=torch.zeros)
-        student = train(copy.deepcopy(flow), matching(jump), data, task.steps // 2, task.batch, seed, 1e-3, ends)
+        student = fitted(copy.deepcopy(flow), matching(jump), data, task.steps // 2, task.batch, seed, 1e-3, ends)
         found["distilled"] = task.judge(fixed(student, x0, Euler(), 1)[0], seed)
-        records.append({"seed": seed, **found})
-        tell(f"{k}-rectified, seed {seed}")
+        records.append(found)
     return records
 
 
-def run(quick: bool) -> Result:
+def run(study: Study) -> Result:
     """The claim, in the plane and on digits."""
-    steps = (300, 300) if quick else (1200, 2000)
-    tasks = {f"N→{law}": in_the_plane(law, steps[0]) for law in ("8gaussians", "moons")}
-    tasks["digits"] = on_digits(steps[1])
-    records = [{"task": name, **r} for name, task in tasks.items() for seed in range(3) for r in measure(task, seed)]
+    steps = study.budget(1200, 240)
+    tasks = {f"N→{law}": in_the_plane(law, steps) for law in ("8gaussians", "moons")}
+    tasks["digits"] = on_digits(study.budget(2000, 240))
+    records: list[Record] = []
+    for name in study.chosen(list(tasks)):
+        for seed in study.trials():
+            records += study.measure({"task": name, "seed": seed}, partial(measure, tasks[name], seed))
     numbers = {
         "bend": "bend", "length": "length / displacement",
         **{f"distance {n}": f"{n} Euler" for n in STEPS},
@@ -140,7 +142,7 @@ def picture(records: list[Record]) -> Any:
             means, colour = [mean(rows, f"distance {n}") for n in STEPS], COLOURS[k - 1]
             ax.plot(STEPS, means, color=colour, marker=".", label=f"{k}-rectified")
             ax.plot([1], [mean(rows, "distilled")], "o", color=colour, mfc="white")
-        ax.axhline(mean(here, "floor"), color="#8a929c", ls="--", lw=0.8)
+        ax.axhline(mean(here, "floor"), color=QUIET, ls="--", lw=0.8)
         ax.set(title=task, xscale="log", yscale="log", xlabel="Euler steps")
         ax.set_ylabel("Fréchet distance" if task == "digits" else "W2")
     canvas.axes[0].legend(fontsize=8)

@@ -16,17 +16,17 @@ from torch import Tensor
 
 from benchmarks.claims.measures import fixed
 from benchmarks.claims.paths import learn, on_ring
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean
-from benchmarks.claims.tasks import ring
-from fm_science.figures import COLOURS, figure
+from benchmarks.tables import Record, Result, Study, grouped, markdown, mean, wide
+from fm_science.figures import COLOURS, QUIET, figure
 from fm_science.flow import Flow
 from fm_science.paths import Gaussian
 from fm_science.predictions import Noise
 from fm_science.priors import Normal
 from fm_science.schedules import VP
-from fm_science.solvers import Euler, Heun, Langevin, PredictorCorrector, power_grid
+from fm_science.solvers import Euler, Heun, Langevin, PredictorCorrector, Solver, power_grid
 from fm_science.spaces import Euclidean
 from fm_science.state import Context
+from tests.oracles.kernels import ring
 
 CLOCK = VP()
 EVALUATIONS = (8, 16, 32, 64, 128, 256, 512)
@@ -39,7 +39,7 @@ def reverse_heat(t: Tensor) -> Tensor:
 
 
 #: by name: the solver, and its evaluations a step
-SAMPLERS: dict[str, tuple[Any, int]] = {
+SAMPLERS: dict[str, tuple[Solver, int]] = {
     "reverse SDE": (Langevin(reverse_heat), 1),
     "probability-flow ODE, Euler (DDIM)": (Euler(), 1),
     "probability-flow ODE, Heun": (Heun(), 2),
@@ -58,33 +58,28 @@ def measure(flow: Flow, seed: int, samples: int) -> list[Record]:
             torch.manual_seed(seed)
             x, nfe = fixed(flow, x0, solver, power_grid(count // cost))
             found = {"sampler": name, "evaluations": count, "nfe": nfe, "mmd": law.discrepancy(x), "floor": floor}
-            records.append({"seed": seed, **found})
+            records.append(found)
     return records
 
 
-def run(quick: bool) -> Result:
+def trained(seed: int, steps: int, samples: int) -> list[Record]:
+    """The discrepancies of a trained network."""
+    return measure(learn(on_ring(steps, 0), "DDPM (noise)", seed), seed, samples)
+
+
+def run(study: Study) -> Result:
     """The claim, on a ring of eight Gaussians."""
-    samples = 1000 if quick else 3000
+    samples, steps = 1000 if study.quick else 3000, study.budget(8000, 600)
     exact = Flow(Gaussian(Euclidean(2), CLOCK, Noise()), Normal(), ring().network(CLOCK, "noise"))
     records: list[Record] = []
-    for seed in range(3):
-        records += [{"network": "exact", **r} for r in measure(exact, seed, samples)]
-        trained = learn(on_ring(600 if quick else 8000, 0), "DDPM (noise)", seed)
-        records += [{"network": "trained", **r} for r in measure(trained, seed, samples)]
-    wide = [
-        {
-            "network": n,
-            "sampler": s,
-            "seed": e,
-            "floor": rows[0]["floor"],
-            **{str(r["evaluations"]): r["mmd"] for r in rows},
-        }
-        for (n, s, e), rows in grouped(records, ["network", "sampler", "seed"]).items()
-    ]
-    wide.sort(key=lambda r: r["network"])
+    for seed in study.trials():
+        records += study.measure({"network": "exact", "seed": seed}, partial(measure, exact, seed, samples))
+        records += study.measure({"network": "trained", "seed": seed}, partial(trained, seed, steps, samples))
+    rows = wide(records, ["network", "sampler", "seed"], "evaluations", "mmd", also=["floor"])
+    rows.sort(key=lambda r: r["network"])
     numbers = {**{str(n): str(n) for n in EVALUATIONS}, "floor": "of real data"}
     title = f"Squared discrepancy of {samples} samples to the law, times 10⁴, by evaluations of the network"
-    tables = {title: markdown(wide, {"network": "network", "sampler": "sampler"}, numbers)}
+    tables = {title: markdown(rows, {"network": "network", "sampler": "sampler"}, numbers)}
     return Result(records, tables, {"claims_stochastic": partial(picture, records)})
 
 
@@ -95,13 +90,9 @@ def picture(records: list[Record]) -> Any:
         here = [r for r in records if r["network"] == which]
         for k, name in enumerate(SAMPLERS):
             rows = grouped([r for r in here if r["sampler"] == name], ["evaluations"])
-            ax.plot(
-                *zip(*((n, mean(v, "mmd")) for (n,), v in rows.items()), strict=True),
-                color=COLOURS[k],
-                marker=".",
-                label=name,
-            )
-        ax.axhspan(-0.2, 0.2, color="#8a929c", alpha=0.25, lw=0)
+            means = [(n, mean(v, "mmd")) for (n,), v in rows.items()]
+            ax.plot(*zip(*means, strict=True), color=COLOURS[k], marker=".", label=name)
+        ax.axhspan(-0.2, 0.2, color=QUIET, alpha=0.25, lw=0)
         ax.set(title=f"{which} network", xscale="log", xlabel="evaluations")
         ax.set_yscale("symlog", linthresh=1.0)
     canvas.axes[0].set_ylabel("squared discrepancy to the law, times 10⁴")

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.claims.laws import draw
 from benchmarks.claims.measures import adaptive, fixed, wasserstein, way
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
-from benchmarks.claims.tasks import draw
-from benchmarks.claims.training import Loss, matching, network, train
 from benchmarks.claims.transport_digits import TITLE, curves, on_digits, table
-from fm_science.couplings import Independent, Semidiscrete, Transport
-from fm_science.figures import COLOURS, figure
+from benchmarks.tables import Record, Result, Study, grouped, markdown, mean
+from benchmarks.training import Loss, fitted, matching, network
+from fm_science.couplings import Coupling, Independent, Semidiscrete, Transport
+from fm_science.figures import COLOURS, QUIET, figure
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Gaussian, Geodesic, Path
@@ -64,7 +64,7 @@ def _torchcfm(name: str) -> Loss:
     return loss
 
 
-def _ours(coupling: Any) -> Callable[..., Loss]:
+def _ours(coupling: Coupling) -> Callable[..., Loss]:
     return lambda prior, data: matching(FlowMatching(coupling=coupling))
 
 
@@ -87,25 +87,25 @@ METHODS: dict[str, tuple[Callable[[], Path], Callable[..., Loss], bool]] = {
 }
 
 
-def measure(task: str, name: str, seed: int, steps: int) -> Record:
+def measure(task: str, name: str, seed: int, steps: int) -> list[Record]:
     """What one method gives on one task."""
     source, target = TASKS[task]
     data, test = draw(target, 10_000, 3 * seed), draw(target, 1000, 3 * seed + 1)
     prior: Prior = Normal() if source == "N" else Data(draw(source, 10_000, 3 * seed + 2))
     path, make, _ = METHODS[name]
-    flow = train(Flow(path(), prior, network(seed)), make(prior, data), data, steps, 128, seed, 2e-3)
+    flow = fitted(Flow(path(), prior, network(seed)), make(prior, data), data, steps, 128, seed, 2e-3)
     x0, fresh = draw(source, 1000, 900 + seed), draw(target, 1000, 950 + seed)
     end, found = adaptive(flow, x0, 1e-5)[0], {}
     least = wasserstein(x0, test) ** 2
     travelled = way(flow, x0)
     for tolerance in (1e-5, 1e-3):
         found[f"nfe {tolerance:.0e}".replace("e-0", "e-")] = adaptive(flow, x0, tolerance)[1]
-    return {
+    return [{
         "w2": wasserstein(end, test), "w2 floor": wasserstein(fresh, test),
         "npe": abs(travelled.energy - least) / least, "length": travelled.length,
         "w2 1 step": wasserstein(fixed(flow, x0, Euler(), 1)[0], test),
         "w2 4 steps": wasserstein(fixed(flow, x0, Euler(), 4)[0], test), **found,
-    }  # fmt: skip
+    }]  # fmt: skip
 
 
 def present(name: str) -> bool:
@@ -113,18 +113,18 @@ def present(name: str) -> bool:
     return not name.startswith("torchcfm") or importlib.util.find_spec("torchcfm") is not None
 
 
-def run(quick: bool) -> Result:
+def run(study: Study) -> Result:
     """The claim, in the plane and on digits."""
     records: list[Record] = []
-    for task, (source, _) in TASKS.items():
+    parts = study.chosen([*TASKS, "digits"])
+    for task in (part for part in parts if part in TASKS):
         for name, (_, _, gaussian) in METHODS.items():
-            if (gaussian and source != "N") or not present(name):
+            if (gaussian and TASKS[task][0] != "N") or not present(name):
                 continue
-            for seed in range(3):
-                found = measure(task, name, seed, 300 if quick else 1200)
-                records.append({"task": task, "method": name, "seed": seed, **found})
-            tell(task, name)
-    digits = on_digits(200 if quick else 1000)
+            for seed in study.trials():
+                work = partial(measure, task, name, seed, study.budget(1200, 240))
+                records += study.measure({"task": task, "method": name, "seed": seed}, work)
+    digits = on_digits(study) if "digits" in parts else []
     tables = {"Transport in the plane, 1,000 samples": planar(records), **{TITLE: table(digits)}}
     pictures = {"claims_transport": partial(picture, records), "claims_transport_digits": partial(curves, digits)}
     return Result([*records, *digits], tables, pictures)
@@ -153,20 +153,15 @@ def picture(records: list[Record]) -> Any:
     }
     names = [n for n in METHODS if any(r["method"] == n for r in records)]
     canvas = figure(12, 3.4)
-    colours = (*COLOURS, "#8a929c")
+    colours = (*COLOURS, QUIET)
     for ax, (number, title) in zip(canvas.subplots(1, len(shown)), shown.items(), strict=True):
         for k, name in enumerate(names):
             for i, task in enumerate(TASKS):
                 rows = grouped([r for r in records if r["method"] == name and r["task"] == task], ["task"])
                 value = mean(next(iter(rows.values()), []), number)
                 if math.isfinite(value):
-                    ax.bar(
-                        i + 0.8 * (k / len(names) - 0.5),
-                        value,
-                        0.75 / len(names),
-                        color=colours[k],
-                        label=None if i else name,
-                    )
+                    place, label = i + 0.8 * (k / len(names) - 0.5), None if i else name
+                    ax.bar(place, value, 0.75 / len(names), color=colours[k], label=label)
         ax.set_title(title)
         ax.set_xticks(range(len(TASKS)), list(TASKS), fontsize=7)
         if number != "nfe 1e-5":

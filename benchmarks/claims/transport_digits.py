@@ -7,6 +7,7 @@ coupling pairs with all training digits at once.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.claims.digits import DIGITS, SHAPE
 from benchmarks.claims.measures import adaptive, fixed, way
-from benchmarks.claims.tables import Record, grouped, markdown, mean, tell
-from benchmarks.claims.training import Loss, network, train
+from benchmarks.tables import Record, Study, grouped, markdown, mean
+from benchmarks.training import Loss, fitted, network
 from fm_science.couplings import Coupling, Independent, Semidiscrete, Transport
-from fm_science.figures import COLOURS, figure
+from fm_science.figures import COLOURS, QUIET, figure
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
@@ -73,23 +74,27 @@ def methods_by_pool() -> dict[str, tuple[Coupling, int]]:
     return {"I-CFM": (Independent(), BATCH), **pooled}
 
 
-def on_digits(steps: int) -> list[Record]:
-    """Every coupling, three seeds."""
+def measure(name: str, seed: int, steps: int) -> list[Record]:
+    """What one coupling gives."""
+    torch.manual_seed(900 + seed)
+    x0 = torch.randn(SAMPLES, 1, 64)
+    coupling, size = (everything(seed), BATCH) if name == "semidiscrete" else methods_by_pool()[name]
+    flow = Flow(Geodesic(Euclidean(64)), Normal(), network(seed, **SHAPE))
+    fitted(flow, in_pools(coupling, size), DIGITS.train, steps, BATCH, seed, 2e-3)
+    travelled = way(flow, x0)
+    end, nfe = adaptive(flow, x0, 1e-5)
+    found = {f"distance {n}": DIGITS.distance(fixed(flow, x0, Euler(), n)[0]) for n in STEPS}
+    found |= {"pairs": apart(coupling, size), "energy": travelled.energy, "length": travelled.length}
+    return [{**found, "nfe 1e-5": nfe, "distance": DIGITS.distance(end), "real": DIGITS.real}]
+
+
+def on_digits(study: Study) -> list[Record]:
+    """Every coupling and seed."""
     records: list[Record] = []
-    for seed in range(3):
-        torch.manual_seed(900 + seed)
-        x0 = torch.randn(SAMPLES, 1, 64)
-        methods = {**methods_by_pool(), "semidiscrete": (everything(seed), BATCH)}
-        for name, (coupling, size) in methods.items():
-            flow = Flow(Geodesic(Euclidean(64)), Normal(), network(seed, **SHAPE))
-            flow = train(flow, in_pools(coupling, size), DIGITS.train, steps, BATCH, seed, 2e-3)
-            travelled = way(flow, x0)
-            end, nfe = adaptive(flow, x0, 1e-5)
-            found = {f"distance {n}": DIGITS.distance(fixed(flow, x0, Euler(), n)[0]) for n in STEPS}
-            found |= {"pairs": apart(coupling, size), "energy": travelled.energy, "length": travelled.length}
-            found |= {"nfe 1e-5": nfe, "distance": DIGITS.distance(end), "real": DIGITS.real}
-            records.append({"task": "digits", "method": name, "seed": seed, **found})
-            tell("digits", name, "seed", seed)
+    for seed in study.trials():
+        for name in (*methods_by_pool(), "semidiscrete"):
+            key = {"task": "digits", "method": name, "seed": seed}
+            records += study.measure(key, partial(measure, name, seed, study.budget(1000, 200)))
     return records
 
 
@@ -107,11 +112,11 @@ def curves(records: list[Record]) -> Any:
     """Distance against Euler steps, a colour a coupling, and the evaluations of dopri5."""
     canvas = figure(9, 3.3)
     left, right = canvas.subplots(1, 2)
-    colours = (*COLOURS, "#8a929c")
+    colours = (*COLOURS, QUIET)
     for k, ((name,), rows) in enumerate(grouped(records, ["method"]).items()):
         left.plot(STEPS, [mean(rows, f"distance {n}") for n in STEPS], marker=".", color=colours[k], label=name)
         right.barh(k, mean(rows, "nfe 1e-5"), color=colours[k])
-    left.axhline(mean(records, "real"), color="#8a929c", ls="--", lw=0.8)
+    left.axhline(mean(records, "real"), color=QUIET, ls="--", lw=0.8)
     left.set(xscale="log", yscale="log", xlabel="Euler steps", ylabel="Fréchet distance", title="digits")
     left.set_xticks(STEPS, [str(n) for n in STEPS])
     left.legend(fontsize=7.5)
