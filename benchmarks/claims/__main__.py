@@ -25,11 +25,11 @@ from benchmarks import tables
 from fm_science.figures import draw
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-FUNCTIONS = ("recipe", "resolution", "completion", "curves")
+SHARED = {"functions": ("recipe", "resolution", "completion", "curves"), "paths": ("paths", "stochastic")}
 PAGES = {
     **dict.fromkeys(("exact", "paths", "transport", "reflow", "stochastic"), "claims.md"),
     **dict.fromkeys(("few_steps", "classes"), "few_steps.md"), "clusters": "", "memory": "",
-    **dict.fromkeys(FUNCTIONS, ""),
+    **dict.fromkeys(SHARED["functions"], ""),
 }  # fmt: skip
 
 
@@ -67,8 +67,9 @@ def main() -> None:
 def reproduce(name: str, study: tables.Study, page: Path | None) -> None:
     """Measure one claim and write what it gives, on its page too where one is named."""
     start, out = time.process_time(), study.out
-    module = importlib.import_module(f"benchmarks.claims.{'functions' if name in FUNCTIONS else name}")
-    result = getattr(module, name if name in FUNCTIONS else "run")(study)
+    place = next((module for module, names in SHARED.items() if name in names), name)
+    module = importlib.import_module(f"benchmarks.claims.{place}")
+    result = (getattr(module, name) if place in SHARED else module.run)(study)
     spent = (time.process_time() - start) / 60
     tables.save(result.records, out / f"{name}.csv")
     pictures = draw(result.pictures, out)

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.claims.digits import DIGITS
-from benchmarks.claims.measures import adaptive, errors, fixed, way
+from benchmarks.claims.measures import DIGITS, adaptive, errors, fixed, way
 from benchmarks.tables import Record, Result, Study, grouped, markdown, mean, wide
 from fm_science.figures import COLOURS, figure
 from fm_science.flow import Flow

@@ -2,7 +2,6 @@
 
     git clone https://github.com/rssrwn/semla-flow ../semla-flow
     python -m benchmarks.molecule semlaflow --checkout ../semla-flow --minutes 60
-    python -m benchmarks.molecule semlaflow --checkout ../semla-flow --run runs/explicit_h    # ours is trained already
     python -m benchmarks.molecule semlaflow --checkout ../semla-flow --size published         # 23 million parameters
 
 The published code is run as it is, by ``--python`` (an interpreter with its requirements: torch, lightning,
@@ -13,9 +12,9 @@ of this project. Both learn from the 100,000 training molecules of QM9's publish
 drawn in 100 steps; both files of molecules are read and measured as ``fm-science evaluate`` does. The row *conversion*
 holds real molecules that went through SemlaFlow's format and back: what it loses is not the model's fault.
 
-Minutes are those of the wall: on a crowded machine look at the processor seconds that are told beside them (of ours
-with the start of the command, some fifteen seconds). Everything is written into ``--out``; what a run with the same
-settings has drawn there already is not made again.
+Minutes are those of the wall: on a crowded machine look at the processor seconds that stand beside them (of ours with
+the start of the command, some fifteen seconds). Everything is written into ``--out``. ``--run`` takes a run of ours
+that is trained already, ``--theirs`` the folder ``semlaflow`` of an earlier comparison.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from fm_science_domains.molecule.data import Data, Library, load
 from fm_science_domains.molecule.molecule import Molecule
 from fm_science_domains.molecule.sdf import END
 
-DRIVER = Path(__file__).with_name("semlaflow_driver.py")
+DRIVER = Path(__file__).resolve().parents[2] / "tools" / "train_semlaflow.py"
 SHOWN = (
     "valid", "connected", "unique", "novel", "atom_stable", "molecule_stable", "edm_atom_stable", "edm_molecule_stable",
     "bond_w1", "bond_off_worst", "angle_w1", "torsion_js", "mmff_strain", "posebusters", "posebusters_valid",
@@ -53,33 +52,28 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CONVERTED = ("validity", "stability", "composition", "geometry")  # all that is measured on the row conversion
 QUICK = {"limit": 2000, "minutes": 2.0, "n": 50, "steps": 20}
-SETTLED = ("size", "set", "run", "preset", "words", "draw", "minutes", "threads", "limit", "n", "steps", "seed")
 
 
 def write(molecules: Sequence[Molecule], file: Path) -> None:
-    """Molecules as SDF, unless the file is there."""
-    if not file.exists():
-        with file.open("w") as stream:
-            stream.writelines(f"{files.mol_block(m)}{END}\n" for m in molecules)
+    """Molecules as SDF."""
+    with file.open("w") as stream:
+        stream.writelines(f"{files.mol_block(m)}{END}\n" for m in molecules)
 
 
 def ours(o: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """The SDF of our samples, and what the training was."""
-    folder, drawn, note = o.run or o.out / "ours", o.out / "ours_samples", o.out / "ours.json"
-    if not note.exists():
-        told: dict[str, Any] = {}
-        if o.run is None:
-            before = spent()
-            command("train", "domain=molecule", f"preset={o.preset}", f"run={folder}", f"seed={o.seed}",
-                    f"trainer.threads={o.threads}", f"trainer.max_minutes={o.minutes}", f"data.limit={o.limit}",
-                    *o.words)  # fmt: skip
-            told = {"cpu_seconds": spent() - before}
-        saved = config.read(folder)
-        told |= {"preset": saved["preset"], "minutes": saved["trainer"]["max_minutes"], **weights(folder)}
-        command("sample", folder, f"n={o.n}", f"batch={o.batch}", f"steps={o.steps}", f"seed={o.seed}",
-                f"out={drawn}", "device=cpu", *o.draw)  # fmt: skip
-        note.write_text(json.dumps(told, indent=2) + "\n")
-    return drawn / "samples.sdf", json.loads(note.read_text())
+    folder, drawn, facts = o.run or o.out / "ours", o.out / "ours_samples", {}
+    if o.run is None:
+        before = spent()
+        command("train", "domain=molecule", f"preset={o.preset}", f"run={folder}", f"seed={o.seed}",
+                f"trainer.threads={o.threads}", f"trainer.max_minutes={o.minutes}", f"data.limit={o.limit}",
+                *o.words)  # fmt: skip
+        facts["cpu_seconds"] = spent() - before
+    saved = config.read(folder)
+    command("sample", folder, f"n={o.n}", f"batch={o.batch}", f"steps={o.steps}", f"seed={o.seed}", f"out={drawn}",
+            "device=cpu", *o.draw)  # fmt: skip
+    minutes = saved["trainer"]["max_minutes"]
+    return drawn / "samples.sdf", {**facts, "preset": saved["preset"], "minutes": minutes, **weights(folder)}
 
 
 def weights(folder: Path) -> dict[str, int]:
@@ -92,18 +86,17 @@ def weights(folder: Path) -> dict[str, int]:
 
 
 def theirs(o: argparse.Namespace, library: Library) -> tuple[Path, dict[str, Any]]:
-    """The SDF of SemlaFlow's samples, and what the training was."""
-    folder = o.out / "semlaflow"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "semlaflow.json").exists():
+    """The folder of SemlaFlow's samples, and what the training was."""
+    folder = o.theirs or o.out / "semlaflow"
+    if o.theirs is None:
+        folder.mkdir(parents=True)
         for split in ("train", "validation"):
             write(library.molecules(split, 0 if split == "train" else 5 * max(o.n, 200)), folder / f"{split}.sdf")
         paths = [str(o.checkout.resolve()), *filter(None, [o.site])]
-        call([o.python, DRIVER.resolve(), folder, "--minutes", o.minutes, "--n", o.n, "--steps", o.steps,
-             "--threads", o.threads, "--seed", o.seed,
-             "--set", json.dumps({**SIZES[o.size], **json.loads(o.set)})],
-            PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS=str(o.threads))  # fmt: skip
-    return folder / "semlaflow.sdf", json.loads((folder / "semlaflow.json").read_text())
+        call([o.python, DRIVER, folder, "--minutes", o.minutes, "--n", o.n, "--steps", o.steps,
+              "--threads", o.threads, "--seed", o.seed, "--set", json.dumps({**SIZES[o.size], **json.loads(o.set)})],
+             PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS=str(o.threads))  # fmt: skip
+    return folder, json.loads((folder / "semlaflow.json").read_text())
 
 
 def measured(drawn: Mapping[str, Path], library: Library, o: argparse.Namespace) -> evaluate.Table:
@@ -130,18 +123,6 @@ def show(table: evaluate.Table, facts: Mapping[str, Mapping[str, Any]]) -> None:
     evaluate.show({name: {k: row.get(k, math.nan) for k in keys} for name, row in table.items()})
 
 
-def settle(o: argparse.Namespace) -> None:
-    """Note the settings in ``--out``. Raises UserError where it holds a comparison with others."""
-    o.out.mkdir(parents=True, exist_ok=True)
-    said = {key: getattr(o, key) for key in SETTLED} | {"size": SIZES[o.size]}
-    note, now = o.out / "settings.json", json.loads(json.dumps(said, default=str))
-    kept = json.loads(note.read_text()) if note.exists() else now
-    other = [f"{key} was {kept.get(key)!r}" for key in SETTLED if kept.get(key) != now[key]]
-    if other:
-        raise UserError(f"{o.out} holds a comparison with other settings ({', '.join(other)}): say another --out")
-    note.write_text(json.dumps(now, indent=2) + "\n")
-
-
 def metric(word: str) -> tuple[str, int]:
     """An option of the group metrics, such as ``xtb=100``."""
     name, _, value = word.partition("=")
@@ -157,6 +138,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--size", default="small", choices=list(SIZES), help="of SemlaFlow's network and batches")
     add("--set", default="{}", help="further options of SemlaFlow's training script, as JSON")
     add("--run", type=Path, help="a run of ours with data.hydrogens=true; else one is trained")
+    add("--theirs", type=Path, help="folder of SemlaFlow's samples from an earlier comparison; else it is trained")
     add("--preset", default="explicit_h", help="of our training")
     add("--words", nargs="*", default=[], help="more options of our training")
     add("--draw", nargs="*", default=[], help="more options of our sampling, such as eta=20")
@@ -177,9 +159,10 @@ def run(o: argparse.Namespace) -> None:
     if not (o.checkout / "semlaflow" / "train.py").is_file():
         raise UserError(f"{o.checkout} holds no semlaflow/train.py: clone https://github.com/rssrwn/semla-flow")
     o.measures = group(measures.Metrics, dict(o.metrics))
-    settle(o)
+    if o.out.exists():
+        raise UserError(f"{o.out} exists: name a new folder with --out")
     library = load(Data(source="qm9", hydrogens=True, limit=o.limit))
-    their_file, their_facts = theirs(o, library)
+    folder, their_facts = theirs(o, library)
     our_file, our_facts = ours(o)
-    drawn = {"ours": our_file, "SemlaFlow": their_file, "conversion": o.out / "semlaflow" / "control.sdf"}
+    drawn = {"ours": our_file, "SemlaFlow": folder / "semlaflow.sdf", "conversion": folder / "control.sdf"}
     show(measured(drawn, library, o), {"ours": our_facts, "SemlaFlow": their_facts})

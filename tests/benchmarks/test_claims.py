@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import tables
-from benchmarks.claims import laws, paths, reflow, transport
+from benchmarks.claims import paths, reflow, transport
 from benchmarks.claims.measures import way
 from benchmarks.training import Budget, cosine, fitted, matching, network, train
 from fm_science.flow import Flow
@@ -17,6 +17,7 @@ from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.spaces import Euclidean
 from fm_science.state import Context
+from tests.oracles.plane import draw
 
 torch.set_num_threads(1)
 
@@ -25,15 +26,15 @@ torch.set_num_threads(1)
     ("name", "mean", "spread"), [("N", 0.0, 1.0), ("8gaussians", 0.0, 13.5**0.5), ("moons", -0.25, 1.414)]
 )
 def test_laws_in_the_plane(name, mean, spread) -> None:
-    x = laws.draw(name, 20_000, 0)
+    x = draw(name, 20_000, 0)
     assert x.shape == (20_000, 1, 2)
-    assert torch.equal(x, laws.draw(name, 20_000, 0))
+    assert torch.equal(x, draw(name, 20_000, 0))
     assert float(x.mean()) == pytest.approx(mean, abs=0.1)
     assert float((x - x.mean((0, 1))).square().mean().sqrt()) == pytest.approx(spread, rel=0.05)
 
 
 def test_training_is_the_same_for_a_seed_and_learns() -> None:
-    data = laws.draw("moons", 500, 0)
+    data = draw("moons", 500, 0)
     flows = [
         fitted(Flow(Geodesic(Euclidean(2)), Normal(), network(1)), matching(FlowMatching()), data, 60, 64, 3)
         for _ in range(2)
@@ -60,15 +61,15 @@ def test_a_straight_way_is_straight() -> None:
 
 
 def test_the_measurements_run() -> None:
-    found = paths.measure(paths.on_ring(3, 20), "DDPM (noise)", 0, 50)
+    found = paths.measure("ring", "DDPM (noise)", 0, 3, 20)
     assert math.isfinite(found[0]["nll"])
     assert {"solver", "error"} <= set(found[1])
     assert transport.measure("N→moons", "OT-CFM", 0, 3)[0]["npe"] > 0
-    assert [r["k"] for r in reflow.measure(reflow.in_the_plane("moons", 4), 0)] == [1, 2, 3]
+    assert [r["k"] for r in reflow.measure("moons", 0, 4)] == [1, 2, 3]
 
 
 def test_noise_is_exchanged_in_pools_and_larger_ones_are_cheaper() -> None:
-    from benchmarks.claims.transport_digits import apart, methods_by_pool
+    from benchmarks.claims.transport import apart, methods_by_pool
 
     lengths = [apart(coupling, size) for coupling, size in methods_by_pool().values()]
     assert lengths[0] == 1
@@ -76,7 +77,7 @@ def test_noise_is_exchanged_in_pools_and_larger_ones_are_cheaper() -> None:
 
 
 def test_digits_are_compared_with_digits() -> None:
-    from benchmarks.claims.digits import DIGITS
+    from benchmarks.claims.measures import DIGITS
 
     assert DIGITS.train.shape == (1438, 1, 64)
     assert (DIGITS.dithered(DIGITS.train[:9]) - DIGITS.train[:9]).abs().max() <= DIGITS.bin / 2

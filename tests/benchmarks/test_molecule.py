@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.molecule import properties, semlaflow, semlaflow_driver
+from benchmarks.molecule import properties, semlaflow
+from benchmarks.molecule.__main__ import main
 from fm_science.data import collate
-from fm_science.errors import UserError
 from fm_science_domains.molecule import build, files
 from fm_science_domains.molecule.data import Data, load
 from fm_science_domains.molecule.metrics import Metrics
 from fm_science_domains.molecule.validity import judge
+from tools import train_semlaflow
 
 
 @pytest.fixture(scope="module")
@@ -98,44 +97,33 @@ def test_files_of_two_models_are_measured_in_one_table(tmp_path: Path) -> None:
     assert {"metrics.csv", "metrics.json", "geometry.png"} <= {file.name for file in tmp_path.iterdir()}
 
 
-def test_a_folder_holds_one_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"limit": 2000, "size": "small", "run": Path("runs/a"), "out": tmp_path}
-    o = argparse.Namespace(**{**dict.fromkeys(semlaflow.SETTLED), **said})
-    semlaflow.settle(o)
-    semlaflow.settle(o)
-    o.limit = 0
-    with pytest.raises(UserError, match="limit was 2000"):
-        semlaflow.settle(o)
-    o.limit = 2000
-    monkeypatch.setitem(semlaflow.SIZES, "small", {"n_layers": 1})
-    with pytest.raises(UserError, match="size was"):  # the same word for another network
-        semlaflow.settle(o)
+def test_a_comparison_is_not_written_over_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["semlaflow", "--checkout", str(tmp_path), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "clone https://github.com/rssrwn/semla-flow" in capsys.readouterr().err
+    (tmp_path / "semlaflow").mkdir()
+    (tmp_path / "semlaflow" / "train.py").touch()
+    with pytest.raises(SystemExit):
+        main([*words, "--quick"])
+    assert "name a new folder with --out" in capsys.readouterr().err
 
 
 def test_the_driver_keeps_the_number_of_molecules(tmp_path: Path) -> None:
     mol = load(Data(limit=10, hydrogens=True)).molecules("train", 1)[0].to_rdkit(sanitize=True)
-    assert semlaflow_driver.write([mol, None], tmp_path / "drawn.sdf") == 1
+    assert train_semlaflow.write([mol, None], tmp_path / "drawn.sdf") == 1
     first, second = files.read(tmp_path / "drawn.sdf", hydrogens=True)
     assert judge(first).connected
     assert not judge(second).valid
 
 
-def test_the_driver_imports_their_package_and_not_the_benchmark_of_that_name(tmp_path: Path) -> None:
-    (tmp_path / "lightning.py").write_text("")
-    (tmp_path / "semlaflow").mkdir()
-    (tmp_path / "semlaflow" / "__init__.py").write_text("raise SystemExit('theirs')")
-    command = [sys.executable, "-S", str(semlaflow.DRIVER), str(tmp_path), "--minutes", "1"]
-    done = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
-    assert done.stderr.strip() == "theirs"
-
-
 def test_the_driver_refuses_options_that_their_script_has_not(tmp_path: Path) -> None:
     script = SimpleNamespace(DEFAULT_LR=0.1, DEFAULT_WARM_UP_STEPS=10)
     o = argparse.Namespace(folder=tmp_path, n=5, set='{"lr": 0.2}')
-    told = semlaflow_driver.options(script, o)
+    told = train_semlaflow.options(script, o)
     assert (told.lr, told.warm_up_steps, told.n_validation_mols) == (0.2, 2000, 5)
     with pytest.raises(SystemExit, match="no option speed"):
-        semlaflow_driver.options(script, argparse.Namespace(folder=tmp_path, n=5, set='{"speed": 1}'))
+        train_semlaflow.options(script, argparse.Namespace(folder=tmp_path, n=5, set='{"speed": 1}'))
 
 
 def test_the_table_of_properties_says_what_the_size_alone_would_reach() -> None:

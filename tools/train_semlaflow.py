@@ -1,12 +1,11 @@
-"""Trains SemlaFlow's own code for some minutes and draws molecules from it; started by ``semlaflow.py``.
+"""Trains SemlaFlow's own code for some minutes and draws molecules: started by ``benchmarks.molecule semlaflow``.
 
 Runs under any interpreter that has SemlaFlow's requirements, with a checkout of it on the path; knows nothing of this
 project. Data come in as SDF files with every hydrogen, as Kekulé structures; RDKit sanitises them as the authors'
 notebook does, so their model learns aromatic bonds as it was meant to. Options are the authors' for QM9 (defaults of
 their training script, bond_loss_weight=0.5, warm_up_steps=2000) unless ``--set`` says otherwise. What is changed: the
 trainer stops by the clock and validates nothing, sampling does not ask for a GPU, and the averaged weights forget the
-first ones (a fixed decay of 0.999 would leave them a fifth of the weight after 1,600 steps; ``--average published``
-does). What was stopped goes on from its last checkpoint with the time that is left.
+first ones (a fixed decay of 0.999 would leave them a fifth of the weight after 1,600 steps).
 """
 
 from __future__ import annotations
@@ -17,12 +16,6 @@ import sys
 import time
 import types
 from pathlib import Path
-
-
-def alone() -> None:
-    """Forget the folder of this file, in which Python looks first: ``semlaflow.py`` beside it is not their package."""
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 
 def absent(name: str, part: str) -> None:
@@ -39,13 +32,13 @@ def options(train, o):
     """The authors' options for QM9 as their script would parse them."""
     known = {name[len("DEFAULT_") :].lower(): v for name, v in vars(train).items() if name.startswith("DEFAULT_")}
     published = {"dataset": "qm9", "bond_loss_weight": 0.5, "warm_up_steps": 2000}
-    told = {"data_path": str(o.folder), "n_validation_mols": o.n, "trial_run": True, "use_ema": True,
-            "self_condition": True}  # fmt: skip
+    given = {"data_path": str(o.folder), "n_validation_mols": o.n, "trial_run": True, "use_ema": True,
+             "self_condition": True}  # fmt: skip
     changed = json.loads(o.set)
     strange = set(changed) - set(known)
     if strange:
         raise SystemExit(f"SemlaFlow's training script has no option {', '.join(sorted(strange))}")
-    return argparse.Namespace(**{**known, **published, **told, **changed})
+    return argparse.Namespace(**{**known, **published, **given, **changed})
 
 
 def prepare(folder: Path) -> None:
@@ -72,63 +65,28 @@ def forgetful(model) -> None:
     model.ema_gen.multi_avg_fn = update
 
 
-def keeper(folder: Path):
-    """A callback that keeps a checkpoint, and beside it the steps and the seconds that training took so far, of the
-    wall and of this process."""
-    import lightning as L
-
-    class Keeper(L.Callback):
-        def on_train_start(self, trainer, module) -> None:
-            before = told(folder)
-            self.began = time.time() - before.get("seconds", 0.0)
-            self.worked = time.process_time() - before.get("cpu_seconds", 0.0)
-
-        def on_train_batch_end(self, trainer, *_) -> None:
-            if trainer.global_step % 50 == 0:
-                self.on_train_end(trainer)
-
-        def on_train_end(self, trainer, *_) -> None:
-            spent = {"seconds": time.time() - self.began, "cpu_seconds": time.process_time() - self.worked}
-            trainer.save_checkpoint(folder / "last.ckpt.part")
-            (folder / "last.ckpt.part").replace(folder / "last.ckpt")
-            (folder / "spent.json").write_text(json.dumps({"steps": trainer.global_step, **spent}))
-
-    return Keeper()
-
-
-def told(folder: Path) -> dict[str, float]:
-    """What the training in a folder took so far."""
-    note = folder / "spent.json"
-    return json.loads(note.read_text()) if note.exists() else {}
-
-
 def trained(model, dm, args, o) -> dict[str, float]:
-    """Train the model by the clock, or what the clock has left; how many steps, epochs and seconds it took."""
+    """Train the model by the clock; how many steps, epochs and seconds it took, of the wall and of this process."""
     import lightning as L
-    import torch
 
-    last = o.folder / "last.ckpt"
-    if told(o.folder).get("seconds", 0.0) < 60 * o.minutes - 1:
-        trainer = L.Trainer(
-            max_epochs=-1, max_time={"seconds": 60 * o.minutes}, gradient_clip_val=args.gradient_clip_val,
-            accumulate_grad_batches=args.acc_batches, accelerator=o.device, devices=1, logger=False, precision="32",
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
-            num_sanity_val_steps=0, callbacks=[keeper(o.folder)],
-        )  # fmt: skip
-        trainer.fit(model, datamodule=dm, ckpt_path=last if last.exists() else None, weights_only=True)
-    model.load_state_dict(torch.load(last, map_location="cpu", weights_only=True)["state_dict"])
-    spent = told(o.folder)
-    return {**spent, "epochs": spent["steps"] / max(1, len(dm.train_dataloader()))}
+    trainer = L.Trainer(
+        max_epochs=-1, max_time={"seconds": 60 * o.minutes}, gradient_clip_val=args.gradient_clip_val,
+        accumulate_grad_batches=args.acc_batches, accelerator="cpu", devices=1, logger=False, precision="32",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    began, worked = time.time(), time.process_time()
+    trainer.fit(model, datamodule=dm)
+    steps, spent = trainer.global_step, {"seconds": time.time() - began, "cpu_seconds": time.process_time() - worked}
+    return {"steps": steps, **spent, "epochs": steps / max(1, len(dm.train_dataloader()))}
 
 
 def drawn(model, dm, o) -> list:
     """RDKit molecules as the model says them, unsanitised; None where it said an atom that is none. Sizes are those of
     validation molecules."""
-    model = model.eval().to({"gpu": "cuda"}.get(o.device, o.device))
-    found = []
+    model, found = model.eval(), []
     for batch in dm.val_dataloader():
-        prior = {name: value.to(model.device) for name, value in batch[0].items()}
-        found += model._generate_mols(model._generate(prior, o.steps, o.grid), sanitise=False)
+        found += model._generate_mols(model._generate(batch[0], o.steps, "log"), sanitise=False)
     return found
 
 
@@ -164,15 +122,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="training, wall time")
     parser.add_argument("--n", type=int, default=1000, help="molecules to draw")
     parser.add_argument("--steps", type=int, default=100, help="steps of the sampler")
-    parser.add_argument("--grid", default="log", choices=("log", "linear"), help="their predict.py takes log")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "gpu"))
     parser.add_argument("--seed", type=int, default=12345)
-    parser.add_argument("--average", default="warm", choices=("warm", "published"), help="of weights")
     parser.add_argument("--set", default="{}", help="other options of their training script, as JSON")
     o = parser.parse_args()
-    alone()
     absent("openbabel", "pybel")  # would infer bonds, and SemlaFlow draws them
     import lightning as L
     import semlaflow.scriptutil as util
@@ -186,10 +139,9 @@ def main() -> None:
     args, vocab = options(train, o), util.build_vocab()
     prepare(o.folder)
     dm = train.build_dm(args, vocab)
-    dm._num_workers = o.workers
+    dm._num_workers = 0
     model = train.build_model(args, dm, vocab)
-    if o.average == "warm":
-        forgetful(model)
+    forgetful(model)
     facts = {"parameters": sum(p.numel() for p in model.gen.parameters()), **trained(model, dm, args, o)}
     print(json.dumps(facts), flush=True)
     begin = time.time()
