@@ -92,6 +92,7 @@ METHODS: dict[str, tuple[Callable[[], Path], Callable[..., Loss], bool]] = {
 
 def measure(task: str, name: str, seed: int, steps: int) -> list[Record]:
     """What one method gives on one task."""
+    torch.manual_seed(seed)
     source, target = TASKS[task]
     data, test = draw(target, 10_000, 3 * seed), draw(target, 1000, 3 * seed + 1)
     prior: Prior = Normal() if source == "N" else Data(draw(source, 10_000, 3 * seed + 2))
