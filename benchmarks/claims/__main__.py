@@ -5,10 +5,10 @@
     clusters, memory                                         docs/point_cloud.md
     recipe, resolution, completion, curves                   docs/function.md
 
-Without a name all are tried whose data are here: curves, and two of the sets of recipe, need --data FOLDER. Tables are
-printed, measurements written as NAME.csv and tables as NAME.md, figures as PNG. --docs also puts them on the page of
-the claim, where it has a place for them. Measurements are kept in NAME.jsonl as soon as they are made; with --resume
-those that are there are not made again, so that a claim can be interrupted, and seeds added.
+Without a name those of docs/claims.md are tried; "all" are all claims (curves, and two of the sets of recipe, need
+--data FOLDER). Tables are printed, measurements written as NAME.csv and tables as NAME.md, figures as PNG. --docs also
+puts them on the page of the claim, where it has a place for them. Measurements are kept in NAME.jsonl as soon as they
+are made; with --resume those that are there are not made again, so that a claim can be interrupted, and seeds added.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from fm_science.figures import draw
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SHARED = {"functions": ("recipe", "resolution", "completion", "curves"), "paths": ("paths", "stochastic")}
+FOUNDING = ("exact", "paths", "transport", "reflow", "stochastic")
 PAGES = {
-    **dict.fromkeys(("exact", "paths", "transport", "reflow", "stochastic"), "claims.md"),
+    **dict.fromkeys(FOUNDING, "claims.md"),
     **dict.fromkeys(("few_steps", "classes"), "few_steps.md"), "clusters": "", "memory": "",
     **dict.fromkeys(SHARED["functions"], ""),
 }  # fmt: skip
@@ -38,7 +39,7 @@ def main() -> None:
         prog="python -m benchmarks.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAGES)}; default all")
+    add("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAGES)}, or all; default {', '.join(FOUNDING)}")
     add("--quick", action="store_true", help="less data, fewer steps and one seed: minutes, for a look")
     add("--docs", action="store_true", help="write tables and figures into the page of the claim")
     add("--out", type=Path, default=Path("runs/claims"), help="where to write; default runs/claims")
@@ -49,7 +50,8 @@ def main() -> None:
     add("--data", type=Path, help="folder with functions_aemet.npz and the like")
     add("--threads", type=int, default=1, help="threads of the CPU")
     o = parser.parse_args()
-    names = [n for n in o.names or PAGES if o.names or n != "curves" or o.data]
+    every = [n for n in PAGES if n != "curves" or o.data]
+    names = every if o.names == ["all"] else o.names or FOUNDING
     if unknown := [n for n in names if n not in PAGES]:
         parser.error(f"unknown {', '.join(unknown)}; there are {', '.join(PAGES)}")
     if o.docs and (homeless := [n for n in names if not PAGES[n]]):

@@ -1,7 +1,7 @@
 """The straight path against the diffusion path and diffusion losses (Lipman et al. 2023, table 1), on trained networks.
 
 The same perceptron with the same first weights sees the same data, noise and times. What differs is the path and what
-the network tells: the velocity on the straight path (FM-OT), the velocity on the variance-preserving diffusion path
+the network predicts: the velocity on the straight path (FM-OT), the velocity on the variance-preserving diffusion path
 (FM-VP), its score (score matching) or its noise (as DDPM). Two targets: a ring of eight Gaussians, where the entropy of
 the data is known, and the 8x8 digits with their grey levels dithered.
 
@@ -10,7 +10,7 @@ Sampling by stochastic or ordinary differential equations (Song et al. 2021): qu
 On the variance-preserving diffusion: the reverse SDE (as ancestral sampling of DDPM), the probability-flow ODE (Euler
 in the form of DDIM, and Heun), and predictor-corrector. Once on the exact network, where only numerical errors are
 left, and once on a trained one, where noise exchanged on the way can also correct what the network gets wrong. The
-distance is the maximum mean discrepancy to the exact law, which has no floor from a finite set of data.
+distance is the maximum mean discrepancy to the exact distribution, which has no floor from a finite set of data.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def judged(where: str, flow: Flow, samples: Tensor, seed: int, held_out: int) ->
         x = DIGITS.held_out(held_out)
         bits = bits_per_dimension(flow.log_prob(x, Context.full(len(x)), RK4(), 16), 64, DIGITS.bin)
         return {"nll": float(bits.mean()), "distance": DIGITS.distance(samples), "real": DIGITS.real}
-    law = ring()
-    x = law.draw(held_out)
+    target = ring()
+    x = target.draw(held_out)
     nll = -flow.log_prob(x, Context.full(held_out), RK4(), 40)
-    real = law.discrepancy(law.draw(len(samples)))
-    return {"nll": float(nll.mean()), "floor": float(-law.log_prob(x).mean()), "distance": law.discrepancy(samples),
+    real = target.discrepancy(target.draw(len(samples)))
+    return {"nll": float(nll.mean()), "floor": float(-target.log_prob(x).mean()), "distance": target.discrepancy(samples),
             "real": real}  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def paths(study: Study) -> Result:
     walks = [r for r in records if "error" in r]
     rows = wide(walks, ["target", "solver", "method", "seed"], "evaluations", "error")
     what = (
-        "NLL in nats (ring) and bits per dimension (digits); distance: squared discrepancy to the law times 10⁴ "
+        "NLL in nats (ring) and bits per dimension (digits); distance: squared discrepancy to the target times 10⁴ "
         "(ring, 3,000 samples), Fréchet distance in features to the training images (digits)"
     )
     tables = {
@@ -171,16 +171,16 @@ SAMPLERS: dict[str, tuple[Solver, int]] = {
 
 
 def discrepancies(flow: Flow, seed: int, samples: int) -> list[Record]:
-    """Discrepancy to the law by sampler and evaluations."""
-    law = ring()
+    """Discrepancy to the target by sampler and evaluations."""
+    target = ring()
     torch.manual_seed(30_000 + seed)
-    x0, floor = flow.noise(Context.full(samples)), law.discrepancy(law.draw(samples))
+    x0, floor = flow.noise(Context.full(samples)), target.discrepancy(target.draw(samples))
     records: list[Record] = []
     for name, (solver, cost) in SAMPLERS.items():
         for count in LONG:
             torch.manual_seed(seed)
             x, nfe = fixed(flow, x0, solver, power_grid(count // cost))
-            found = {"sampler": name, "evaluations": count, "nfe": nfe, "mmd": law.discrepancy(x), "floor": floor}
+            found = {"sampler": name, "evaluations": count, "nfe": nfe, "mmd": target.discrepancy(x), "floor": floor}
             records.append(found)
     return records
 
@@ -201,7 +201,7 @@ def stochastic(study: Study) -> Result:
     rows = wide(records, ["network", "sampler", "seed"], "evaluations", "mmd", also=["floor"])
     rows.sort(key=lambda r: r["network"])
     numbers = {**{str(n): str(n) for n in LONG}, "floor": "of real data"}
-    title = f"Squared discrepancy of {samples} samples to the law, times 10⁴, by evaluations of the network"
+    title = f"Squared discrepancy of {samples} samples to the target, times 10⁴, by evaluations of the network"
     tables = {title: markdown(rows, {"network": "network", "sampler": "sampler"}, numbers)}
     return Result(records, tables, {"claims_stochastic": partial(sampler_picture, records)})
 
@@ -218,6 +218,6 @@ def sampler_picture(records: list[Record]) -> Any:
         ax.axhspan(-0.2, 0.2, color=QUIET, alpha=0.25, lw=0)
         ax.set(title=f"{which} network", xscale="log", xlabel="evaluations")
         ax.set_yscale("symlog", linthresh=1.0)
-    canvas.axes[0].set_ylabel("squared discrepancy to the law, times 10⁴")
+    canvas.axes[0].set_ylabel("squared discrepancy to the target, times 10⁴")
     canvas.axes[0].legend(fontsize=7)
     return canvas

@@ -34,15 +34,15 @@ STEPS = (1, 2, 4, 8, 100)
 TASKS = {"N→8gaussians": "8gaussians", "N→moons": "moons", "digits": "digits"}
 
 
-def data_of(law: str, seed: int) -> Tensor:
+def data_of(target: str, seed: int) -> Tensor:
     """Training data for a seed, ``(n, 1, dim)``."""
     torch.manual_seed(seed)
-    return DIGITS.dithered(DIGITS.train) if law == "digits" else draw(law, 10_000, 3 * seed)
+    return DIGITS.dithered(DIGITS.train) if target == "digits" else draw(target, 10_000, 3 * seed)
 
 
-def distance(law: str, samples: Tensor, seed: int) -> float:
+def distance(target: str, samples: Tensor, seed: int) -> float:
     """W2 of samples to held-out points in the plane, or the Fréchet distance in features to the training digits."""
-    return DIGITS.distance(samples) if law == "digits" else wasserstein(samples, draw(law, 1000, 3 * seed + 1))
+    return DIGITS.distance(samples) if target == "digits" else wasserstein(samples, draw(target, 1000, 3 * seed + 1))
 
 
 @torch.no_grad()
@@ -53,13 +53,13 @@ def pairs(flow: Flow, seed: int) -> tuple[Tensor, Tensor]:
     return x0, flow.transport(x0, Context.full(PAIRS), RK4(), 25)
 
 
-def measure(law: str, seed: int, steps: int) -> list[Record]:
+def measure(target: str, seed: int, steps: int) -> list[Record]:
     """Three rectified flows, one after the other, and what each distils to."""
-    shape, batch, judged = (SHAPE, 256, 359) if law == "digits" else ({"dim": 2}, 256, 1000)
+    shape, batch, judged = (SHAPE, 256, 359) if target == "digits" else ({"dim": 2}, 256, 1000)
     blank = Flow(Geodesic(Euclidean(shape["dim"])), Normal(), network(seed, **shape))
     torch.manual_seed(900 + seed)
-    x0, data, ends, records = blank.noise(Context.full(judged)), data_of(law, seed), None, []
-    floor = DIGITS.real if law == "digits" else distance(law, draw(law, 1000, 950 + seed), seed)
+    x0, data, ends, records = blank.noise(Context.full(judged)), data_of(target, seed), None, []
+    floor = DIGITS.real if target == "digits" else distance(target, draw(target, 1000, 950 + seed), seed)
     for k in (1, 2, 3):
         objective = FlowMatching(coupling=Independent() if k == 1 else Paired())
         flow = fitted(copy.deepcopy(blank), matching(objective), data, steps, batch, seed, 2e-3, ends)
@@ -67,12 +67,12 @@ def measure(law: str, seed: int, steps: int) -> list[Record]:
         with torch.no_grad():
             least = (flow.transport(x0, Context.full(len(x0)), RK4(), 25) - x0).square().flatten(1).sum(1).mean()
         found: dict[str, Any] = {"k": k, "bend": travelled.bend / float(least), "length": travelled.length}
-        found |= {f"distance {n}": distance(law, fixed(flow, x0, Euler(), n)[0], seed) for n in STEPS}
+        found |= {f"distance {n}": distance(target, fixed(flow, x0, Euler(), n)[0], seed) for n in STEPS}
         found |= {"floor": floor, "nfe 1e-5": adaptive(flow, x0, 1e-5)[1]}
         ends, data = pairs(flow, seed)
         jump = FlowMatching(coupling=Paired(), times=torch.zeros)
         student = fitted(copy.deepcopy(flow), matching(jump), data, steps // 2, batch, seed, 1e-3, ends)
-        found["distilled"] = distance(law, fixed(student, x0, Euler(), 1)[0], seed)
+        found["distilled"] = distance(target, fixed(student, x0, Euler(), 1)[0], seed)
         records.append(found)
     return records
 

@@ -140,7 +140,7 @@ def in_pools(coupling: Coupling, size: int) -> Loss:
 
 
 def everything(seed: int) -> Coupling:
-    """Transport from the law of noise to all training digits, dithered once."""
+    """Transport from noise to all training digits, dithered once."""
     torch.manual_seed(seed)
     data = DIGITS.dithered(DIGITS.train)
     coupling = Semidiscrete(data, Context.full(len(data)))
