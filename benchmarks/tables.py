@@ -113,9 +113,14 @@ def spread(records: Sequence[Record], name: str) -> float:
     return statistics.stdev(found) if len(found) > 1 else 0.0
 
 
-def cell(records: Sequence[Record], name: str) -> str:
-    """Mean ± standard deviation, with the digits that the deviation leaves."""
-    m, s = mean(records, name), spread(records, name)
+def error(records: Sequence[Record], name: str) -> float:
+    """The standard error of the mean of a number; 0 for one record."""
+    return spread(records, name) / math.sqrt(max(1, len(values(records, name))))
+
+
+def cell(records: Sequence[Record], name: str, width: Callable[[Sequence[Record], str], float] = spread) -> str:
+    """Mean ± standard deviation, or another width, with the digits that it leaves."""
+    m, s = mean(records, name), width(records, name)
     if math.isnan(m):
         return "-"
     return number(m) if s == 0 else f"{number(m, s)} ± {number(s, s)}"
@@ -132,12 +137,15 @@ def number(value: float, scale: float | None = None) -> str:
     return f"{value:.{min(6, max(0, places))}f}"
 
 
-def markdown(records: Sequence[Record], keys: Mapping[str, str], numbers: Mapping[str, str]) -> str:
+def markdown(
+    records: Sequence[Record], keys: Mapping[str, str], numbers: Mapping[str, str],
+    width: Callable[[Sequence[Record], str], float] = spread,
+) -> str:  # fmt: skip
     """A markdown table with a line for each combination of ``keys`` and a column for each of ``numbers``; both map
-    names in the records to headings."""
+    names in the records to headings. What stands after ± is the spread, or another ``width``."""
     lines = [f"| {' | '.join([*keys.values(), *numbers.values()])} |", f"|{'---|' * (len(keys) + len(numbers))}"]
     for words, group in grouped(records, list(keys)).items():
-        lines.append(f"| {' | '.join([*map(str, words), *(cell(group, n) for n in numbers)])} |")
+        lines.append(f"| {' | '.join([*map(str, words), *(cell(group, n, width) for n in numbers)])} |")
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.claims.function_recipes import MIXTURE, SETS, Case, Recipe, drawn, made, ours, recipes, scaled, trained
 from benchmarks.claims.function_recipes import curves as curves_of
-from benchmarks.tables import Record, Result, Study, grouped, markdown, mean, spread
+from benchmarks.tables import Record, Result, Study, error, grouped, markdown, mean
 from fm_science.commands.evaluate import measure
 from fm_science.domain import Domain
 from fm_science.flow import Flow
@@ -61,14 +61,9 @@ def recipe(study: Study) -> Result:
                 for label, how in recipes(cases[name].modes).items():
                     work = partial(_compared, cases[name], how, seed, study)
                     records += study.measure({"set": name, "recipe": label, "seed": seed}, work)
-    errors = [{**r, **_error(records, r)} for r in records if r["seed"] == records[0]["seed"]]
-    numbers = {text: text for cell in CELLS for text in (cell, f"± {cell}")}
-    tables = {
-        "Mean square errors, each with its standard error over seeds": markdown(
-            errors, {"set": "set", "recipe": "recipe"}, {**numbers, "train": "seconds to train", "draw": "to draw"}
-        ),
-        "Ours beside the published recipe": verdicts(records),
-    }
+    numbers = {cell: cell for cell in CELLS} | {"train": "seconds to train", "draw": "to draw"}
+    table = markdown(records, {"set": "set", "recipe": "recipe"}, numbers, error)
+    tables = {"Mean square errors, with standard errors over seeds": table, "Ours beside it": verdicts(records)}
     return Result(records, tables)
 
 
@@ -84,32 +79,23 @@ def _compared(case: Case, how: Recipe, seed: int, study: Study) -> list[Record]:
     return [{"train": spent, "draw": drawing, **five(x[x.isfinite().flatten(1).all(1)], truth, functions[0].grid)}]
 
 
-def _error(records: Sequence[Record], like: Record) -> Record:
-    """Means over seeds and their standard errors, of the set and recipe of a record."""
-    rows = [r for r in records if (r["set"], r["recipe"]) == (like["set"], like["recipe"])]
-    means = {k: mean(rows, k) for k in (*CELLS, "train", "draw")}
-    return means | {f"± {k}": spread(rows, k) / math.sqrt(len(rows)) if len(rows) > 1 else math.nan for k in CELLS}
-
-
 def verdicts(records: Sequence[Record]) -> str:
     """In how many cells our mean is lower, and in how many by more than two standard errors of the difference."""
-    cells = {key: _error(rows, rows[0]) for key, rows in grouped(records, ["set", "recipe"]).items()}
+    groups = grouped(records, ["set", "recipe"])
     rows = []
-    for name, label in cells:
-        if label != "ours":
-            a, b = cells[name, "ours"], cells[name, label]
-            sure = {k: abs(a[k] - b[k]) > 2 * math.hypot(a[f"± {k}"], b[f"± {k}"]) for k in CELLS}
-            rows.append({
-                "set": name, "beside": label, "lower": sum(a[k] < b[k] for k in CELLS),
-                "surely lower": sum(a[k] < b[k] and sure[k] for k in CELLS),
-                "surely higher": sum(a[k] > b[k] and sure[k] for k in CELLS),
-                "time": (a["train"] + a["draw"]) / (b["train"] + b["draw"]),
-            })  # fmt: skip
-    headings = {
-        "lower": f"lower, of {len(CELLS)}", "surely lower": "by two errors", "surely higher": "higher by two errors",
-        "time": "processor time over theirs",
-    }  # fmt: skip
-    return markdown(rows, {"set": "set", "beside": "beside"}, headings)
+    for name, label in (key for key in groups if key[1] != "ours"):
+        a, b = groups[name, "ours"], groups[name, label]
+        apart = {k: mean(b, k) - mean(a, k) for k in CELLS}
+        sure = {k: 2 * math.hypot(error(a, k), error(b, k)) for k in CELLS if len(a) > 1}
+        clock = [mean(side, "train") + mean(side, "draw") for side in (a, b)]
+        rows.append({
+            "set": name, "beside": label, "lower": sum(v > 0 for v in apart.values()),
+            "surely lower": sum(apart[k] > v for k, v in sure.items()),
+            "surely higher": sum(-apart[k] > v for k, v in sure.items()), "time": clock[0] / clock[1],
+        })  # fmt: skip
+    keys = {"set": "set", "beside": "beside", "lower": f"lower, of {len(CELLS)}", "surely lower": "by two errors",
+            "surely higher": "higher by two errors"}  # fmt: skip
+    return markdown(rows, keys, {"time": "processor time over theirs"})
 
 
 def gaussian(study: Study, shown: bool) -> tuple[Domain, Flow]:

@@ -57,9 +57,10 @@ def judged(where: str, flow: Flow, samples: Tensor, seed: int, held_out: int) ->
     target = ring()
     x = target.draw(held_out)
     nll = -flow.log_prob(x, Context.full(held_out), RK4(), 40)
-    real = target.discrepancy(target.draw(len(samples)))
-    return {"nll": float(nll.mean()), "floor": float(-target.log_prob(x).mean()), "distance": target.discrepancy(samples),
-            "real": real}  # fmt: skip
+    return {
+        "nll": float(nll.mean()), "floor": float(-target.log_prob(x).mean()),
+        "distance": target.discrepancy(samples), "real": target.discrepancy(target.draw(len(samples))),
+    }  # fmt: skip
 
 
 def learn(where: str, name: str, seed: int, steps: int) -> Flow:
