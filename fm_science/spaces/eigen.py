@@ -6,8 +6,9 @@ derivative of order k along e_1 ... e_k is, in the same basis,
 
     sum_s sum_(i1, i2, ...) f[l_i, l_i1, l_i2, ..., l_j] (e_s1)_(i, i1) (e_s2)_(i1, i2) ... (e_sk)_(.., j),
 
-s all orders of the directions, which is linear in each e, and symmetric: the derivatives of one order, forward or backward, are the next order. So all
-of them are right, also where eigenvalues coincide and eigenvectors have no derivative.
+s all orders of the directions. It is linear in each of them and symmetric, so one more derivative, forward or
+backward, is the next order of the same expression: all of them are right, also where eigenvalues coincide and
+eigenvectors have no derivative.
 """
 
 from __future__ import annotations
