@@ -38,7 +38,7 @@ PUBLIC = {
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",
-    "errors": "OptionError UserError",
+    "errors": "ContractError OptionError UserError",
     "training": "fit load",
 }
 HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fm_science.contract import Logits, admit, check_context, check_output
 from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
 from fm_science.paths import Field, Path
@@ -43,10 +44,13 @@ class Predictor:
     def __init__(self, network: Callable[..., Any], path: Path, context: Context) -> None:
         self.network, self.path, self.context = network, path, context
         self.remembers = getattr(network, "self_conditioned", False)
+        self.logits = Logits(path)
         self._next: Any = None
 
     def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> Any:
         raw = self.network(x, t, self.context if until is None else replace(self.context, until=until))
+        check_output(self.path, raw)
+        self.logits(raw, t)
         if self.remembers and self._next is None:
             self._next = self.path.endpoint(raw, x, t)
         return raw
@@ -85,8 +89,14 @@ class Flow(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of states: that of the weights, but never less than single precision."""
-        weights = [p.dtype for p in self.parameters() if p.is_floating_point()]
-        return torch.promote_types(weights[0], torch.float32) if weights else torch.get_default_dtype()
+        return self.weight_dtype or torch.get_default_dtype()
+
+    @property
+    def weight_dtype(self) -> torch.dtype | None:
+        """The dtype that the weights ask of states; ``None`` where there are none."""
+        weights = (p.dtype for p in self.parameters() if p.is_floating_point())
+        first = next(weights, None)
+        return None if first is None else torch.promote_types(first, torch.float32)
 
     @property
     def sampled(self) -> Callable[..., Any]:
@@ -119,6 +129,7 @@ class Flow(nn.Module):
             ValueError: when ``steps`` is no grid.
             TypeError: when the solver does not fit the space.
         """
+        check_context(context)
         with seeded(seed, context.mask.device):
             return self.transport(self.noise(context), context, solver, steps)
 
@@ -153,6 +164,7 @@ class Flow(nn.Module):
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
         self.check(solver, path, reverse)
+        x = admit(self, x, context, "data" if reverse else "noise")
         predict: Any = Predictor(self.sampled, path, context)
         walked, ask = path, predict
         if reverse:
@@ -163,6 +175,7 @@ class Flow(nn.Module):
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
             predict.advance()
+        predict.logits.finish()
 
     def check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
         """Raises TypeError where a solver does not fit what was trained: it needs a score and noise was tied to data,
@@ -223,6 +236,7 @@ class Flow(nn.Module):
                     "a self-conditioned network has no density: its velocity depends on the steps before. "
                     "Train one with self_condition=0 and no `self_conditioned`."
                 )
+            x = admit(self, x, context)
             predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
             return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp

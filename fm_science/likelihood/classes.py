@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.contract import admit
 from fm_science.priors import cast
 from fm_science.seeds import seeded
 from fm_science.state import Context, State, batch_size, leaves
@@ -43,6 +44,7 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
         draws: times, one in each of as many equal intervals; all data share them.
         seed: of times and noise.
     """
+    x1 = admit(flow, x1, context)
     parts = getattr(flow.path, "parts", {"": flow.path})
     with seeded(seed, context.mask.device):
         path = flow.path.bind(context, flow.prior)

@@ -63,6 +63,10 @@ class Bridge(Path):
     def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
 
+    @property
+    def outputs(self) -> tuple[int, ...] | None:
+        return self.predicts.shape(self.space)
+
     def pace(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
         left, rate = slope(self.schedule.remaining, t)

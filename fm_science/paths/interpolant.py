@@ -71,6 +71,11 @@ class Interpolant(Path):
     def bind(self, context: Context, prior: Prior | None = None) -> Interpolant:
         return replace(self, space=self.space.bind(context), context=context)
 
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        shape = (*self.space.mask.shape, *self.space.leaf.tangent_event)  # type: ignore[attr-defined]
+        return dict.fromkeys(("velocity", "noise")[: len(self.predicts)], shape)
+
     def modules(self) -> list[nn.Module]:
         return [self.gamma] if isinstance(self.gamma, nn.Module) else []
 

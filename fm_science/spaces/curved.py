@@ -66,6 +66,9 @@ class Torus(Leaf):
     def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
         return slope
 
+    def off(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # angles count modulo 2 pi
+
     def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
         square = around(u, turns).square()
         return square, torch.zeros_like(square)
@@ -105,6 +108,7 @@ class Sphere(Quadric):
     dim: int = 2
     on: str = "nodes"
     injectivity = math.pi
+    point = "unit vectors: x / x.norm(dim=-1, keepdim=True)"
 
     @property
     def volume(self) -> float:  # type: ignore[override]
@@ -191,6 +195,7 @@ class Hyperbolic(Quadric):
 
     dim: int = 2
     on: str = "nodes"
+    point = "points of the upper sheet, x0² = 1 + x1² + ...; project(x) finds x0"
 
     def _form(self, u: Tensor, v: Tensor) -> Tensor:
         """The Lorentz product ``(..., 1)``."""

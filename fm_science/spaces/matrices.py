@@ -32,6 +32,7 @@ class SPD(Leaf):
     on: str = "nodes"
     floor: float = 1e-6
     isometric = True
+    point = "symmetric matrices with positive eigenvalues"
 
     @property
     def event(self) -> tuple[int, ...]:  # type: ignore[override]

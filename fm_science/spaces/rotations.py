@@ -131,6 +131,7 @@ class SO3(Leaf):
     volume = 8 * math.pi**2
     injectivity = math.pi
     isometric = True
+    point = "rotation matrices, R'R = 1 and det R = 1"
 
     def origin(self, like: Tensor) -> Tensor:
         return torch.eye(3, dtype=like.dtype, device=like.device)
