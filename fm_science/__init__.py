@@ -27,7 +27,7 @@ PUBLIC = {
     ),
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
-    "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
+    "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
     "networks": "EGNN FNO Guided LatentOperator Network Potential Rescheduled SetTransformer SiteFeatures Steered "
     "Tempered TimeEmbedding",
     "networks.message_passing": "MessagePassing",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fm_science.contract import Logits, admit, check_context, check_output
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
+from fm_science.likelihood import Divergence, ExactTrace, backward, forward, reverse_grid, set_out
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
@@ -180,6 +180,8 @@ class Flow(nn.Module):
     def check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
         """Raises TypeError where a solver does not fit what was trained: it needs a score and noise was tied to data,
         or a flow map and there is none. ``path`` is the bound path that is walked."""
+        if reverse and path.steep:
+            raise TypeError(f"the velocity of {path!r} is infinite at t = 0, so no walk leads back there.")
         if solver.two_times:
             self._check_map(solver)
             if reverse:
@@ -231,15 +233,47 @@ class Flow(nn.Module):
         """
         with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
-            if getattr(self.network, "self_conditioned", False):
-                raise TypeError(
-                    "a self-conditioned network has no density: its velocity depends on the steps before. "
-                    "Train one with self_condition=0 and no `self_conditioned`."
-                )
+            self._check_density()
             x = admit(self, x, context)
             predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
             return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
+
+    def sample_with_log_prob(
+        self, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
+        divergence: Divergence = ExactTrace(), seed: int | None = None,
+    ) -> tuple[State, Tensor]:  # fmt: skip
+        """New data and their log-density in one walk, at the cost of the density alone. The sampler of the flow is not
+        used: the density is that of the trained network on the trained path. Gradients flow unless they are turned off.
+
+        Args:
+            context: what to make; its mask fixes how many samples of which sizes.
+            solver, steps, divergence: as in :meth:`log_prob`; times must start at 0.
+            seed: with a seed, the same seed, context and batch size give the same draw.
+
+        Returns:
+            A state at t = 1, and its log-density in nats, ``(B,)``, equal to :meth:`log_prob` of the state up to the
+            errors of the solver.
+
+        Raises:
+            TypeError: as :meth:`log_prob`.
+            ValueError: when times do not start at 0.
+        """
+        check_context(context)
+        self._check_density()
+        with seeded(seed, context.mask.device):
+            path = self.path.bind(context, self.prior)
+            x, predict = self.noise(context), Predictor(self.network, path, context)
+            prior = path.source(self.prior)
+            return forward(path, predict, x, prior, solver, steps, divergence, self.independent)
+
+    def _check_density(self) -> None:
+        """Raises TypeError for a network whose velocity depends on the steps before."""
+        if getattr(self.network, "self_conditioned", False):
+            raise TypeError(
+                "a self-conditioned network has no density: its velocity depends on the steps before. "
+                "Train one with self_condition=0 and no `self_conditioned`."
+            )
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the weights, and whether noise and data were independent (plain values: loading never runs code)."""
@@ -251,14 +285,21 @@ class Flow(nn.Module):
         kept = _read(FilePath(file))
         weights = kept.get("state_dict", kept)
         prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
+        given = {_plain(k.removeprefix(prefix)): v for k, v in weights.items() if k.startswith(prefix)}
+        names = {_plain(k): k for k in self.state_dict()}  # as a compiled network has them
         try:
-            self.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+            self.load_state_dict({names.get(k, k): v for k, v in given.items()})
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
         if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
             self.independent, self.untied = kept["independent"], tuple(kept["untied"])
         return self
+
+
+def _plain(name: str) -> str:
+    """The name of a weight without what ``torch.compile`` adds to it."""
+    return name.replace("_orig_mod.", "")
 
 
 def _read(file: FilePath) -> Mapping[str, Any]:

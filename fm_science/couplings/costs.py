@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.state import Context, State, batch_size, leaves, take
+from fm_science.state import Context, State, batch_size, leaves, rows, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import flat, pieces, square
 
@@ -35,10 +35,10 @@ def groups(context: Context, within: Iterable[str] = ()) -> Tensor:
         raise ValueError(f"within={tuple(within)}: the batch carries no {missing}; it has {sorted(context.cond)}.")
     keys = [context.mask, *leaves(context.free if context.free is not None else {})]
     keys += [context.cond[name] for name in within]
-    rows = torch.cat([k.reshape(context.size, -1).double() for k in keys], 1)
-    if bool((rows == rows[:1]).all()):  # the common case, without the price of sorting rows
-        return rows.new_zeros(len(rows), dtype=torch.long)
-    return rows.unique(dim=0, return_inverse=True)[1]
+    each = torch.cat([rows(k).double() for k in keys], 1)
+    if bool((each == each[:1]).all()):  # the common case, without the price of sorting rows
+        return each.new_zeros(len(each), dtype=torch.long)
+    return each.unique(dim=0, return_inverse=True)[1]
 
 
 def table(
@@ -93,8 +93,8 @@ def _gram(x: Tensor, y: Tensor) -> Tensor:
     centres = [z.double().mean(0) for z in (x, y)]
     x, y = ((z - c).to(z) for z, c in zip((x, y), centres, strict=True))
     gap, product = centres[0] - centres[1], (x @ y.T).double()
-    rows, columns = (z.double().square().sum(1) + 2 * sign * (z.double() @ gap) for z, sign in ((x, 1), (y, -1)))
-    return (rows[:, None] + columns[None, :] - 2 * product + gap @ gap).clamp_min(0)
+    lines, columns = (z.double().square().sum(1) + 2 * sign * (z.double() @ gap) for z, sign in ((x, 1), (y, -1)))
+    return (lines[:, None] + columns[None, :] - 2 * product + gap @ gap).clamp_min(0)
 
 
 def _piece(k: int) -> Callable[..., Tensor]:

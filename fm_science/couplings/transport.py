@@ -75,6 +75,8 @@ class Transport(Coupling):
 
     @torch.no_grad()
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+        if not context.size:
+            return x0, x1, context
         if self.gather is not None and self.across_batch:
             seed = int(torch.randint(2**62, ()))
             batches, rank = self.gather((x0, x1, context, seed))

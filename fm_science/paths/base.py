@@ -61,6 +61,11 @@ class Path(ABC):
         """Whether the velocity is undefined at t = 1, so that the last step must be :meth:`step`."""
 
     @property
+    def steep(self) -> bool:
+        """Whether the velocity is infinite at t = 0, so that walks must begin with :meth:`step`."""
+        return False
+
+    @property
     def scored(self) -> bool:
         """Whether the law of the noise in x_t is known and Gaussian (on classes: known), so that the score has a closed
         form. That also takes noise that is independent of the data, or noise of the path's own; see ``borrowed``."""

@@ -35,6 +35,12 @@ class Bridge(Path):
 
     def __post_init__(self) -> None:
         self.predicts.check(self.space)
+        if self.steep and not self.predicts.timeless:
+            right = "Endpoint()" if self.space.smooth else "Posterior()"
+            raise ValueError(
+                f"{self.predicts!r} is infinite at t = 0 with {self.schedule!r}: use predicts={right}, or a schedule "
+                "whose rate is finite there, such as Polynomial(1.0)."
+            )
 
     @abstractmethod
     def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
@@ -79,6 +85,10 @@ class Bridge(Path):
     @property
     def singular(self) -> bool:
         return self.predicts.singular
+
+    @property
+    def steep(self) -> bool:
+        return self.schedule.steep and self.space.smooth
 
     @property
     def scored(self) -> bool:

@@ -18,12 +18,12 @@ from torch import Tensor
 from fm_science.spaces.numerics import root as root
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
-from fm_science.state import Context, lift, pin
+from fm_science.state import Context, lift, pin, rows
 
 
 def total(x: Tensor) -> Tensor:
     """The sum over the sites of each sample: ``(B, *sites)`` to ``(B,)``."""
-    return x.reshape(len(x), -1).sum(1)
+    return rows(x).sum(1)
 
 
 class Leaf(Space):
@@ -123,10 +123,10 @@ class Leaf(Space):
     def permute(self, x: Tensor, order: Tensor) -> Tensor:
         if self.on == "graph":
             return x
-        rows = torch.arange(len(order), device=x.device)[:, None]
+        sample = torch.arange(len(order), device=x.device)[:, None]
         if self.on == "nodes":
-            return x[rows, order]
-        return x[rows[..., None], order[:, :, None], order[:, None, :]]
+            return x[sample, order]
+        return x[sample[..., None], order[:, :, None], order[:, None, :]]
 
 
 def raised(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:

@@ -160,7 +160,8 @@ def divided_differences(f: Analytic, values: Tensor, order: int) -> Tensor:
     the middle.
     """
     grids = [
-        values.reshape(*values.shape[:-1], *(-1 if i == j else 1 for i in range(order + 1))) for j in range(order + 1)
+        values.reshape(*values.shape[:-1], *(values.shape[-1] if i == j else 1 for i in range(order + 1)))
+        for j in range(order + 1)
     ]
     if order == 1:
         return f.slope(*grids)
