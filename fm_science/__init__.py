@@ -27,7 +27,7 @@ PUBLIC = {
     ),
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",
-    "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
+    "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
     "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
     "SiteFeatures Steered Tempered TimeEmbedding",
     "networks.message_passing": "MessagePassing",
@@ -38,7 +38,7 @@ PUBLIC = {
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",
-    "errors": "OptionError UserError",
+    "errors": "ContractError OptionError UserError",
     "models": "load",
     "training": "fit",
 }

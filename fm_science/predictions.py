@@ -26,6 +26,10 @@ class Prediction(ABC):
     timeless: bool = False  #: whether its meaning is the same on every schedule
     smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
 
+    def shape(self, space: Any) -> tuple[int, ...] | None:
+        """The shape of the raw output on a bound leaf space; ``None``: any."""
+        return None
+
     def check(self, space: Any) -> None:
         """Raises TypeError or ValueError where this prediction means nothing on ``space``."""
         if self.smooth != space.smooth:
@@ -65,6 +69,9 @@ class Velocity(Prediction):
 
     singular = False
 
+    def shape(self, space: Any) -> tuple[int, ...]:
+        return (*space.mask.shape, *space.leaf.tangent_event)
+
     def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         return path.space.tangent(x, raw)
 
@@ -87,6 +94,9 @@ class Endpoint(Prediction):
 
     timeless = True
 
+    def shape(self, space: Any) -> tuple[int, ...]:
+        return tuple(space.shape)
+
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         return path.space.project(raw)
 
@@ -102,6 +112,9 @@ class Noise(Prediction):
 
     singular = False
     opens = False
+
+    def shape(self, space: Any) -> tuple[int, ...]:
+        return (*space.mask.shape, *space.leaf.tangent_event)
 
     def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         return path.space.tangent(x, raw)
@@ -149,6 +162,9 @@ class Posterior(Prediction):
     mask: int | None = None
     timeless = True
     smooth = False
+
+    def shape(self, space: Any) -> tuple[int, ...]:
+        return tuple(space.shape)
 
     def check(self, space: Any) -> None:
         super().check(space)

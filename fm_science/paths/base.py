@@ -8,6 +8,7 @@ path is the straight line of rectified flow; on classes it is the mixture path; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,11 @@ class Path(ABC):
     space: Any
     lands: bool = True  #: whether a velocity tells where its path will end, so that it gives an endpoint
     measured: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[int, ...]] | tuple[int, ...] | None:
+        """The shape of a network's raw output on a bound path, by name where it is a dict; ``None``: any."""
+        return None
 
     @abstractmethod
     def bind(self, context: Context, prior: Prior | None = None) -> Path:
@@ -53,6 +59,11 @@ class Path(ABC):
     @abstractmethod
     def singular(self) -> bool:
         """Whether the velocity is undefined at t = 1, so that the last step must be :meth:`step`."""
+
+    @property
+    def steep(self) -> bool:
+        """Whether the velocity is infinite at t = 0, so that walks must begin with :meth:`step`."""
+        return False
 
     @property
     def scored(self) -> bool:

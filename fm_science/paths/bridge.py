@@ -35,6 +35,12 @@ class Bridge(Path):
 
     def __post_init__(self) -> None:
         self.predicts.check(self.space)
+        if self.steep and not self.predicts.timeless:
+            right = "Endpoint()" if self.space.smooth else "Posterior()"
+            raise ValueError(
+                f"{self.predicts!r} is infinite at t = 0 with {self.schedule!r}: use predicts={right}, or a schedule "
+                "whose rate is finite there, such as Polynomial(1.0)."
+            )
 
     @abstractmethod
     def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
@@ -63,6 +69,10 @@ class Bridge(Path):
     def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
 
+    @property
+    def outputs(self) -> tuple[int, ...] | None:
+        return self.predicts.shape(self.space)
+
     def pace(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
         left, rate = slope(self.schedule.remaining, t)
@@ -75,6 +85,10 @@ class Bridge(Path):
     @property
     def singular(self) -> bool:
         return self.predicts.singular
+
+    @property
+    def steep(self) -> bool:
+        return self.schedule.steep and self.space.smooth
 
     @property
     def scored(self) -> bool:

@@ -34,6 +34,10 @@ class ProductPath(Path):
         return any(p.singular for p in self.parts.values())
 
     @property
+    def steep(self) -> bool:
+        return any(p.steep for p in self.parts.values())
+
+    @property
     def scored(self) -> bool:
         return all(p.scored for p in self.parts.values())
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from fm_science.spaces.numerics import root as root
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
-from fm_science.state import Context, lift, pin
+from fm_science.state import Context, lift, pin, rows
 
 
 def total(x: Tensor) -> Tensor:
     """The sum over the sites of each sample: ``(B, *sites)`` to ``(B,)``."""
-    return x.reshape(len(x), -1).sum(1)
+    return rows(x).sum(1)
 
 
 class Leaf(Space):
@@ -39,6 +39,7 @@ class Leaf(Space):
     dimension: int = 0  #: intrinsic dimension of one site
     volume: float = math.inf  #: Riemannian volume of one site
     injectivity: float = math.inf  #: how far geodesics from a site stay shortest
+    point: str = "points of the space; project(x) makes them so"  #: what a point is, in words
 
     @property
     def tangent_event(self) -> tuple[int, ...]:
@@ -48,6 +49,12 @@ class Leaf(Space):
     def origin(self, like: Tensor) -> Tensor:
         """The point that padded sites hold, ``(*event)``, in the dtype and on the device of ``like``."""
         return like.new_zeros(self.event)
+
+    def off(self, x: Tensor) -> Tensor:
+        """How far ambient points ``(P, *event)`` lie from the space, ``(P,)``, relative to their size but at least
+        one."""
+        gap = (self.project(x) - x).flatten(1).abs()
+        return gap.amax(1) / x.flatten(1).abs().amax(1).clamp_min(1.0)
 
     def dot(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """The inner product of two tangents on each site, ``(..., *tangent_event)`` to ``(...)``."""
@@ -116,10 +123,10 @@ class Leaf(Space):
     def permute(self, x: Tensor, order: Tensor) -> Tensor:
         if self.on == "graph":
             return x
-        rows = torch.arange(len(order), device=x.device)[:, None]
+        sample = torch.arange(len(order), device=x.device)[:, None]
         if self.on == "nodes":
-            return x[rows, order]
-        return x[rows[..., None], order[:, :, None], order[:, None, :]]
+            return x[sample, order]
+        return x[sample[..., None], order[:, :, None], order[:, None, :]]
 
 
 def raised(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
@@ -135,7 +142,7 @@ def raised(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
     return (weights.movedim(-1, 0).reshape(size, *sites, *[1] * len(shape)) * basis).sum(0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sites(Space):
     """A leaf bound to a batch: the product of its real sites, with frozen ones held.
 
@@ -151,6 +158,9 @@ class Sites(Space):
     frozen: Tensor | None = None
     known: Tensor | None = None
     centred = False  # whether the real sites have their mean at the origin
+
+    def __repr__(self) -> str:  # a batch of masks and known values would fill a page
+        return repr(self.leaf)
 
     @property
     def smooth(self) -> bool:  # type: ignore[override]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.spaces.base import Leaf, Product
 from fm_science.spaces.flat import Centered
-from fm_science.spaces.numerics import around, length, root, sinc
+from fm_science.spaces.numerics import around, even_length, length, root, sinc
 
 
 def hat(w: Tensor) -> Tensor:
@@ -28,8 +28,8 @@ def hat(w: Tensor) -> Tensor:
 
 def rotation_exp(w: Tensor) -> Tensor:
     """Rotation vector ``(..., 3)`` in radians to matrix, through the quaternion (cos(a/2), sin(a/2)/a w) of the angle
-    a = |w|; sinc gives w = 0 a gradient."""
-    half = 0.5 * length(w)
+    a = |w|; both are even functions of it, so that w = 0 has all derivatives."""
+    half = 0.5 * even_length(w)
     return _unit_matrix(torch.cat([half.cos(), 0.5 * sinc(half) * w], -1))
 
 
@@ -131,6 +131,7 @@ class SO3(Leaf):
     volume = 8 * math.pi**2
     injectivity = math.pi
     isometric = True
+    point = "rotation matrices, R'R = 1 and det R = 1"
 
     def origin(self, like: Tensor) -> Tensor:
         return torch.eye(3, dtype=like.dtype, device=like.device)
