@@ -39,7 +39,8 @@ PUBLIC = {
     "data": "TrainingData",
     "domain": "Domain group groups option",
     "errors": "OptionError UserError",
-    "training": "fit load",
+    "models": "load",
+    "training": "fit",
 }
 HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}
 

@@ -235,16 +235,32 @@ class Flow(nn.Module):
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
         kept = _read(FilePath(file))
-        weights = kept.get("state_dict", kept)
-        prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
-        try:
-            self.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
+        self.fill(_weights(kept), str(file))
         if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
             self.independent, self.untied = kept["independent"], tuple(kept["untied"])
         return self
+
+    def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:
+        """Fill in weights by name; ``origin`` says in errors where they are from. Raises UserError when they do not
+        fit."""
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"the weights in {origin!r} do not fit this network: {reason}") from error
+        return self
+
+
+def read_weights(file: FilePath) -> dict[str, Tensor]:
+    """The weights of a flow by name, from :meth:`Flow.save` or a checkpoint of a run. Raises UserError."""
+    return _weights(_read(file))
+
+
+def _weights(kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the flow in a file of weights, where a training module may stand around it."""
+    weights = kept.get("state_dict", kept)
+    prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def _read(file: FilePath) -> Mapping[str, Any]:

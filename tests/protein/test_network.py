@@ -12,6 +12,7 @@ from fm_science.domain import group
 from fm_science.networks.guided import dropped
 from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
+from fm_science.storage import load_yaml
 from fm_science_domains.protein.features import STEPS, Layout, poses
 from fm_science_domains.protein.network import FrameTransformer, Network
 
@@ -201,7 +202,7 @@ def test_poses_know_the_hydrogen_bond_distance():
 
 @pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 0.8, 1.7), ("base", 9, 14)])
 def test_presets_have_the_announced_sizes(preset, low, high):
-    options = config.load(config.shipped("configs") / "preset" / "protein" / f"{preset}.yaml").get("network")
+    options = load_yaml(config.shipped("configs") / "preset" / "protein" / f"{preset}.yaml").get("network")
     network = FrameTransformer(group(Network, options))
     assert low < sum(p.numel() for p in network.parameters()) / 1e6 < high
 
