@@ -17,8 +17,8 @@ from fm_science.couplings.base import Coupling, Independent
 from fm_science.priors import Prior, cast
 from fm_science.state import Context, State, leaves
 
-#: ``(x1, context) -> (x1, context)``: the data, moved to another frame or disturbed where the domain wants that, and the
-#: context with ``free`` and ``known``
+#: ``(x1, context) -> (x1, context)``: the data, moved to another frame or disturbed where the domain wants that, and
+#: the context with ``free`` and ``known``
 Choose = Callable[[Any, Context], tuple[Any, Context]]
 
 

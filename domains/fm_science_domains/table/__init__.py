@@ -1,12 +1,13 @@
 """Tables: rows of numbers, angles and classes, which is what most people have.
 
-A row is a point of a product of spaces, one for each column: real coordinates, circles, classes. One flow learns the law
-of whole rows and of any cells given any others, so that it draws new rows and fills the empty cells of old ones. Where
-all columns are continuous the likelihood is exact, in the user's own units.
+A row is a point of a product of spaces, one for each column: real coordinates, circles, classes. One flow learns the
+law of whole rows and of any cells given any others, so that it draws new rows and fills the empty cells of old ones.
+Where all columns are continuous the likelihood is exact, in the user's own units.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ from .files import DataFrame, read
 from .metrics import Metrics
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .rows import Row, read_rows, rows_of, write
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Table(Domain):
     name = "table"
     options: Options
     slow = frozenset({"transport", "classifier"})
+    numbered = True
+    sample_batch = 1000
+    evaluation_samples = 2000
 
-    def __init__(self, statistics: Mapping[str, Any] | None = None, frame: DataFrame | None = None, **groups: Any) -> None:
+    def __init__(
+        self, statistics: Mapping[str, Any] | None = None, frame: DataFrame | None = None, **groups: Any
+    ) -> None:  # fmt: skip
         self.frame = None if frame is None else read(frame)
         self._given: dict[str, Given] = {}
         super().__init__(statistics, **groups)
@@ -117,6 +125,17 @@ class Table(Domain):
 
     # -------------------------------------------------------------------------------------------------------- drawing
 
+    def count_samples(self, n: int | None) -> int:
+        """As many as are asked for, and each of so many rows of the user ``sample.draws`` times; all rows where nothing
+        is said."""
+        o = self.options.sample
+        if o.given is None:
+            return super().count_samples(n)
+        rows = len(self.rows_to_fill(o.given))
+        if n is not None and n > rows:
+            log.warning("given=%s has %d rows: all are filled", o.given, rows)
+        return min(rows, rows if n is None else n) * o.draws
+
     def rows_to_fill(self, file: str) -> Given:
         """The rows of a file of the user whose empty cells are filled; read once."""
         if file not in self._given:
@@ -127,8 +146,8 @@ class Table(Domain):
         self, n: int, first: int = 0, label: str | None = None, balanced: bool | None = None, given: str | None = None,
         draws: int | None = None,
     ) -> Context:  # fmt: skip
-        """``n`` rows, numbered from ``first``: new ones, or with ``given=FILE`` the rows of a file, each ``draws`` times
-        in a row.
+        """``n`` rows, numbered from ``first``: new ones, or with ``given=FILE`` the rows of a file, each ``draws``
+        times.
 
         Raises:
             UserError: for a condition that there is not, and rows that cannot be filled.
@@ -198,6 +217,3 @@ class Table(Domain):
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
         return appraisal.appraise(flow, self.options.metrics, self.fitted, self.sets, self.options.data.source, folder)
-
-
-OPTIONS = Table.groups()

@@ -107,7 +107,7 @@ def coverage(flow: Flow, encoding: Encoding, rows: Rows, cells: int) -> dict[str
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(rows))[:cells]
     values, where = rows.values[chosen].copy(), []
-    for i, row in enumerate(values):
+    for row in values:
         there = [k for k in encoding.order if not math.isnan(row[k])]
         where.append(int(rng.choice(there)) if there else -1)
     kept = [i for i, k in enumerate(where) if k >= 0]

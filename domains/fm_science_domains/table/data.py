@@ -21,9 +21,10 @@ from fm_science.data import Item
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
 
-from .columns import Column, described, fit, parse
+from .columns import Column
 from .encoding import NUMBERS, Encoding
 from .files import Frame, Numbers, Series, read
+from .fitting import described, fit, parse
 from .laws import LAWS, drawn
 
 log = logging.getLogger(__name__)

@@ -55,8 +55,8 @@ def wasserstein_line(x: Numbers, y: Numbers) -> float:
 
 
 def classifier(x: Numbers, y: Numbers, seed: int = 0, steps: int = 300) -> float:
-    """How often a small perceptron tells rows that it has not seen apart: the accuracy of the classifier two-sample test
-    (Lopez-Paz & Oquab 2017), over two folds of equally many rows of each. A half means that it cannot."""
+    """How often a small perceptron tells rows that it has not seen apart: the accuracy of the classifier two-sample
+    test (Lopez-Paz & Oquab 2017), over two folds of equally many rows of each. A half means that it cannot."""
     n = min(len(x), len(y)) // 2 * 2
     if n < 8:
         return math.nan
@@ -71,7 +71,9 @@ def classifier(x: Numbers, y: Numbers, seed: int = 0, steps: int = 300) -> float
 def _taught(rows: Tensor, kind: Tensor, others: Tensor, wanted: Tensor, steps: int) -> Tensor:
     """Which of other rows a perceptron that was taught on some puts right."""
     width = 64
-    model = nn.Sequential(nn.Linear(rows.shape[1], width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+    model = nn.Sequential(
+        nn.Linear(rows.shape[1], width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=1e-2)
     for _ in range(steps):
         some = torch.randint(len(rows), (min(256, len(rows)),))

@@ -1,8 +1,8 @@
 """Rows as points of a product of spaces, and back.
 
-The columns with a real coordinate are the sites of one Euclidean part, ``numbers``; every periodic column is a circle and
-every class column a choice, parts of their own. So each cell is a site: a missing one can be frozen, a given one held.
-Classes start from a mask class, which also stands for "not there".
+The columns with a real coordinate are the sites of one Euclidean part, ``numbers``; every periodic column is a circle
+and every class column a choice, parts of their own. So each cell is a site: a missing one can be frozen, a given one
+held. Classes start from a mask class, which also stands for "not there".
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ class Encoding:
         if context.free is None:
             return torch.ones(context.size, len(self.order), dtype=torch.bool, device=context.mask.device)
         r = len(self.linear)
-        parts = ([context.free[NUMBERS][:, :r]] if self.linear else []) + [context.free[k][:, None] for k in self.others]
+        parts = ([context.free[NUMBERS][:, :r]] if self.linear else []) + [
+            context.free[k][:, None] for k in self.others
+        ]
         return torch.cat(parts, 1)
 
     def log_slope(self, values: Numbers, dither: Numbers | float = 0.0) -> Tensor:
@@ -190,7 +192,7 @@ class Encoding:
         for i in at:
             c, noise = self.columns[self.linear[i]], torch.rand_like(numbers[:, i]) - 0.5
             y = c.mean + c.std * numbers[:, i]
-            y = ((y.exp() + noise).clamp_min(0.25).log() if c.log else y + noise)
+            y = (y.exp() + noise).clamp_min(0.25).log() if c.log else y + noise
             out[:, i] = (y - c.mean) / c.std
         return out
 

@@ -1,8 +1,8 @@
 """How like held-out rows new rows are: each column by itself, all pairs of columns, and the law as a whole.
 
-Distances are between rows in standardised coordinates, angles as points of a circle, classes as corners at distance one.
-Even two sets of rows of one law are some distance apart: a reference that is compared with itself is cut into halves,
-and the row of training rows shows what as many rows of the true law would score.
+Distances are between rows in standardised coordinates, angles as points of a circle, classes as corners at distance
+one. Even two sets of rows of one law are some distance apart: a reference that is compared with itself is cut into
+halves, and the row of training rows shows what as many rows of the true law would score.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class RowNetwork(nn.Module):
         dropout: share of hidden features that training hides.
         two_times: whether the time to land at is read, for flow maps.
 
-    A number's velocity is given as its departure from that of Gaussian data of spread one, (2t - 1) / (t² + (1 - t)²) x,
-    so that the network begins as the flow of such data.
+    A number's velocity is given as its departure from that of Gaussian data of spread one, (2t - 1) / (t² + (1 - t)²)
+    x, so that the network begins as the flow of such data.
     """
 
     frequency: Tensor
@@ -133,7 +133,9 @@ class ConditionEmbedding(nn.Module):
         super().__init__()
         self.period = period
         self.table = nn.Embedding(classes + 1, width) if classes else None
-        self.mix = None if classes else nn.Sequential(nn.Linear(2 * HARMONICS + 2, width), nn.SiLU(), nn.Linear(width, width))
+        self.mix = (
+            None if classes else nn.Sequential(nn.Linear(2 * HARMONICS + 2, width), nn.SiLU(), nn.Linear(width, width))
+        )
 
     def forward(self, value: Tensor) -> Tensor:
         if self.table is not None:

@@ -56,7 +56,9 @@ class Objective:
 
     kind: str = option("flow_matching", "flow_map: also learn to jump", choices=("flow_matching", "flow_map"))
     law: str = option("lagrangian", "what a flow map is taught by", choices=("lagrangian", "mean_flow", "semigroup"))
-    given: float = option(0.3, "share of the rows of which random cells are given; 0: cells cannot be filled", low=0, high=1)
+    given: float = option(
+        0.3, "share of the rows of which random cells are given; 0: cells cannot be filled", low=0, high=1
+    )
     late: float = option(1.5, "times are drawn from Beta(late, 1); 1: evenly", low=0.1)
     drop: float = option(0.1, "share of rows whose condition is hidden, so that it can be guided", low=0, high=1)
 

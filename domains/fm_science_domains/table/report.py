@@ -1,9 +1,9 @@
 """Pictures of new rows beside others: every column by itself, pairs of columns, correlations; and of a flow of two
 numbers what it does to its noise.
 
-``marginals.png``: histograms of all columns; ``pairs.png``: scatter plots of pairs of columns, samples below the diagonal
-and held-out rows above; ``correlations.png``: correlations of both and what differs; ``flow.png`` for two numbers: the
-learned density, ways from noise, arrows of the velocity, and the noise on its way. No display is needed.
+``marginals.png``: histograms of all columns; ``pairs.png``: scatter plots of pairs of columns, samples below the
+diagonal and held-out rows above; ``correlations.png``: correlations of both and what differs; ``flow.png`` for two
+numbers: the learned density, ways from noise, arrows of the velocity, and the noise on its way. No display is needed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,13 @@ def _marginal(ax: Any, column: Column, rows: Found) -> None:
         count = len(column.classes)
         for i, (name, v) in enumerate(clean.items()):
             share = np.bincount(v.astype(int), minlength=count) / max(1, len(v))
-            ax.bar(np.arange(count) + (i - len(rows) / 2) * 0.8 / len(rows), share, 0.8 / len(rows), color=COLOURS[i % 6], label=name)
+            ax.bar(
+                np.arange(count) + (i - len(rows) / 2) * 0.8 / len(rows),
+                share,
+                0.8 / len(rows),
+                color=COLOURS[i % 6],
+                label=name,
+            )
         ax.set_xticks(range(count), column.classes, rotation=30 if count > 4 else 0, fontsize=7)
         return
     base = clean.get("held-out", next(iter(clean.values())))
@@ -80,9 +86,13 @@ def _marginal(ax: Any, column: Column, rows: Found) -> None:
         if not len(v):
             continue
         share = np.histogram(v, edges)[0] / len(v) / np.diff(edges)
-        style: dict[str, Any] = {"fill": True, "alpha": 0.25, "lw": 0} if name == "held-out" else {"lw": 1.6 if i == 0 else 0.8}
+        style: dict[str, Any] = (
+            {"fill": True, "alpha": 0.25, "lw": 0} if name == "held-out" else {"lw": 1.6 if i == 0 else 0.8}
+        )
         ax.stairs(share, edges, color=COLOURS[i % 6], label=name, zorder=9 - i, **style)
-    top = max(float(np.histogram(v, edges, density=True)[0].max()) for v in (base, next(iter(clean.values()))) if len(v))
+    top = max(
+        float(np.histogram(v, edges, density=True)[0].max()) for v in (base, next(iter(clean.values()))) if len(v)
+    )
     ax.set(xlim=(low, high), ylim=(0, 1.25 * top if np.isfinite(top) and top > 0 else 1))
 
 
@@ -135,7 +145,8 @@ def _two(encoding: Encoding, rows: Found) -> Any:
 
 
 def _scatter(
-    ax: Any, encoding: Encoding, rows: Found, which: str, pair: tuple[int, int], rng: np.random.Generator, dots: int = DOTS
+    ax: Any, encoding: Encoding, rows: Found, which: str, pair: tuple[int, int], rng: np.random.Generator,
+    dots: int = DOTS,
 ) -> None:  # fmt: skip
     """Two columns against each other; classes are spread a little, so that dots do not cover each other."""
     base = rows.get("held-out", rows[which])
@@ -158,7 +169,9 @@ def correlations(encoding: Encoding, rows: Found) -> Any:
         panels["difference"] = tables[names[0]] - tables[names[1]]
     size = max(2.6, 0.16 * len(labels) + 1.6)
     canvas = figure(size * len(panels) + 0.8, size)
-    for i, (ax, (name, table)) in enumerate(zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)):
+    for i, (ax, (name, table)) in enumerate(
+        zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True)
+    ):
         shown = ax.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
         ax.set(title=name, xticks=[], yticks=range(len(labels)) if i == 0 else [])
         if i == 0:

@@ -46,7 +46,8 @@ def gaussian_rows(train: Rows, n: int, rng: np.random.Generator) -> Numbers:
 
 
 def coordinates(rows: Rows, values: Numbers, seed: int = 0) -> tuple[Numbers, Numbers]:
-    """Complete rows ``(n, C)`` as coordinates ``(n, R)`` with whole numbers dithered, and the log-determinant ``(n,)``."""
+    """Complete rows ``(n, C)`` as coordinates ``(n, R)`` with whole numbers dithered, and the log-determinant
+    ``(n,)``."""
     dither = np.random.default_rng(seed).random(values.shape) - 0.5
     state, _ = rows.encoding.encode(values, dither)
     return state[NUMBERS][..., 0].numpy(), rows.encoding.log_slope(values, dither).numpy()
@@ -62,8 +63,8 @@ def gaussian(train: Numbers, test: Numbers) -> Numbers:
 
 
 def kernel_density(train: Numbers, test: Numbers) -> Numbers:
-    """Log-densities ``(n,)`` of Gaussian kernels with the covariance of the rows, as scipy has them, and the multiple of
-    Scott's bandwidth that predicts a tenth of the training rows best."""
+    """Log-densities ``(n,)`` of Gaussian kernels with the covariance of the rows, as scipy has them, and the multiple
+    of Scott's bandwidth that predicts a tenth of the training rows best."""
     from scipy.stats import gaussian_kde
 
     rows = np.random.default_rng(0).permutation(train)[:KERNELS]

@@ -2,8 +2,8 @@
 
 Samples are one CSV with the columns of the table in their order, written as the table wrote them: whole numbers whole,
 classes by their words, real numbers with as many decimals. Rows of the user that were filled keep every cell that they
-had, and the columns that are not learned. Where each row was filled several times, ``cells.csv`` has the mean and spread
-of every cell that was filled.
+had, and the columns that are not learned. Where each row was filled several times, ``cells.csv`` has the mean and
+spread of every cell that was filled.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def _summarise(rows: Sequence[Row], path: Path, append: bool) -> None:
 
 def summary(column: Column, v: Numbers) -> tuple[str, float]:
     """The mean and spread of draws of a cell ``(n,)``: mean and standard deviation; on the circle the mean direction
-    and the circular standard deviation (Mardia & Jupp 2000, section 2.3); of classes the commonest, and how often it was
-    another."""
+    and the circular standard deviation (Mardia & Jupp 2000, section 2.3); of classes the commonest, and how often it
+    was another."""
     if column.kind == "class":
         counts = np.bincount(v[~np.isnan(v)].astype(int), minlength=len(column.classes))
         top = int(counts.argmax())
@@ -172,5 +172,3 @@ def _rows(file: Path, statistics: Statistics) -> list[Row]:
     blank = narrow.series[0]
     whole = Frame(tuple(by_name.get(c.name, blank) for c in encoding.columns), True, frame.source)
     return rows_of(values(whole, encoding), statistics)
-
-
