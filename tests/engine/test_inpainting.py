@@ -7,8 +7,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fm_science import Centered, Context, Euclidean, Flow, FlowMatching, Geodesic, Independent, Inpainting, Normal
-from fm_science import Permutations, Product, ProductPath, ProductPrior, Torus, Transport, Uniform
+from fm_science import (
+    Centered,
+    Context,
+    Euclidean,
+    Flow,
+    FlowMatching,
+    Geodesic,
+    Independent,
+    Inpainting,
+    Normal,
+    Permutations,
+    Product,
+    ProductPath,
+    ProductPrior,
+    Torus,
+    Transport,
+    Uniform,
+)
 
 
 def first_given(x1, context):

@@ -89,6 +89,7 @@ def test_a_bounded_column_may_hold_its_ends_and_never_leaves_them() -> None:
         (["1", "2", "3"], "integer"),
         (["0", "1", "1", ""], "class"),
         (["true", "False", ""], "class"),
+        (["red", "red", ""], "class"),
         (["red", "blue"], "text"),
         (["1", "2", "blue"], "text"),
     ],

@@ -119,6 +119,7 @@ def test_a_data_frame() -> None:
     frame = read(pd.DataFrame({"n": [1, 2], "w": ["a", None], "b": [True, False]}))
     assert frame.names == ("n", "w", "b")
     assert frame.series[1].texts == ("a", None)
+    assert read(pd.DataFrame({"n": [1, None]})).series[0].whole  # which pandas keeps as floats
 
 
 @pytest.mark.parametrize(

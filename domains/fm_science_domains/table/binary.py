@@ -20,7 +20,9 @@ def _of_array(name: str, values: Any) -> Series:
     if array.dtype.kind in "iuf":
         numbers = array.astype(np.float64)
         numbers[~np.isfinite(numbers)] = np.nan
-        return Series(name, numbers, None, array.dtype.kind in "iu")
+        known = numbers[~np.isnan(numbers)]
+        gaps = len(known) < len(numbers)  # whole numbers with a missing one among them become floats in arrays
+        return Series(name, numbers, None, array.dtype.kind in "iu" or (gaps and bool((known == np.rint(known)).all())))
     if array.dtype.kind in "US":
         return series(name, [str(v) for v in array.astype(str).tolist()])
     if array.dtype.kind == "O":

@@ -60,12 +60,12 @@ def inferred(series: Series) -> str:
     """The kind that the cells of a column speak for.
 
     Words are not guessed to be classes, since they may as well be names or dates: the user says so. Two whole numbers,
-    or true and false, are classes; other whole numbers are integers, unless they count the rows. Numbers above zero are
-    positive where their logarithm is less skewed than they are.
+    or true and false, are classes, as is one word that stands everywhere; other whole numbers are integers, unless they
+    count the rows. Numbers above zero are positive where their logarithm is less skewed than they are.
     """
     if series.numbers is None:
         words = {w.lower() for w in series.texts or () if w is not None}
-        return "class" if words <= {"true", "false"} else "text"
+        return "class" if len(words) < 2 or words <= {"true", "false"} else "text"
     v = series.numbers[~np.isnan(series.numbers)]
     counts = series.name.strip().lower() in NUMBERED and 2 < len(v) == len(series)
     if series.whole and counts and np.array_equal(v - v[0], np.arange(len(v))):

@@ -84,7 +84,9 @@ class Comparison:
         if len(x) < 2 or x.shape != y.shape:
             return {}
         gap = np.abs(x - y)[np.triu_indices(len(x), 1)]
-        return {"correlation_error": float(np.nanmean(gap)), "correlation_error_worst": float(np.nanmax(gap))}
+        gap = gap[np.isfinite(gap)]
+        mean, worst = (float(gap.mean()), float(gap.max())) if len(gap) else (math.nan, math.nan)
+        return {"correlation_error": mean, "correlation_error_worst": worst}
 
     def energy(self, samples: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """Energy distance and sliced Wasserstein-2 distance."""
