@@ -202,7 +202,6 @@ def bands(sets: Sets, ways: Mapping[str, tuple[Flow, Solver]], folder: Path, dra
 def resolve(o: argparse.Namespace) -> None:
     """Train on 64 sensors and draw at 64, 127 and 253: spectra and distances on the sensors they have in common."""
     domain, flow = gaussian(o, shown=False)
-    assert domain.appraise is not None
     request: Any = domain.request
     found, rows = sweep(request.sets, request, flow, o.samples)
     for name, value in found.items():

@@ -51,6 +51,7 @@ class TrainingData:
         batch: items a batch.
         budget: with a positive value, at most this many padded pairs of sites (items times squared size) a batch.
         workers: processes that prepare batches; 0: none.
+        source: all that the domain has read, for its own use in evaluation.
     """
 
     train: Dataset
@@ -58,6 +59,7 @@ class TrainingData:
     batch: int = 32
     budget: int = 0
     workers: int = 0
+    source: Any = None
 
 
 def collate(space: Any, items: Sequence[Item]) -> tuple[State, Context]:

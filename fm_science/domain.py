@@ -112,8 +112,6 @@ class Domain(ABC):
         name: the word that is typed in the shell.
         options: the groups of options.
         given: the statistics that were given, ``None`` where the domain fits its own. Data are read in their terms.
-        symmetries: motions under which the law of the data does not change.
-        equivariant: whether the network respects them; if not, training draws random poses.
         slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
         numbered: whether :meth:`request` takes ``first``, the number of its first sample, since samples belong to
             something that has an order, such as rows of a file.
@@ -128,8 +126,6 @@ class Domain(ABC):
 
     name: str
     options: Any
-    symmetries: Sequence[Symmetry] = ()
-    equivariant: bool = True
     slow: frozenset[str] = frozenset()
     numbered: bool = False
     sample_batch: int = 16
@@ -197,7 +193,7 @@ class Domain(ABC):
 
     # ------------------------------------------------------------------------------------------- what has a default
 
-    def check_options(self) -> None:
+    def check_options(self) -> None:  # noqa: B027
         """Raise OptionError or UserError where options do not go together, before any work. Reads no data."""
 
     def count_samples(self, n: int | None) -> int:
@@ -238,6 +234,16 @@ class Domain(ABC):
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """What to keep beside a run, such as a list of data that were left out. Reads the data."""
         return []
+
+    @cached_property
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Motions under which the law of the data does not change."""
+        return ()
+
+    @cached_property
+    def equivariant(self) -> bool:
+        """Whether the network respects the symmetries; if not, training draws random poses."""
+        return True
 
     # ------------------------------------------------------------------------------------- what is made of all that
 

@@ -4,8 +4,9 @@
     crystal = "fm_crystal:Crystal"
 
 The value names a subclass of :class:`fm_science.Domain`, or a function ``build(data=..., network=..., ...)`` that makes
-a domain, in a module that holds ``OPTIONS``, the dataclass of each of its arguments by name. The built-in sciences come through the same door. Discovery reads metadata only and imports no plugin, so one that
-cannot be imported breaks nothing but itself.
+a domain, in a module that holds ``OPTIONS``, the dataclass of each of its arguments by name. The built-in sciences come
+through the same door. Discovery reads metadata only and imports no plugin, so one that cannot be imported breaks
+nothing but itself.
 """
 
 from __future__ import annotations

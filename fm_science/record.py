@@ -45,8 +45,8 @@ class RecordDomain(Domain):
     report: Callable[[Mapping[str, list], FilePath], Files] = field()  # type: ignore[assignment]
     references: Callable[[list], dict[str, list]] = field()  # type: ignore[assignment]
     sampler: Sampler = field(default=Sampler())
-    symmetries: tuple[Symmetry, ...] = field(default=())
-    equivariant: bool = field(default=True)
+    symmetries: tuple[Symmetry, ...] = field(default=())  # type: ignore[assignment]
+    equivariant: bool = field(default=True)  # type: ignore[assignment]
     trajectory: Callable[..., Files] | None = field(default=None)  # type: ignore[assignment]
     record: Callable[[FilePath], Files] | None = field(default=None)
     table: Callable[[list], list[dict[str, Any]]] | None = field(default=None)

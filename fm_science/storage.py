@@ -109,7 +109,8 @@ def load_tree(file: Path, what: str = "file") -> dict[str, Any]:
         with safe_open(file, "pt") as kept:
             about = kept.metadata() or {}
             if about.get("format") != FORMAT:
-                raise UserError(f"{file} is no {what}: expected {FORMAT!r}, found {about.get('format', 'another kind')!r}")
+                kind = about.get("format", "another kind of safetensors")
+                raise UserError(f"{file} is no {what}: expected {FORMAT!r}, found {kind!r}")
             tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read the {what} {file}: it is truncated, or of another kind ({error})") from error

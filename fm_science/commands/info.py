@@ -55,7 +55,8 @@ def run(folder: Path) -> str:
 
     tree = Run.open(folder).config
     preset = f", preset {tree['preset']}" if tree.get("preset") else ""
-    lines = [f"{folder}: domain {tree['domain']}{preset}, seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"]
+    made = f"seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"
+    lines = [f"{folder}: domain {tree['domain']}{preset}, {made}"]
     checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
     lines.append(f"checkpoints: {', '.join(file.name for file in checkpoints) or 'none'}")
     for name in ("samples", "report"):

@@ -124,7 +124,7 @@ def test_clusters_join_through_a_chain_of_neighbours():
 
 def test_copies_are_not_diverse_and_not_novel(natives):
     train = backbones(False)[700:720]
-    judge = metrics(Metrics(pairs=6, candidates=2), train)
+    judge = metrics(Metrics(pairs=6, candidates=2), lambda: train)
     copies = [Backbone(train[3].coords + k) for k in range(4)]
     assert judge["diversity"](copies, natives) == pytest.approx({"tm_pairs": 1, "clusters": 0.25}, abs=1e-4)
     assert judge["novelty"](copies, natives) == pytest.approx({"tm_train": 1, "tm_train_same_fold": 1}, abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 
 from fm_science.data import collate
 from fm_science.errors import OptionError, UserError
-from fm_science_domains.protein import build, chains, decode, motif
+from fm_science_domains.protein import build, chains, motif
 from fm_science_domains.protein.blueprint import OPEN
 from fm_science_domains.protein.files import write_pdb
 from fm_science_domains.protein.geometry import secondary
@@ -47,7 +47,7 @@ def test_held_residues_keep_place_letters_and_structure(file, native):
     domain = build(sample={"motif": file, "contig": "4/A11-20/3-6/A25-27/2"}, **TINY)
     context = domain.request(3)
     flow = domain.flow()
-    found = decode(flow.sample(context, seed=0, steps=4), context)
+    found = domain.decode(flow.sample(context, seed=0, steps=4), context)
     there = [*range(10, 20), *range(24, 27)]
     wanted = ideal(native.coords)[there, :3] + torch.tensor([50.0, -20.0, 10.0])
     for chain, free, mask in zip(found, context.free, context.mask, strict=True):

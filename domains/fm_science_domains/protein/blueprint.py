@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fm_science.errors import OptionError
 
-from .data import Chains
+from .data import Structures
 
 OPEN = -1  # the kind of a residue that may become anything
 KINDS = {0: "LCTSP-", 1: "HGI", 2: "EB", OPEN: "X"}  # letters of coil, helix and strand, as ``geometry.secondary``
@@ -44,7 +44,7 @@ def stretched(kinds: Tensor, length: int) -> Tensor:
     return kinds[((torch.arange(length) + 0.5) * len(kinds) / length).long()]
 
 
-def alike(length: int, shares: Tensor | None, chains: Chains) -> Tensor:
+def alike(length: int, shares: Tensor | None, chains: Structures) -> Tensor:
     """(length,) the kinds of a random real chain of like length, stretched to ``length``.
 
     The chain is one of the tenth of the ``chains`` that are nearest in length and, where ``shares`` (2,) of helix and

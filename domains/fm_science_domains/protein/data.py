@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from .structure import NANOMETRE, Backbone, frames
 
 log = logging.getLogger(__name__)
 Item = tuple[dict[str, Tensor], dict[str, Tensor]]
+MOST = 5_000  # chains whose secondary structure new chains follow
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,39 @@ class Chains(Dataset):
         if index not in self._structures:
             self._structures[index] = secondary(self.backbones[index].coords)
         return self._structures[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """The secondary structure of chains, without their coordinates. sizes: (C,) int64, residues of each; kinds: (R,)
+    int64, 0 coil, 1 helix, 2 strand of all residues, chain after chain."""
+
+    sizes: Tensor
+    kinds: Tensor
+
+    @staticmethod
+    def of(chains: Chains) -> Structures:
+        """Those of chains, or of a random choice of MOST where there are more."""
+        order = torch.randperm(len(chains), generator=torch.Generator().manual_seed(0))[:MOST].sort().values
+        return Structures(chains.sizes[order], torch.cat([chains.structure(i) for i in order.tolist()]))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def structure(self, index: int) -> Tensor:
+        """(N,) int64: the kinds of the residues of one chain."""
+        end = int(self.sizes[: index + 1].sum())
+        return self.kinds[end - int(self.sizes[index]) : end]
+
+    def packed(self) -> dict[str, Tensor]:
+        """As runs of equal kinds, in small integers: 100 kB for the chains shipped."""
+        kinds, runs = torch.unique_consecutive(self.kinds, return_counts=True)
+        return {"sizes": self.sizes.int(), "kinds": kinds.to(torch.int8), "runs": runs.int()}
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Tensor]) -> Structures:
+        """The inverse of :meth:`packed`."""
+        return Structures(kept["sizes"].long(), kept["kinds"].long().repeat_interleave(kept["runs"].long()))
 
 
 def item(backbone: Backbone) -> Item:

@@ -134,13 +134,16 @@ def frechet(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[
     return {"frechet": ((m - n).square().sum() + a.trace() + b.trace() - 2 * cross).clamp_min(0).item()}
 
 
-def metrics(options: Metrics | None = None, train: Sequence[Backbone] | None = None) -> dict[str, Metric]:
-    """All metrics by name. train: the chains that novelty is measured against; none: the shipped training chains."""
+def metrics(
+    options: Metrics | None = None, train: Callable[[], Sequence[Backbone]] | None = None
+) -> dict[str, Metric]:  # fmt: skip
+    """All metrics by name. train: gives the chains that novelty is measured against, when that is measured; none: the
+    shipped training chains."""
     options = options or Metrics()
     known: list[Tensor] = []
 
     def pool() -> tuple[Sequence[Backbone], Tensor]:
-        natives = chains.backbones(False) if train is None else train
+        natives = chains.backbones(False) if train is None else train()
         if not known:
             known.append(fold.shapes(natives))
         return natives, known[0]

@@ -29,7 +29,7 @@ from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
 from .blueprint import OPEN, alike, parse
-from .data import Chains
+from .data import Structures
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
 from .motif import Motif, around, read
 
@@ -167,12 +167,12 @@ def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]
 
 
 def request(
-    n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
+    n: int, options: Sample, chains: Structures, length: int | str | None = None, structure: str | None = None,
     helix: float | None = None, strand: float | None = None, motif: str | None = None, contig: str | None = None,
 ) -> Context:  # fmt: skip
     """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
-    Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
+    Their secondary structure is the blueprint's, that of random ``chains`` of the training data, of like length (see
     :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes` raises.
     """
     asked: dict[str, Any] = {
