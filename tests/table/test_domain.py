@@ -60,9 +60,9 @@ def test_an_untrained_flow_of_numbers_is_the_gaussian_of_their_means_and_spreads
     """The network begins at zero, where the velocity is that of Gaussian data of spread one."""
     domain = Table(data={"source": "8gaussians", "train": 500, "test": 50}, network=SMALL)
     rows = domain.sets.held_out.values
-    found = log_likelihood(domain.flow().double().eval(), domain.fitted.encoding, rows, steps=20)
+    found = log_likelihood(domain.flow().double().eval(), domain.summary.encoding, rows, steps=20)
     exact = 0.0
-    for k, c in enumerate(domain.fitted.encoding.columns):
+    for k, c in enumerate(domain.summary.encoding.columns):
         z = (rows[:, k] - c.mean) / c.std
         exact = exact - 0.5 * z**2 - math.log(c.std) - 0.5 * math.log(2 * math.pi)
     assert found.numpy() == pytest.approx(exact, abs=1e-6)
@@ -81,13 +81,13 @@ def test_a_density_on_the_circle_and_of_logarithms_integrates_to_one(tmp_path: P
     hours = (np.arange(30) + 0.5) * 24 / 30
     sizes = np.exp(np.linspace(-6, 6, 61))
     grid = np.stack(np.meshgrid(hours, sizes, indexing="ij"), -1).reshape(-1, 2)
-    density = log_likelihood(flow.eval(), domain.fitted.encoding, grid, steps=10).exp().reshape(30, 61).numpy()
+    density = log_likelihood(flow.eval(), domain.summary.encoding, grid, steps=10).exp().reshape(30, 61).numpy()
     assert np.trapezoid(density.sum(0) * 24 / 30, sizes) == pytest.approx(1, abs=0.02)
 
 
 def test_missing_cells_are_learned_nowhere_and_given_ones_stay(birds: Path) -> None:
     domain = table(birds)
-    encoding, train = domain.fitted.encoding, domain.sets.train
+    encoding, train = domain.summary.encoding, domain.sets.train
     missing = (~train.observed).any(1).nonzero()[:, 0]
     assert len(missing) > 3
     x1, context = collate(domain.path.space, [train[int(i)] for i in missing])
@@ -111,7 +111,7 @@ def test_missing_cells_are_learned_nowhere_and_given_ones_stay(birds: Path) -> N
 
 def test_the_value_of_a_missing_cell_reaches_nothing(birds: Path) -> None:
     domain = table(birds)
-    encoding = domain.fitted.encoding
+    encoding = domain.summary.encoding
     x1, context = collate(domain.path.space, [domain.sets.train[i] for i in range(20)])
     choose = HeldCells(encoding, 0.5, blur=0.3)
     torch.manual_seed(0)
@@ -188,7 +188,7 @@ def test_a_condition_may_be_a_number(birds: Path) -> None:
 def test_coverage_of_the_law_itself_is_what_it_says() -> None:
     """Held-out rows of the Gaussian that the untrained flow is: their cells are independent of each other."""
     domain = Table(data={"source": "mixture10", "train": 300, "test": 400}, network=SMALL)
-    encoding = domain.fitted.encoding
+    encoding = domain.summary.encoding
     rows = domain.sets.held_out
     z = np.random.default_rng(1).standard_normal(rows.values.shape)
     for k, c in enumerate(encoding.columns):
@@ -239,7 +239,7 @@ def test_a_data_frame_is_learned_from(birds: Path) -> None:
     pd = pytest.importorskip("pandas")
     frame = pd.read_csv(birds)
     domain = Table(frame=frame, data={"columns": COLUMNS}, network=SMALL)
-    kinds = [c.kind for c in domain.fitted.encoding.columns]
+    kinds = [c.kind for c in domain.summary.encoding.columns]
     assert kinds == ["ignore", "class", "period", "positive", "integer", "class"]
     assert len(domain.sets.train) == 54
 

@@ -17,17 +17,18 @@ from typing import Any
 import torch
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain
+from fm_science.domain import Domain, Statistics
 from fm_science.errors import OptionError, UserError
 from fm_science.flow import Flow
 from fm_science.metrics import Metric
 from fm_science.objectives import Objective as Loss
 from fm_science.state import Context, State
+from fm_science.storage import write_text
 
 from . import appraisal, recipe, report
 from . import metrics as measures
 from .conditional import Given, read_given
-from .data import Data, Rows, Sets, Source, Statistics, label_codes
+from .data import Data, Sets, Source, Summary, label_codes
 from .files import DataFrame, read
 from .metrics import Metrics
 from .recipe import Coupling, Network, Objective, Path, Sample
@@ -65,7 +66,7 @@ class Table(Domain):
     evaluation_samples = 2000
 
     def __init__(
-        self, statistics: Mapping[str, Any] | None = None, frame: DataFrame | None = None, **groups: Any
+        self, statistics: Statistics | None = None, frame: DataFrame | None = None, **groups: Any
     ) -> None:  # fmt: skip
         self.frame = None if frame is None else read(frame)
         self._given: dict[str, Given] = {}
@@ -80,47 +81,37 @@ class Table(Domain):
 
     def load_data(self) -> TrainingData:
         o = self.options.data
-        source = self.source
-        fitted = source.statistics(o) if self.given is None else Statistics.from_dict(self.given)
-        sets = source.sets(fitted.encoding)
-        self._fresh = fitted
-        return TrainingData(sets.train, sets.held_out, o.batch, 0, o.workers)
-
-    @cached_property
-    def source(self) -> Source:
-        """The table, read at first use."""
-        return Source.open(self.options.data, self.frame)
-
-    def fit_statistics(self, data: TrainingData) -> Mapping[str, Any]:
-        return self._fresh.as_dict()
-
-    @cached_property
-    def fitted(self) -> Statistics:
-        """What was fitted to the training rows."""
-        return Statistics.from_dict(self.statistics)
+        source = Source.open(o, self.frame)
+        sets = source.sets(source.summary(o) if self.given is None else Summary.from_dict(self.given))
+        return TrainingData(sets.train, sets.held_out, o.batch, 0, o.workers, sets)
 
     @property
     def sets(self) -> Sets:
         """Training and held-out rows."""
-        train, held_out = self.data.train, self.data.validation
-        assert isinstance(train, Rows)
-        assert isinstance(held_out, Rows)
-        return Sets(train, held_out)
+        sets: Sets = self.data.source
+        return sets
 
-    def build_flow(self, statistics: Mapping[str, Any]) -> Flow:
-        o, fitted = self.options, Statistics.from_dict(statistics)
-        network = recipe.network(o.network, fitted, o.objective.kind == "flow_map")
-        sampler = recipe.sampler(o.sample, o.objective, fitted)
-        return Flow(fitted.encoding.path(), fitted.encoding.prior(), network, sampler)
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        return data.source.summary.as_dict()
 
-    def build_objective(self, statistics: Mapping[str, Any]) -> Loss:
-        return recipe.objective(self.options.objective, self.options.coupling, Statistics.from_dict(statistics))
+    @cached_property
+    def summary(self) -> Summary:
+        """What was fitted to the training rows."""
+        return Summary.from_dict(self.statistics)
+
+    def build_flow(self, statistics: Statistics) -> Flow:
+        o, summary = self.options, Summary.from_dict(statistics)
+        network = recipe.network(o.network, summary, o.objective.kind == "flow_map")
+        sampler = recipe.sampler(o.sample, o.objective, summary)
+        return Flow(summary.encoding.path(), summary.encoding.prior(), network, sampler)
+
+    def build_objective(self, statistics: Statistics) -> Loss:
+        return recipe.objective(self.options.objective, self.options.coupling, Summary.from_dict(statistics))
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """What each column was taken for, printed and written as ``columns.txt``."""
-        shown = self.source.described(self.fitted.encoding.columns)
-        print(shown, flush=True)
-        (folder / "columns.txt").write_text(shown + "\n", encoding="utf-8")
+        print(self.sets.shown, flush=True)
+        write_text(self.sets.shown + "\n", folder / "columns.txt")
         return [folder / "columns.txt"]
 
     # -------------------------------------------------------------------------------------------------------- drawing
@@ -139,7 +130,7 @@ class Table(Domain):
     def rows_to_fill(self, file: str) -> Given:
         """The rows of a file of the user whose empty cells are filled; read once."""
         if file not in self._given:
-            self._given[file] = read_given(file, self.fitted)
+            self._given[file] = read_given(file, self.summary)
         return self._given[file]
 
     def request(
@@ -152,14 +143,14 @@ class Table(Domain):
         Raises:
             UserError: for a condition that there is not, and rows that cannot be filled.
         """
-        o, fitted = self.options.sample, self.fitted
+        o, summary = self.options.sample, self.summary
         file = o.given if given is None else given
         if file is not None:
             return self._filling(file, n, first, o.draws if draws is None else draws)
-        context = Context.full(n, fitted.encoding.sites, observed=torch.ones(n, len(fitted.encoding.order)).bool())
+        context = Context.full(n, summary.encoding.sites, observed=torch.ones(n, len(summary.encoding.order)).bool())
         wanted = o.label if label is None else label
-        if fitted.condition is not None:
-            codes = label_codes(fitted, n, wanted, o.balanced if balanced is None else balanced)
+        if summary.condition is not None:
+            codes = label_codes(summary, n, wanted, o.balanced if balanced is None else balanced)
             return replace(context, cond={**context.cond, "label": codes})
         if wanted is not None:
             raise UserError("sample.label: this run has no condition; train with data.condition=COLUMN")
@@ -167,7 +158,7 @@ class Table(Domain):
 
     def _filling(self, file: str, n: int, first: int, draws: int) -> Context:
         """The context of rows of a file whose known cells are frozen."""
-        rows, encoding = self.rows_to_fill(file), self.fitted.encoding
+        rows, encoding = self.rows_to_fill(file), self.summary.encoding
         if not self.options.objective.given:
             raise UserError(f"given={file}: this run cannot fill cells, since it was trained with objective.given=0")
         number = torch.arange(first, first + n)
@@ -183,8 +174,8 @@ class Table(Domain):
         return Context(torch.ones(n, encoding.sites, dtype=torch.bool), cond, free, known)
 
     def decode(self, state: State, context: Context) -> list[Row]:
-        encoding, cond = self.fitted.encoding, context.cond
-        found = rows_of(encoding.decode(state, cond.get("label")), self.fitted)
+        encoding, cond = self.summary.encoding, context.cond
+        found = rows_of(encoding.decode(state, cond.get("label")), self.summary)
         if "row" not in cond:
             return found
         files = list(self._given.values())
@@ -195,25 +186,28 @@ class Table(Domain):
         ]
 
     def read(self, paths: Sequence[Any]) -> list[Row]:
-        return read_rows(paths, self.fitted)
+        return read_rows(paths, self.summary)
 
     def write(self, samples: Sequence[Row], folder: FilePath, first: int = 0) -> list[FilePath]:
         return write(samples, folder, first)
 
     def trajectory(self, frames: Sequence[Sequence[Row]], folder: FilePath, first: int = 0) -> list[FilePath]:
         """One CSV a sample with a row a step, and a picture of the ways of two columns."""
-        return report.trajectory(self.fitted.encoding, frames, folder, first)
+        return report.trajectory(self.summary.encoding, frames, folder, first)
 
     # -------------------------------------------------------------------------------------------------------- judging
 
     def build_metrics(self) -> Mapping[str, Metric]:
-        return measures.metrics(self.options.metrics, self.fitted, lambda: self.sets)
+        return measures.metrics(self.options.metrics, self.summary, lambda: self.sets)
 
     def references(self, samples: Sequence[Row]) -> dict[str, list[Row]]:
-        return measures.references(self.options.metrics, self.fitted, self.sets, len(samples))
+        return measures.references(self.options.metrics, self.summary, self.sets, len(samples))
 
     def report(self, rows: Mapping[str, list[Row]], folder: FilePath) -> list[FilePath]:
-        return report.report(self.fitted.encoding, rows, folder)
+        return report.report(self.summary.encoding, rows, folder)
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
-        return appraisal.appraise(flow, self.options.metrics, self.fitted, self.sets, self.options.data.source, folder)
+        return appraisal.appraise(flow, self.options.metrics, self.summary, self.sets, self.options.data.source, folder)
+
+
+build = Table

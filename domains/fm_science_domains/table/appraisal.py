@@ -18,7 +18,7 @@ from fm_science.flow import Flow
 from fm_science.state import Context
 
 from . import report, rivals
-from .data import Rows, Sets, Statistics
+from .data import Rows, Sets, Summary
 from .encoding import Encoding
 from .files import Numbers
 from .laws import LAWS
@@ -29,10 +29,10 @@ DRAWS = 40  # of each cell that is filled
 
 
 def appraise(
-    flow: Flow, o: Metrics, statistics: Statistics, sets: Sets, source: str, folder: Path | None
+    flow: Flow, o: Metrics, summary: Summary, sets: Sets, source: str, folder: Path | None
 ) -> dict[str, float]:  # fmt: skip
     """Likelihoods, coverage, and pictures of the flow where it is of two numbers."""
-    encoding = statistics.encoding
+    encoding = summary.encoding
     found: dict[str, float] = {}
     if o.likelihood and encoding.continuous:
         found |= likelihoods(flow, o, encoding, sets, source)

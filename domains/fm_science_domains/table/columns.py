@@ -68,7 +68,7 @@ class Column:
         return self.kind in ("real", "integer", "positive", "bounded")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the statistics of a run."""
+        """Plain values, for the summary of a run."""
         return {**asdict(self), "classes": list(self.classes), "shares": list(self.shares)}
 
     @staticmethod

@@ -18,7 +18,7 @@ from fm_science.errors import UserError
 from fm_science.spaces.curved import wrap
 from fm_science.state import Context
 
-from .data import Statistics, aligned, values
+from .data import Summary, aligned, values
 from .encoding import NUMBERS, Encoding, Parts
 from .files import Frame, Numbers, Series, read
 from .rows import Filled
@@ -93,17 +93,17 @@ class Given:
         return {k: v.float() for k, v in state.items()}, encoding.by_part(~there)
 
 
-def read_given(file: str, statistics: Statistics) -> Given:
+def read_given(file: str, summary: Summary) -> Given:
     """The rows of a file whose empty cells are to be filled.
 
     Raises:
         UserError: where the file cannot be read, holds classes or numbers that the columns cannot, or leaves the
             condition empty.
     """
-    encoding = statistics.encoding
+    encoding = summary.encoding
     frame = read(file)
     names = [c.name for c in encoding.columns]
-    if not (frame.header and statistics.header) and len(frame.series) == len(names):
+    if not (frame.header and summary.header) and len(frame.series) == len(names):
         frame = aligned(frame, names, header=False)
     known = {s.name: s for s in frame.series}
     wanted = [c.name for c in encoding.columns if c.learned]

@@ -1,7 +1,7 @@
 """Rows as training data, and what is fitted to them.
 
 A table is read, its columns are typed and fitted to the training rows, and a tenth of the rows is held out. What was
-fitted, :class:`Statistics`, is all that drawing new rows takes: a run needs its table no more.
+fitted, :class:`Summary`, is all that drawing new rows takes: a run needs its table no more.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Rows(Dataset):
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Summary:
     """What is fitted to the training rows; plain numbers and words.
 
     Attributes:
@@ -113,11 +113,11 @@ class Statistics:
         }  # fmt: skip
 
     @staticmethod
-    def from_dict(kept: Mapping[str, Any]) -> Statistics:
+    def from_dict(kept: Mapping[str, Any]) -> Summary:
         """The inverse of :meth:`as_dict`."""
         columns = tuple(Column.from_dict(c) for c in kept["columns"])
         encoding = Encoding(columns, kept["condition"])
-        return Statistics(encoding, kept["header"], kept["rows"], kept["blur"], tuple(kept["quantiles"]))
+        return Summary(encoding, kept["header"], kept["rows"], kept["blur"], tuple(kept["quantiles"]))
 
     @property
     def condition(self) -> Column | None:
@@ -128,10 +128,18 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Training and held-out rows."""
+    """What a source gives.
+
+    Attributes:
+        train, held_out: the rows.
+        summary: what was fitted to the training rows.
+        shown: the columns as text, which is shown before training.
+    """
 
     train: Rows
     held_out: Rows
+    summary: Summary
+    shown: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +175,7 @@ class Source:
         some = max(1, round(o.share * len(frame)))
         return Source(frame, np.sort(order[some:]), np.sort(order[:some]))
 
-    def statistics(self, o: Data) -> Statistics:
+    def summary(self, o: Data) -> Summary:
         """What is fitted to the training rows.
 
         Raises:
@@ -184,18 +192,17 @@ class Source:
             seen = train[:, encoding.condition_index]
             quantiles = tuple(np.quantile(seen[~np.isnan(seen)], np.linspace(0, 1, QUANTILES)).tolist())
         blur = o.blur if o.blur is not None else bandwidth(Rows(train, encoding))
-        return Statistics(encoding, self.frame.header, len(train), float(blur), quantiles)
+        return Summary(encoding, self.frame.header, len(train), float(blur), quantiles)
 
-    def sets(self, encoding: Encoding) -> Sets:
-        """The rows in the coordinates of a run."""
-        found = values(self.frame, encoding)
-        return Sets(Rows(found[self.train], encoding), Rows(found[self.held_out], encoding))
-
-    def described(self, columns: Sequence[Column]) -> str:
-        """The columns, as they are shown before training."""
-        missing = [sum(v is None for v in s.labels) for s in self.frame.series]
-        head = f"{self.frame.source}: {len(self.train)} rows to learn from, {len(self.held_out)} held out"
-        return f"{head}\n{described(columns, missing)}"
+    def sets(self, summary: Summary) -> Sets:
+        """The rows in the coordinates of a run. Raises UserError where the table has other columns."""
+        encoding = summary.encoding
+        frame = aligned(self.frame, [c.name for c in encoding.columns], summary.header)
+        found = values(frame, encoding)
+        missing = [sum(v is None for v in s.labels) for s in frame.series]
+        head = f"{frame.source}: {len(self.train)} rows to learn from, {len(self.held_out)} held out"
+        shown = f"{head}\n{described(encoding.columns, missing)}"
+        return Sets(Rows(found[self.train], encoding), Rows(found[self.held_out], encoding), summary, shown)
 
 
 def _read(o: Data) -> Frame:
@@ -268,28 +275,28 @@ def bandwidth(rows: Rows) -> float:
     return 0.5 * float(grid[fit.argmax()])
 
 
-def label_codes(statistics: Statistics, n: int, label: str | None, balanced: bool) -> Tensor:
+def label_codes(summary: Summary, n: int, label: str | None, balanced: bool) -> Tensor:
     """Conditions of ``n`` new rows as the network reads them: the one that is asked for, each class equally often, or
     as they are distributed in training.
 
     Raises:
         UserError: for a class that there is not, or words where a number is expected.
     """
-    column = statistics.condition
+    column = summary.condition
     assert column is not None
     if label is not None:
         series = Series(column.name, None, (str(label),))
         if column.kind != "class":
             series = Series(column.name, np.array([_number(label, column.name)]), None)
         v = column.numbers(series, f"sample.label={label}")
-        row = np.full((1, len(statistics.encoding.columns)), np.nan)
-        row[0, statistics.encoding.condition_index] = v[0]
-        return statistics.encoding.condition_codes(row).expand(n).clone()
+        row = np.full((1, len(summary.encoding.columns)), np.nan)
+        row[0, summary.encoding.condition_index] = v[0]
+        return summary.encoding.condition_codes(row).expand(n).clone()
     if column.kind == "class":
         shares = torch.ones(len(column.classes)) if balanced else torch.tensor(column.shares)
         return torch.multinomial(shares, n, replacement=True)
     place = torch.rand(n).double().numpy()
-    drawn_ = np.interp(place, np.linspace(0, 1, len(statistics.quantiles)), statistics.quantiles)
+    drawn_ = np.interp(place, np.linspace(0, 1, len(summary.quantiles)), summary.quantiles)
     return torch.from_numpy(column.coordinate(drawn_)).float()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from fm_science.domain import option
 from fm_science.metrics import Metric
 
-from .data import Sets, Statistics
+from .data import Sets, Summary
 from .distances import classifier, copies, energy_distance, sliced_wasserstein, wasserstein, wasserstein_line
 from .encoding import Encoding
 from .files import Numbers
@@ -110,9 +110,9 @@ class Comparison:
         return copies(self.encoding.features(x), self.encoding.features(train))
 
 
-def metrics(o: Metrics, statistics: Statistics, sets: Callable[[], Sets]) -> Mapping[str, Metric]:
+def metrics(o: Metrics, summary: Summary, sets: Callable[[], Sets]) -> Mapping[str, Metric]:
     """The metrics by name."""
-    compare = Comparison(statistics.encoding, o, sets)
+    compare = Comparison(summary.encoding, o, sets)
     return {
         "columns": compare.columns, "correlations": compare.correlations, "energy": compare.energy,
         "transport": compare.transport, "classifier": compare.classifier, "copies": compare.copies,
@@ -138,14 +138,14 @@ def correlation_matrix(features: Numbers) -> Numbers:
         return np.atleast_2d(np.corrcoef(features, rowvar=False))
 
 
-def references(o: Metrics, statistics: Statistics, sets: Sets, count: int) -> dict[str, list[Row]]:
+def references(o: Metrics, summary: Summary, sets: Sets, count: int) -> dict[str, list[Row]]:
     """Held-out rows; as many training rows as there are samples, drawn with replacement; and as many rows of a Gaussian
     that is fitted to each combination of classes."""
     rng = np.random.default_rng(0)
     count = max(2, min(count, o.rows))
     again = sets.train.values[rng.integers(0, len(sets.train), count)]
     return {
-        "held-out": rows_of(sets.held_out.values[: o.rows], statistics),
-        "training set": rows_of(again, statistics),
-        "fitted Gaussian": rows_of(gaussian_rows(sets.train, count, rng), statistics),
+        "held-out": rows_of(sets.held_out.values[: o.rows], summary),
+        "training set": rows_of(again, summary),
+        "fitted Gaussian": rows_of(gaussian_rows(sets.train, count, rng), summary),
     }

@@ -19,7 +19,7 @@ from fm_science.objectives.laws import Law
 from fm_science.solvers import RK4, Euler, FlowMap, Heun, Solver
 
 from .conditional import HeldCells
-from .data import SMALL, Statistics
+from .data import SMALL, Summary
 from .network import RowNetwork
 
 FEW = 1_000  # rows up to which the network is narrow
@@ -78,21 +78,21 @@ class Sample:
 LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
 
 
-def network(o: Network, statistics: Statistics, two_times: bool) -> nn.Module:
+def network(o: Network, summary: Summary, two_times: bool) -> nn.Module:
     """The network, narrower where there are few rows."""
-    width = o.width or (96 if statistics.rows <= FEW else 192 if statistics.rows <= SMALL else 256)
-    return RowNetwork(statistics.encoding, width, o.layers, o.waves, o.dropout, two_times)
+    width = o.width or (96 if summary.rows <= FEW else 192 if summary.rows <= SMALL else 256)
+    return RowNetwork(summary.encoding, width, o.layers, o.waves, o.dropout, two_times)
 
 
-def objective(o: Objective, pairs: Coupling, statistics: Statistics) -> Loss:
+def objective(o: Objective, pairs: Coupling, summary: Summary) -> Loss:
     """Flow matching of rows some of whose cells are given or missing, each part weighed by its columns.
 
     Raises:
         OptionError: for optimal transport of rows with given cells or classes: noise that is exchanged would depend on
             them. Raised also where a condition takes part.
     """
-    encoding = statistics.encoding
-    choose = HeldCells(encoding, o.given, statistics.blur)
+    encoding = summary.encoding
+    choose = HeldCells(encoding, o.given, summary.blur)
     coupling = Inpainting(choose, partial=Independent())
     if pairs.kind == "ot":
         if o.given or not encoding.continuous or encoding.condition is not None:
@@ -109,9 +109,9 @@ def objective(o: Objective, pairs: Coupling, statistics: Statistics) -> Loss:
     return FlowMapMatching(matching, LAWS[o.law]) if o.kind == "flow_map" else matching
 
 
-def sampler(o: Sample, trained: Objective, statistics: Statistics) -> Sampler:
+def sampler(o: Sample, trained: Objective, summary: Summary) -> Sampler:
     """How rows are drawn: by a Runge-Kutta rule where something flows, by jumps of classes alone, or by a flow map."""
-    parts = statistics.encoding
+    parts = summary.encoding
     solver: Solver = RK4() if parts.continuous else Heun()
     if not (parts.linear or any(not parts.columns[k].classes for k in parts.others.values())):
         solver = Euler()

@@ -18,7 +18,7 @@ from fm_science.errors import UserError
 from fm_science.samples import files_in
 
 from .columns import Column
-from .data import Statistics, aligned, values
+from .data import Summary, aligned, values
 from .files import SUFFIXES, Frame, Numbers, read, write_csv
 
 SAMPLES, FILLED, CELLS = "samples.csv", "filled.csv", "cells.csv"
@@ -73,9 +73,9 @@ def matrix(rows: Sequence[Row]) -> Numbers:
     return np.stack([row.values for row in rows]) if rows else np.zeros((0, 0))
 
 
-def rows_of(found: Numbers, statistics: Statistics) -> list[Row]:
+def rows_of(found: Numbers, summary: Summary) -> list[Row]:
     """Values ``(n, C)`` as rows."""
-    columns, header = statistics.encoding.columns, statistics.header
+    columns, header = summary.encoding.columns, summary.header
     return [Row(row, columns, header) for row in found]
 
 
@@ -124,12 +124,12 @@ def _summarise(rows: Sequence[Row], path: Path, append: bool) -> None:
             continue  # the other draws are still to come
         for k, c in enumerate(draws[0].columns):
             if c.learned and c.name not in last.texts:
-                mean, spread = summary(c, np.array([row.values[k] for row in draws]))
+                mean, spread = cell_summary(c, np.array([row.values[k] for row in draws]))
                 lines.append([str(number + 1), c.name, str(len(draws)), mean, f"{spread:.6g}"])
     write_csv(lines, path, ["row", "column", "draws", "mean", "spread"], append)
 
 
-def summary(column: Column, v: Numbers) -> tuple[str, float]:
+def cell_summary(column: Column, v: Numbers) -> tuple[str, float]:
     """The mean and spread of draws of a cell ``(n,)``: mean and standard deviation; on the circle the mean direction
     and the circular standard deviation (Mardia & Jupp 2000, section 2.3); of classes the commonest, and how often it
     was another."""
@@ -145,14 +145,14 @@ def summary(column: Column, v: Numbers) -> tuple[str, float]:
     return f"{v.mean():.6g}", float(v.std(ddof=1)) if len(v) > 1 else 0.0
 
 
-def read_rows(paths: Sequence[str | Path], statistics: Statistics) -> list[Row]:
+def read_rows(paths: Sequence[str | Path], summary: Summary) -> list[Row]:
     """The rows of files, and of folders of samples.
 
     Raises:
         UserError: where there are none, or their columns are others than those of the run.
     """
     files = [file for path in map(Path, paths) for file in (_tables(path) if path.is_dir() else [path])]
-    found = [row for file in files for row in _rows(file, statistics)]
+    found = [row for file in files for row in _rows(file, summary)]
     if not found:
         raise UserError(f"no rows in {', '.join(map(str, paths))}: expected {', '.join(SUFFIXES)}")
     return found
@@ -163,12 +163,12 @@ def _tables(folder: Path) -> list[Path]:
     return [f for f in files_in(folder) if f.suffix.lower() in SUFFIXES and f.name != CELLS]
 
 
-def _rows(file: Path, statistics: Statistics) -> list[Row]:
-    encoding = statistics.encoding
-    frame = read(file, "auto" if statistics.header else "no")
+def _rows(file: Path, summary: Summary) -> list[Row]:
+    encoding = summary.encoding
+    frame = read(file, "auto" if summary.header else "no")
     kept = [c for c in encoding.columns if c.kind != "ignore"]
-    narrow = aligned(frame, [c.name for c in kept], statistics.header)
+    narrow = aligned(frame, [c.name for c in kept], summary.header)
     by_name = {s.name: s for s in narrow.series}
     blank = narrow.series[0]
     whole = Frame(tuple(by_name.get(c.name, blank) for c in encoding.columns), True, frame.source)
-    return rows_of(values(whole, encoding), statistics)
+    return rows_of(values(whole, encoding), summary)
