@@ -154,6 +154,7 @@ def test_kinds_are_parsed_by_name() -> None:
         ("bounded=0..1", ["0.5", "0.4", "2"], "has 2 in row 3; expected numbers from 0 to 1"),
         ("angle", ["north", "0.4", "2"], r"holds text \('north'\)"),
         ("real", ["", "NA", ""], "holds no value"),
+        ("real", ["1", "-1e200", "3"], "holds -1e\\+200; give it in other units"),
         ("class", [str(k) for k in range(300)], "has 300 classes"),
     ],
 )

@@ -15,6 +15,7 @@ from .columns import KINDS, Column, class_numbers, some_text
 from .files import Frame, Numbers, Series
 
 PERIODS = {"angle": 360.0, "radians": 2 * math.pi}
+LARGEST = 1e100  #: of the numbers of a column: the squares of larger ones overflow
 MOST = 200  #: classes of a column, at most
 NUMBERED = {"", "index", "id", "row", "unnamed: 0", "no", "nr", "number"}  #: names of columns that count the rows
 
@@ -129,6 +130,8 @@ def _fitted(series: Series, kind: str, train: Numbers, source: str) -> Column:
             f"{source}: column {series.name!r} holds text ({some_text(series)!r}); a column of kind {kind} has numbers"
         )
     v = series.numbers[~np.isnan(series.numbers)]
+    if np.abs(v).max() > LARGEST:
+        raise UserError(f"{source}: column {series.name!r} holds {v[np.abs(v).argmax()]:g}; give it in other units")
     if v.min() == v.max():
         return replace(column, constant=present[0])
     if column.kind == "period":

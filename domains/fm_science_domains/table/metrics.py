@@ -73,7 +73,7 @@ class Comparison:
                 lines[c.name] = circular_wasserstein(c.coordinate(a), c.coordinate(b))
             else:
                 lines[c.name] = wasserstein_line(c.coordinate(a), c.coordinate(b))
-        found = {}
+        found: dict[str, float] = {}
         if lines:
             found |= {"column_w1": float(np.mean(list(lines.values()))), "column_w1_worst": max(lines.values())}
         return found | ({"class_tv": float(np.mean(list(classes.values())))} if classes else {})

@@ -58,9 +58,10 @@ class RowNetwork(nn.Module):
         self.condition = _condition(encoding, CLOCK)
         self.enter = nn.Linear(seen, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(layers))
-        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
-        nn.init.zeros_(self.leave[1].weight)
-        nn.init.zeros_(self.leave[1].bias)
+        last = nn.Linear(width, outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, x: Parts, t: Tensor, context: Context) -> Parts:
         """States and times ``(B,)`` to raw states of the same shapes. ``context.cond["observed"]`` ``(B, L)`` says
@@ -141,7 +142,7 @@ class ConditionEmbedding(nn.Module):
         if self.table is not None:
             return self.table(value.long() + 1)
         assert self.mix is not None
-        value = value.to(self.mix[0].weight.dtype)
+        value = value.to(next(self.parameters()).dtype)
         known = value.isfinite()
         z = torch.where(known, value, 0.0)[:, None]
         phase = z * torch.arange(1, HARMONICS + 1, dtype=z.dtype, device=z.device)

@@ -153,8 +153,10 @@ def _scatter(
     v = rows[which][:dots]
     xy = [v[:, k] + (0.25 * (rng.random(len(v)) - 0.5) if encoding.columns[k].kind == "class" else 0) for k in pair]
     ax.scatter(*xy, s=5, lw=0, alpha=0.5, color=COLOURS[0 if which == "samples" else 1])
-    for k, setter in zip(pair, (ax.set_xlim, ax.set_ylim), strict=True):
+    for k, setter, axis in zip(pair, (ax.set_xlim, ax.set_ylim), (ax.xaxis, ax.yaxis), strict=True):
         column = encoding.columns[k]
+        if column.kind == "class":
+            axis.set_ticks(range(len(column.classes)), column.classes)
         seen = base[:, k][np.isfinite(base[:, k])]
         setter(*((-0.5, len(column.classes) - 0.5) if column.kind == "class" else _range(column, seen)))
 

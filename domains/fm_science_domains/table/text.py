@@ -158,7 +158,8 @@ def _lines(path: Path) -> tuple[list[tuple[int, str]], str | None]:
             text = raw.decode("cp1252", errors="replace")
     if "\0" in text:
         raise UserError(f"{path} is no text: expected rows of cells")
-    lines, comment = [], None
+    lines: list[tuple[int, str]] = []
+    comment = None
     for k, line in enumerate(text.splitlines(), 1):
         if line.lstrip().startswith("#"):
             comment = comment if lines else line.lstrip().lstrip("#").strip()
