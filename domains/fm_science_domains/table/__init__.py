@@ -207,7 +207,9 @@ class Table(Domain):
         return report.report(self.summary.encoding, rows, folder)
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
-        return appraisal.appraise(flow, self.options.metrics, self.summary, self.sets, self.options.data.source, folder)
+        """Likelihoods; and where the flow learned to fill cells, how honest its fills are."""
+        chosen = self.options.metrics if self.options.objective.given else replace(self.options.metrics, coverage=0)
+        return appraisal.appraise(flow, chosen, self.summary, self.sets, self.options.data.source, folder)
 
 
 build = Table
