@@ -22,8 +22,8 @@ PUBLIC = {
     "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
-        "AllRanks Coupling ExactPlan Independent InWorkers OnPart Paired Semidiscrete Sinkhorn Teacher Transport "
-        "Unbalanced"
+        "AllRanks Coupling ExactPlan Independent Inpainting InWorkers OnPart Paired Semidiscrete Sinkhorn Teacher "
+        "Transport Unbalanced"
     ),
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid ratio_grid uniform_grid",

@@ -113,6 +113,10 @@ class Domain(ABC):
         options: the groups of options.
         given: the statistics that were given, ``None`` where the domain fits its own. Data are read in their terms.
         slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
+        numbered: whether :meth:`request` takes ``first``, the number of its first sample, since samples belong to
+            something that has an order, such as rows of a file.
+        sample_batch: samples that are carried at once when nothing else is said.
+        evaluation_samples: samples that ``evaluate`` draws when nothing else is said.
         renamed_options: names ``group.option`` that older runs hold, and what they are called now.
         renamed_weights: beginnings of names of weights that older runs hold, and how they begin now.
 
@@ -123,6 +127,9 @@ class Domain(ABC):
     name: str
     options: Any
     slow: frozenset[str] = frozenset()
+    numbered: bool = False
+    sample_batch: int = 16
+    evaluation_samples: int = 50
     renamed_options: Mapping[str, str] = types.MappingProxyType({})
     renamed_weights: Mapping[str, str] = types.MappingProxyType({})
 
@@ -188,6 +195,10 @@ class Domain(ABC):
 
     def check_options(self) -> None:  # noqa: B027
         """Raise OptionError or UserError where options do not go together, before any work. Reads no data."""
+
+    def count_samples(self, n: int | None) -> int:
+        """How many samples to draw where ``n`` are asked for; ``None``: nothing was said."""
+        return 10 if n is None else n
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
         """All that sampling needs of the data: spread, sizes, classes, ... Plain values and tensors, nested."""

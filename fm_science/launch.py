@@ -65,12 +65,13 @@ def words(args: list[str]) -> Words:
 
 
 def _literal(override: str) -> str:
-    """``override``, with its value quoted where the grammar cannot read it, or reads commas in the name of a file that
-    is there as a sweep: shells take quotes away, so names such as ``file (1).sdf`` arrive bare."""
+    """``override``, with its value quoted where the grammar cannot read it, or reads as a sweep the commas of pairs such
+    as ``phase:angle,kind:class`` or of the name of a file that is there: shells take quotes away, so names such as
+    ``file (1).sdf`` arrive bare."""
     key, given, text = override.partition("=")
     try:
         (item,) = parse((override,))
-        bare = item.is_sweep_override() and Path(text).exists()
+        bare = item.is_sweep_override() and (":" in text or Path(text).exists())
     except UserError:
         bare = bool(given)
     # inside quotes, backslashes count only before a quote

@@ -81,7 +81,7 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
     items, frozen = [], []
     for number in numbers:
         with seeded(_seed(seed, number)):
-            context = domain.request(1)
+            context = domain.request(1, first=number) if domain.numbered else domain.request(1)
             noise = flow.noise(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
         if context.free is not None:

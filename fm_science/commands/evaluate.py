@@ -8,7 +8,7 @@ n, seed, solver, steps or an option of the group `sample` is given. The table ha
 domain offers to judge them by (held-out data first), and one for the same network before any training, started from
 the same noise. It is printed and written with pictures into RUN/report (files: into ./report; out=DIR elsewhere).
 
-  n            draw so many new samples; default: measure RUN/samples, or 50 new ones if there are none
+  n            draw so many new samples; default: measure RUN/samples, or new ones, 50 or as many as the domain says, if there are none
   untrained    false: leave the untrained network out, which draws a hundred samples at most
   out          where to write the table and the pictures
   metrics.*    options of the domain's metrics
@@ -77,7 +77,7 @@ def run(place: str, given: launch.Words) -> None:
     source = find_trained(place)
     source.weights()
     groups = source.groups()
-    plain = {**sample.PLAIN, "n": None, "untrained": True, "out": str(source.report)}
+    plain = {**sample.PLAIN, "untrained": True, "out": str(source.report)}
     del plain["trajectory"]
     base = {**plain, **groups["sample"], "metrics": groups["metrics"]}
     launch.check(given, base)
@@ -96,6 +96,8 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     """Measure samples of a run or model as the settings say, and write everything into a folder."""
     flow = sample.restore(source, settings)
     domain: Domain = flow.domain
+    if settings["n"] is None:
+        settings = {**settings, "n": domain.evaluation_samples}
     samples = written(source, domain, settings) if settings["drawn"] else drawn(flow, settings)
     there = data_there(domain)
     rows = {"samples": samples, **(domain.references(samples) if there else {})}
@@ -145,7 +147,7 @@ def sample_settings(source: Trained, tree: config.Tree, new: bool) -> config.Tre
     if kept.is_file() and not new:
         own = {key: tree[key] for key in ("batch", "device", "metrics", "untrained")}
         return {**load_yaml(kept), "drawn": True, **own}
-    return {**tree, "n": 50 if tree["n"] is None else tree["n"], "drawn": False}
+    return {**tree, "drawn": False}
 
 
 def written(source: Trained, domain: Domain, settings: config.Tree) -> list[Any]:
@@ -161,7 +163,7 @@ def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[An
     from fm_science.sampling import draw
 
     domain: Domain = flow.domain
-    plan = sample.drawing(settings, sample.own(domain))
+    plan = sample.sized(sample.drawing(settings, sample.own(domain)), settings, domain)
     sample.fits(domain, flow, plan)
     if label == "sampling":
         print(f"measuring {plan.n} new samples")

@@ -2,12 +2,12 @@
 
 usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
 
-  n            how many samples
+  n            how many samples; default 10, or what the domain says
   first        the number of the first one: several machines can share the work, each with another `first` and `out`
   seed         sample number i depends on (seed, i) alone, not on n, first or batch
   solver       euler, heun, ...; default: the domain's
   steps        steps of the solver; default: the domain's
-  batch        how many samples are carried at once; bounds the memory
+  batch        how many samples are carried at once; bounds the memory; default: the domain's
   out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced
   trajectory   true: also write the way from noise to each sample
   device       auto, cpu, cuda, cuda:1
@@ -23,7 +23,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from fm_science.trained import Trained
 
 PLAIN = {
-    "n": 10, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": 16, "trajectory": False, "device": "auto",
+    "n": None, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": None, "trajectory": False,
+    "device": "auto",
 }  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
     writable(out)
     flow = restore(source, tree)
     domain = flow.domain
+    plan = sized(plan, tree, domain)
     fits(domain, flow, plan)
     if tree["trajectory"] and not domain.writes_trajectories:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
@@ -88,7 +90,8 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
             files += domain.write(samples, out, first=first)
             ways += domain.trajectory(frames, out, first=first) if frames else []
             advance(len(samples))
-    record(out, source, tree, {"files": files, "trajectories": ways})
+    kept = {**tree, "n": plan.n if tree["n"] is None else tree["n"]}
+    record(out, source, kept, {"files": list(dict.fromkeys(files)), "trajectories": ways})
     print(f"{plan.n} samples in {out}")
 
 
@@ -116,14 +119,20 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
 
     steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1)
     return Drawing(
-        n=config.whole("n", tree["n"], 1),
+        n=1 if tree["n"] is None else config.whole("n", tree["n"], 1),
         seed=config.seed(tree["seed"]),
-        batch=config.whole("batch", tree["batch"], 1),
+        batch=1 if tree["batch"] is None else config.whole("batch", tree["batch"], 1),
         solver=None if "solver" in own else solver(tree["solver"]),
         steps=steps,
         device=device(tree["device"]),
         first=config.whole("first", tree["first"]),
     )
+
+
+def sized(plan: Drawing, tree: Mapping[str, Any], domain: Domain) -> Drawing:
+    """The plan with as many samples, and as many at once, as the domain makes of what was asked for."""
+    batch = domain.sample_batch if tree["batch"] is None else plan.batch
+    return replace(plan, n=domain.count_samples(tree["n"]), batch=batch)
 
 
 def fits(domain: Domain, flow: Flow, plan: Drawing) -> None:

@@ -4,6 +4,7 @@ from fm_science.couplings.base import Coupling as Coupling
 from fm_science.couplings.base import Independent as Independent
 from fm_science.couplings.base import OnPart as OnPart
 from fm_science.couplings.base import Paired as Paired
+from fm_science.couplings.inpainting import Inpainting as Inpainting
 from fm_science.couplings.plans import ExactPlan as ExactPlan
 from fm_science.couplings.plans import Sinkhorn as Sinkhorn
 from fm_science.couplings.plans import Unbalanced as Unbalanced

@@ -110,6 +110,8 @@ class Leaf(Space):
         return Sites(self, context.sites(self.on), context.frozen(self.on), context.known)
 
     def stack(self, points: Sequence[Tensor]) -> Tensor:
+        if len({p.shape for p in points}) == 1:
+            return torch.stack(list(points))
         axes = {"graph": 0, "nodes": 1, "edges": 2}[self.on]
         size = max(p.shape[0] for p in points) if axes else 0
         out = self.origin(points[0]).expand(len(points), *[size] * axes, *self.event).clone()

@@ -35,7 +35,15 @@ def backbones(folder: Path, scale: float = 1.0) -> list[str]:
             "sample.length=20-24", "metrics.pairs=2", "metrics.candidates=1"]  # fmt: skip
 
 
-CASES: dict[str, Callable[..., list[str]]] = {"point_cloud": clouds, "protein": backbones}
+def rows(folder: Path, scale: float = 1.0) -> list[str]:
+    found = scale * np.random.default_rng(0).normal(size=(40, 2))
+    lines = [f"{a:.3f},{b:.3f},{'left' if a < b else 'right'}" for a, b in found]
+    (folder / "mine.csv").write_text("\n".join(["a,b,kind", *lines]))
+    return ["domain=table", "data.source=mine.csv", "data.columns=kind:class", "data.batch=8", "network.width=8",
+            "network.layers=1", "metrics.coverage=2"]  # fmt: skip
+
+
+CASES: dict[str, Callable[..., list[str]]] = {"point_cloud": clouds, "protein": backbones, "table": rows}
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
@@ -57,7 +65,7 @@ def test_a_run_stands_alone(fm: Command, tmp_path: Path, name: str) -> None:
     CASES[name](tmp_path, 10.0)  # the data change
     assert fm("sample", "first", "n=3", "seed=5", "steps=2", "out=changed").code == 0
     assert drawn(tmp_path / "changed") == before
-    for place in ("mine", "mine.npz"):
+    for place in ("mine", "mine.npz", "mine.csv"):
         shutil.rmtree(tmp_path / place, ignore_errors=True)
         (tmp_path / place).unlink(missing_ok=True)
     (tmp_path / "elsewhere").mkdir()

@@ -1,0 +1,96 @@
+"""How far two sets of rows are from each other: distances between laws, a classifier that tries to tell them apart, and
+copies. Rows are vectors ``(n, D)`` as :meth:`Encoding.features` makes them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fm_science.seeds import seeded
+
+from .files import Numbers
+
+
+def energy_distance(x: Numbers, y: Numbers) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, without bias, so that it may fall below zero where the laws are alike
+    (Szekely & Rizzo 2013)."""
+    from scipy.spatial.distance import cdist, pdist
+
+    if min(len(x), len(y)) < 2:
+        return math.nan
+    return float(2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean())
+
+
+def sliced_wasserstein(x: Numbers, y: Numbers, directions: int = 128) -> float:
+    """The root of the mean squared Wasserstein-2 distance of projections onto random directions (Bonneel et al. 2015);
+    equally many rows of each."""
+    n = min(len(x), len(y))
+    if n < 1:
+        return math.nan
+    axes = np.random.default_rng(0).standard_normal((x.shape[1], directions))
+    axes /= np.linalg.norm(axes, axis=0)
+    a, b = (np.sort(v[:n] @ axes, axis=0) for v in (x, y))
+    return float(np.sqrt(((a - b) ** 2).mean()))
+
+
+def wasserstein(x: Numbers, y: Numbers) -> float:
+    """The Wasserstein-2 distance of equally many rows, exact: the root of the mean square of the best pairs."""
+    import ot
+
+    n = min(len(x), len(y))
+    if n < 1:
+        return math.nan
+    cost = ot.dist(x[:n], y[:n])
+    return float(np.sqrt(max(0.0, ot.emd2([], [], cost, numItermax=2_000_000))))
+
+
+def wasserstein_line(x: Numbers, y: Numbers) -> float:
+    """The Wasserstein-1 distance of two sets of numbers."""
+    from scipy.stats import wasserstein_distance
+
+    return float(wasserstein_distance(x, y)) if len(x) and len(y) else math.nan
+
+
+def classifier(x: Numbers, y: Numbers, seed: int = 0, steps: int = 300) -> float:
+    """How often a small perceptron tells rows that it has not seen apart: the accuracy of the classifier two-sample
+    test (Lopez-Paz & Oquab 2017), over two folds of equally many rows of each. A half means that it cannot."""
+    n = min(len(x), len(y)) // 2 * 2
+    if n < 8:
+        return math.nan
+    rows = torch.from_numpy(np.concatenate([x[:n], y[:n]])).float().clamp(-20, 20)
+    kind = torch.cat([torch.zeros(n), torch.ones(n)])
+    fold = (torch.arange(2 * n) % 2).bool()
+    with seeded(seed, torch.device("cpu")), torch.enable_grad():
+        right = [_taught(rows[part], kind[part], rows[~part], kind[~part], steps) for part in (fold, ~fold)]
+    return float(torch.cat(right).float().mean())
+
+
+def _taught(rows: Tensor, kind: Tensor, others: Tensor, wanted: Tensor, steps: int) -> Tensor:
+    """Which of other rows a perceptron that was taught on some puts right."""
+    width = 64
+    model = nn.Sequential(
+        nn.Linear(rows.shape[1], width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3, weight_decay=1e-2)
+    for _ in range(steps):
+        some = torch.randint(len(rows), (min(256, len(rows)),))
+        loss = nn.functional.binary_cross_entropy_with_logits(model(rows[some])[:, 0], kind[some])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        return (model(others)[:, 0] > 0).float() == wanted
+
+
+def copies(x: Numbers, train: Numbers) -> dict[str, float]:
+    """Whether rows are copies of training rows: the share that is three times as near to one of them as to any other,
+    and the median distance to the nearest."""
+    from scipy.spatial import cKDTree
+
+    if len(x) == 0 or len(train) < 3:
+        return {"copies": math.nan, "nearest_training_row": math.nan}
+    near, _ = cKDTree(train).query(x, k=2)
+    return {"copies": float((3 * near[:, 0] < near[:, 1]).mean()), "nearest_training_row": float(np.median(near[:, 0]))}
