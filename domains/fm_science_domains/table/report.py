@@ -3,7 +3,7 @@ numbers what it does to its noise.
 
 ``marginals.png``: histograms of all columns; ``pairs.png``: scatter plots of pairs of columns, samples below the
 diagonal and held-out rows above; ``correlations.png``: correlations of both and what differs; ``flow.png`` for two
-numbers: the learned density, ways from noise, arrows of the velocity, and the noise on its way. No display is needed.
+numbers: the learned density, trajectories, arrows of the velocity, and the noise on its way. No display is needed.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def _flow_figure(flow: Flow, encoding: Encoding, held_out: Rows, walk: Numbers) 
     axes[0].scatter(*data[:400].T, s=2, color="white", lw=0, alpha=0.7)
     axes[0].set(title="learned density, held-out rows")
     _ways(axes[1], walk[:, :150])
-    axes[1].set(title="ways from noise to data")
+    axes[1].set(title="trajectories from noise to data")
     _arrows(axes[2], flow, encoding, low, high)
     for ax in axes:
         ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
