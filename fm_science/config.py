@@ -39,10 +39,18 @@ def validate(groups: Mapping[str, type], values: Mapping[str, Any]) -> dict[str,
     return {name: group(cls, values.get(name), name) for name, cls in groups.items()}
 
 
-def whole(name: str, value: Any, low: int = 0) -> int:
-    """A whole number of at least ``low``. Raises OptionError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise OptionError(f"{name} must be a whole number of at least {low}, not {value!r}")
+def whole(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
+    """A whole number from ``low`` to ``high``. Raises OptionError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high:,}"
+        raise OptionError(f"{name} must be a whole number {limits}, not {value!r}")
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    """True or false. Raises OptionError otherwise."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be true or false, not {value!r}")
     return value
 
 
@@ -111,14 +119,15 @@ def preset(plugin: Plugin, name: str, known: Tree) -> Tree:
     return tree
 
 
-def load(file: Path) -> Tree:
-    """The tree in a YAML file. Raises UserError if it cannot be read as one."""
+def load(file: Path, resolve: bool = True) -> Tree:
+    """The tree in a YAML file; without ``resolve``, references such as ``${oc.env:HOME}`` stay texts. Raises UserError
+    if it cannot be read as one."""
     from omegaconf import OmegaConf
 
     try:
-        tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=resolve)
     except Exception as error:
-        raise UserError(f"cannot read {file}: {error}") from error
+        raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"cannot read {file}: expected keys and values")
     return tree
@@ -137,4 +146,7 @@ def read(run: Path) -> Tree:
         raise UserError(f"no run folder {run}")
     if not (run / FILE).is_file():
         raise UserError(f"{run} is no run folder: it holds no {FILE}")
-    return load(run / FILE)
+    tree = load(run / FILE, resolve=False)
+    if "${" in str(tree):
+        raise UserError(f"{run / FILE} holds a reference ${{...}}: expected plain values, as training writes them")
+    return tree

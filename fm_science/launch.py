@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fm_science import config
+from fm_science import config, trust
 from fm_science.errors import UserError, nearest
 from fm_science.ranks import launched as launched
 from fm_science.ranks import rank as rank
@@ -154,19 +154,24 @@ def run(
     job: Callable[[config.Tree, int | None], None],
     choices: Mapping[str, Mapping[str, config.Tree]] | None = None,
     place: str = "run",
+    origin: str | None = None,
 ) -> None:
     """Compose the configuration of each job and call ``job(tree, number)``; the number is None outside a sweep.
+
+    ``origin`` is the run folder that options come from, where they were not typed: code that it names is imported only
+    with ``trust=true``.
 
     ``choices`` are Hydra's config groups: ``{"preset": {"quick": tree}}`` lets ``preset=quick`` merge that tree into
     the root. A group whose name stands in ``base`` with a value starts with that choice. ``place`` is the key that
     names the folder of a sweep.
     """
-    with _stored(command, base, choices or {}, place):
-        if given.sweep:
-            return _sweep(command, given, job)
-        tree = _compose(command, given)
-    if tree is not None:
-        job(tree, None)
+    with trust.source(None if given.trust else origin):
+        with _stored(command, base, choices or {}, place):
+            if given.sweep:
+                return _sweep(command, given, job)
+            tree = _compose(command, given)
+        if tree is not None:
+            job(tree, None)
     return None
 
 

@@ -35,7 +35,8 @@ from fm_science.commands import sample
 from fm_science.commands.folders import checkpoint, log_errors, writable
 from fm_science.errors import UserError
 from fm_science.plugins import find
-from fm_science.samples import RECORD
+from fm_science.samples import RECORD, read_record
+from fm_science.tables import cell
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
@@ -83,14 +84,14 @@ def run(folder: Path, given: launch.Words) -> None:
             chosen = {**saved, "metrics": tree["metrics"]}
             domain, samples = of_run(folder, chosen, settings)
             rows = {"samples": samples, **domain.references(samples)}
-            if tree["untrained"]:
+            if config.truth("untrained", tree["untrained"]):
                 few = {**settings, "n": min(settings["n"], UNTRAINED)}
                 rows["untrained network"] = drawn(folder, chosen, few, trained=False)[1]
             finish(domain, rows, out)
             if domain.appraise is not None:
                 flow(folder, chosen, settings, out)
 
-    launch.run("evaluate", given, base, job, place="out")
+    launch.run("evaluate", given, base, job, place="out", origin=str(folder))
 
 
 def flow(folder: Path, saved: config.Tree, settings: config.Tree, out: Path) -> None:
@@ -128,7 +129,7 @@ def how(folder: Path, tree: config.Tree, new: bool) -> config.Tree:
     """The settings of the samples to measure: of those in the folder, unless there are none or new ones are wanted."""
     kept = folder / "samples" / RECORD
     if kept.is_file() and not new:
-        return {**config.load(kept), "drawn": True, **{key: tree[key] for key in ("batch", "device", "metrics")}}
+        return {**read_record(kept), "drawn": True, **{key: tree[key] for key in ("batch", "device", "metrics")}}
     return {**tree, "n": 50 if tree["n"] is None else tree["n"], "drawn": False}
 
 
@@ -193,7 +194,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else cell(v) for k, v in row.items()})
 
 
 def show(table: Table) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fm_science import config, launch
@@ -58,6 +58,7 @@ def log_errors(run: Path) -> Iterator[None]:
         raise
     except Exception as error:
         file = run / ("error.log" if launch.rank() == 0 else f"error-{launch.rank()}.log")
-        file.write_text(traceback.format_exc())
-        error.add_note(f"traceback in {file}")
+        with suppress(OSError):  # such as on a full disk, which may be the failure itself
+            file.write_text(traceback.format_exc())
+            error.add_note(f"traceback in {file}")
         raise

@@ -13,6 +13,7 @@ from fm_science.domain import Domain
 from fm_science.errors import UserError
 from fm_science.flow import Flow
 from fm_science.plugins import find
+from fm_science.trust import source
 
 
 def read_config(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -32,8 +33,9 @@ def build(config: Mapping[str, Any]) -> Domain:
     return plugin.builder()(**{name: config[name] for name in plugin.options() if config.get(name) is not None})
 
 
-def load(run: str | os.PathLike[str]) -> Flow:
-    """The flow of a run folder, with its averaged weights and its domain.
+def load(run: str | os.PathLike[str], trust: bool = False) -> Flow:
+    """The flow of a run folder, with its averaged weights and its domain. Code that the run names, such as an energy of
+    the user's own, is imported only with ``trust``.
 
     Raises:
         UserError: when the folder is no run or holds no checkpoint yet.
@@ -44,4 +46,5 @@ def load(run: str | os.PathLike[str]) -> Flow:
         raise UserError(
             f"the run {str(run)!r} has no checkpoint yet: expected {checkpoint.name} in its checkpoints folder."
         )
-    return build(config).flow().load(checkpoint).eval()
+    with source(None if trust else str(run)):
+        return build(config).flow().load(checkpoint).eval()

@@ -40,14 +40,27 @@ def stopping(when, what):
     torch.manual_seed(0)
     domain, steps = toy.build(), []
 
-    def objective(flow, x1, context, x0=None):
+    def look(flow):
         if flow.training:
             steps.append(1)
         if when(len(steps), not flow.training):
             what()
-        return domain.objective(flow, x1, context, x0)
 
-    return replace(domain, objective=objective)
+    return replace(domain, objective=Watched(domain.objective, look))
+
+
+class Watched:
+    """An objective that is looked at before each call."""
+
+    def __init__(self, objective, look):
+        self.objective, self.look = objective, look
+
+    def __call__(self, flow, x1, context, x0=None):
+        self.look(flow)
+        return self.objective(flow, x1, context, x0)
+
+    def within(self, low, high):
+        return Watched(self.objective.within(low, high), self.look)
 
 
 def files(folder):
@@ -133,9 +146,8 @@ def test_a_signal_in_a_validation_is_obeyed_at_once_and_the_validation_is_done_a
     calls = []
 
     def interrupt():
-        if not calls:
-            os.kill(os.getpid(), signal.SIGTERM)
         calls.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     domain = stopping(lambda step, validating: step == 8 and validating, interrupt)
     with pytest.raises(Stopped):

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from fm_science.errors import UserError, nearest
+from fm_science.tables import cell
 
 from . import netcdf, tables
 from .sensors import Sampled, line, on_axes, scattered, scattered_weights
@@ -213,6 +214,6 @@ def write(samples: Sequence[Sampled], folder: str | Path, first: int = 0) -> lis
         with place.with_suffix(".csv").open("w", newline="") as stream:
             table = csv.writer(stream)
             table.writerow(["name", *(f"{x:.9g}" for x in coords[0][:, 0].tolist())])
-            table.writerows([f.name, *(f"{v:.7g}" for v in f.values[:, 0].tolist())] for f in samples)
+            table.writerows([cell(f.name), *(f"{v:.7g}" for v in f.values[:, 0].tolist())] for f in samples)
         files.append(place.with_suffix(".csv"))
     return files

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fm_science.errors import UserError
+from fm_science.tables import cell, plain
 
 from .molecule import Molecule
 from .pack import FORMAT, Pack
@@ -80,14 +81,14 @@ def write_dropped(dropped: Iterable[Dropped], path: Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["molecule", "reason"])
-        writer.writerows([d.name, d.reason] for d in dropped)
+        writer.writerows([cell(d.name), cell(d.reason)] for d in dropped)
     return path
 
 
 def read_dropped(path: Path) -> list[Dropped]:
     """What :func:`write_dropped` wrote."""
     with path.open(newline="", encoding="utf-8") as stream:
-        return [Dropped(row["molecule"], row["reason"]) for row in csv.DictReader(stream)]
+        return [Dropped(plain(row["molecule"]), plain(row["reason"])) for row in csv.DictReader(stream)]
 
 
 def gather(found: Iterable[Parsed], part: Callable[[int, str], int]) -> Prepared:

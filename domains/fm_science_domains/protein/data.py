@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from fm_science.domain import option
 from fm_science.errors import UserError
+from fm_science.tables import cell
 
 from . import chains
 from .files import Dropped, read_backbones
@@ -123,5 +124,5 @@ def write_drop_report(dropped: Sequence[Dropped], path: str | Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["file", "chain", "reason"])
-        writer.writerows([d.file, d.chain, d.reason] for d in dropped)
+        writer.writerows([cell(d.file), cell(d.chain), cell(d.reason)] for d in dropped)
     return path
