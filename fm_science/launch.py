@@ -124,11 +124,12 @@ def parse(overrides: tuple[str, ...]) -> list[Any]:
     return found
 
 
+def _values(item: Any) -> list[Any]:
+    return list(item.sweep_string_iterator()) if item.is_sweep_override() else [item.value()]
+
+
 def _texts(item: Any) -> list[str]:
-    if item.is_sweep_override():
-        return [str(value) for value in item.sweep_string_iterator()]
-    value = item.value()
-    return [] if value is None else [str(value)]
+    return [str(value) for value in _values(item) if value is not None]
 
 
 PLACES = ("run", "resume", "out")  # keys whose value is a folder
@@ -141,6 +142,8 @@ def check(given: Words, known: config.Tree) -> None:
     keys = [item.key_or_group for item in found]
     config.check_names([key for key in keys if not key.startswith(("hydra.", "hydra/"))], known)
     for item in found:
+        if isinstance(known.get(item.key_or_group), Mapping) and not all(isinstance(v, dict) for v in _values(item)):
+            raise UserError(f"{item.key_or_group} is a group of options: write {item.key_or_group}.NAME=value")
         if item.is_delete():
             raise UserError(f"~{item.key_or_group} would take the option away: leave it out to use its default")
         if item.key_or_group in PLACES and any(not text.strip() or "\0" in text for text in _texts(item)):
