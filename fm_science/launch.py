@@ -63,6 +63,8 @@ def words(args: list[str]) -> Words:
             flags.append(word)
         elif word.startswith("-"):
             raise UserError(f"unknown flag {word!r}; {nearest(word, [*SWITCHES, *VALUED, '--help'])}")
+        elif word.startswith("="):
+            raise UserError(f"cannot read {word!r}: there is no key before the =")
         elif word.startswith(f"{TRUST}="):
             trusted = _trusted(word)
         elif ("=" in word and not _there(word)) or word.startswith("~"):

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from fm_science import config, launch
 from fm_science.commands.delivery import Delivery
 from fm_science.commands.folders import checkpoint, log_errors, writable
-from fm_science.errors import UserError
+from fm_science.errors import OptionError, UserError
 from fm_science.plugins import find
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     from fm_science.sampling import Drawing, solver
 
     steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1, MOST)
+    if isinstance(tree["steps"], int) and tree["steps"] > MOST:  # also where the option is the domain's own
+        raise OptionError(f"steps={tree['steps']} are too many: expected at most {MOST:,}")
     if "trajectory" in tree:
         config.truth("trajectory", tree["trajectory"])
     return Drawing(

@@ -139,6 +139,8 @@ def preset(chosen: list[Plugin], name: str, known: config.Tree) -> config.Tree:
 
 def resume(given: launch.Words) -> None:
     """Go on with a run from its last checkpoint, with its own configuration; only the trainer may be told otherwise."""
+    if not given.values("resume")[0].strip():
+        raise UserError("resume='' names no folder: give that of the run")
     run = Path(given.values("resume")[0])
     if given.sweep:
         raise UserError("a run is resumed by itself, not in a sweep")

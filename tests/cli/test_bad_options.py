@@ -104,7 +104,8 @@ TRAIN = [
     ("data.points=${oc.env:HOME}", "data.points"), ("data.points=${nothing}", "nothing"), ("data.points=???", "data"),
     ("hydra.run.dir", "hydra.run.dir"), ("=3", "=3"), ("data..points=3", "data"), ("-x", "-x"),
     ("--cfg=hydra", "--cfg"), ("trust=perhaps", "trust"), ("data=5", "data"), ("data=[1,2]", "data"),
-    ("\0", "names no file"), ("", "names no file"), ("a" * 5000, "train takes key=value"), ("domain=", "domain"), ("domain=ring,image", "domain"),
+    ("\0", "names no file"), ("", "names no file"), ("a" * 5000, "train takes key=value"),
+    ("domain=", "domain"), ("domain=ring,image", "domain"),
 ]  # fmt: skip
 
 
