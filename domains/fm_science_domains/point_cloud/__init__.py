@@ -19,6 +19,7 @@ import torch
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, groups
 from fm_science.errors import UserError, nearest
+from fm_science.files import write_dropped
 from fm_science.flow import Flow
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
@@ -116,7 +117,7 @@ def request(
 def _completing(sets: Sets, context: Context, file: str) -> Context:
     """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre was,
     and ``turn`` brings upright clouds back into its pose."""
-    part = read([file])[0].points
+    part = read([file])[0].points.float()
     if part.shape[1] != sets.dim:
         raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {sets.dim}")
     n, sites = context.mask.shape
@@ -174,9 +175,9 @@ def trajectory(frames: Sequence[Sequence[Cloud]], folder: FilePath, first: int =
 
 
 def record(sets: Sets, folder: FilePath) -> list[FilePath]:
-    """How the reference samples were tested, as ``reference.json``."""
+    """How the reference samples were tested, as ``reference.json``; what was left out, as ``dropped.csv``."""
     if sets.reference is None or sets.system is None:
-        return []
+        return [write_dropped(sets.dropped, folder / "dropped.csv")] if sets.dropped else []
     r, s = sets.reference, sets.system
     found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
     known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
