@@ -19,6 +19,7 @@ from torch import Tensor
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, groups
 from fm_science.errors import OptionError, UserError
+from fm_science.files import write_dropped
 from fm_science.flow import Sampler
 from fm_science.state import Context
 
@@ -70,6 +71,7 @@ def build(
         report=pictures.report,
         references=partial(measures.references, o["metrics"], sets),
         trajectory=trajectory,
+        record=partial(record, sets),
         table=partial(measures.table, sets),
         appraise=partial(appraisal.appraise, sets, o["metrics"], Request(sets, Sample())),
         options=OPTIONS,
@@ -88,6 +90,11 @@ def comparable(sets: Sets, layout: Layout, paths: Iterable[str | FilePath]) -> l
                 f"compared with have {wanted[0]} and {wanted[1]}: give data.source=FILE of the same kind"
             )
     return found
+
+
+def record(sets: Sets, folder: FilePath) -> list[FilePath]:
+    """What was left out of the data, as ``dropped.csv``; nothing where nothing was."""
+    return [write_dropped(sets.dropped, folder / "dropped.csv")] if sets.dropped else []
 
 
 class Request:
