@@ -17,6 +17,7 @@ from torch import Tensor
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, groups
 from fm_science.errors import UserError, nearest
+from fm_science.files import write_dropped
 from fm_science.flow import Sampler
 from fm_science.paths import Gaussian
 from fm_science.priors import Normal
@@ -68,7 +69,10 @@ def build(
         equivariant=False,
         request=partial(request, found, o["sample"]),
         decode=partial(decode, found.train.top),
-        read=partial(read, top=found.train.top, size=o["data"].size, classes=found.train.classes),
+        read=partial(
+            read, top=found.train.top, size=o["data"].size, classes=found.train.classes,
+            background=o["data"].background, white=o["data"].white or found.train.white,
+        ),
         write=report.write_all,
         metrics=measured.metrics(o["metrics"], measures),
         report=partial(report.report, measures),
@@ -125,7 +129,8 @@ def decode(top: int, state: Tensor, context: Context) -> list[Image]:
 
 
 def record(found: Sets, features: Features, folder: FilePath) -> list[FilePath]:
-    """What was learned from, and which features samples are measured in, as ``images.json``."""
+    """What was learned from, and which features samples are measured in, as ``images.json``; files that were
+    left out, as ``dropped.csv``."""
     told = {
         "shape": found.shape, "grey_levels": found.train.top + 1, "train": len(found.train),
         "held_out": len(found.held_out), "classes": list(found.train.classes),
@@ -135,4 +140,5 @@ def record(found: Sets, features: Features, folder: FilePath) -> list[FilePath]:
         },
     }  # fmt: skip
     (folder / "images.json").write_text(json.dumps(told, indent=2) + "\n")
-    return [folder / "images.json"]
+    lost = [write_dropped(found.dropped, folder / "dropped.csv")] if found.dropped else []
+    return [folder / "images.json", *lost]
