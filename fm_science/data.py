@@ -188,7 +188,7 @@ def train_loader(
     gather = partial(collate, space) if prepare is None else partial(_prepared, space, prepare, seed, rank)
     return DataLoader(
         data.train if prepare is None else _Tagged(data.train),  # type: ignore[arg-type]
-        batch_sampler=order if prepare is None else _Numbered(order),  # type: ignore[arg-type]
+        batch_sampler=order if prepare is None else _Numbered(order),
         collate_fn=gather, num_workers=data.workers, persistent_workers=data.workers > 0,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from fm_science.data import TrainingData
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
+from fm_science.objectives import Objective
 from fm_science.paths import Path
 from fm_science.priors import Prior
 from fm_science.state import Context, State
@@ -131,8 +132,7 @@ class Domain:
 
     def flow(self) -> Flow:
         """The flow of this domain, untrained."""
-        flow = Flow(self.path, self.prior, self.network, self.sampler)
-        flow.domain = self
-        flow.independent = getattr(self.objective, "independent", True)
-        flow.untied = getattr(self.objective, "untied", ())
+        flow = Flow(self.path, self.prior, self.network, self.sampler, domain=self)
+        if isinstance(self.objective, Objective):
+            self.objective.mark(flow)
         return flow

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 
 from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
+from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
-from fm_science.solvers import RK4, Heun, Solver, uniform_grid
+from fm_science.solvers import RK4, Heun, Predict, Solver, uniform_grid
 from fm_science.state import Context, State, scale
 
 
@@ -34,20 +36,19 @@ class Sampler:
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
-    wrap: Callable[[Any], Callable[..., Any]] | None = None
+    wrap: Callable[[Network], NetworkFunction] | None = None
 
 
 class Predictor:
     """The network seen from a solver: it hands each evaluation the endpoint that was predicted one step earlier."""
 
-    def __init__(self, network: Callable[..., Any], path: Path, context: Context) -> None:
+    def __init__(self, network: Network, path: Path, context: Context) -> None:
         self.network, self.path, self.context = network, path, context
-        self.remembers = getattr(network, "self_conditioned", False)
-        self._next: Any = None
+        self._next: State | None = None
 
-    def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> Any:
+    def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> State:
         raw = self.network(x, t, self.context if until is None else replace(self.context, until=until))
-        if self.remembers and self._next is None:
+        if self.network.self_conditioned and self._next is None:
             self._next = self.path.endpoint(raw, x, t)
         return raw
 
@@ -65,18 +66,22 @@ class Flow(nn.Module):
         prior: where they start.
         network: a module, or any callable ``network(x, t, context) -> raw``; closed-form ones need no training.
         sampler: how to sample when a call does not say.
+        independent: whether noise and data were independent in training; objectives record it, and it is saved.
+        untied: parts for which they were although they were not for others; likewise.
+        domain: the science this flow belongs to, where it was built or loaded by one.
 
     Raises TypeError when the sampler's path gives the network's output another meaning than the trained one.
     """
 
-    independent: bool = True  #: whether noise and data were independent in training; objectives set it
-    untied: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
+    network: Network
 
-    domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
-
-    def __init__(self, path: Path, prior: Prior, network: Callable[..., Any], sampler: Sampler | None = None) -> None:
+    def __init__(
+        self, path: Path, prior: Prior, network: NetworkFunction, sampler: Sampler | None = None, *,
+        independent: bool = True, untied: Sequence[str] = (), domain: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.path, self.prior, self.network = path, prior, network
+        self.path, self.prior, self.network = path, prior, as_network(network)
+        self.independent, self.untied, self.domain = independent, tuple(untied), domain
         self.sampler = sampler or Sampler()
         self.learned = nn.ModuleList(path.modules())
         if self.sampler.path is not None:
@@ -88,10 +93,14 @@ class Flow(nn.Module):
         weights = [p.dtype for p in self.parameters() if p.is_floating_point()]
         return torch.promote_types(weights[0], torch.float32) if weights else torch.get_default_dtype()
 
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
+        """The network's raw output at ``x`` and time ``t`` ``(B,)``."""
+        return self.network(x, t, context)
+
     @property
-    def sampled(self) -> Callable[..., Any]:
+    def sampled(self) -> Network:
         """The network that samples are drawn with: wrapped where the sampler says so."""
-        return self.network if self.sampler.wrap is None else self.sampler.wrap(self.network)
+        return self.network if self.sampler.wrap is None else as_network(self.sampler.wrap(self.network))
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
@@ -153,8 +162,9 @@ class Flow(nn.Module):
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
         self.check(solver, path, reverse)
-        predict: Any = Predictor(self.sampled, path, context)
-        walked, ask = path, predict
+        predict = Predictor(self.sampled, path, context)
+        walked: Path = path
+        ask: Predict = predict
         if reverse:
             path.check(times)
             grid, times = times, reverse_grid(path, times, x)
@@ -173,8 +183,8 @@ class Flow(nn.Module):
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
         if not solver.stochastic or self.independent:
             return
-        stirred: Any = solver.stirred(path)
-        parts = getattr(stirred, "parts", {"": stirred})
+        stirred = solver.stirred(path)
+        parts = stirred.parts or {"": stirred}
         if any(part.borrowed for name, part in parts.items() if name not in self.untied):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
@@ -184,12 +194,12 @@ class Flow(nn.Module):
     def _check_map(self, solver: Solver) -> None:
         """Raises TypeError when the network has no flow map for a solver that jumps along one."""
         network = self.sampled
-        if not getattr(network, "two_times", False):
+        if not network.two_times:
             raise TypeError(
                 f"{solver!r} takes the jumps of a two-time network, and {type(network).__name__} knows one time "
                 "only. Use Euler() or Heun(), or train a network with `two_times = True` by FlowMapMatching()."
             )
-        if getattr(network, "self_conditioned", False):
+        if network.self_conditioned:
             raise TypeError(f"{solver!r} takes jumps that end at no endpoint: a self-conditioned network has no map.")
 
     def log_prob(
@@ -218,7 +228,7 @@ class Flow(nn.Module):
         """
         with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
-            if getattr(self.network, "self_conditioned", False):
+            if self.network.self_conditioned:
                 raise TypeError(
                     "a self-conditioned network has no density: its velocity depends on the steps before. "
                     "Train one with self_condition=0 and no `self_conditioned`."
@@ -228,9 +238,22 @@ class Flow(nn.Module):
             return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the weights, and whether noise and data were independent (plain values: loading never runs code)."""
+        """Write the weights, and whether noise and data were independent (tensors alone: loading never runs code)."""
+        torch.save({"state_dict": self.state_dict()}, file)
+
+    def get_extra_state(self) -> Tensor:
+        """How the flow was trained, as text in bytes, so that a ``state_dict`` holds tensors alone."""
         facts = {"independent": self.independent, "untied": list(self.untied)}
-        torch.save({"state_dict": self.state_dict(), **facts}, file)
+        return torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of :meth:`get_extra_state`."""
+        facts = json.loads(bytes(state.tolist()))
+        self.independent, self.untied = facts["independent"], tuple(facts["untied"])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())  # older files do not say
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
@@ -242,7 +265,7 @@ class Flow(nn.Module):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
-        if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
+        if "independent" in kept:  # where files of earlier versions say so
             self.independent, self.untied = kept["independent"], tuple(kept["untied"])
         return self
 
@@ -262,12 +285,12 @@ def _read(file: FilePath) -> Mapping[str, Any]:
     return kept
 
 
-def _reversed(path: Path, predict: Predictor) -> Callable[[Any, Tensor], Any]:
+def _reversed(path: Path, predict: Predictor) -> Callable[[State, Tensor], State]:
     """The velocity field of a path run backwards in time."""
     if not path.space.smooth:
         raise TypeError("a flow on classes cannot be reversed: jumps are random. Only smooth spaces can.")
 
-    def field(x: Any, r: Tensor) -> Any:
+    def field(x: State, r: Tensor) -> State:
         return scale(-1.0, path.velocity(predict(x, 1 - r), x, 1 - r))
 
     return field

@@ -3,7 +3,7 @@
 A *state* is a tensor, or a plain dict of named states: atom positions beside atom types beside bonds. A *context* is
 everything about a batch that stays put while the state flows: which sites are real, the conditions, the sites that are
 frozen. The handful of functions here are the only ones besides the products that ever walk a dict; all other code adds
-and scales states without looking inside.
+and scales states without looking inside, and meets the leaves of a product by ``zip_leaves``.
 
 Shapes: a tensor on nodes is ``(B, N, *event)``, on edges ``(B, N, N, *event)``, on the graph ``(B, *event)``.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ OPTIONAL = ("free", "known", "previous", "until")  # what a context may hold bes
 UNKNOWN = "a context with frozen sites needs the values they keep: Context(..., free=free, known=x)"
 
 
-def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:
+def tree_map(fn: Callable[..., Any], state: State, *rest: State) -> State:
     """Apply ``fn`` to every tensor of ``state`` (and the matching tensors of ``rest``); same dict out."""
     if isinstance(state, Mapping):
         return {name: tree_map(fn, part, *(r[name] for r in rest)) for name, part in state.items()}
@@ -36,6 +36,28 @@ def leaves(state: State) -> list[Tensor]:
     if isinstance(state, Mapping):
         return [leaf for part in state.values() for leaf in leaves(part)]
     return [state]
+
+
+class Tree(Protocol):
+    """A space, a path or a prior: a leaf, or a product of named parts."""
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What stands side by side, by name; nothing in a leaf."""
+
+
+def zip_leaves(tree: Tree, *states: State) -> list[tuple[Any, ...]]:
+    """The leaves of a tree of spaces, paths or priors, each beside its tensors: ``(leaf, x, y, ...)``."""
+    if not tree.parts:
+        return [(tree, *states)]
+    return [leaf for k, part in tree.parts.items() for leaf in zip_leaves(part, *(x[k] for x in states))]
+
+
+def map_leaves(fn: Callable[..., Any], tree: Tree, *states: State) -> State:
+    """``fn(leaf, x, y, ...)`` at each leaf of a tree of spaces, paths or priors, as a state of the same parts."""
+    if not tree.parts:
+        return fn(tree, *states)
+    return {k: map_leaves(fn, part, *(x[k] for x in states)) for k, part in tree.parts.items()}
 
 
 def batch_size(state: State) -> int:
@@ -53,7 +75,7 @@ def scale(weight: float | Tensor, state: State) -> State:
     return tree_map(lambda x: lift(weight, x) * x, state)
 
 
-def lift(weight: Any, x: Tensor) -> Any:
+def lift(weight: float | Tensor, x: Tensor) -> Any:
     """Append axes to ``weight`` ``(B,)`` until it broadcasts against ``x`` from the left; numbers pass through."""
     if not torch.is_tensor(weight) or weight.ndim == 0:
         return weight
@@ -143,5 +165,6 @@ class Context:
         return self._each(lambda x: x.to(device, **options))
 
     def _each(self, fn: Callable[[Tensor], Tensor]) -> Context:
-        optional = {n: tree_map(fn, v) for n in OPTIONAL if (v := getattr(self, n)) is not None}
-        return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **optional)
+        optional = {n: getattr(self, n) for n in OPTIONAL}
+        moved = {n: None if v is None else tree_map(fn, v) for n, v in optional.items()}
+        return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **moved)

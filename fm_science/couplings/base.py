@@ -8,21 +8,30 @@ endpoint prediction also give the score.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fm_science.priors import Prior
+from fm_science.spaces import Space
 from fm_science.state import Context, State
+from fm_science.symmetries import Symmetry
 
 
 class Coupling(ABC):
     """A rule that pairs a batch of noise with a batch of data."""
 
     independent: bool = False  #: whether noise and datum are independent after pairing
-    untied: tuple[str, ...] = ()  #: parts of the state whose noise stays independent of the data although others do not
+    untied: tuple[str, ...] = ()  #: parts whose noise stays independent of the data although others do not
+    gather: Callable[..., Any] | None = None  #: the batches of all processes, to pair over all of them
     early: bool = False  #: whether noise that comes along with a batch has been paired already
 
+    def preparation(self, space: Space, prior: Prior, poses: tuple[Symmetry, ...] = ()) -> Callable[..., Any] | None:
+        """What the processes that load data do to each batch, where pairs are made there."""
+        return None
+
     @abstractmethod
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         """Paired noise, data and their context, on a bound space; weights of the pairs ride in
         ``context.cond["weight"]`` ``(B,)``."""
 
@@ -33,7 +42,7 @@ class Independent(Coupling):
 
     independent = True
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return x0, x1, context
 
 
@@ -61,7 +70,7 @@ class OnPart(Coupling):
     def untied(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.others
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if context.free is None:
             moved, _, context = self.coupling.pair(space.parts[self.part], x0[self.part], x1[self.part], context)
         else:
@@ -77,5 +86,5 @@ class Paired(Coupling):
 
     early = True
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return x0, x1, context

@@ -22,6 +22,7 @@ from fm_science.couplings.costs import Cost, groups, table
 from fm_science.couplings.plans import ExactPlan, Plan
 from fm_science.couplings.ranks import join, own
 from fm_science.seeds import seeded
+from fm_science.spaces import Space
 from fm_science.state import Context, State, batch_size, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import nearer
@@ -74,7 +75,7 @@ class Transport(Coupling):
         return f"Transport({', '.join(options)})"
 
     @torch.no_grad()
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if self.gather is not None and self.across_batch:
             seed = int(torch.randint(2**62, ()))
             batches, rank = self.gather((x0, x1, context, seed))
@@ -82,7 +83,7 @@ class Transport(Coupling):
                 return self._over_ranks(space, batches, rank, x0, x1, context)
         return self._pair(space, x0, x1, context)
 
-    def _pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def _pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         symmetries = tuple(s.bind(space, context) for s in self.symmetries)
         if self.across_batch:
             x0, context = self._exchanged(space, x0, x1, context, symmetries)
@@ -92,7 +93,7 @@ class Transport(Coupling):
             aligned = nearer(space, again, aligned, x1)
         return aligned, x1, context
 
-    def _aligned(self, space: Any, x0: State, x1: State, symmetries: tuple[Symmetry, ...]) -> State:
+    def _aligned(self, space: Space, x0: State, x1: State, symmetries: tuple[Symmetry, ...]) -> State:
         """Each noise moved towards its datum, the symmetries taking turns."""
         for _ in range(self.rounds if len(symmetries) > 1 else 1):
             for symmetry in symmetries:
@@ -100,7 +101,7 @@ class Transport(Coupling):
         return x0
 
     def _exchanged(
-        self, space: Any, x0: State, x1: State, context: Context, symmetries: tuple[Symmetry, ...]
+        self, space: Space, x0: State, x1: State, context: Context, symmetries: tuple[Symmetry, ...]
     ) -> tuple[State, Context]:
         """The noise that each datum gets, and the context with the weights of the pairs."""
         group = groups(context, self.within)
@@ -132,7 +133,7 @@ class Transport(Coupling):
                 )
 
     def _over_ranks(
-        self, space: Any, batches: Sequence[Any], rank: int, x0: State, x1: State, context: Context
+        self, space: Space, batches: Sequence[Any], rank: int, x0: State, x1: State, context: Context
     ) -> tuple[State, State, Context]:
         """One transport over the batches of all processes: each solves the same problem and keeps its own data."""
         all0, all1, whole = join(space, [b[:3] for b in batches])

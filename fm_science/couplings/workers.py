@@ -7,11 +7,11 @@ step before: the worker draws the noise, pairs it, and the batch arrives with bo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from fm_science.couplings.base import Coupling
-from fm_science.priors import cast
+from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
+from fm_science.spaces import Space
 from fm_science.state import Context, State, leaves
 from fm_science.symmetries import Symmetry
 
@@ -31,7 +31,7 @@ class InWorkers(Coupling):
     early = True
 
     def __post_init__(self) -> None:
-        if getattr(self.coupling, "gather", None) is not None:
+        if self.coupling.gather is not None:
             raise ValueError("InWorkers cannot gather from other ranks: data workers are in no process group.")
 
     @property
@@ -42,11 +42,11 @@ class InWorkers(Coupling):
     def untied(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.coupling.untied
 
-    def preparation(self, space: Any, prior: Any, poses: tuple[Symmetry, ...] = ()) -> Preparation:
+    def preparation(self, space: Space, prior: Prior, poses: tuple[Symmetry, ...] = ()) -> Preparation:
         """What a data worker does to each batch, for ``train_loader(..., prepare=...)``."""
         return Preparation(self.coupling, space, prior, poses)
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return self.coupling.pair(space, x0, x1, context)
 
 
@@ -62,8 +62,8 @@ class Preparation:
     """
 
     coupling: Coupling
-    space: Any
-    prior: Any
+    space: Space
+    prior: Prior
     poses: tuple[Symmetry, ...] = ()
 
     def __call__(self, x1: State, context: Context, seed: int) -> tuple[State, Context, State]:

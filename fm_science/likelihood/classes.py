@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fm_science.priors import cast
 from fm_science.seeds import seeded
-from fm_science.state import Context, State, batch_size, leaves
+from fm_science.state import Context, State, batch_size, leaves, zip_leaves
+
+if TYPE_CHECKING:
+    from fm_science.flow import Flow
+    from fm_science.paths import Bridge
 
 LAST = 1 - 1e-6  #: at t = 1 the rate of jumps is infinite
 
 
-def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+def jump_cost(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
     """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
     ``(B,)``: k'/(1 - k) sum_i (1[x = x1] - p(x) - 1[x != x1] log p(x1)), p the predicted probabilities.
 
@@ -31,7 +35,7 @@ def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tenso
     return path.pace(t) * cost.reshape(len(cost), -1).sum(1)
 
 
-def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
+def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
     """An estimate of a lower bound on the log-probability of classes in nats, ``(B,)`` (Campbell et al. 2022; Shi et
     al. 2024; Gat et al. 2024), for noise that is independent of the data. Equal to the log-probability in the mean for
     masked noise and the true posterior.
@@ -43,7 +47,6 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
         draws: times, one in each of as many equal intervals; all data share them.
         seed: of times and noise.
     """
-    parts = getattr(flow.path, "parts", {"": flow.path})
     with seeded(seed, context.mask.device):
         path = flow.path.bind(context, flow.prior)
         like = leaves(x1)[0]
@@ -52,8 +55,7 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
             t = ((k + torch.rand(len(total))).to(like) / draws).clamp_max(LAST)
             x0 = cast(path.space, flow.prior.sample(path.space, context), like)
             x = path.sample(x0, x1, t)
-            raw = flow.network(x, t, context)
-            for name in parts:
-                part, values = (path.parts[name], [v[name] for v in (raw, x, x1)]) if name else (path, [raw, x, x1])
-                total = total - jump_cost(part, values[0], values[1], values[2], t) / draws
+            raw = flow(x, t, context)
+            for part, *values in zip_leaves(path, raw, x, x1):
+                total = total - jump_cost(part, *values, t) / draws
     return total

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from fm_science.paths import Field, Path
 from fm_science.priors import Prior
 from fm_science.spaces import Euclidean, Product
 from fm_science.state import Context, State, batch_size, leaves, scale
+
+if TYPE_CHECKING:
+    from fm_science.solvers import Solver
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Walk:
 
 
 def backward(
-    path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Any, steps: int | Tensor = 100,
+    path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Solver, steps: int | Tensor = 100,
     rule: Divergence = ExactTrace(), independent: bool = True,
 ) -> Walk:  # fmt: skip
     """Carry data back to noise with log-density and kinetic energy.
@@ -64,7 +67,7 @@ def backward(
         raise TypeError("a density needs a smooth space: classes move by random jumps. See likelihood.elbo.")
     if not space.geodesic:
         raise TypeError("a surface without a logarithm (Mesh) has no density here: compare samples instead.")
-    if getattr(solver, "two_times", False):
+    if solver.two_times:
         raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
     prior.log_prob(space, x)  # a prior without a density says so before the first step
     grid = steps if torch.is_tensor(steps) else density_grid(path, steps)

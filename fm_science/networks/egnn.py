@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fm_science.networks.base import Network
 from fm_science.networks.sites import SiteFeatures, settled
 from fm_science.state import Context
 
@@ -158,7 +159,7 @@ class HalfPairs:
         return 0.5 * (edges[:, self.i, self.j] + edges[:, self.j, self.i])
 
 
-class EGNN(nn.Module):
+class EGNN(Network):
     """The velocity of a cloud of alike points under rotations, mirror images, shifts and permutations.
 
     Conditions of the batch are features of the points; domains whose points differ otherwise (atoms of many elements)

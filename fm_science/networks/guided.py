@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fm_science.state import Context, lift, tree_map
+from fm_science.networks.base import NetworkFunction, WrappedNetwork
+from fm_science.state import Context, State, lift, map_leaves, tree_map
+
+if TYPE_CHECKING:
+    from fm_science.paths import Path
 
 
 def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
@@ -35,7 +39,7 @@ def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
     return replace(context, cond={**context.cond, name: torch.where(lift(rows, value), gone, value)})
 
 
-class Guided(nn.Module):
+class Guided(WrappedNetwork):
     """off + scale (on - off): the raw output with the conditions, pushed away from that without them.
 
     On velocities, noise and flat endpoints that combines velocities; on logits it gives the renormalised product
@@ -51,19 +55,15 @@ class Guided(nn.Module):
     """
 
     def __init__(
-        self, network: Callable[..., Any], scale: float | Callable[[Tensor], Tensor], keys: Iterable[str] = ("label",),
-        path: Any = None,
+        self, network: NetworkFunction, scale: float | Callable[[Tensor], Tensor], keys: Iterable[str] = ("label",),
+        path: Path | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.network, self.scale, self.path = network, scale, path
+        super().__init__(network)
+        self.two_times = False  # the jumps of flow maps do not add up
+        self.scale, self.path = scale, path
         self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
 
-    @property
-    def self_conditioned(self) -> bool:
-        """Whether the wrapped network reads its previous endpoint."""
-        return getattr(self.network, "self_conditioned", False)
-
-    def forward(self, x: Any, t: Tensor, context: Context) -> Any:
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
         if not callable(self.scale) and self.scale == 1:
             return self.network(x, t, context)
         unknown = context
@@ -73,20 +73,20 @@ class Guided(nn.Module):
         if not callable(self.scale) and self.scale == 0:
             return off
         on, scale = self.network(x, t, context), self.scale(t) if callable(self.scale) else self.scale
-        path = self.path.bind(context) if self.path is not None else None
-        return _combined(path, x, t, off, on, scale)
 
+        def pushed(a: Tensor, b: Tensor) -> Tensor:
+            return _pushed(a, b, scale)
 
-def _combined(path: Any, x: Any, t: Tensor, off: Any, on: Any, scale: float | Tensor) -> Any:
-    parts = getattr(path, "parts", None)
-    if parts is not None:
-        return {k: _combined(part, x[k], t, off[k], on[k], scale) for k, part in parts.items()}
-    curved = path is not None and path.space.smooth and not path.space.linear
-    if not (curved and path.predicts.singular):  # on curved spaces the raw output is a velocity or else an endpoint
-        return tree_map(lambda a, b: _pushed(a, b, scale), off, on)
-    space = path.space
-    away, towards = (space.log(x, path.endpoint(raw, x, t)) for raw in (off, on))
-    return space.exp(x, _pushed(away, towards, scale))
+        def combined(path: Path, x: Tensor, off: State, on: State) -> State:
+            space = path.space
+            if not (space.smooth and not space.linear and path.predicts_endpoint):
+                return tree_map(pushed, off, on)
+            away, towards = (space.log(x, path.endpoint(raw, x, t)) for raw in (off, on))
+            return space.exp(x, pushed(away, towards))
+
+        if self.path is None:
+            return tree_map(pushed, off, on)
+        return map_leaves(combined, self.path.bind(context), x, off, on)
 
 
 def _pushed(off: Tensor, on: Tensor, scale: float | Tensor) -> Tensor:

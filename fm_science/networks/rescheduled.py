@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from fm_science.networks.base import NetworkFunction, WrappedNetwork
+from fm_science.predictions import Endpoint, Noise, Score, Velocity
 from fm_science.schedules import Schedule
 from fm_science.state import Context, lift
 
+if TYPE_CHECKING:
+    from fm_science.paths import Bridge
 
-class Rescheduled(nn.Module):
+
+class Rescheduled(WrappedNetwork):
     """A network trained on x = alpha x1 + sigma x0 with one schedule, as it would be on another.
 
     Both paths pass through the same points up to a factor: at the time where the old schedule has the same ratio of
@@ -26,20 +30,17 @@ class Rescheduled(nn.Module):
             read from ``old`` where that is a path.
     """
 
-    def __init__(self, network: Callable[..., Any], old: Any, new: Any, velocity: bool = True) -> None:
-        super().__init__()
-        predicts = getattr(old, "predicts", None)
-        name = type(predicts).__name__ if predicts is not None else "Velocity" if velocity else "Endpoint"
-        if name not in ("Velocity", "Endpoint", "Noise"):
+    def __init__(
+        self, network: NetworkFunction, old: Schedule | Bridge, new: Schedule | Bridge, velocity: bool = True
+    ) -> None:  # fmt: skip
+        super().__init__(network)
+        self.two_times = False  # a jump between two times has no counterpart on another clock
+        predicts = (Velocity() if velocity else Endpoint()) if isinstance(old, Schedule) else old.predicts
+        if not isinstance(predicts, (Velocity, Endpoint, Noise)) or isinstance(predicts, Score):
             raise TypeError(f"Rescheduled cannot change the schedule of a network that predicts {predicts!r}.")
-        self.network, self.velocity = network, name == "Velocity"
-        self.old: Schedule = getattr(old, "schedule", old)
-        self.new: Schedule = getattr(new, "schedule", new)
-
-    @property
-    def self_conditioned(self) -> bool:
-        """Whether the network reads its last endpoint, which no schedule changes."""
-        return getattr(self.network, "self_conditioned", False)
+        self.velocity = isinstance(predicts, Velocity)
+        self.old: Schedule = old if isinstance(old, Schedule) else old.schedule
+        self.new: Schedule = new if isinstance(new, Schedule) else new.schedule
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """What the network says at ``x`` ``(B, ...)`` and the new time ``t`` ``(B,)``."""

@@ -23,6 +23,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from fm_science.networks.base import Network
 from fm_science.networks.egnn import TINY, Bumps
 from fm_science.networks.graphs import envelope, radius_graph
 from fm_science.networks.sites import SiteFeatures, settled
@@ -99,7 +100,7 @@ class TensorLayer(nn.Module):
         return torch.cat([nn.functional.silu(plain), torch.sigmoid(gate)[:, self.index] * turning], -1)
 
 
-class TensorField(nn.Module):
+class TensorField(Network):
     """The velocity of a cloud in space under rotations, shifts and permutations, and with ``chiral=False`` under
     mirror images.
 
@@ -178,4 +179,4 @@ class TensorField(nn.Module):
         for layer in self.layers:
             h = layer(h, near, harmonics, radial, fade)
         u = self.out(h) * self.scale
-        return u.unflatten(0, mask.shape), h[:, : self.layers[-1].numbers].unflatten(0, mask.shape)  # type: ignore
+        return u.unflatten(0, mask.shape), h[:, : self.layers[-1].numbers].unflatten(0, mask.shape)

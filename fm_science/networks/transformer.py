@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fm_science.networks.base import Network
 from fm_science.networks.sites import SiteFeatures, settled
 from fm_science.state import Context
 
@@ -53,7 +54,7 @@ def _level(h: Tensor) -> Tensor:
     return F.layer_norm(h, h.shape[-1:])
 
 
-class SetTransformer(nn.Module):
+class SetTransformer(Network):
     """The velocity of a cloud by attention. It commutes with permutations alone.
 
     Args:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
 
 from torch import Tensor
 
@@ -40,7 +39,8 @@ class Objective(ABC):
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)`` of a batch of data ``x1``; ``x0`` is noise that came along with it."""
 
-    def within(self, low: float, high: float) -> Any:
+    def within(self, low: float, high: float) -> Objective:
         """The same objective at times in [low, high) only, for a validation loss by time; an objective without a law
         of times stays as it is."""
-        return replace(self, times=UniformTime(low, high)) if hasattr(self, "times") else self  # type: ignore
+        timed = is_dataclass(self) and any(f.name == "times" for f in fields(self))
+        return replace(self, times=UniformTime(low, high)) if timed else self  # type: ignore[type-var, call-arg]

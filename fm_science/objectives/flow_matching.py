@@ -19,6 +19,7 @@ from fm_science.flow import Flow
 from fm_science.networks import dropped
 from fm_science.objectives.base import Objective
 from fm_science.objectives.times import UniformTime
+from fm_science.paths import Path
 from fm_science.priors import cast
 from fm_science.state import Context, State, batch_size, leaves
 
@@ -27,7 +28,7 @@ from fm_science.state import Context, State, batch_size, leaves
 class Pairs:
     """Noise and data that belong together, their context, and a path that is bound to it."""
 
-    path: Any
+    path: Path
     x0: State
     x1: State
     context: Context
@@ -55,7 +56,7 @@ class FlowMatching(Objective):
     times: Callable[[int], Tensor] = UniformTime()
     weight: Callable[[Tensor], Tensor] | Mapping[str, Callable[[Tensor], Tensor]] | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
-    extras: Mapping[str, Callable[[Any, Any, Tensor, Context], Tensor]] = field(default_factory=dict)
+    extras: Mapping[str, Callable[[State, State, Tensor, Context], Tensor]] = field(default_factory=dict)
     drop: Mapping[str, float] = field(default_factory=dict)
     self_condition: float = 0.0
 
@@ -87,7 +88,7 @@ class FlowMatching(Objective):
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         x = path.sample(x0, x1, t)
         context = self._with_previous(flow, path, x, t, context)
-        raw = flow.network(x, t, context)
+        raw = flow(x, t, context)
         losses = self.weighted(path.loss(raw, x0, x1, x, t), t, context)
         if self.extras:
             x1hat = path.endpoint(raw, x, t)
@@ -101,20 +102,20 @@ class FlowMatching(Objective):
             context = dropped(context, name, rows)
         return context
 
-    def _with_previous(self, flow: Flow, path: Any, x: State, t: Tensor, context: Context) -> Context:
+    def _with_previous(self, flow: Flow, path: Path, x: State, t: Tensor, context: Context) -> Context:
         if float(torch.rand(())) >= self.self_condition:
             return context
         with torch.no_grad():
-            previous = path.endpoint(flow.network(x, t, context), x, t)
+            previous = path.endpoint(flow(x, t, context), x, t)
         return replace(context, previous=previous)
 
-    def weighted(self, loss: Any, t: Tensor, context: Context) -> dict[str, Tensor]:
+    def weighted(self, loss: State, t: Tensor, context: Context) -> dict[str, Tensor]:
         """Losses by part with all weights applied: of times, of parts and of pairs."""
         pairs = context.cond.get("weight", 1.0)
         named = _named(loss) if isinstance(loss, Mapping) else {"loss": loss}
         return {name: pairs * self._weight(name, t) * v for name, v in named.items()}
 
-    def _weight(self, name: str, t: Tensor) -> Any:
+    def _weight(self, name: str, t: Tensor) -> float | Tensor:
         """What the loss of a name counts at times ``t``: its own weights, times those of the parts it lies in."""
         words = name.split("/")
         around = ["/".join(words[: k + 1]) for k in range(len(words))]

@@ -50,7 +50,7 @@ class MaximumLikelihood(Objective):
         """Named losses ``(B,)``: ``likelihood`` in nats a degree of freedom, and ``energy`` where it has a weight."""
         self.mark(flow)
         path = flow.path.bind(context, flow.prior)
-        predict: Callable[..., Any] = lambda x, t: flow.network(x, t, context)  # noqa: E731
+        predict: Callable[..., Any] = lambda x, t: flow(x, t, context)  # noqa: E731
         walk = backward(
             path, predict, x1, path.source(flow.prior), self.solver, self.steps, self.divergence, independent=False
         )  # fmt: skip

@@ -8,20 +8,25 @@ path is the straight line of rectified flow; on classes it is the mixture path; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from fm_science.priors import Prior
-from fm_science.state import Context, batch_size, leaves, scale
+from fm_science.spaces.base import Space
+from fm_science.state import Context, State, batch_size, leaves, scale
 
 
 class Path(ABC):
     """How samples travel from noise (t = 0) to data (t = 1). ``raw`` is a network's output, ``t`` is ``(B,)``."""
 
-    space: Any
+    space: Space
+    parts: Mapping[str, Path] = MappingProxyType({})  #: the paths of a product by name; nothing for one space
+    affine: bool = False  #: whether x_t = alpha x1 + sigma x0 with noise x0 of the prior, so that it has ``weights``
+    predicts_endpoint: bool = False  #: whether the raw output is the endpoint itself
     lands: bool = True  #: whether a velocity tells where its path will end, so that it gives an endpoint
     measured: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
 
@@ -30,23 +35,23 @@ class Path(ABC):
         """A copy whose space knows the batch, and which knows the law of the noise."""
 
     @abstractmethod
-    def sample(self, x0: Any, x1: Any, t: Tensor) -> Any:
+    def sample(self, x0: State, x1: State, t: Tensor) -> State:
         """The point at time t between the noise ``x0`` and the datum ``x1``."""
 
     @abstractmethod
-    def loss(self, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+    def loss(self, raw: State, x0: State, x1: State, x: State, t: Tensor) -> State:
         """What a training step minimises at ``x`` = sample(x0, x1, t): ``(B,)``, or a dict of such by part."""
 
     @abstractmethod
-    def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def velocity(self, raw: State, x: State, t: Tensor) -> State:
         """The predicted velocity at ``x``, a tangent."""
 
     @abstractmethod
-    def endpoint(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def endpoint(self, raw: State, x: State, t: Tensor) -> State:
         """The predicted datum, a point (on classes probabilities)."""
 
     @abstractmethod
-    def step(self, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+    def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         """The point at time s when the prediction made at (x, t) is held fixed."""
 
     @property
@@ -65,17 +70,17 @@ class Path(ABC):
         """Whether the score rests on the noise x0, and so needs x0 to be independent of the data."""
         return True
 
-    def score(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def score(self, raw: State, x: State, t: Tensor) -> State:
         """The gradient of the log-density of x_t, a tangent. Raises TypeError where it has no closed form."""
         raise TypeError(f"{self!r} has no score. Use Euler or Heun, or a Gaussian path.")
 
-    def stir(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Any) -> Any:
+    def stir(self, raw: State, x: State, t: Tensor, s: Tensor, keep: State) -> State:
         """As :meth:`step`, with noise exchanged for fresh noise on the way: what was noise keeps the correlation
         ``keep`` ``(B,)`` in [0, 1] with what it was (classes: each site keeps its class with that probability, else it
         is drawn anew from the prior and lives on). Leaves the law of x_t as it is. Raises TypeError without a score."""
         raise TypeError(self._unscored())
 
-    def rewind(self, x: Any, t: Tensor, r: Tensor) -> Any:
+    def rewind(self, x: State, t: Tensor, r: Tensor) -> State:
         """Back from time t to an earlier r by adding fresh noise. Raises TypeError where the noise has no known law."""
         raise TypeError(self._unscored())
 
@@ -85,7 +90,7 @@ class Path(ABC):
             "prior, or classes with a known prior. Use Euler() or Heun(), or a Gaussian path."
         )
 
-    def outset(self, x: Any, t: Tensor, independent: bool) -> tuple[Any, Tensor]:
+    def outset(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
         """Where the datum ``x`` is at a time ``t`` just before 1, where its velocity exists, and how much log-density
         ``(B,)`` the move adds. Exact to second order in sigma(t) for independent noise on linear spaces; elsewhere the
         datum stays, to first order in 1 - t."""
@@ -102,6 +107,14 @@ class Path(ABC):
         """The law of the state at t = 0 when the noise is drawn from ``prior``."""
         return prior
 
+    def split(self) -> tuple[Path, Path]:
+        """The parts that move smoothly, and the parts that jump. Raises TypeError without parts."""
+        raise TypeError(f"{self!r} has no parts to be split.")
+
+    def only(self, *names: str) -> Path:
+        """The path on some of its parts. Raises TypeError without parts."""
+        raise TypeError(f"{self!r} has no parts {names}.")
+
     def modules(self) -> list[nn.Module]:
         """What the path itself learns."""
         return []
@@ -117,29 +130,29 @@ class Field(Path):
         measured: parts of a product whose error an adaptive solver controls; ``None``: all.
     """
 
-    space: Any
+    space: Space
     measured: tuple[str, ...] | None = None
-    singular = False  # type: ignore[assignment]
+    singular = False
 
     def bind(self, context: Context, prior: Prior | None = None) -> Field:
         return Field(self.space.bind(context), self.measured)
 
-    def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def velocity(self, raw: State, x: State, t: Tensor) -> State:
         return raw
 
-    def step(self, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+    def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         return self.space.exp(x, scale(s - t, raw))
 
-    def sample(self, x0: Any, x1: Any, t: Tensor) -> Any:
+    def sample(self, x0: State, x1: State, t: Tensor) -> State:
         raise TypeError("a Field joins no ends: it has only a velocity")
 
-    def loss(self, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+    def loss(self, raw: State, x0: State, x1: State, x: State, t: Tensor) -> State:
         raise TypeError("a Field joins no ends: it has no loss")
 
-    def endpoint(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def endpoint(self, raw: State, x: State, t: Tensor) -> State:
         raise TypeError("a Field joins no ends: it has no endpoint")
 
 
-def slope(fn: Any, t: Tensor) -> tuple[Tensor, Tensor]:
+def slope(fn: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
     """A function of time and its derivative at ``t`` ``(B,)``, by forward-mode differentiation."""
     return torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),))  # type: ignore[return-value]

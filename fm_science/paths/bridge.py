@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from fm_science.paths.base import Path, slope
@@ -14,7 +12,7 @@ from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
 from fm_science.spaces.base import Space
-from fm_science.state import Context, lift, scale
+from fm_science.state import Context, State
 
 
 @dataclass(frozen=True)
@@ -34,34 +32,59 @@ class Bridge(Path):
     context: Context | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.predicts.check(self.space)
+        if self.context is None:  # a bound copy was checked already
+            self.predicts.check(self.space)
 
     @abstractmethod
-    def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
+    def drift(self, x: State, x1: State, t: Tensor) -> State:
         """The velocity at (x, t) of the path that ends at ``x1``."""
 
-    def motion(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+    def motion(self, x0: State, x1: State, x: State, t: Tensor) -> State:
         """The velocity at ``x`` = sample(x0, x1, t) of the path that joins ``x0`` and ``x1``: the drift, computed from
         both ends where that is more accurate or costs less."""
         return self.drift(x, x1, t)
 
-    def trace(self, x0: Any, x1: Any, t: Tensor) -> tuple[Any, Any]:
+    def trace(self, x0: State, x1: State, t: Tensor) -> tuple[State, State]:
         """The point at time t and the velocity there: :meth:`sample` and :meth:`motion` in one, for training loops of
         your own; it costs less where the two share work."""
         x = self.sample(x0, x1, t)
         return x, self.motion(x0, x1, x, t)
 
     @abstractmethod
-    def landing(self, x: Any, u: Any, t: Tensor) -> Any:
+    def landing(self, x: State, u: State, t: Tensor) -> State:
         """The endpoint of the path that passes (x, t) with velocity ``u``; the inverse of :meth:`drift`."""
 
     @abstractmethod
-    def advance(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
+    def advance(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path that ends at ``x1hat``: exact, at most one whole way, never singular."""
 
     @abstractmethod
-    def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
+    def follow(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
+
+    def noised(self, x: State, x1: State, t: Tensor) -> State:
+        """The noise of the path that passes (x, t) towards ``x1``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    def denoised(self, x: State, x0: State, t: Tensor) -> State:
+        """The endpoint of the path that passes (x, t) with noise ``x0``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    def departure(self, x: State, x0: State, t: Tensor) -> State:
+        """The velocity at (x, t) of the path with noise ``x0``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    def depart(self, x: State, x0: State, t: Tensor, s: Tensor) -> State:
+        """From (x, t) to time s along the path with noise ``x0``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of a Normal prior, on affine paths. Raises TypeError for other laws."""
+        raise TypeError(self._no_noise())
+
+    def _no_noise(self) -> str:
+        return f"{self!r}: only linear spaces carry noise that is added. Use Velocity() or Endpoint()."
 
     def pace(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
@@ -77,36 +100,33 @@ class Bridge(Path):
         return self.predicts.singular
 
     @property
-    def scored(self) -> bool:
-        if self.space.linear:
-            return self.prior is not None and self.prior.gaussian
-        return not self.space.smooth and self.chances is not None
+    def predicts_endpoint(self) -> bool:  # type: ignore[override]
+        return self.predicts.is_endpoint
 
     @property
     def chances(self) -> Tensor | None:
         """Probabilities of the classes under the prior, ``(classes,)``; ``None`` where they are not known."""
-        known = getattr(self.prior, "probabilities", None)
-        return None if known is None else torch.as_tensor(known)
+        return None
 
     def noise(self, x: Tensor) -> Tensor:
         """A fresh draw of the prior, like ``x``."""
-        if not self.scored:
+        if self.prior is None or self.context is None or not self.scored:
             raise TypeError(self._unscored())
-        return self.prior.sample(self.space, self.context).to(x)  # type: ignore
+        return self.prior.sample(self.space, self.context).to(x)
 
     def bind(self, context: Context, prior: Prior | None = None) -> Bridge:
         return replace(self, space=self.space.bind(context), prior=prior, context=context)
 
-    def loss(self, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def loss(self, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         return self.predicts.loss(self, raw, x0, x1, x, t)
 
-    def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def velocity(self, raw: State, x: State, t: Tensor) -> State:
         return self.predicts.velocity(self, raw, x, t)
 
-    def endpoint(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def endpoint(self, raw: State, x: State, t: Tensor) -> State:
         return self.predicts.endpoint(self, raw, x, t)
 
-    def step(self, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+    def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         return self.predicts.step(self, raw, x, t, s)
 
     def check(self, times: Tensor) -> None:
@@ -117,7 +137,7 @@ class Bridge(Path):
             )
 
     def suits(self, trained: Path) -> None:
-        old = getattr(trained, "schedule", self.schedule)
+        old = trained.schedule if isinstance(trained, Bridge) else self.schedule
         if old != self.schedule and not self.predicts.timeless:
             raise TypeError(
                 f"the output of this network means {self.predicts!r} on {old!r} only; with {self.schedule!r} it would "
@@ -125,52 +145,11 @@ class Bridge(Path):
             )
 
 
-def whole_way(path: Bridge) -> None:
-    """Raises ValueError for a path that leaves the noise or reaches the datum only in part."""
-    start, _, end, _ = path.schedule.ends if path.context is None else (0.0, 0.0, 1.0, 0.0)
+def require_whole_way(schedule: Schedule, path: str) -> None:
+    """Raises ValueError for a schedule that leaves the noise or reaches the datum only in part."""
+    start, _, end, _ = schedule.ends
     if abs(start) > 1e-9 or abs(end - 1) > 1e-9:
-        kind = {"Geodesic": "a geodesic"}.get(type(path).__name__, "this path")
         raise ValueError(
-            f"{kind} goes all the way from noise to data, but alpha of {path.schedule!r} goes from {start:.3g} "
+            f"{path} goes all the way from noise to data, but alpha of {schedule!r} goes from {start:.3g} "
             f"to {end:.3g}. Use Linear(), or a Gaussian path."
         )
-
-
-def deviation(path: Bridge) -> float:
-    """The standard deviation of a path's Normal prior. Raises TypeError for other laws."""
-    if not hasattr(path.prior, "std") or not path.prior.gaussian:  # type: ignore
-        raise TypeError(f"{path!r} needs Normal noise, and its prior is {path.prior!r}.")
-    return path.prior.std  # type: ignore
-
-
-def noise_score(path: Any, x0: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """The score of x_t from E[x0 | x_t] for Gaussian x0 that is independent of the data: the gradient of the prior's
-    log-density there, over sigma."""
-    if not path.scored:
-        raise TypeError(f"{path!r} has no score: it needs a Gaussian prior, and its prior is {path.prior!r}.")
-    gradient = torch.func.grad(lambda y: path.prior.log_prob(path.space, y).sum())(x0)
-    return path.space.tangent(x, scale(1 / sigma, gradient))
-
-
-def stir_noise(
-    path: Any, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor, ends: tuple[Tensor, Tensor]
-) -> Tensor:
-    """x_s = alpha(s) x1hat + sigma(s) (keep x0hat + sqrt(1 - keep²) fresh): DDIM with noise (Song et al. 2021, eq.
-    12). ``ends`` is alpha and sigma at s."""
-    alpha, sigma = ends
-    share = (1 - keep * keep).clamp_min(0).sqrt()
-    noise = lift(keep, x) * path.predicts.noise(path, raw, x, t) + lift(share, x) * path.noise(x)
-    return path.space.project(lift(alpha, x) * path.endpoint(raw, x, t) + lift(sigma, x) * noise)
-
-
-def add_noise(path: Any, x: Tensor, now: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> Tensor:
-    """x_r from x_t for an earlier r by adding what noise is missing; ``now`` and ``then`` are (alpha, sigma)."""
-    (alpha, sigma), (back, more) = now, then
-    ratio = torch.where(alpha > 0, back / torch.where(alpha > 0, alpha, 1.0), 1.0)
-    missing = (more * more - (ratio * sigma).square()).clamp_min(0).sqrt()
-    return path.space.project(lift(ratio, x) * x + lift(missing, x) * path.noise(x))
-
-
-def shrink(path: Any, x: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha x, and the log-density that this contraction adds, for data with very little noise."""
-    return path.space.project(lift(alpha, x) * x), path.space.dimension.to(x.dtype) * alpha.log()

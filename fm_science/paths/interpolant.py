@@ -55,8 +55,8 @@ class Interpolant(Path):
     gamma: Callable[[Tensor], Tensor] = Brownian(1.0)
     predicts: tuple[Prediction, ...] = (Velocity(), Noise())
     context: Context | None = field(default=None, repr=False, compare=False)
-    singular = False  # type: ignore[assignment]
-    borrowed = False  # type: ignore[assignment]
+    singular = False
+    borrowed = False
 
     def __post_init__(self) -> None:
         if not self.space.linear:
@@ -123,5 +123,6 @@ class Interpolant(Path):
         return self.space.exp(x, lift(s - t, x) * self.velocity(raw, x, t) + spread * noise)
 
     def suits(self, trained: Path) -> None:
-        if (getattr(trained, "schedule", None), getattr(trained, "gamma", None)) != (self.schedule, self.gamma):
+        same = isinstance(trained, Interpolant) and (trained.schedule, trained.gamma) == (self.schedule, self.gamma)
+        if not same:
             raise TypeError(f"the velocity was learned on {trained!r}; {self!r} has another clock or noise.")

@@ -11,12 +11,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from fm_science.paths.bridge import Bridge, whole_way
+from fm_science.paths.bridge import Bridge, require_whole_way
 from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
@@ -24,6 +24,18 @@ from fm_science.spaces.numerics import length
 from fm_science.state import Context, lift, pin, scale
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class EmbeddingDistance(Protocol):
+    """A distance that is Euclidean between the places of points in another space."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The places ``(..., K)`` of points ``(..., *event)``."""
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The distances ``(...)``."""
+
 
 TRIES = 2  #: shorter steps, each a quarter of the last, where one misses the distance that it aims at
 
@@ -60,8 +72,12 @@ class Simulated(Bridge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_way(self)
-        if not self.space.smooth or getattr(self.space, "centred", False) or hasattr(self.space, "parts"):
+        if self.context is None:
+            self._check()
+
+    def _check(self) -> None:
+        require_whole_way(self.schedule, "this path")
+        if not self.space.smooth or self.space.parts or self.space.centred:
             raise TypeError(f"{self.space!r}: a simulated path moves each site on its own, on a smooth space.")
         if self.distance is None and not self.space.geodesic:
             raise TypeError(f"{self.space!r} knows no distance of its own here: Simulated(space, distance).")
@@ -71,21 +87,17 @@ class Simulated(Bridge):
             raise ValueError(f"steps={self.steps}: a walk needs at least one step.")
 
     @property
-    def scored(self) -> bool:
-        return False
-
-    @property
     def _leaf(self) -> Any:
-        return getattr(self.space, "leaf", self.space)
+        return self.space.leaf
 
     def _aim(self, y: Tensor) -> Tensor:
         """What a distance is measured from: the datum, or its place in the space where the distance is Euclidean."""
-        return self.distance.embed(y) if hasattr(self.distance, "embed") else y  # type: ignore[union-attr]
+        return self.distance.embed(y) if isinstance(self.distance, EmbeddingDistance) else y
 
     def _measure(self, x: Tensor, aim: Tensor) -> Tensor:
         """The distance ``(P,)`` of single sites from what they aim at."""
-        if hasattr(self.distance, "embed"):
-            return length(self.distance.embed(x) - aim).squeeze(-1)  # type: ignore[union-attr]
+        if isinstance(self.distance, EmbeddingDistance):
+            return length(self.distance.embed(x) - aim).squeeze(-1)
         return (self.distance or self._leaf.distance)(x, aim)
 
     def descent(self, x: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound, suggestion
-from fm_science.spaces.base import Sites, total
+from fm_science.spaces.base import Sites, Space, total
 from fm_science.state import Context, State, lift, pin
 
 
@@ -40,13 +39,17 @@ class Normal(Prior):
     def __post_init__(self) -> None:
         positive("Normal", std=self.std)
 
-    def sample(self, space: Any, context: Context) -> State:
+    @property
+    def coordinate_std(self) -> float:
+        return self.std
+
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if not bound_space.linear:
             raise TypeError(f"Normal() needs a linear space, and {space!r} is not. Use {suggestion(space)}.")
         return bound_space.project(torch.randn(bound_space.shape, device=like.device).mul_(self.std))
 
-    def log_prob(self, space: Any, x: Tensor) -> Tensor:
+    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
         square = total(space.tangent(x, x).square())
         return -0.5 * square / self.std**2 - space.dimension.to(x.dtype) * log_normaliser(self.std)
 
@@ -73,7 +76,7 @@ class Wrapped(Prior):
     def __post_init__(self) -> None:
         positive("Wrapped", std=self.std)
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if bound_space.linear:
             return Normal(self.std).sample(space, context)
@@ -110,7 +113,7 @@ class Harmonic(Prior):
     def __post_init__(self) -> None:
         positive("Harmonic", step=self.step)
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if not bound_space.linear or bound_space.mask.ndim != 2:
             raise TypeError(f"Harmonic() needs points on nodes of a linear space, not {space!r}.")
@@ -119,7 +122,7 @@ class Harmonic(Prior):
         mean = x.sum(1, keepdim=True) / lift(bound_space.mask.sum(1).clamp_min(1), x)
         return bound_space.project(x - mean)
 
-    def log_prob(self, space: Any, x: Tensor) -> Tensor:
+    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
         if not space.centred:
             raise TypeError(f"Harmonic() has a density on Centered without frozen sites only, not on {space!r}.")
         count = space.mask.sum(1)

@@ -10,14 +10,14 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
-from fm_science.spaces.base import total
+from fm_science.spaces.base import Sites, Space, total
+from fm_science.spaces.flat import FunctionSites
 from fm_science.spaces.numerics import root
 from fm_science.state import Context, State, pin
 
@@ -123,7 +123,7 @@ class Periodic(Kernel):
     """
 
     length: float
-    period: float = 1.0  # type: ignore[assignment]
+    period: float = 1.0
     std: float = 1.0
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class GaussianProcess(Prior):
     memory: dict = field(default_factory=dict, init=False, repr=False, compare=False)
     gaussian = True
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         coords = self._coords(bound_space, like)
         torus = self._torus(bound_space, coords)
@@ -172,7 +172,7 @@ class GaussianProcess(Prior):
         part = x[(slice(None), *(slice(n) for n in grid))]
         return bound_space.project(part.flatten(1, len(grid)))
 
-    def log_prob(self, space: Any, x: Tensor) -> Tensor:
+    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
         coords = self._coords(space, x)
         whole, grid = self._torus(space, coords) or (None, None)
         x = pin(space.live, x, 0.0)
@@ -193,19 +193,18 @@ class GaussianProcess(Prior):
             known[factor] = replace(self, kernel=replace(self.kernel, std=self.kernel.std * factor))  # type: ignore[type-var]
         return known[factor]
 
-    def _coords(self, space: Any, like: Tensor) -> Tensor:
-        coords = getattr(space, "coords", None)
-        if coords is None:
+    def _coords(self, space: Sites, like: Tensor) -> Tensor:
+        if not isinstance(space, FunctionSites) or space.coords is None:
             raise TypeError(
                 f"{self!r} needs Functions with the places of their sensors: Context(mask, {{'coords': (B, N, d)}})."
             )
-        return coords.to(like)
+        return space.coords.to(like)
 
     @property
     def _noise(self) -> float:
         return self.nugget * self.kernel.std**2
 
-    def _factor(self, space: Any, coords: Tensor) -> Tensor:
+    def _factor(self, space: Sites, coords: Tensor) -> Tensor:
         """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
         all samples share their sensors."""
         live, coords = space.live, coords.double()
@@ -227,7 +226,7 @@ class GaussianProcess(Prior):
         diagonal = torch.where(live, self._noise, 1.0)
         return torch.linalg.cholesky(covariance + torch.diag_embed(diagonal.to(covariance)))
 
-    def _torus(self, space: Any, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    def _torus(self, space: Sites, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Where all samples stand on one regular grid whose spacing divides the period: how many such steps the
         period has along each axis, and how many of them the grid takes."""
         if self.kernel.period is None or space.grid is None:

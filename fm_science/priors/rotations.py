@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
-from fm_science.spaces.base import Sites, total
+from fm_science.spaces.base import Sites, Space, total
 from fm_science.spaces.numerics import length, ratio, sinc
 from fm_science.spaces.rotations import rotation_exp
 from fm_science.state import Context, State, pin
@@ -60,7 +59,7 @@ class IGSO3(Prior):
         scale = 0.5 * math.log(2 * math.pi) + self.std**2 / 8 - 3 * math.log(self.std) + math.log(2)
         return scale - 0.5 * (omega / self.std) ** 2 + images.log() - sinc(0.5 * omega).log()
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         space, like = bound(self, space, context)
         top = min(math.pi, 12 * self.std)
         omega = torch.linspace(0, top, 4097, dtype=torch.float64, device=like.device)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, total
+from fm_science.spaces.base import Sites, Space, total
 from fm_science.state import Context, State
 
 
@@ -17,7 +16,7 @@ from fm_science.state import Context, State
 class Uniform(Prior):
     """Independent uniform points on a compact space: sphere, torus, rotations, mesh. Raises TypeError elsewhere."""
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         space, like = bound(self, space, context)
         return space.project(space.leaf.uniform(space.mask.shape, like))
 

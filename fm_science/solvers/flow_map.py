@@ -12,13 +12,12 @@ one step the two agree, at two evaluations a step; in the limit of many steps it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only
-from fm_science.state import scale
+from fm_science.state import State, scale
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class FlowMap(Solver):
         smooth_only(self, path, parts=True)
         mappable(path)
 
-    def step(self, path: Any, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         s = t + h
         if path.space.smooth:
             return leap(path, predict(x, t, s), x, t, s)
@@ -43,12 +42,12 @@ class FlowMap(Solver):
         return x | {k: leap(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
 
 
-def leap(path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+def leap(path: Path, raw: State, x: State, t: Tensor, s: Tensor) -> State:
     """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v that ``raw`` tells."""
     return path.space.exp(x, scale(s - t, path.velocity(raw, x, t)))
 
 
-def mappable(path: Any) -> None:
+def mappable(path: Path) -> None:
     """Raises TypeError where the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
     if path.space.smooth:
         if path.singular:
@@ -57,5 +56,5 @@ def mappable(path: Any) -> None:
                 "Velocity(), on a schedule whose rates are finite at t = 1 such as Linear()."
             )
         return
-    for part in getattr(path, "parts", {}).values():
+    for part in path.parts.values():
         mappable(part)

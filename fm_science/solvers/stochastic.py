@@ -22,7 +22,7 @@ from torch import Tensor
 from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only, stepper
 from fm_science.solvers.fixed import Euler, Heun
-from fm_science.state import add, scale
+from fm_science.state import State, add, scale
 
 Heat = float | Callable[[Tensor], Tensor]
 
@@ -45,19 +45,20 @@ class Langevin(Solver):
         """Heat by part, where it is given so."""
         return self.heat if isinstance(self.heat, Mapping) else None
 
-    def stirred(self, path: Any) -> Path:
+    def stirred(self, path: Path) -> Path:
         return path if self._named is None else path.only(*self._named)
 
     def check(self, path: Path) -> None:
         if self._named is None:
             scored(self, path)
-        parts = getattr(path, "parts", {})
         for name in self._named or ():
-            if name not in parts:
-                raise TypeError(f"heat names the part {name!r}; the parts of this path are {sorted(parts) or 'none'}.")
-            scored(self, parts[name])
+            if name not in path.parts:
+                raise TypeError(
+                    f"heat names the part {name!r}; the parts of this path are {sorted(path.parts) or 'none'}."
+                )
+            scored(self, path.parts[name])
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         raw = predict(x, t)
         named: Mapping[str, Any] = {"": self.heat} if self._named is None else self._named
         keep = {k: torch.exp(-h * warmth(heat, t)) for k, heat in named.items()}
@@ -91,7 +92,7 @@ class PredictorCorrector(Solver):
         if self.predictor is not None:
             self.predictor.check(path)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         s = t + h
         if self.predictor is not None:
             x = stepper(self.predictor, path)(path, predict, x, t, h)
@@ -126,7 +127,7 @@ class Churn(Solver):
         scored(self, path)
         self.solver.check(path)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         back = (t - self.amount * h).clamp_min(0)
         x = path.rewind(x, t, back)
         return stepper(self.solver, path)(path, predict, x, back, t + h - back)
@@ -147,7 +148,7 @@ class EulerMaruyama(Solver):
     def check(self, path: Path) -> None:
         smooth_only(self, path)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         drift = scale(h, path.velocity(predict(x, t), x, t))
         return path.space.exp(x, add(drift, scale(warmth(self.sigma, t) * h.sqrt(), path.space.gaussian(x))))
 

@@ -39,6 +39,17 @@ class Leaf(Space):
     dimension: int = 0  #: intrinsic dimension of one site
     volume: float = math.inf  #: Riemannian volume of one site
     injectivity: float = math.inf  #: how far geodesics from a site stay shortest
+    vector: bool = False  #: whether rotations act on the last axis of a point, which is a vector
+
+    @property
+    def leaf(self) -> Leaf:
+        """The leaf itself, as of a bound one."""
+        return self
+
+    @property
+    def directed(self) -> bool:
+        """Whether points carry a direction, which rotations turn."""
+        return type(self).rotate is not Space.rotate
 
     @property
     def tangent_event(self) -> tuple[int, ...]:
@@ -81,6 +92,10 @@ class Leaf(Space):
         """Log of the factor by which ``exp`` at ``x`` stretches volume at the tangent ``u``, ``(...)``: the volume
         density of normal coordinates."""
         return torch.zeros_like(self.dot(x, u, u))
+
+    def log_scale(self, x: Tensor) -> Tensor:
+        """Log of the Riemannian volume of a unit of coordinates at ``x``, ``(...)``, up to a constant."""
+        return torch.zeros_like(self.dot(x, x, x))
 
     def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
         """All geodesics from the origin to the point that the tangent ``u`` at the origin leads to.
@@ -150,7 +165,6 @@ class Sites(Space):
     mask: Tensor
     frozen: Tensor | None = None
     known: Tensor | None = None
-    centred = False  # whether the real sites have their mean at the origin
 
     @property
     def smooth(self) -> bool:  # type: ignore[override]
@@ -199,6 +213,15 @@ class Sites(Space):
         """What a squared length is divided by to give a mean square, ``(B,)``: the squared length of a tangent whose
         every degree of freedom is one. The dimension, except where sites have weights."""
         return self.dimension
+
+    @property
+    def alike(self) -> bool:
+        """Whether distances are those of the vectors :meth:`rooted`, by weights that all samples share."""
+        return False
+
+    def rooted(self, x: Tensor) -> Tensor:
+        """Points of a flat space as vectors whose plain dot product is the inner product."""
+        return self.blank(x)
 
     def hold(self, x: Tensor) -> Tensor:
         """Padded sites to the origin, frozen sites to their known value."""

@@ -19,6 +19,10 @@ class Flat(Leaf):
     isometric = True
     vector: bool = False  #: whether rotations act on the last axis
 
+    @property
+    def directed(self) -> bool:
+        return self.vector
+
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         return x + u
 
@@ -73,6 +77,7 @@ class Centered(Flat):
 
     dim: int = 3
     vector = True
+    centred = True
 
     @property
     def event(self) -> tuple[int, ...]:  # type: ignore[override]

@@ -126,7 +126,7 @@ class SO3(Leaf):
     """
 
     event = (3, 3)
-    tangent_event = (3,)  # type: ignore[assignment]
+    tangent_event = (3,)
     dimension = 3
     volume = 8 * math.pi**2
     injectivity = math.pi

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.domain import Domain
+from fm_science.networks import as_network
 from fm_science.paths import Path
 from fm_science.priors import Prior
 from fm_science.spaces import Space
@@ -49,14 +50,14 @@ def check_network(
     laws = Laws(type(network).__name__)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        network, context = _shaken(network), _double(context)
+        network, context = as_network(_shaken(network)), _double(context)
         p = path.bind(context, prior)
         x = p.space.project(tree_map(lambda v: v.double(), prior.sample(path.space, context)))
         t = 0.1 + 0.8 * torch.rand(context.size, dtype=torch.float64)
-        if getattr(network, "two_times", False):
+        if network.two_times:
             context = _destined(laws, network, x, t, context, tolerance)
 
-        remembers = getattr(network, "self_conditioned", False)
+        remembers = network.self_conditioned
 
         def predict(y: State) -> State:
             first = p.endpoint(network(y, t, context), y, t)
@@ -153,7 +154,7 @@ def _widened(v: Tensor, n: int, extra: int) -> Tensor:
 
 
 def _real(s: Any, y: Any) -> Any:
-    if hasattr(s, "parts"):
+    if s.parts:
         return {k: _real(part, y[k]) for k, part in s.parts.items()}
     return y[s.mask]
 
@@ -217,7 +218,7 @@ def _training(laws: Laws, domain: Domain, x1: State, context: Context) -> None:
         laws.holds("losses are one number a sample", loss.shape == (context.size,), f"{name} has {tuple(loss.shape)}")
     laws.finite("losses are finite", dict(losses))
     flow.zero_grad()
-    sum(loss.mean() for loss in losses.values()).backward()  # type: ignore
+    sum(loss.mean() for loss in losses.values()).backward()
     laws.finite("gradients of the losses are finite", [p.grad for p in flow.parameters()])
     flow.zero_grad()
 

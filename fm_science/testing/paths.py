@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fm_science.couplings import Coupling
-from fm_science.paths import Path
+from fm_science.paths import Bridge, Path
 from fm_science.predictions import Endpoint, Noise, Velocity
 from fm_science.priors import Prior
 from fm_science.spaces import Space
@@ -62,7 +62,7 @@ def check_path(
 
 
 def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping[str, Raw], tol: float) -> None:
-    if hasattr(path, "parts"):
+    if path.parts:
         for name, part in path.parts.items():
             _path(laws, part, prior.parts[name], sites, cond, raw, tol)
         return
@@ -75,7 +75,7 @@ def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping
     laws.equal("sample is a point", p.space.project(x), x, 1e-9)
     held(laws, p.space, x, x, scale(0.0, p.space.log(x, x) if p.space.geodesic else p.space.tangent(x, x)))
     _ends(laws, p, x0, x1)
-    if hasattr(p, "drift"):
+    if isinstance(p, Bridge):
         target = raw[type(p.predicts).__name__]
         (_smooth if p.space.smooth else _jumps)(laws, p, x0, x1, x, t, target, tol)
         end = torch.ones_like(t)
@@ -131,7 +131,7 @@ def _jumps(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw,
         hits = hits + (p.sample(x0, x1, t) == x1).all(-1)
         sites += 1
     if bool(differ.any()):
-        error = (hits / sites - k)[differ]  # type: ignore
+        error = (hits / sites - k)[differ]
         laws.small("jumps have the probability of the schedule", error, 5.5 * (0.25 / sites) ** 0.5)
     laws.equal("the posterior of a known datum is the datum", p.endpoint(target(p, x0, x1, x, t), x, t), x1, 1e-9)
 

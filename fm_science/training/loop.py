@@ -13,9 +13,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.loggers import CSVLogger
 
+from fm_science.couplings import Independent
 from fm_science.data import step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.flow import Flow
+from fm_science.objectives import Objective
 from fm_science.symmetries import Symmetry
 from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
 from fm_science.training.module import FlowModule
@@ -85,8 +87,9 @@ class _Batches(pl.LightningDataModule):
     def __init__(self, domain: Domain, space: Any, seed: int, held_out: int, poses: tuple[Symmetry, ...]) -> None:
         super().__init__()
         self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
-        early = getattr(getattr(domain.objective, "coupling", None), "preparation", None)
-        self.prepare = early(space, domain.prior, poses) if early is not None else None
+        objective = domain.objective
+        pairs = objective.coupling if isinstance(objective, Objective) else Independent()
+        self.prepare = pairs.preparation(space, domain.prior, poses)
 
     def train_dataloader(self) -> Any:
         trainer = self.trainer

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from fm_science.data import step_seed
 from fm_science.flow import Flow
+from fm_science.objectives import Objective
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
 from fm_science.training.options import Optimizer
 from fm_science.training.precision import network_only
+
+Loss = Callable[..., Mapping[str, Tensor]]  #: an objective, or a function in its place
 
 BINS = 5  #: validation losses are told apart by this many equal bins of time
 
@@ -39,7 +42,7 @@ class FlowModule(pl.LightningModule):
     """
 
     def __init__(
-        self, flow: Flow, objective: Any, optimizer: Optimizer, max_steps: int, seed: int = 0,
+        self, flow: Flow, objective: Loss, optimizer: Optimizer, max_steps: int, seed: int = 0,
         poses: tuple[Symmetry, ...] = (),
     ) -> None:  # fmt: skip
         super().__init__()
@@ -129,6 +132,6 @@ class FlowModule(pl.LightningModule):
         self.log(f"{stage}/loss", total.detach(), batch_size=size)
 
 
-def _restricted(objective: Any, low: float, high: float) -> Any:
+def _restricted(objective: Loss, low: float, high: float) -> Loss:
     """The objective at times in [low, high) only; functions stay as they are."""
-    return objective.within(low, high) if hasattr(objective, "within") else objective
+    return objective.within(low, high) if isinstance(objective, Objective) else objective

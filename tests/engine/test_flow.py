@@ -162,12 +162,39 @@ def test_how_a_flow_was_trained_is_kept_beside_its_weights(coupling, tmp_path):
             loaded.sample(context, Langevin(), 3)
 
 
-def test_weights_alone_say_nothing_about_the_coupling(tmp_path):
+def test_a_state_dict_holds_tensors_alone_and_says_how_the_flow_was_trained():
+    flow = Flow(Geodesic(Euclidean(2)), Normal(), toy.MLP(4), independent=False, untied=("x",))
+    weights = flow.state_dict()
+    assert all(torch.is_tensor(value) for value in weights.values())
+    other = Flow(flow.path, flow.prior, toy.MLP(4))
+    other.load_state_dict(weights)
+    assert (other.independent, other.untied) == (False, ("x",))
+
+
+def test_weights_from_before_say_nothing_about_the_coupling(tmp_path):
     flow = trainable()
-    torch.save(flow.state_dict(), tmp_path / "old.pt")
+    weights = {k: v for k, v in flow.state_dict().items() if not k.endswith("_extra_state")}
+    torch.save(weights, tmp_path / "old.pt")
+    torch.save({"state_dict": weights, "independent": True, "untied": ["y"]}, tmp_path / "older.pt")
     flow.independent, flow.untied = False, ("x",)
     assert not flow.load(tmp_path / "old.pt").independent
     assert flow.untied == ("x",)
+    assert flow.load(tmp_path / "older.pt").untied == ("y",)
+    assert flow.independent
+
+
+def test_functions_and_plain_modules_become_networks_at_the_door():
+    class Plain(torch.nn.Module):
+        def forward(self, x, t, context):
+            return x
+
+    plain = Plain()
+    flow = Flow(Geodesic(Euclidean(2)), Normal(), plain)
+    assert flow.network is plain
+    assert not (plain.self_conditioned or plain.two_times)
+    x, t, context = torch.randn(3, 1, 2), torch.rand(3), Context.full(3)
+    assert torch.equal(flow(x, t, context), x)
+    assert torch.equal(Flow(flow.path, flow.prior, lambda x, t, c: 2 * x)(x, t, context), 2 * x)
 
 
 @pytest.mark.parametrize("kind", ["text", "tensor", "numbers"])

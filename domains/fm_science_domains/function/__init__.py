@@ -148,7 +148,7 @@ def _collated(items: Sequence[Any]) -> tuple[Tensor, Context]:
     from fm_science.data import collate
     from fm_science.spaces import Functions
 
-    return collate(Functions(items[0][0].shape[1]), items)  # type: ignore[return-value]
+    return collate(Functions(items[0][0].shape[1]), items)
 
 
 def finer(grid: str | int, sets: Sets) -> Shape:

@@ -159,7 +159,7 @@ class LatentPosterior(Solver):
         grid = torch.linspace(float(times[0]), float(times[-1]), self.coarse + 1, dtype=torch.float64)
 
         def walk(z: Tensor) -> Tensor:
-            return self.inner.integrate(path, free, z, grid)  # type: ignore[return-value]
+            return self.inner.integrate(path, free, z, grid)
 
         def fit(z: Tensor) -> Tensor:
             y = walk(z)

@@ -87,7 +87,7 @@ class Conditioned(Prior):
         return space.bind(context).project(self.regression.moved(x, context, self.regression.noise))
 
     def log_prob(self, space: Any, x: Any) -> Tensor:
-        return self.regression.law.log_prob(space, x)  # type: ignore[no-any-return]
+        return self.regression.law.log_prob(space, x)
 
 
 class Told(nn.Module):
@@ -104,10 +104,10 @@ class Told(nn.Module):
         """As the network."""
         seen = observed(context)
         if seen is None:
-            return self.network(x, t, context)  # type: ignore[no-any-return]
+            return self.network(x, t, context)
         if self._last is None or self._last[0] is not seen[1]:
             guess = self.regression.mean(context)
             assert guess is not None
             self._last = seen[1], guess
         cond = {**context.cond, GUESS: self._last[1].to(x)}
-        return self.network(x, t, replace(context, cond=cond))  # type: ignore[no-any-return]
+        return self.network(x, t, replace(context, cond=cond))

@@ -57,7 +57,7 @@ class Factored(Prior):
         are looked up."""
         for known, values in self.memory:
             if known.device == coords.device and torch.equal(known, coords):
-                return values  # type: ignore[no-any-return]
+                return values
         gap = coords.double()[..., None, :] - self.anchors.to(coords.device)
         values = torch.einsum("...j,jkc->...kc", self.smooth.covariance(gap), self.weights.to(coords.device))
         self.memory[:] = [(coords, values), *self.memory[:3]]
@@ -131,7 +131,7 @@ def fitted(sets: Sets, period: float, std: float, factors: int | None) -> Prior:
     law: Any = GaussianProcess(best.kernel, NUGGET)
     if best.shapes.shape[1]:
         law = Factored(law, places, *interpolated(places, best.shapes, period))
-    return law if std == 1 else law.scaled(std)  # type: ignore[no-any-return]
+    return law if std == 1 else law.scaled(std)
 
 
 def sample(sets: Sets) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ class KernelNorm:
     def _factor(self, coords: Tensor) -> Tensor:
         for known, factor in self.memory:
             if known.device == coords.device and torch.equal(known, coords):
-                return factor  # type: ignore[no-any-return]
+                return factor
         place = coords.double()
         kernel = RBF(self.length).covariance(place[:, None] - place)
         factor = torch.linalg.cholesky(kernel + JITTER * torch.eye(len(place)).to(kernel))

@@ -59,7 +59,7 @@ def build(
         path=way,
         prior=Normal(),
         network=recipe.network(o["network"], found),
-        data=TrainingData(train, held_out, o["data"].batch, 0, o["data"].workers),  # type: ignore[arg-type]
+        data=TrainingData(train, held_out, o["data"].batch, 0, o["data"].workers),
         objective=recipe.objective(
             o["objective"], recipe.coupling(o["coupling"], found, o["data"].dither), found.classes
         ),
