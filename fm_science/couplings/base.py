@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fm_science.declarations import derived
 from fm_science.priors import Prior
 from fm_science.spaces import Space
 from fm_science.state import Context, State
@@ -62,12 +63,12 @@ class OnPart(Coupling):
     coupling: Coupling
     others: tuple[str, ...] = ()
 
-    @property
-    def independent(self) -> bool:  # type: ignore[override]
+    @derived
+    def independent(self) -> bool:
         return self.coupling.independent
 
-    @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
+    @derived
+    def untied(self) -> tuple[str, ...]:
         return self.others
 
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:

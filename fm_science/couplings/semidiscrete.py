@@ -131,8 +131,10 @@ class Semidiscrete(Coupling):
     def _weights(self) -> Tensor:
         """1 / (n P_j) for each datum; rare data are lifted tenfold at most."""
         weights = torch.ones_like(self.psi)
+        if self.mass is None:
+            return weights
         for _, index in self._cells():
-            weights[index] = 1 / (len(index) * self.mass[index]).clamp_min(0.1)  # type: ignore[index]
+            weights[index] = 1 / (len(index) * self.mass[index]).clamp_min(0.1)
         return weights
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fm_science.couplings.base import Coupling
+from fm_science.declarations import derived
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
 from fm_science.spaces import Space
@@ -34,12 +35,12 @@ class InWorkers(Coupling):
         if self.coupling.gather is not None:
             raise ValueError("InWorkers cannot gather from other ranks: data workers are in no process group.")
 
-    @property
-    def independent(self) -> bool:  # type: ignore[override]
+    @derived
+    def independent(self) -> bool:
         return self.coupling.independent
 
-    @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
+    @derived
+    def untied(self) -> tuple[str, ...]:
         return self.coupling.untied
 
     def preparation(self, space: Space, prior: Prior, poses: tuple[Symmetry, ...] = ()) -> Preparation:

@@ -56,6 +56,6 @@ def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | N
             x0 = cast(path.space, flow.prior.sample(path.space, context), like)
             x = path.sample(x0, x1, t)
             raw = flow(x, t, context)
-            for part, *values in zip_leaves(path, raw, x, x1):
-                total = total - jump_cost(part, *values, t) / draws
+            for part, predicted, here, datum in zip_leaves(path, raw, x, x1):
+                total = total - jump_cost(part, predicted, here, datum, t) / draws
     return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import fields, is_dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
@@ -39,8 +40,8 @@ class Objective(ABC):
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)`` of a batch of data ``x1``; ``x0`` is noise that came along with it."""
 
-    def within(self, low: float, high: float) -> Objective:
+    def within(self, low: float, high: float) -> Self:
         """The same objective at times in [low, high) only, for a validation loss by time; an objective without a law
         of times stays as it is."""
         timed = is_dataclass(self) and any(f.name == "times" for f in fields(self))
-        return replace(self, times=UniformTime(low, high)) if timed else self  # type: ignore[type-var, call-arg]
+        return replace(self, times=UniformTime(low, high)) if timed else self  # type: ignore[type-var]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.paths.base import Path, slope
 from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
@@ -99,8 +100,8 @@ class Bridge(Path):
     def singular(self) -> bool:
         return self.predicts.singular
 
-    @property
-    def predicts_endpoint(self) -> bool:  # type: ignore[override]
+    @derived
+    def predicts_endpoint(self) -> bool:
         return self.predicts.is_endpoint
 
     @property

@@ -115,7 +115,7 @@ class Simulated(Bridge):
 
     def _walk(self, x: Tensor, y: Tensor, left: Tensor) -> Tensor:
         """From ``x`` towards ``y`` until the part ``left`` ``(B,)`` of the distance is left."""
-        live = self.space.live  # type: ignore[attr-defined]
+        live = self.space.live
         with torch.inference_mode(False), torch.no_grad():
             ends = [z.detach().clone() for z in (x[live], y[live], lift(left, live).expand_as(live)[live])]
             moved = self._descend(*ends)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Product, Sites, Space
-from fm_science.state import Context, State, leaves, take, tree_map
+from fm_science.spaces.base import Sites, Space
+from fm_science.state import Context, State, leaves, map_leaves, take, tree_map, zip_leaves
 
 
 class Prior(ABC):
@@ -82,13 +83,13 @@ class ProductPrior(Prior):
     def __repr__(self) -> str:
         return f"ProductPrior({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
 
-    def sample(self, space: Product, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         if set(self.parts) != set(space.parts):
             raise ValueError(f"{self!r} has parts {sorted(self.parts)}, but the space has {sorted(space.parts)}.")
         return {k: p.sample(space.parts[k], context.part(k)) for k, p in self.parts.items()}
 
-    def log_prob(self, space: Product, x: State) -> Tensor:
-        return sum(p.log_prob(space.parts[k], x[k]) for k, p in self.parts.items())  # type: ignore
+    def log_prob(self, space: Space, x: State) -> Tensor:
+        return reduce(torch.add, (p.log_prob(space.parts[k], x[k]) for k, p in self.parts.items()))
 
     def replaced(self, **parts: Prior) -> ProductPrior:
         """The same prior with some parts exchanged."""
@@ -125,18 +126,18 @@ class Data(Prior):
 
 def _sizes(space: Space, x: State) -> Tensor | None:
     """How many sites the states of a batch have, ``(1,)``; ``None`` where they lie on the graph as a whole."""
-    if space.parts:
-        found = (_sizes(part, x[k]) for k, part in space.parts.items())
-        return next((size for size in found if size is not None), None)
-    return torch.tensor([x.shape[1]]) if space.mask.ndim > 1 else None
+    found = [y.shape[1] for leaf, y in zip_leaves(space, x) if leaf.mask.ndim > 1]
+    return torch.tensor(found[:1]) if found else None
 
 
 def _fitted(space: Space, x: State, context: Context) -> State:
     """``x`` cropped or padded to the context's number of sites, in default dtype on its device."""
-    if space.parts:
-        return {k: _fitted(part, x[k], context) for k, part in space.parts.items()}
-    x = x.to(context.mask.device, torch.get_default_dtype())
-    out = space.leaf.origin(x).expand(space.shape).clone()
-    window = tuple(slice(min(a, b)) for a, b in zip(x.shape[: space.mask.ndim], out.shape, strict=False))
-    out[window] = x[window]
-    return out
+
+    def fitted(leaf: Sites, y: Tensor) -> Tensor:
+        y = y.to(context.mask.device, torch.get_default_dtype())
+        out = leaf.leaf.origin(y).expand(leaf.shape).clone()
+        window = tuple(slice(min(a, b)) for a, b in zip(y.shape[: leaf.mask.ndim], out.shape, strict=False))
+        out[window] = y[window]
+        return out
+
+    return map_leaves(fitted, space, x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, Space, total
+from fm_science.spaces.base import Space, total
 from fm_science.state import Context, State, pin
 
 
@@ -35,7 +35,7 @@ class Classes(Prior):
     def class_probabilities(self) -> Tensor:
         return torch.tensor(self.probabilities)
 
-    def _vector(self, space: Sites, like: Tensor) -> Tensor:
+    def _vector(self, space: Space, like: Tensor) -> Tensor:
         if space.leaf.event != (len(self.probabilities),):
             raise ValueError(f"{self!r} has {len(self.probabilities)} probabilities, but a point of {space.leaf!r} has "
                              f"shape {space.leaf.event}.")  # fmt: skip
@@ -47,6 +47,6 @@ class Classes(Prior):
         start = space.hold(space.leaf.origin(like).expand(space.shape))
         return space.exp(start, space.log(start, p.expand(space.shape)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         log = torch.xlogy(x, self._vector(space, x)).sum(-1)
         return total(pin(space.counted, log, 0.0))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound, suggestion
-from fm_science.spaces.base import Sites, Space, total
+from fm_science.spaces.base import Space, total
 from fm_science.state import Context, State, lift, pin
 
 
@@ -49,7 +49,7 @@ class Normal(Prior):
             raise TypeError(f"Normal() needs a linear space, and {space!r} is not. Use {suggestion(space)}.")
         return bound_space.project(torch.randn(bound_space.shape, device=like.device).mul_(self.std))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         square = total(space.tangent(x, x).square())
         return -0.5 * square / self.std**2 - space.dimension.to(x.dtype) * log_normaliser(self.std)
 
@@ -86,7 +86,7 @@ class Wrapped(Prior):
         origin = leaf.origin(like).expand(bound_space.shape)
         return bound_space.project(leaf.exp(origin, self.std * leaf.gaussian(origin)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if space.linear:
             return Normal(self.std).log_prob(space, x)
         leaf = space.leaf
@@ -122,7 +122,7 @@ class Harmonic(Prior):
         mean = x.sum(1, keepdim=True) / lift(bound_space.mask.sum(1).clamp_min(1), x)
         return bound_space.project(x - mean)
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if not space.centred:
             raise TypeError(f"Harmonic() has a density on Centered without frozen sites only, not on {space!r}.")
         count = space.mask.sum(1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
-from fm_science.spaces.base import Sites, Space, total
+from fm_science.spaces.base import Space, total
 from fm_science.spaces.flat import FunctionSites
 from fm_science.spaces.numerics import root
 from fm_science.state import Context, State, pin
@@ -172,7 +172,7 @@ class GaussianProcess(Prior):
         part = x[(slice(None), *(slice(n) for n in grid))]
         return bound_space.project(part.flatten(1, len(grid)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         coords = self._coords(space, x)
         whole, grid = self._torus(space, coords) or (None, None)
         x = pin(space.live, x, 0.0)
@@ -185,7 +185,7 @@ class GaussianProcess(Prior):
             white = torch.linalg.solve_triangular(factor.expand(len(x), -1, -1), x.double(), upper=False)
             square, logdet = total(white.square()), 2 * total(factor.diagonal(dim1=-2, dim2=-1).log())
         square, logdet = square.to(x), logdet.to(x)
-        return -0.5 * (square + space.leaf.channels * logdet + space.dimension.to(x.dtype) * math.log(2 * math.pi))
+        return -0.5 * (square + space.leaf.event[0] * logdet + space.dimension.to(x.dtype) * math.log(2 * math.pi))
 
     def scaled(self, factor: float) -> GaussianProcess:
         known = self.memory.setdefault("scaled", {})  # kept, with what it remembers
@@ -193,7 +193,7 @@ class GaussianProcess(Prior):
             known[factor] = replace(self, kernel=replace(self.kernel, std=self.kernel.std * factor))  # type: ignore[type-var]
         return known[factor]
 
-    def _coords(self, space: Sites, like: Tensor) -> Tensor:
+    def _coords(self, space: Space, like: Tensor) -> Tensor:
         if not isinstance(space, FunctionSites) or space.coords is None:
             raise TypeError(
                 f"{self!r} needs Functions with the places of their sensors: Context(mask, {{'coords': (B, N, d)}})."
@@ -204,7 +204,7 @@ class GaussianProcess(Prior):
     def _noise(self) -> float:
         return self.nugget * self.kernel.std**2
 
-    def _factor(self, space: Sites, coords: Tensor) -> Tensor:
+    def _factor(self, space: Space, coords: Tensor) -> Tensor:
         """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
         all samples share their sensors."""
         live, coords = space.live, coords.double()
@@ -226,10 +226,10 @@ class GaussianProcess(Prior):
         diagonal = torch.where(live, self._noise, 1.0)
         return torch.linalg.cholesky(covariance + torch.diag_embed(diagonal.to(covariance)))
 
-    def _torus(self, space: Sites, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    def _torus(self, space: Space, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Where all samples stand on one regular grid whose spacing divides the period: how many such steps the
         period has along each axis, and how many of them the grid takes."""
-        if self.kernel.period is None or space.grid is None:
+        if self.kernel.period is None or not isinstance(space, FunctionSites) or space.grid is None:
             return None
         grid = space.grid[0]
         shape = tuple(grid.tolist())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
-from fm_science.spaces.base import Sites, Space, total
+from fm_science.spaces.base import Space, total
 from fm_science.spaces.numerics import length, ratio, sinc
 from fm_science.spaces.rotations import rotation_exp
 from fm_science.state import Context, State, pin
@@ -73,7 +73,7 @@ class IGSO3(Prior):
         axis = torch.randn(*angle.shape, 3, device=like.device)
         return space.project(rotation_exp(angle[..., None] * axis / length(axis)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         omega = length(space.leaf.log(space.leaf.origin(x).expand_as(x), x)).squeeze(-1)
         log = self.log_kernel(omega).to(x.dtype) - math.log(space.leaf.volume)
         return total(pin(space.live, log, 0.0))

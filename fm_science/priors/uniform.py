@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, Space, total
+from fm_science.spaces.base import Space, total
 from fm_science.state import Context, State
 
 
@@ -20,7 +20,7 @@ class Uniform(Prior):
         space, like = bound(self, space, context)
         return space.project(space.leaf.uniform(space.mask.shape, like))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if math.isinf(space.leaf.volume):
             return super().log_prob(space, x)
         return -math.log(space.leaf.volume) * total(space.counted).to(x.dtype)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only, stepper
 from fm_science.solvers.fixed import Euler, Heun
@@ -83,8 +84,8 @@ class PredictorCorrector(Solver):
     stochastic = True
     splits = False
 
-    @property
-    def two_times(self) -> bool:  # type: ignore[override]
+    @derived
+    def two_times(self) -> bool:
         return self.predictor is not None and self.predictor.two_times
 
     def check(self, path: Path) -> None:
@@ -119,8 +120,8 @@ class Churn(Solver):
     stochastic = True
     splits = False
 
-    @property
-    def two_times(self) -> bool:  # type: ignore[override]
+    @derived
+    def two_times(self) -> bool:
         return self.solver.two_times
 
     def check(self, path: Path) -> None:

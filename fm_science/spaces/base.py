@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.numerics import root as root
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
@@ -41,7 +42,7 @@ class Leaf(Space):
     injectivity: float = math.inf  #: how far geodesics from a site stay shortest
     vector: bool = False  #: whether rotations act on the last axis of a point, which is a vector
 
-    @property
+    @derived
     def leaf(self) -> Leaf:
         """The leaf itself, as of a bound one."""
         return self
@@ -166,20 +167,20 @@ class Sites(Space):
     frozen: Tensor | None = None
     known: Tensor | None = None
 
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
+    @derived
+    def smooth(self) -> bool:
         return self.leaf.smooth
 
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
+    @derived
+    def linear(self) -> bool:
         return self.leaf.linear
 
-    @property
-    def geodesic(self) -> bool:  # type: ignore[override]
+    @derived
+    def geodesic(self) -> bool:
         return self.leaf.geodesic
 
-    @property
-    def isometric(self) -> bool:  # type: ignore[override]
+    @derived
+    def isometric(self) -> bool:
         return self.leaf.isometric
 
     @cached_property
@@ -188,12 +189,12 @@ class Sites(Space):
         an accelerator would have to be waited for, so there the answer is no."""
         return self.frozen is None and self.mask.device.type == "cpu" and bool(self.mask.all())
 
-    @property
+    @derived
     def live(self) -> Tensor:
         """``(B, *sites)`` bool: sites that are real and free."""
         return self.mask if self.frozen is None else self.mask & ~self.frozen
 
-    @property
+    @derived
     def counted(self) -> Tensor:
         """``(B, *sites)`` bool: the live sites that are choices of their own. On edges each pair counts once."""
         return self.live
@@ -203,12 +204,12 @@ class Sites(Space):
         """Shape of a point, ``(B, *sites, *event)``."""
         return tuple(self.mask.shape) + self.leaf.event
 
-    @property
+    @derived
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``: real free sites times the dimension of one."""
         return total(self.counted) * self.leaf.dimension
 
-    @property
+    @derived
     def measure(self) -> Tensor:
         """What a squared length is divided by to give a mean square, ``(B,)``: the squared length of a tangent whose
         every degree of freedom is one. The dimension, except where sites have weights."""
@@ -228,7 +229,9 @@ class Sites(Space):
         if self.whole:
             return x
         x = pin(self.mask, x, self.leaf.origin(x))
-        return x if self.frozen is None else pin(~(self.frozen & self.mask), x, self.known.to(x))  # type: ignore
+        if self.frozen is None or self.known is None:
+            return x
+        return pin(~(self.frozen & self.mask), x, self.known.to(x))
 
     def blank(self, u: Tensor) -> Tensor:
         """No tangent on padded and frozen sites."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf
 from fm_science.spaces.numerics import around, dot, even_length, length, log_sinhc, ratio, root, sinc, sinhc
 
@@ -39,16 +40,16 @@ class Torus(Leaf):
     injectivity = math.pi
     isometric = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.dim
 
-    @property
-    def volume(self) -> float:  # type: ignore[override]
+    @derived
+    def volume(self) -> float:
         return (2 * math.pi) ** self.dim
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
@@ -81,12 +82,12 @@ class Quadric(Leaf):
     dim: int
     isometric = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.dim + 1,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.dim
 
     def origin(self, like: Tensor) -> Tensor:
@@ -106,8 +107,8 @@ class Sphere(Quadric):
     on: str = "nodes"
     injectivity = math.pi
 
-    @property
-    def volume(self) -> float:  # type: ignore[override]
+    @derived
+    def volume(self) -> float:
         half = 0.5 * (self.dim + 1)
         return 2 * math.pi**half / math.gamma(half)
 

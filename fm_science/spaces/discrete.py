@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf, Sites, total
 from fm_science.state import Context
 
@@ -51,8 +52,8 @@ class Categorical(Leaf):
         if self.classes < 2:
             raise ValueError(f"Categorical(classes={self.classes}) needs at least two classes.")
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.classes,)
 
     def origin(self, like: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class Categorical(Leaf):
 class Bonds(Sites):
     """Classes on the edges of undirected graphs: points and tangents are symmetric in the two ends."""
 
-    @property
+    @derived
     def counted(self) -> Tensor:
         return self.live.triu(1)
 

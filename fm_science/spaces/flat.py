@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf, Sites, total
 from fm_science.state import Context, lift
 
@@ -56,12 +57,12 @@ class Euclidean(Flat):
     on: str = "nodes"
     vector: bool = False
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return math.prod(self.event)
 
 
@@ -79,12 +80,12 @@ class Centered(Flat):
     vector = True
     centred = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.dim
 
     def project(self, x: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class CenteredSites(Sites):
         count = lift(self.mask.sum(1).clamp_min(1), u)
         return self.blank(u - u.sum(1, keepdim=True) / count)
 
-    @property
+    @derived
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``: those of N - 1 sites."""
         return (self.mask.sum(1) - 1).clamp_min(0) * self.leaf.dimension
@@ -140,12 +141,12 @@ class Functions(Flat):
 
     channels: int = 1
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.channels,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.channels
 
     def bind(self, context: Context) -> FunctionSites:
@@ -158,7 +159,9 @@ class Functions(Flat):
                 f"{tuple(context.mask.shape)}."
             )
         coords, grid = context.cond.get("coords"), context.cond.get("grid")
-        return FunctionSites(self, context.mask, context.frozen("nodes"), context.known, weights, coords, grid)
+        return FunctionSites(
+            self, context.mask, context.frozen("nodes"), context.known, weights=weights, coords=coords, grid=grid
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,27 +169,28 @@ class FunctionSites(Sites):
     """The bound form of :class:`Functions`: sensors with quadrature weights ``(B, N)``, their places ``(B, N, d)``, and
     the shape ``(B, d)`` of the regular grid where they stand on one."""
 
-    weights: Tensor | None = None
+    _: KW_ONLY
+    weights: Tensor
     coords: Tensor | None = None
     grid: Tensor | None = None
 
-    @property
+    @derived
     def measure(self) -> Tensor:
-        weights = torch.where(self.live, self.weights, 0.0)  # type: ignore[arg-type]
+        weights = torch.where(self.live, self.weights, 0.0)
         return total(weights).to(torch.get_default_dtype()) * self.leaf.dimension
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return total(self.weights.to(u) * self.leaf.dot(x, u, v))  # type: ignore[union-attr]
+        return total(self.weights.to(u) * self.leaf.dot(x, u, v))
 
     @property
     def alike(self) -> bool:
         """Whether all samples have the same weights, so that distances are those of :meth:`rooted` points."""
-        return bool((self.weights == self.weights[:1]).all())  # type: ignore[union-attr, index]
+        return bool((self.weights == self.weights[:1]).all())
 
     def rooted(self, x: Tensor) -> Tensor:
         """Values times the roots of their weights: the plain dot product is then the inner product."""
-        return self.blank(x) * self.weights.to(x).sqrt()[..., None]  # type: ignore[union-attr]
+        return self.blank(x) * self.weights.to(x).sqrt()[..., None]
 
     def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
-        weights = lift(torch.where(self.live, self.weights.to(x), 1.0), x)  # type: ignore[union-attr]
+        weights = lift(torch.where(self.live, self.weights.to(x), 1.0), x)
         return self.blank(slope / weights)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf
 from fm_science.spaces.numerics import log_sinhc, ratio, sinhc
 
@@ -135,12 +136,12 @@ class SPD(Leaf):
     floor: float = 1e-6
     isometric = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.n, self.n)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.n * (self.n + 1) // 2
 
     def origin(self, like: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf, Sites, total
 from fm_science.spaces.numerics import length, ratio, root
 from fm_science.spaces.spectral import SpectralDistance, laplacian_spectrum, spectral_distance
@@ -81,8 +82,8 @@ class Mesh(Leaf):
         a, b, c = self._corners.unbind(1)
         return 0.5 * torch.linalg.cross(b - a, c - a).norm(dim=-1)
 
-    @property
-    def volume(self) -> float:  # type: ignore[override]
+    @derived
+    def volume(self) -> float:
         return float(self._areas.sum())
 
     @cached_property

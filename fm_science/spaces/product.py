@@ -8,6 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.space import Space
 from fm_science.state import Context, State
 
@@ -21,28 +22,28 @@ class Product(Space):
     def __repr__(self) -> str:
         return f"Product({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
 
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
+    @derived
+    def smooth(self) -> bool:
         return all(s.smooth for s in self.parts.values())
 
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
+    @derived
+    def linear(self) -> bool:
         return all(s.linear for s in self.parts.values())
 
-    @property
-    def geodesic(self) -> bool:  # type: ignore[override]
+    @derived
+    def geodesic(self) -> bool:
         return all(s.geodesic for s in self.parts.values())
 
-    @property
-    def isometric(self) -> bool:  # type: ignore[override]
+    @derived
+    def isometric(self) -> bool:
         return all(s.isometric for s in self.parts.values())
 
-    @property
+    @derived
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``."""
         return _sum(s.dimension for s in self.parts.values())
 
-    @property
+    @derived
     def measure(self) -> Tensor:
         """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.Sites`."""
         return _sum(s.measure for s in self.parts.values())

@@ -23,6 +23,9 @@ class Space(ABC):
 
     parts: Mapping[str, Space] = MappingProxyType({})  #: the spaces of a product by name; nothing in a leaf
     leaf: Any  #: the mathematics of one site, of a leaf and a bound leaf
+    mask: Tensor  #: which sites are real ``(B, *sites)``, on a bound leaf
+    live: Tensor  #: which sites are real and free ``(B, *sites)``, on a bound leaf
+    counted: Tensor  #: which live sites are choices of their own ``(B, *sites)``, on a bound leaf
     dimension: Any  #: degrees of freedom: a number for one site, ``(B,)`` on a bound space
     measure: Any  #: the squared length of a tangent of ones on a bound space, ``(B,)``
     smooth: bool = True  #: tangents form a vector space and motion is deterministic

@@ -91,7 +91,7 @@ def spectral_distance(
     if kind == "diffusion" and not time > 0:
         raise ValueError(f"spectral_distance(time={time}): heat must spread for a positive time.")
     kept = modes is None or modes == mesh.modes
-    values, functions = mesh.spectrum if kept else laplacian_spectrum(mesh.vertices, mesh.faces, modes)  # type: ignore
+    values, functions = mesh.spectrum if kept else laplacian_spectrum(mesh.vertices, mesh.faces, modes or mesh.modes)
     return SpectralDistance(mesh, KINDS[kind](values, time) * functions)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State, leaves, scale, tree_map
 
 
@@ -67,15 +68,15 @@ def ragged(sites: Sequence[int], extra: int = 0, cond: Mapping[str, Tensor] | No
     return Context(torch.arange(int(counts.max()) + extra) < counts[:, None], dict(cond or {}))
 
 
-def origin(space: Any, dtype: torch.dtype) -> State:
+def origin(space: Space, dtype: torch.dtype) -> State:
     """The point of a bound space whose every free site is at the origin."""
     if space.parts:
         return {name: origin(part, dtype) for name, part in space.parts.items()}
     like = torch.empty((), dtype=dtype, device=space.mask.device)
-    return space.project(space.leaf.origin(like).expand(space.shape).clone())
+    return space.project(space.leaf.origin(like).expand(*space.mask.shape, *space.leaf.event).clone())
 
 
-def random_point(space: Any, dtype: torch.dtype, spread: float = 1.0) -> State:
+def random_point(space: Space, dtype: torch.dtype, spread: float = 1.0) -> State:
     """A random point of a bound space: a normal step from the origin, or a random class."""
     if space.parts:
         return {name: random_point(part, dtype, spread) for name, part in space.parts.items()}
@@ -90,14 +91,14 @@ def random_ambient(state: State) -> State:
     return tree_map(torch.randn_like, state)
 
 
-def freeze(context: Context, space: Any, dtype: torch.dtype) -> Context:
+def freeze(context: Context, space: Space, dtype: torch.dtype) -> Context:
     """The same batch with about half of the sites of every sample held at random known values."""
     known = random_point(space.bind(context), dtype)
     free = torch.arange(context.mask.shape[1]) % 2 == torch.arange(len(context.mask))[:, None] % 2
     return replace(context, free=free, known=known)
 
 
-def widen(space: Any, state: State, extra: int) -> State:
+def widen(space: Space, state: State, extra: int) -> State:
     """A state with ``extra`` more padded sites, for a space that is bound to the wider batch."""
     if space.parts:
         return {name: widen(part, state[name], extra) for name, part in space.parts.items()}
@@ -108,7 +109,7 @@ def widen(space: Any, state: State, extra: int) -> State:
     return out
 
 
-def narrow(space: Any, state: State, extra: int) -> State:
+def narrow(space: Space, state: State, extra: int) -> State:
     """The inverse of :func:`widen`."""
     if space.parts:
         return {name: narrow(part, state[name], extra) for name, part in space.parts.items()}

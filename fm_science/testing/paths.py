@@ -18,7 +18,7 @@ from fm_science.state import State, add, lift, scale, take, tree_map
 from fm_science.testing.laws import Laws, origin, ragged, random_point
 from fm_science.testing.spaces import held
 
-Raw = Callable[[Any, Any, Any, Any, Tensor], Any]
+Raw = Callable[[Any, State, State, State, Tensor], State]
 
 #: The raw output that is right for a path whose two ends are known, by the name of the prediction.
 EXACT: dict[str, Raw] = {
@@ -61,7 +61,10 @@ def check_path(
     return laws.enforce()
 
 
-def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping[str, Raw], tol: float) -> None:
+def _path(
+    laws: Laws, path: Path, prior: Prior, sites: Sequence[int], cond: Mapping[str, Tensor] | None,
+    raw: Mapping[str, Raw], tol: float,
+) -> None:  # fmt: skip
     if path.parts:
         for name, part in path.parts.items():
             _path(laws, part, prior.parts[name], sites, cond, raw, tol)
@@ -93,7 +96,7 @@ def _ends(laws: Laws, p: Any, x0: State, x1: State) -> None:
             laws.equal(f"the path {name}", p.sample(x0, x1, t), point, 1e-9)
 
 
-def _smooth(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw, tol: float) -> None:
+def _smooth(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, target: Raw, tol: float) -> None:
     h = torch.full_like(t, 1e-5)
     ahead, behind = (_way(p.space, x, p.sample(x0, x1, t + d)) for d in (h, -h))
     slope = scale(0.5 / h, add(ahead, scale(-1.0, behind)))
@@ -118,12 +121,12 @@ def _smooth(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw
         laws.equal(f"{prediction!r} means the same endpoint", other.endpoint(output, x, t), x1, 1e-9)
 
 
-def _way(space: Any, x: Any, y: Any) -> Any:
+def _way(space: Space, x: State, y: State) -> State:
     """The tangent from ``x`` to ``y`` close by, on surfaces without a logarithm that of the straight line in space."""
     return space.log(x, y) if space.geodesic else space.tangent(x, add(y, scale(-1.0, x)))
 
 
-def _jumps(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw, tol: float) -> None:
+def _jumps(laws: Laws, p: Any, x0: State, x1: State, x: State, t: Tensor, target: Raw, tol: float) -> None:
     """A site holds the datum's class with probability k(t), and else that of the noise."""
     hits, sites, differ = 0.0, 0, (x0 != x1).any(-1) & p.space.counted
     k = lift(p.schedule(t)[0], differ.double())
@@ -136,7 +139,7 @@ def _jumps(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw,
     laws.equal("the posterior of a known datum is the datum", p.endpoint(target(p, x0, x1, x, t), x, t), x1, 1e-9)
 
 
-def _loss(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw) -> None:
+def _loss(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, target: Raw) -> None:
     raw = target(p, x0, x1, x, t).detach().clone().requires_grad_()
     loss = p.loss(raw, x0, x1, x, t)
     laws.holds("loss is one number a sample", loss.shape == t.shape, f"shape is {tuple(loss.shape)}")
@@ -194,14 +197,14 @@ def check_coupling(
             )
             if keeps_noise:
                 start: Any = origin(s, torch.float64)
-                kept = (s.distance(start, x).sort().values for x in (y0, x0))
-                laws.equal("noise is kept", *kept, 1e-7)  # type: ignore
+                now0, before0 = (s.distance(start, x).sort().values for x in (y0, x0))
+                laws.equal("noise is kept", now0, before0, 1e-7)
             if optimal:
                 laws.small("pairs are optimal", now - _least(s, x0, x1), 1e-7 * float(before))
     return laws.enforce()
 
 
-def _least(s: Any, x0: State, x1: State) -> float:
+def _least(s: Space, x0: State, x1: State) -> float:
     """The least sum of squared distances over all pairings."""
     from scipy.optimize import linear_sum_assignment
 

@@ -96,7 +96,7 @@ def _padded(v: Tensor, n: int, extra: int) -> Tensor:
 def _integrals(laws: Laws, prior: Prior, space: Any, density: Context | None, draws: int) -> None:
     if space.parts:
         for name, part in space.parts.items():
-            _integrals(laws, prior.parts[name], part, density.part(name) if density else None, draws)  # type: ignore
+            _integrals(laws, prior.parts[name], part, density.part(name) if density else None, draws)
         return
     one = density or ragged([2 if space.on == "edges" or space.centred else 1])
     many = Context(one.mask.expand(draws, -1), {k: v.expand(draws, *v.shape[1:]) for k, v in one.cond.items()})

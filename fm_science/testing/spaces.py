@@ -57,12 +57,14 @@ def check_space(
     return laws.enforce()
 
 
-def _flat(space: Any) -> list[Any]:
+def _flat(space: Space) -> list[Any]:
     """The leaf spaces of a space."""
     return [leaf for s in space.parts.values() for leaf in _flat(s)] if space.parts else [space]
 
 
-def _motion(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
+def _motion(
+    laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
+) -> None:
     """What holds on every space, classes included."""
     s = space.bind(context)
     x, y = random_point(s, dtype, spread), random_point(s, dtype, spread)
@@ -112,7 +114,7 @@ def held(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
 
 
 def _padding(
-    laws: Laws, space: Any, context: Context, sites: Sequence[int], dtype: torch.dtype, tol: float, spread: float,
+    laws: Laws, space: Space, context: Context, sites: Sequence[int], dtype: torch.dtype, tol: float, spread: float,
     geo: bool,
 ) -> None:  # fmt: skip
     """More padding changes nothing."""
@@ -133,7 +135,7 @@ def _padding(
         laws.equal(law, narrow(wide, wide.exp(wx, widen(wide, step, extra)), extra), s.exp(x, step), tol)
 
 
-def _batching(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spread: float) -> None:
+def _batching(laws: Laws, space: Space, context: Context, dtype: torch.dtype, spread: float) -> None:
     """Stacking the points of a batch gives the batch back; reordering the sites twice gives it back too."""
     s = space.bind(context)
     x, counts = random_point(s, dtype, spread), context.mask.sum(1).tolist()
@@ -152,7 +154,9 @@ def _cropped(s: Any, point: State, n: int) -> State:
     return point[(slice(n),) * (s.mask.ndim - 1)]
 
 
-def _smooth(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
+def _smooth(
+    laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
+) -> None:
     """What holds where tangents form a vector space."""
     s = space.bind(context)
     x, y = random_point(s, dtype, spread), random_point(s, dtype, spread)
@@ -222,7 +226,7 @@ def _derivatives(laws: Laws, s: Any, x: State, u: State, y: State) -> None:
         laws.equal(f"jvp of {law} is its derivative", slope, difference, 1e-6)
 
 
-def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spread: float, geo: bool) -> None:
+def _singular(laws: Laws, space: Space, context: Context, dtype: torch.dtype, spread: float, geo: bool) -> None:
     """Values and gradients are finite at u = 0, y = x and near and at the cut locus."""
     s = space.bind(context)
     x = random_point(s, dtype, spread)
@@ -278,7 +282,9 @@ def _singular_points(s: Any, x: State) -> list[State]:
     return points
 
 
-def _jumps(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
+def _jumps(
+    laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
+) -> None:
     """A random move has mean x + u where that lies in the simplex; the same seed gives the same move."""
     n = 4000
     one = ragged((3,) * n)

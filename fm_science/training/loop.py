@@ -18,6 +18,7 @@ from fm_science.data import step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.flow import Flow
 from fm_science.objectives import Objective
+from fm_science.spaces.base import Space
 from fm_science.symmetries import Symmetry
 from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
 from fm_science.training.module import FlowModule
@@ -84,7 +85,7 @@ def fit(
 class _Batches(pl.LightningDataModule):
     """The domain's data as loaders that know the trainer's step and rank."""
 
-    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int, poses: tuple[Symmetry, ...]) -> None:
+    def __init__(self, domain: Domain, space: Space, seed: int, held_out: int, poses: tuple[Symmetry, ...]) -> None:
         super().__init__()
         self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
         objective = domain.objective

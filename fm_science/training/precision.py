@@ -41,13 +41,13 @@ def network_only(network: Network, region: Callable[[], AbstractContextManager[A
                 raw = forward(*args, **options)
             return tree_map(_single, raw)
 
-        network.forward = mixed
+        network.forward = mixed  # type: ignore[method-assign]
         try:
             yield
         finally:
             del network.forward
             if own is not None:
-                network.forward = own
+                network.forward = own  # type: ignore[method-assign]
 
 
 def _single(x: Tensor) -> Tensor:

@@ -191,7 +191,8 @@ def test_functions_and_plain_modules_become_networks_at_the_door():
     plain = Plain()
     flow = Flow(Geodesic(Euclidean(2)), Normal(), plain)
     assert flow.network is plain
-    assert not (plain.self_conditioned or plain.two_times)
+    assert not plain.self_conditioned
+    assert not plain.two_times
     x, t, context = torch.randn(3, 1, 2), torch.rand(3), Context.full(3)
     assert torch.equal(flow(x, t, context), x)
     assert torch.equal(Flow(flow.path, flow.prior, lambda x, t, c: 2 * x)(x, t, context), 2 * x)

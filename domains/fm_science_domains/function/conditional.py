@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.errors import UserError
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching, Objective
-from fm_science.solvers import Heun, Solver
+from fm_science.solvers import Heun, Predict, Solver
 from fm_science.state import Context, State, lift
 
 from . import tables
@@ -94,11 +95,11 @@ class Corrected(Solver):
 
     rounds: int = 3
 
-    @property
-    def stochastic(self) -> bool:  # type: ignore[override]
+    @derived
+    def stochastic(self) -> bool:
         return self.rounds > 1
 
-    def step(self, path: Any, predict: Any, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Any, predict: Predict, x: State, t: Tensor, h: Tensor) -> Any:
         seen = observed(path.context)
         endpoint = path.endpoint(predict(x, t), x, t)
         if seen is None:
@@ -110,7 +111,7 @@ class Corrected(Solver):
             endpoint = torch.where(seen[0][..., None], seen[1].to(x), endpoint)
         return path.advance(x, endpoint, t, t + h)
 
-    def trajectory(self, path: Any, predict: Any, x: State, times: Tensor) -> Iterator[State]:
+    def trajectory(self, path: Any, predict: Predict, x: State, times: Tensor) -> Iterator[State]:
         for state in super().trajectory(path, predict, x, times):
             x = state
             yield state
@@ -147,10 +148,10 @@ class LatentPosterior(Solver):
     rounds: int = 3
     inner: Solver = Heun()
 
-    def step(self, path: Any, predict: Any, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Any, predict: Predict, x: State, t: Tensor, h: Tensor) -> Any:
         return self.inner.step(path, predict, x, t, h)
 
-    def trajectory(self, path: Any, predict: Any, x: State, times: Tensor) -> Iterator[State]:
+    def trajectory(self, path: Any, predict: Predict, x: State, times: Tensor) -> Iterator[State]:
         seen = observed(path.context)
         if seen is None:
             yield from self.inner.trajectory(path, predict, x, times)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.priors import Prior
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 
 from .conditional import GUESS, observed
@@ -82,11 +83,11 @@ class Conditioned(Prior):
 
     regression: Regression
 
-    def sample(self, space: Any, context: Context) -> State:
-        x: Any = self.regression.law.sample(space, context)
+    def sample(self, space: Space, context: Context) -> State:
+        x: State = self.regression.law.sample(space, context)
         return space.bind(context).project(self.regression.moved(x, context, self.regression.noise))
 
-    def log_prob(self, space: Any, x: Any) -> Tensor:
+    def log_prob(self, space: Space, x: State) -> Tensor:
         return self.regression.law.log_prob(space, x)
 
 

@@ -17,6 +17,7 @@ from fm_science.paths import Gaussian
 from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
 from fm_science.schedules import VP, Cosine, Linear, LipmanOT, Schedule, Trigonometric
 from fm_science.spaces import Euclidean
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State, lift
 from fm_science.symmetries import Symmetry
 
@@ -131,7 +132,7 @@ class Dithered(Law):
     def __repr__(self) -> str:
         return f"Dithered({self.law!r}, {self.width:.4g})"
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         x0, x1, context = self.law.pair(space, x0, x1, context)
         return x0, dither(x1, self.width), context
 
@@ -161,9 +162,9 @@ class Mirror(Symmetry):
     def __repr__(self) -> str:
         return "Mirror()"
 
-    def align(self, space: Any, x: Any, y: Any) -> Any:
+    def align(self, space: Space, x: State, y: State) -> Any:
         nearer = (x.flip(-1) - y).square().flatten(1).sum(1) < (x - y).square().flatten(1).sum(1)
         return torch.where(lift(nearer, x), x.flip(-1), x)
 
-    def randomise(self, space: Any, x: Any) -> Any:
+    def randomise(self, space: Space, x: State) -> Any:
         return torch.where(lift(torch.rand(len(x), device=x.device) < 0.5, x), x.flip(-1), x)

@@ -20,6 +20,7 @@ from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, Mea
 from fm_science.objectives import Objective as Loss
 from fm_science.objectives.laws import Law
 from fm_science.solvers import RK4, FlowMap
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations, Symmetry
 
@@ -166,7 +167,7 @@ class Grouped(Pairing):
     law: Pairing
     size: int
 
-    def pair(self, space: Any, x0: Tensor, x1: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
+    def pair(self, space: Space, x0: Tensor, x1: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
         found = []
         for rows in torch.arange(context.size).split(self.size):
             some = context.take(rows)
@@ -184,7 +185,7 @@ class InTurn(Pairing):
 
     laws: tuple[Pairing, ...]
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         for law in self.laws:
             x0, x1, context = law.pair(space, x0, x1, context)
         return x0, x1, context
