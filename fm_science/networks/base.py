@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
+from fm_science.declarations import derived
 from fm_science.state import Context, State
 
 #: Anything callable as ``network(x, t, context) -> raw``.
@@ -62,7 +63,16 @@ class WrappedNetwork(Network):
     def __init__(self, network: NetworkFunction) -> None:
         super().__init__()
         self.network = as_network(network)
-        self.self_conditioned, self.two_times = self.network.self_conditioned, self.network.two_times
+
+    @derived
+    def self_conditioned(self) -> bool:
+        """Whether the inner network reads the endpoint predicted one step earlier."""
+        return self.network.self_conditioned
+
+    @derived
+    def two_times(self) -> bool:
+        """Whether the inner network is a flow map."""
+        return self.network.two_times
 
 
 def as_network(network: NetworkFunction) -> Network:

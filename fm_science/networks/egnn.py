@@ -163,7 +163,7 @@ class EGNN(Network):
     """The velocity of a cloud of alike points under rotations, mirror images, shifts and permutations.
 
     Conditions of the batch are features of the points; domains whose points differ otherwise (atoms of many elements)
-    call :meth:`refine` with features of their own.
+    call :meth:`moved` with features of their own.
 
     Args:
         width: channels of a point and of a message.
@@ -173,7 +173,7 @@ class EGNN(Network):
         scale: a typical size of the clouds, in their units: the network sees positions divided by it.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         edges: features of a pair beside its distance.
-        features: whether the last features of :meth:`refine` are wanted.
+        features: whether the last features of :meth:`moved` are wanted.
         classes: how many values each label that points see has, by name.
         mutual: whether both points of a pair share one message, for half the work.
         two_times: whether it is a flow map, which reads ``context.until``.
@@ -202,14 +202,9 @@ class EGNN(Network):
         frozen."""
         return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last
-        features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
     def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
+        """How far each point moves ``(B, N, D)`` and its last
+        features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
         pairs: AllPairs | HalfPairs = (HalfPairs if self.mutual else AllPairs)(mask, x.dtype)
         start = y = x / self.scale
         begun = self._radial(pairs, start)

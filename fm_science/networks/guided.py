@@ -54,12 +54,13 @@ class Guided(WrappedNetwork):
         path: of the flow, where endpoints on curved spaces are predicted.
     """
 
+    two_times = False  # the jumps of flow maps do not add up
+
     def __init__(
         self, network: NetworkFunction, scale: float | Callable[[Tensor], Tensor], keys: Iterable[str] = ("label",),
         path: Path | None = None,
     ) -> None:  # fmt: skip
         super().__init__(network)
-        self.two_times = False  # the jumps of flow maps do not add up
         self.scale, self.path = scale, path
         self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
 

@@ -100,7 +100,7 @@ class MessagePassing(Network):
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
         edges: features of a pair beside its distance.
-        features: whether the last features of :meth:`refine` are wanted.
+        features: whether the last features of :meth:`moved` are wanted.
         two_times: whether it is a flow map, which reads ``context.until``.
     """
 
@@ -126,14 +126,9 @@ class MessagePassing(Network):
         frozen."""
         return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last
-        features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
     def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
+        """How far each point moves ``(B, N, D)`` and its last
+        features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
         start = x / self.scale
         near = radius_graph(start, mask, self.radius)
         graph = Graph(near, mask, x.dtype)

@@ -30,11 +30,12 @@ class Rescheduled(WrappedNetwork):
             read from ``old`` where that is a path.
     """
 
+    two_times = False  # a jump between two times has no counterpart on another clock
+
     def __init__(
         self, network: NetworkFunction, old: Schedule | Bridge, new: Schedule | Bridge, velocity: bool = True
     ) -> None:  # fmt: skip
         super().__init__(network)
-        self.two_times = False  # a jump between two times has no counterpart on another clock
         predicts = (Velocity() if velocity else Endpoint()) if isinstance(old, Schedule) else old.predicts
         if not isinstance(predicts, (Velocity, Endpoint, Noise)) or isinstance(predicts, Score):
             raise TypeError(f"Rescheduled cannot change the schedule of a network that predicts {predicts!r}.")

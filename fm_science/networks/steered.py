@@ -47,12 +47,13 @@ class Steered(WrappedNetwork):
         TypeError: on spaces that are not linear, and for interpolants.
     """
 
+    two_times = False  # a jump has no score
+
     def __init__(
         self, network: NetworkFunction, path: Path, log_likelihood: Callable[..., Tensor], doob: bool = False,
         std: float = 1.0, start: float = 1e-3,
     ) -> None:  # fmt: skip
         super().__init__(network)
-        self.two_times = False  # a jump has no score
         _refuse(path)
         self.path, self.log_likelihood = path, log_likelihood
         self.doob, self.std, self.start = doob, std, start

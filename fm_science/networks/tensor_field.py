@@ -115,7 +115,7 @@ class TensorField(Network):
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
         edges: features of a pair beside its distance.
-        features: whether the last numbers of :meth:`refine` are wanted.
+        features: whether the last numbers of :meth:`moved` are wanted.
         chiral: whether a cloud is told from its mirror image.
         two_times: whether it is a flow map, which reads ``context.until``.
     """
@@ -154,15 +154,10 @@ class TensorField(Network):
         frozen. Raises ValueError for clouds that do not lie in space."""
         return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, 3)``, without a mean over real points and zero at padding, and its last
+    def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How far each point moves ``(B, N, 3)`` and its last
         numbers ``(B, N, width)`` (none unless ``features``); from numbers ``h``, the mask ``(B, N)`` and features of
         pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
-    def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
         if x.shape[-1] != 3:
             raise ValueError(
                 f"TensorField was given points {tuple(x.shape)}: spherical harmonics live in three dimensions. "

@@ -107,14 +107,9 @@ class SetTransformer(Network):
             return context
         return Context(context.mask[:, :1], {name: context.cond[name] for name in told}, until=context.until)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last
-        features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
     def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
+        """How far each point moves ``(B, N, D)`` and its last
+        features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
         y = x / self.scale
         phase = (y[..., None] * self.waves).flatten(2)
         # the processor looks whether all points are real; an accelerator would have to be waited for

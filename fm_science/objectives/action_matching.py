@@ -66,7 +66,10 @@ class ActionMatching(Objective):
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         start, end = torch.zeros_like(t), torch.ones_like(t)
         x, first, last = (tree_map(Tensor.detach, path.sample(x0, x1, r)) for r in (t, start, end))
-        s = lambda y, r: network.potential(y, r, context)  # noqa: E731
+
+        def s(y: State, r: Tensor) -> Tensor:
+            return network.potential(y, r, context)
+
         loss = self._share(start) * s(first, start) - self._share(end) * s(last, end)
         loss = loss + self._share(t) * self._rate(network, path.space, x, t, context)
         if self.weight is not None:

@@ -126,9 +126,6 @@ class FlowMapMatching(Objective):
         mappable(flow.path)
 
 
-FlowMap = FlowMapMatching  #: the short name within objectives; ``fm_science.FlowMap`` is the solver
-
-
 def _squares(path: Path, x: State, residual: State) -> dict[str, Tensor]:
     """The squared length of a tangent a degree of freedom, by part."""
     if not path.parts:

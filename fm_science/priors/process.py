@@ -253,7 +253,7 @@ class GaussianProcess(Prior):
         """The eigenvalues ``(1, *whole)`` of the covariance on a grid that covers the period."""
         kept = self.memory.setdefault("spectra", {})
         if whole not in kept:
-            axes = [torch.arange(n, dtype=torch.float64) * (self.kernel.period / n) for n in whole]  # type: ignore
+            axes = [torch.arange(n, dtype=torch.float64) * (self.kernel.period / n) for n in whole]  # type: ignore[operator]
             gap = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
             values = torch.fft.fftn(self.kernel.covariance(gap)[None], dim=tuple(range(1, 1 + len(whole)))).real
             kept[whole] = values.clamp_min(0) + self._noise

@@ -72,7 +72,7 @@ def spectral(a: Tensor, f: Scalar, slope: Slope) -> Tensor:
         f: the function of an eigenvalue.
         slope: its divided difference (f(p) - f(q)) / (p - q), which is f'(p) at p = q.
     """
-    return _Spectral.apply(a, f, slope)[0]
+    return _Spectral.apply(a, f, slope)[0]  # type: ignore[no-untyped-call]
 
 
 def sym_exp(a: Tensor) -> Tensor:

@@ -19,13 +19,6 @@ from fm_science.spaces.flat import Centered
 from fm_science.spaces.numerics import around, length, root, sinc
 
 
-def hat(w: Tensor) -> Tensor:
-    """The skew matrix ``(..., 3, 3)`` with hat(w) v = w x v."""
-    a, b, c = w.unbind(-1)
-    zero = torch.zeros_like(a)
-    return torch.stack([zero, -c, b, c, zero, -a, -b, a, zero], -1).unflatten(-1, (3, 3))
-
-
 def rotation_exp(w: Tensor) -> Tensor:
     """Rotation vector ``(..., 3)`` in radians to matrix, through the quaternion (cos(a/2), sin(a/2)/a w) of the angle
     a = |w|; sinc gives w = 0 a gradient."""

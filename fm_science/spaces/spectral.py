@@ -7,6 +7,7 @@ is a premetric on the surface: zero at one point, positive elsewhere (Chen & Lip
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from fm_science.spaces.numerics import length
 if TYPE_CHECKING:
     from fm_science.spaces.mesh import Mesh
 
-KINDS = {
+KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "biharmonic": lambda value, time: 1 / value,
     "commute": lambda value, time: value.rsqrt(),
     "diffusion": lambda value, time: torch.exp(-time * value),

@@ -41,7 +41,7 @@ def batch(space, sizes):
     bound = space.bind(context)
 
     def draw():
-        parts = getattr(space, "parts", {"": space})
+        parts = space.parts or {"": space}
         point = {k: ambient(s, len(sizes), max(sizes)) for k, s in parts.items()}
         return bound.project(point.get("", point))
 

@@ -22,6 +22,7 @@ from fm_science import (
     TensorField,
 )  # fmt: skip
 from fm_science.networks.graphs import _by_cells, envelope, radius_graph
+from fm_science.networks.sites import settled
 from fm_science.solvers import Euler
 from fm_science.testing import check_network
 
@@ -69,12 +70,12 @@ def test_pairs_have_features_and_points_keep_theirs(kind: str) -> None:
     network, context = KINDS[kind](edges=2, **more), ragged()
     width = 16 if kind == "transformer" else 8 if kind == "tensor_field" else 12
     x, h, edges = torch.randn(4, 6, 3), torch.randn(4, 6, width), torch.randn(4, 6, 6, 2)
-    u, features = network.refine(x, h, context.mask, edges)
-    again, _ = network.refine(x, h, context.mask, torch.randn(4, 6, 6, 2))
+    u, features = network.moved(x, h, context.mask, edges)
+    again, _ = network.moved(x, h, context.mask, torch.randn(4, 6, 6, 2))
     assert u.shape == x.shape
     assert features.shape == h.shape
     assert not torch.allclose(u, again)
-    assert u.sum(1).abs().max() < 1e-4
+    assert settled(u, context).sum(1).abs().max() < 1e-4
     sum(v.square().sum() for v in (u, features)).backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None and not n.startswith("sites")]
     assert not silent
