@@ -134,5 +134,5 @@ class Domain:
         """The flow of this domain, untrained."""
         flow = Flow(self.path, self.prior, self.network, self.sampler, domain=self)
         if isinstance(self.objective, Objective):
-            self.objective.mark(flow)
+            self.objective.record_training(flow)
         return flow

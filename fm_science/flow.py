@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, backward, reverse_grid, set_out
+from fm_science.likelihood import Divergence, ExactTrace, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
@@ -30,13 +30,13 @@ class Sampler:
         solver: the rule for a step.
         steps: number of steps, or a tensor of times.
         path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
-        wrap: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
+        wrap_network: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
-    wrap: Callable[[Network], NetworkFunction] | None = None
+    wrap_network: Callable[[Network], NetworkFunction] | None = None
 
 
 class Predictor:
@@ -46,8 +46,8 @@ class Predictor:
         self.network, self.path, self.context = network, path, context
         self._next: State | None = None
 
-    def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> State:
-        raw = self.network(x, t, self.context if until is None else replace(self.context, until=until))
+    def __call__(self, x: State, t: Tensor, t_end: Tensor | None = None) -> State:
+        raw = self.network(x, t, self.context if t_end is None else replace(self.context, t_end=t_end))
         if self.network.self_conditioned and self._next is None:
             self._next = self.path.endpoint(raw, x, t)
         return raw
@@ -67,7 +67,7 @@ class Flow(nn.Module):
         network: a module, or any callable ``network(x, t, context) -> raw``; closed-form ones need no training.
         sampler: how to sample when a call does not say.
         independent: whether noise and data were independent in training; objectives record it, and it is saved.
-        untied: parts for which they were although they were not for others; likewise.
+        independent_parts: parts for which they were although they were not for others; likewise.
         domain: the science this flow belongs to, where it was built or loaded by one.
 
     Raises TypeError when the sampler's path gives the network's output another meaning than the trained one.
@@ -77,15 +77,15 @@ class Flow(nn.Module):
 
     def __init__(
         self, path: Path, prior: Prior, network: NetworkFunction, sampler: Sampler | None = None, *,
-        independent: bool = True, untied: Sequence[str] = (), domain: Any = None,
+        independent: bool = True, independent_parts: Sequence[str] = (), domain: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.path, self.prior, self.network = path, prior, as_network(network)
-        self.independent, self.untied, self.domain = independent, tuple(untied), domain
+        self.independent, self.independent_parts, self.domain = independent, tuple(independent_parts), domain
         self.sampler = sampler or Sampler()
         self.learned = nn.ModuleList(path.modules())
         if self.sampler.path is not None:
-            self.sampler.path.suits(path)
+            self.sampler.path.check_compatible(path)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -100,7 +100,8 @@ class Flow(nn.Module):
     @property
     def sampled(self) -> Network:
         """The network that samples are drawn with: wrapped where the sampler says so."""
-        return self.network if self.sampler.wrap is None else as_network(self.sampler.wrap(self.network))
+        wrap = self.sampler.wrap_network
+        return self.network if wrap is None else as_network(wrap(self.network))
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
@@ -168,7 +169,7 @@ class Flow(nn.Module):
         if reverse:
             path.check(times)
             grid, times = times, reverse_grid(path, times, x)
-            x, _ = set_out(path, grid, times, x, self.independent)
+            x, _ = start_before_end(path, grid, times, x, self.independent)
             walked, ask = Field(path.space), _reversed(path, predict)
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
@@ -183,9 +184,9 @@ class Flow(nn.Module):
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
         if not solver.stochastic or self.independent:
             return
-        stirred = solver.stirred(path)
+        stirred = solver.renoised_part(path)
         parts = stirred.parts or {"": stirred}
-        if any(part.borrowed for name, part in parts.items() if name not in self.untied):
+        if any(part.score_needs_independence for name, part in parts.items() if name not in self.independent_parts):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
@@ -235,7 +236,7 @@ class Flow(nn.Module):
                 )
             predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
-            return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
+            return integrate_log_prob(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the weights, and whether noise and data were independent (tensors alone: loading never runs code)."""
@@ -243,13 +244,13 @@ class Flow(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """How the flow was trained, as text in bytes, so that a ``state_dict`` holds tensors alone."""
-        facts = {"independent": self.independent, "untied": list(self.untied)}
+        facts = {"independent": self.independent, "untied": list(self.independent_parts)}
         return torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of :meth:`get_extra_state`."""
         facts = json.loads(bytes(state.tolist()))
-        self.independent, self.untied = facts["independent"], tuple(facts["untied"])
+        self.independent, self.independent_parts = facts["independent"], tuple(facts["untied"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())  # older files do not say
@@ -266,7 +267,7 @@ class Flow(nn.Module):
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
         if "independent" in kept:  # where files of earlier versions say so
-            self.independent, self.untied = kept["independent"], tuple(kept["untied"])
+            self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
 
 

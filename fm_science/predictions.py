@@ -26,8 +26,8 @@ class Prediction(ABC):
     """The meaning of a network's raw output on one leaf space. ``path`` is a bound bridge, ``t`` is ``(B,)``."""
 
     singular: bool = True  #: whether the velocity of this prediction is undefined where there is no noise left
-    opens: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
-    timeless: bool = False  #: whether its meaning is the same on every schedule
+    defined_at_zero_signal: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
+    schedule_free: bool = False  #: whether its meaning is the same on every schedule
     is_endpoint: bool = False  #: whether the raw output is the endpoint itself, or logits of it
     smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
 
@@ -47,11 +47,11 @@ class Prediction(ABC):
 
     def velocity(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         """The predicted velocity at ``x``."""
-        return path.drift(x, self.endpoint(path, raw, x, t), t)
+        return path.endpoint_to_velocity(x, self.endpoint(path, raw, x, t), t)
 
     def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         """The predicted noise; needs a linear space and sigma > 0."""
-        return path.noised(x, self.endpoint(path, raw, x, t), t)
+        return path.endpoint_to_noise(x, self.endpoint(path, raw, x, t), t)
 
     def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
         """How far the predicted endpoint moves when the raw output does, ``(B,)``."""
@@ -59,7 +59,7 @@ class Prediction(ABC):
 
     def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         """From time t to s with the prediction held fixed."""
-        return path.advance(x, self.endpoint(path, raw, x, t), t, s)
+        return path.step_to_endpoint(x, self.endpoint(path, raw, x, t), t, s)
 
 
 def mean_square(space: Space, x: State, residual: State) -> Tensor:
@@ -78,16 +78,16 @@ class Velocity(Prediction):
         return path.space.tangent(x, raw)
 
     def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
-        return path.landing(x, path.space.tangent(x, raw), t)
+        return path.velocity_to_endpoint(x, path.space.tangent(x, raw), t)
 
     def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
-        return mean_square(path.space, x, path.space.tangent(x, raw) - path.motion(x0, x1, x, t))
+        return mean_square(path.space, x, path.space.tangent(x, raw) - path.target_velocity(x0, x1, x, t))
 
     def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
         return path.velocity_gain(t)
 
     def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
-        return path.follow(x, path.space.tangent(x, raw), t, s)
+        return path.step_along_velocity(x, path.space.tangent(x, raw), t, s)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Endpoint(Prediction):
     The loss is the squared difference of the logarithms at x_t, whose optimum is exp_x E[log_x x1].
     """
 
-    timeless = True
+    schedule_free = True
     is_endpoint = True
 
     def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
@@ -117,16 +117,16 @@ class Noise(Prediction):
     there is no signal the noise says nothing about the datum."""
 
     singular = False
-    opens = False
+    defined_at_zero_signal = False
 
     def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.tangent(x, raw)
 
     def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
-        return path.denoised(x, self.noise(path, raw, x, t), t)
+        return path.noise_to_endpoint(x, self.noise(path, raw, x, t), t)
 
     def velocity(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
-        return path.departure(x, self.noise(path, raw, x, t), t)
+        return path.noise_to_velocity(x, self.noise(path, raw, x, t), t)
 
     def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
         alpha, sigma = path.weights(t)
@@ -136,7 +136,7 @@ class Noise(Prediction):
         return mean_square(path.space, x, path.space.tangent(x, raw) - path.space.tangent(x, x0))
 
     def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
-        return path.depart(x, self.noise(path, raw, x, t), t, s)
+        return path.step_from_noise(x, self.noise(path, raw, x, t), t, s)
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,10 @@ class Score(Noise):
     units of the noise, the mean of |sigma std s + x0 / std|² (Vincent 2011)."""
 
     def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
-        return scale(-path.level(t) * path.std**2, path.space.tangent(x, raw))
+        return scale(-path.sigma(t) * path.std**2, path.space.tangent(x, raw))
 
     def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
-        return -path.level(t) * path.std**2 * super().endpoint_gain(path, t)
+        return -path.sigma(t) * path.std**2 * super().endpoint_gain(path, t)
 
     def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         residual = self.noise(path, raw, x, t) - path.space.tangent(x, x0)
@@ -170,7 +170,7 @@ class Posterior(Prediction):
     """
 
     mask: int | None = None
-    timeless = True
+    schedule_free = True
     is_endpoint = True
     smooth = False
 
@@ -188,9 +188,9 @@ class Posterior(Prediction):
             raw = torch.where(forbidden, -torch.inf, raw)
         return raw.log_softmax(-1)
 
-    def arrived(self, path: Bridge, x: Tensor) -> Tensor:
+    def is_fixed(self, path: Bridge, x: Tensor) -> Tensor:
         """Which sites hold a class that cannot come from noise, ``(B, *sites)`` bool."""
-        possible = path.chances
+        possible = path.class_probabilities
         if possible is None and self.mask is not None:
             possible = torch.nn.functional.one_hot(torch.tensor(self.mask), x.shape[-1])
         if possible is None:
@@ -198,11 +198,11 @@ class Posterior(Prediction):
         return (x * (possible.to(x) > 0)).sum(-1) == 0
 
     def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
-        return torch.where(self.arrived(path, x)[..., None], x, self.logits(path, raw).exp())
+        return torch.where(self.is_fixed(path, x)[..., None], x, self.logits(path, raw).exp())
 
     def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         logits = self.logits(path, raw)
         # where() keeps 0 * -inf out of the sum, backwards too
         entropy = -torch.where(x1 > 0, logits, 0.0).sum(-1)
-        counted = path.space.counted & ~self.arrived(path, x)
+        counted = path.space.counted_mask & ~self.is_fixed(path, x)
         return total(torch.where(counted, entropy, 0.0)) / total(counted).clamp_min(1)

@@ -23,11 +23,13 @@ class Coupling(ABC):
     """A rule that pairs a batch of noise with a batch of data."""
 
     independent: bool = False  #: whether noise and datum are independent after pairing
-    untied: tuple[str, ...] = ()  #: parts whose noise stays independent of the data although others do not
+    independent_parts: tuple[str, ...] = ()  #: parts whose noise stays independent of the data although others do not
     gather: Callable[..., Any] | None = None  #: the batches of all processes, to pair over all of them
-    early: bool = False  #: whether noise that comes along with a batch has been paired already
+    pre_paired: bool = False  #: whether noise that comes along with a batch has been paired already
 
-    def preparation(self, space: Space, prior: Prior, poses: tuple[Symmetry, ...] = ()) -> Callable[..., Any] | None:
+    def preparation(
+        self, space: Space, prior: Prior, augmentations: tuple[Symmetry, ...] = ()
+    ) -> Callable[..., Any] | None:
         """What the processes that load data do to each batch, where pairs are made there."""
         return None
 
@@ -48,7 +50,7 @@ class Independent(Coupling):
 
 
 @dataclass(frozen=True)
-class OnPart(Coupling):
+class PartCoupling(Coupling):
     """A coupling of one part of the state; the noise of the other parts stays where it was drawn, independent of the
     data. Legal where that noise is alike on all sites of a sample (masks, equal class probabilities), so that the order
     of the sites says nothing about it.
@@ -68,7 +70,7 @@ class OnPart(Coupling):
         return self.coupling.independent
 
     @derived
-    def untied(self) -> tuple[str, ...]:
+    def independent_parts(self) -> tuple[str, ...]:
         return self.others
 
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
@@ -85,7 +87,7 @@ class OnPart(Coupling):
 class Paired(Coupling):
     """The noise came with the batch, as one end of a pair of data."""
 
-    early = True
+    pre_paired = True
 
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return x0, x1, context

@@ -17,7 +17,7 @@ from torch import Tensor
 from fm_science.spaces.base import Space
 from fm_science.state import Context, State, batch_size, leaves, take
 from fm_science.symmetries import Symmetry
-from fm_science.symmetries.base import flat, pieces, square
+from fm_science.symmetries.base import bound_leaves, flat, square
 
 CHUNK = 2**24  #: most numbers that one tensor of a chunk of pairs holds
 
@@ -75,9 +75,9 @@ def table(
         price = _aligned(symmetries, cost or square)
         return _by_pairs(space, x0, x1, context, allowed, price)
     total = torch.zeros(allowed.shape, dtype=leaves(x1)[0].dtype, device=allowed.device)
-    for k, (part, a, b) in enumerate(pieces(space, x0, x1)):
-        if flat(part) or part.alike:
-            total = total + _gram(part.rooted(a), part.rooted(b))
+    for k, (part, a, b) in enumerate(bound_leaves(space, x0, x1)):
+        if flat(part) or part.shares_weights:
+            total = total + _gram(part.whitened(a), part.whitened(b))
         else:
             total = total + _by_pairs(space, x0, x1, context, allowed, _piece(k))
     return total.masked_fill(~allowed, torch.inf)
@@ -87,7 +87,7 @@ def cross(space: Space, x: State, y: State, context: Context) -> Tensor:
     """The squared distance of each of m points ``x`` to each of n points ``y``, ``(m, n)``, where all have the same
     sites. ``space`` is bound to ``context``, that of ``y``."""
     allowed = torch.ones(batch_size(x), batch_size(y), dtype=torch.bool, device=leaves(y)[0].device)
-    found = enumerate(pieces(space, x, y))
+    found = enumerate(bound_leaves(space, x, y))
     tables = [_gram(a, b) if flat(s) else _by_pairs(space, x, y, context, allowed, _piece(k)) for k, (s, a, b) in found]
     return torch.stack(tables).sum(0)
 
@@ -105,7 +105,7 @@ def _piece(k: int) -> Callable[..., Tensor]:
     """The squared distance in the k-th leaf alone."""
 
     def price(space: Space, x: State, y: State, index: Tensor) -> Tensor:
-        return square(*pieces(space, x, y)[k])
+        return square(*bound_leaves(space, x, y)[k])
 
     return price
 
@@ -129,7 +129,7 @@ def _by_pairs(
     """A table priced pair by pair, in chunks; infinite where not ``allowed``."""
     noise, datum = allowed.nonzero().unbind(1)
     sites = {"nodes": context.mask.shape[1], "edges": 1, "graph": 1}  # symmetries may compare all sites with all
-    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in pieces(space, x1))
+    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in bound_leaves(space, x1))
     context = replace(context, previous=None)
     costs = []
     for i, j in zip(*(index.split(max(1, CHUNK // numbers)) for index in (noise, datum)), strict=True):

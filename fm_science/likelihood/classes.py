@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LAST = 1 - 1e-6  #: at t = 1 the rate of jumps is infinite
 
 
-def jump_cost(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+def elbo_rate(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
     """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
     ``(B,)``: k'/(1 - k) sum_i (1[x = x1] - p(x) - 1[x != x1] log p(x1)), p the predicted probabilities.
 
@@ -31,8 +31,8 @@ def jump_cost(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Te
     surprise = torch.where(
         same > 0, 0.0, -torch.where(x1 > 0, p, 1.0).clamp_min(torch.finfo(p.dtype).tiny).log().sum(-1)
     )
-    cost = torch.where(path.space.counted, same - (p * x).sum(-1) + surprise, 0.0)
-    return path.pace(t) * cost.reshape(len(cost), -1).sum(1)
+    cost = torch.where(path.space.counted_mask, same - (p * x).sum(-1) + surprise, 0.0)
+    return path.relative_rate(t) * cost.reshape(len(cost), -1).sum(1)
 
 
 def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
@@ -57,5 +57,5 @@ def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | N
             x = path.sample(x0, x1, t)
             raw = flow(x, t, context)
             for part, predicted, here, datum in zip_leaves(path, raw, x, x1):
-                total = total - jump_cost(part, predicted, here, datum, t) / draws
+                total = total - elbo_rate(part, predicted, here, datum, t) / draws
     return total

@@ -105,17 +105,17 @@ def divergence(space: Space, field: VelocityField, x: State, rule: Divergence, p
     derivative = Derivative(space, field, x, rule.chunk)
     probes = rule.draw(flatten(derivative.template)) if probes is None else probes
     trace = rule(derivative, probes)
-    return derivative.velocity, trace + _swelling(space, derivative.x, derivative.velocity, trace)
+    return derivative.velocity, trace + log_volume_rate(space, derivative.x, derivative.velocity, trace)
 
 
-def _swelling(space: Space, x: State, u: State, like: Tensor) -> Tensor:
+def log_volume_rate(space: Space, x: State, u: State, like: Tensor) -> Tensor:
     """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: what the plain trace
     misses on spaces whose metric is not that of the coordinates (their ``log_scale``)."""
     if space.parts:
-        return sum((_swelling(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
+        return sum((log_volume_rate(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
     if type(space.leaf).log_scale is Leaf.log_scale:
         return torch.zeros_like(like)
-    volume = lambda y: total(torch.where(space.live, space.leaf.log_scale(y), 0.0))  # noqa: E731
+    volume = lambda y: total(torch.where(space.free_mask, space.leaf.log_scale(y), 0.0))  # noqa: E731
     return torch.func.jvp(volume, (x,), (u,))[1]
 
 

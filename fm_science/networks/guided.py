@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from fm_science.networks.base import NetworkFunction, WrappedNetwork
-from fm_science.state import Context, State, lift, map_leaves, tree_map
+from fm_science.state import Context, State, expand_like, map_leaves, tree_map
 
 if TYPE_CHECKING:
     from fm_science.paths import Path
 
 
-def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
+def drop_condition(context: Context, name: str, rows: Tensor | None = None) -> Context:
     """The context without the condition ``name``: whole numbers become -1 and floats NaN, on all samples or on those
     where ``rows`` ``(B,)`` is true. Networks embed both as "not known".
 
@@ -36,7 +36,7 @@ def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
         )
     gone = torch.full_like(value, torch.nan if value.is_floating_point() else -1)
     rows = torch.ones(context.size, dtype=torch.bool, device=value.device) if rows is None else rows
-    return replace(context, cond={**context.cond, name: torch.where(lift(rows, value), gone, value)})
+    return replace(context, cond={**context.cond, name: torch.where(expand_like(rows, value), gone, value)})
 
 
 class Guided(WrappedNetwork):
@@ -47,7 +47,7 @@ class Guided(WrappedNetwork):
     both endpoints are combined at x, as velocities are.
 
     Args:
-        network: trained with the conditions dropped at times (``FlowMatching(drop={"label": 0.1})``).
+        network: trained with the conditions dropped at times (``FlowMatching(condition_dropout={"label": 0.1})``).
         scale: strength; 1 is the plain conditional network (one evaluation), 0 the unconditional one, or a function of
             time ``t -> (B,)``, for guidance in an interval.
         keys: the conditions that are guided, dropped together.
@@ -69,7 +69,7 @@ class Guided(WrappedNetwork):
             return self.network(x, t, context)
         unknown = context
         for name in self.keys:
-            unknown = dropped(unknown, name)
+            unknown = drop_condition(unknown, name)
         off = self.network(x, t, unknown)
         if not callable(self.scale) and self.scale == 0:
             return off
@@ -92,5 +92,5 @@ class Guided(WrappedNetwork):
 
 def _pushed(off: Tensor, on: Tensor, scale: float | Tensor) -> Tensor:
     """off + scale (on - off); a logit of -inf stays, since the difference of two has no value."""
-    pushed = off + lift(scale, on) * (on - off)
+    pushed = off + expand_like(scale, on) * (on - off)
     return torch.where(on.isfinite() & off.isfinite(), pushed, torch.minimum(on, off))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fm_science.networks.base import NetworkFunction, WrappedNetwork
 from fm_science.priors import Normal
-from fm_science.state import Context, State, add, leaves, lift, map_leaves, tree_map, zip_leaves
+from fm_science.state import Context, State, add, expand_like, leaves, map_leaves, tree_map, zip_leaves
 
 if TYPE_CHECKING:
     from fm_science.paths import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LAST = 1 - 1e-6  #: at t = 1 the shift is a limit: zero over zero
 
 
-class Steered(WrappedNetwork):
+class ScoreGuided(WrappedNetwork):
     """A network whose flow ends in the posterior instead of the prior law of the data.
 
     The score needs noise that is standard normal (times the prior's std) and was independent of the data in training;
@@ -60,7 +60,7 @@ class Steered(WrappedNetwork):
 
     def forward(self, x: State, t: Tensor, context: Context) -> State:
         if torch.is_inference_mode_enabled():
-            raise RuntimeError("Steered needs gradients: use torch.no_grad() instead of torch.inference_mode().")
+            raise RuntimeError("ScoreGuided needs gradients: use torch.no_grad() instead of torch.inference_mode().")
         path = self.path.bind(context)
         late = t.clamp_min(self.start)
         with torch.enable_grad():
@@ -78,7 +78,7 @@ def _refuse(path: Path) -> None:
     for (part,) in zip_leaves(path):
         if not part.affine:
             raise TypeError(
-                f"Steered moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
+                f"ScoreGuided moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
                 f"{part!r}. Guide it with Guided(network, scale), or weigh samples by their likelihood."
             )
 
@@ -90,6 +90,6 @@ def _shift(path: Path, gradient: State, t: Tensor, std: float) -> State:
     def shift(part: AffinePath, g: Tensor) -> Tensor:
         part = replace(part, prior=Normal(std))
         alpha, sigma = part.weights(t)
-        return lift((std * sigma).square() / (alpha * part.predicts.endpoint_gain(part, t)), g) * g
+        return expand_like((std * sigma).square() / (alpha * part.predicts.endpoint_gain(part, t)), g) * g
 
     return map_leaves(shift, path, gradient)

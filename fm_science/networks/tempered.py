@@ -8,7 +8,7 @@ from fm_science.networks.base import NetworkFunction, WrappedNetwork
 from fm_science.state import Context, State
 
 
-class Tempered(WrappedNetwork):
+class TemperatureScaled(WrappedNetwork):
     """Logits divided by a temperature: below 1 a network prefers its likeliest classes, above 1 it explores.
 
     Args:
@@ -20,10 +20,12 @@ class Tempered(WrappedNetwork):
     def __init__(self, network: NetworkFunction, temperature: float | None = None, **parts: float) -> None:
         super().__init__(network)
         if (temperature is None) == (not parts):
-            raise ValueError("Tempered needs one temperature, or one a part by name: Tempered(network, atoms=0.5).")
+            raise ValueError(
+                "TemperatureScaled needs one temperature, or one a part by name: TemperatureScaled(network, atoms=0.5)."
+            )
         for name, value in ({"temperature": temperature} if temperature is not None else parts).items():
             if not value > 0:
-                raise ValueError(f"Tempered({name}={value}): a temperature is positive.")
+                raise ValueError(f"TemperatureScaled({name}={value}): a temperature is positive.")
         self.temperature, self.temperatures = temperature, parts
 
     def forward(self, x: State, t: Tensor, context: Context) -> State:
@@ -32,5 +34,5 @@ class Tempered(WrappedNetwork):
             return raw / self.temperature
         unknown = self.temperatures.keys() - raw.keys()
         if unknown:
-            raise ValueError(f"Tempered has no part {sorted(unknown)}; the network predicts {sorted(raw)}.")
+            raise ValueError(f"TemperatureScaled has no part {sorted(unknown)}; the network predicts {sorted(raw)}.")
         return {**raw, **{k: raw[k] / v for k, v in self.temperatures.items()}}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fm_science.paths.bridge import Bridge
 from fm_science.priors import Prior
-from fm_science.state import State, add, lift, scale
+from fm_science.state import State, add, expand_like, scale
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class AffinePath(Bridge):
         return std
 
     @property
-    def scored(self) -> bool:
+    def has_score(self) -> bool:
         return self.prior is not None and self.prior.gaussian
 
-    def level(self, t: Tensor) -> Tensor:
+    def sigma(self, t: Tensor) -> Tensor:
         return self.weights(t)[1]
 
     def velocity_gain(self, t: Tensor) -> Tensor:
@@ -54,19 +54,19 @@ class AffinePath(Bridge):
         moving = gain > 0  # where the clock stands still the velocity does not tell the way
         return torch.where(moving, sigma / torch.where(moving, gain, 1.0), 1 - t)
 
-    def noised(self, x: State, x1: State, t: Tensor) -> State:
+    def endpoint_to_noise(self, x: State, x1: State, t: Tensor) -> State:
         alpha, sigma = self.weights(t)
         return self.space.tangent(x, scale(1 / sigma, add(x, scale(-alpha, x1))))
 
-    def denoised(self, x: State, x0: State, t: Tensor) -> State:
+    def noise_to_endpoint(self, x: State, x0: State, t: Tensor) -> State:
         alpha, sigma = self.weights(t)
         return self.space.project(scale(1 / alpha, add(x, scale(-sigma, x0))))
 
-    def departure(self, x: State, x0: State, t: Tensor) -> State:
+    def noise_to_velocity(self, x: State, x0: State, t: Tensor) -> State:
         alpha, sigma, dalpha, dsigma = self.weights_and_rates(t)
         return self.space.tangent(x, add(scale(dalpha / alpha, add(x, scale(-sigma, x0))), scale(dsigma, x0)))
 
-    def depart(self, x: State, x0: State, t: Tensor, s: Tensor) -> State:
+    def step_from_noise(self, x: State, x0: State, t: Tensor, s: Tensor) -> State:
         """DDIM without a division by sigma."""
         (alpha, sigma), (later, rest) = self.weights(t), self.weights(s)
         return self.space.project(add(scale(later / alpha, add(x, scale(-sigma, x0))), scale(rest, x0)))
@@ -79,26 +79,26 @@ class AffinePath(Bridge):
             raise TypeError(f"{self!r} has no score: it needs a Gaussian prior, and its prior is {prior!r}.")
         x0 = self.predicts.noise(self, raw, x, t)
         gradient = torch.func.grad(lambda y: prior.log_prob(self.space, y).sum())(x0)
-        return self.space.tangent(x, scale(1 / self.level(t), gradient))
+        return self.space.tangent(x, scale(1 / self.sigma(t), gradient))
 
-    def stir(self, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
+    def renoise_step(self, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
         """x_s = alpha(s) x1hat + sigma(s) (keep x0hat + sqrt(1 - keep²) fresh): DDIM with noise (Song et al. 2021, eq.
         12)."""
         fresh, (alpha, sigma) = self.noise(x), self.weights(s)
         share = (1 - keep * keep).clamp_min(0).sqrt()
-        noise = lift(keep, x) * self.predicts.noise(self, raw, x, t) + lift(share, x) * fresh
-        return self.space.project(lift(alpha, x) * self.endpoint(raw, x, t) + lift(sigma, x) * noise)
+        noise = expand_like(keep, x) * self.predicts.noise(self, raw, x, t) + expand_like(share, x) * fresh
+        return self.space.project(expand_like(alpha, x) * self.endpoint(raw, x, t) + expand_like(sigma, x) * noise)
 
-    def rewind(self, x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+    def add_noise(self, x: Tensor, t: Tensor, r: Tensor) -> Tensor:
         (alpha, sigma), (back, more) = self.weights(t), self.weights(r)
         ratio = torch.where(alpha > 0, back / torch.where(alpha > 0, alpha, 1.0), 1.0)
         missing = (more * more - (ratio * sigma).square()).clamp_min(0).sqrt()
-        return self.space.project(lift(ratio, x) * x + lift(missing, x) * self.noise(x))
+        return self.space.project(expand_like(ratio, x) * x + expand_like(missing, x) * self.noise(x))
 
-    def outset(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
+    def start_before_end(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
         """alpha x, and the log-density that this contraction adds, for data with very little noise."""
         if not independent:
-            return super().outset(x, t, independent)
+            return super().start_before_end(x, t, independent)
         alpha = self.weights(t)[0]
         return self.space.project(scale(alpha, x)), self.space.dimension.to(alpha.dtype) * alpha.log()
 
@@ -137,38 +137,38 @@ class Gaussian(AffinePath):
         return self.schedule.rates(t)
 
     def sample(self, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = (lift(w, x1) for w in self.weights(t))
+        alpha, sigma = (expand_like(w, x1) for w in self.weights(t))
         return self.space.project(alpha * x1 + sigma * x0)
 
-    def drift(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma, dalpha, dsigma = (lift(w, x) for w in self.weights_and_rates(t))
+    def endpoint_to_velocity(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma, dalpha, dsigma = (expand_like(w, x) for w in self.weights_and_rates(t))
         return self.space.tangent(x, dsigma / sigma * (x - alpha * x1) + dalpha * x1)
 
-    def motion(self, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def target_velocity(self, x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """alpha' x1 + sigma' x0."""
-        _, _, dalpha, dsigma = (lift(w, x) for w in self.weights_and_rates(t))
+        _, _, dalpha, dsigma = (expand_like(w, x) for w in self.weights_and_rates(t))
         return self.space.tangent(x, dalpha * x1 + dsigma * x0)
 
-    def landing(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma, dalpha, dsigma = (lift(w, x) for w in self.weights_and_rates(t))
+    def velocity_to_endpoint(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma, dalpha, dsigma = (expand_like(w, x) for w in self.weights_and_rates(t))
         gain = dalpha * sigma - alpha * dsigma
         moving = gain > 0  # where the clock stands still the velocity does not tell the way
         reached = (sigma * u - dsigma * x) / torch.where(moving, gain, 1.0)
-        return self.space.project(torch.where(moving, reached, x + lift(1 - t, x) * u))
+        return self.space.project(torch.where(moving, reached, x + expand_like(1 - t, x) * u))
 
-    def advance(self, x: Tensor, x1hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def step_to_endpoint(self, x: Tensor, x1hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Deterministic DDIM: alpha_s x1hat + (sigma_s / sigma_t) (x - alpha_t x1hat) (Song et al. 2021, eq. 12)."""
-        (alpha, sigma), (later, rest) = ([lift(w, x) for w in self.weights(r)] for r in (t, s))
+        (alpha, sigma), (later, rest) = ([expand_like(w, x) for w in self.weights(r)] for r in (t, s))
         return self.space.project(later * x1hat + rest / sigma * (x - alpha * x1hat))
 
-    def follow(self, x: Tensor, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        alpha, sigma, dalpha, dsigma = (lift(w, x) for w in self.weights_and_rates(t))
-        later, rest = (lift(w, x) for w in self.weights(s))
+    def step_along_velocity(self, x: Tensor, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        alpha, sigma, dalpha, dsigma = (expand_like(w, x) for w in self.weights_and_rates(t))
+        later, rest = (expand_like(w, x) for w in self.weights(s))
         gain = dalpha * sigma - alpha * dsigma
         moving = gain > 0  # where the clock stands still the velocity does not tell the way
         gain = torch.where(moving, gain, 1.0)
         x1hat, x0hat = (sigma * u - dsigma * x) / gain, (dalpha * x - alpha * u) / gain
-        return self.space.project(torch.where(moving, later * x1hat + rest * x0hat, x + lift(s - t, x) * u))
+        return self.space.project(torch.where(moving, later * x1hat + rest * x0hat, x + expand_like(s - t, x) * u))
 
     def source(self, prior: Prior) -> Prior:
         sigma = self.schedule.ends[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from fm_science.declarations import derived
-from fm_science.paths.base import Path, slope
+from fm_science.paths.base import Path, value_and_rate
 from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
@@ -37,45 +37,45 @@ class Bridge(Path):
             self.predicts.check(self.space)
 
     @abstractmethod
-    def drift(self, x: State, x1: State, t: Tensor) -> State:
+    def endpoint_to_velocity(self, x: State, x1: State, t: Tensor) -> State:
         """The velocity at (x, t) of the path that ends at ``x1``."""
 
-    def motion(self, x0: State, x1: State, x: State, t: Tensor) -> State:
+    def target_velocity(self, x0: State, x1: State, x: State, t: Tensor) -> State:
         """The velocity at ``x`` = sample(x0, x1, t) of the path that joins ``x0`` and ``x1``: the drift, computed from
         both ends where that is more accurate or costs less."""
-        return self.drift(x, x1, t)
+        return self.endpoint_to_velocity(x, x1, t)
 
-    def trace(self, x0: State, x1: State, t: Tensor) -> tuple[State, State]:
-        """The point at time t and the velocity there: :meth:`sample` and :meth:`motion` in one, for training loops of
-        your own; it costs less where the two share work."""
+    def sample_with_velocity(self, x0: State, x1: State, t: Tensor) -> tuple[State, State]:
+        """The point at time t and the velocity there: :meth:`sample` and :meth:`target_velocity` in one, for training
+        loops of your own; it costs less where the two share work."""
         x = self.sample(x0, x1, t)
-        return x, self.motion(x0, x1, x, t)
+        return x, self.target_velocity(x0, x1, x, t)
 
     @abstractmethod
-    def landing(self, x: State, u: State, t: Tensor) -> State:
-        """The endpoint of the path that passes (x, t) with velocity ``u``; the inverse of :meth:`drift`."""
+    def velocity_to_endpoint(self, x: State, u: State, t: Tensor) -> State:
+        """The endpoint of the path that passes (x, t) with velocity ``u``: :meth:`endpoint_to_velocity` inverted."""
 
     @abstractmethod
-    def advance(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
+    def step_to_endpoint(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path that ends at ``x1hat``: exact, at most one whole way, never singular."""
 
     @abstractmethod
-    def follow(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
+    def step_along_velocity(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
 
-    def noised(self, x: State, x1: State, t: Tensor) -> State:
+    def endpoint_to_noise(self, x: State, x1: State, t: Tensor) -> State:
         """The noise of the path that passes (x, t) towards ``x1``, on affine paths."""
         raise TypeError(self._no_noise())
 
-    def denoised(self, x: State, x0: State, t: Tensor) -> State:
+    def noise_to_endpoint(self, x: State, x0: State, t: Tensor) -> State:
         """The endpoint of the path that passes (x, t) with noise ``x0``, on affine paths."""
         raise TypeError(self._no_noise())
 
-    def departure(self, x: State, x0: State, t: Tensor) -> State:
+    def noise_to_velocity(self, x: State, x0: State, t: Tensor) -> State:
         """The velocity at (x, t) of the path with noise ``x0``, on affine paths."""
         raise TypeError(self._no_noise())
 
-    def depart(self, x: State, x0: State, t: Tensor, s: Tensor) -> State:
+    def step_from_noise(self, x: State, x0: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path with noise ``x0``, on affine paths."""
         raise TypeError(self._no_noise())
 
@@ -87,12 +87,12 @@ class Bridge(Path):
     def _no_noise(self) -> str:
         return f"{self!r}: only linear spaces carry noise that is added. Use Velocity() or Endpoint()."
 
-    def pace(self, t: Tensor) -> Tensor:
+    def relative_rate(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
-        left, rate = slope(self.schedule.remaining, t)
+        left, rate = value_and_rate(self.schedule.remaining, t)
         return -rate / left
 
-    def level(self, t: Tensor) -> Tensor:
+    def sigma(self, t: Tensor) -> Tensor:
         """The weight of the noise in x_t, ``(B,)``."""
         return self.schedule.remaining(t)
 
@@ -105,13 +105,13 @@ class Bridge(Path):
         return self.predicts.is_endpoint
 
     @property
-    def chances(self) -> Tensor | None:
+    def class_probabilities(self) -> Tensor | None:
         """Probabilities of the classes under the prior, ``(classes,)``; ``None`` where they are not known."""
         return None
 
     def noise(self, x: Tensor) -> Tensor:
         """A fresh draw of the prior, like ``x``."""
-        if self.prior is None or self.context is None or not self.scored:
+        if self.prior is None or self.context is None or not self.has_score:
             raise TypeError(self._unscored())
         return self.prior.sample(self.space, self.context).to(x)
 
@@ -131,15 +131,15 @@ class Bridge(Path):
         return self.predicts.step(self, raw, x, t, s)
 
     def check(self, times: Tensor) -> None:
-        if not self.predicts.opens and float(times.min()) == 0 and self.schedule.ends[0] == 0:
+        if not self.predicts.defined_at_zero_signal and float(times.min()) == 0 and self.schedule.ends[0] == 0:
             raise ValueError(
                 f"{self.predicts!r} says nothing about the datum at t = 0, where {self.schedule!r} has no signal. Give "
                 "`steps` as a tensor of times that starts later, or predict Velocity() or Endpoint()."
             )
 
-    def suits(self, trained: Path) -> None:
+    def check_compatible(self, trained: Path) -> None:
         old = trained.schedule if isinstance(trained, Bridge) else self.schedule
-        if old != self.schedule and not self.predicts.timeless:
+        if old != self.schedule and not self.predicts.schedule_free:
             raise TypeError(
                 f"the output of this network means {self.predicts!r} on {old!r} only; with {self.schedule!r} it would "
                 "be wrong. Wrap it as Rescheduled(network, old, new) on a Gaussian path, or train Endpoint()."

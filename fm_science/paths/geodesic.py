@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from fm_science.paths.affine import AffinePath
-from fm_science.paths.base import slope
+from fm_science.paths.base import value_and_rate
 from fm_science.paths.bridge import Bridge, require_whole_way
 from fm_science.spaces.base import Space
-from fm_science.state import State, lift, scale
+from fm_science.state import State, expand_like, scale
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,30 @@ class Geodesic(Bridge):
         k, _ = self.schedule(t)
         return self.space.exp(x0, scale(k, self.space.log(x0, x1)))
 
-    def drift(self, x: State, x1: State, t: Tensor) -> State:
-        return scale(self.pace(t), self.space.log(x, x1))
+    def endpoint_to_velocity(self, x: State, x1: State, t: Tensor) -> State:
+        return scale(self.relative_rate(t), self.space.log(x, x1))
 
-    def motion(self, x0: State, x1: State, x: State, t: Tensor) -> State:
+    def target_velocity(self, x0: State, x1: State, x: State, t: Tensor) -> State:
         """k' log(x0, x1), carried to x. It is read off the way to the farther end, so that nothing is divided by a
         small number: k'/(1 - k) log(x, x1) for k < 1/2, and -k'/k log(x, x0) else."""
         k, _, rate, _ = self.schedule.rates(t)
         early = k < 0.5
-        far = torch.where(lift(early, x), x1, x0)
+        far = torch.where(expand_like(early, x), x1, x0)
         return scale(rate / torch.where(early, 1 - k, -k), self.space.log(x, far))
 
-    def landing(self, x: State, u: State, t: Tensor) -> State:
+    def velocity_to_endpoint(self, x: State, u: State, t: Tensor) -> State:
         return self.space.exp(x, scale(self._lasts(t, torch.ones_like(t)), u))
 
-    def advance(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
+    def step_to_endpoint(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
         fraction = 1 - self.schedule.remaining(s) / self.schedule.remaining(t)
         return self.space.exp(x, scale(fraction, self.space.log(x, x1hat)))
 
-    def follow(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
+    def step_along_velocity(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
         return self.space.exp(x, scale(s - t, u))  # the landing could lie beyond the injectivity radius
 
     def _lasts(self, t: Tensor, s: Tensor) -> Tensor:
         """How long the velocity at t lasts until s, ``(B,)``."""
-        left, rate = slope(self.schedule.remaining, t)
+        left, rate = value_and_rate(self.schedule.remaining, t)
         moving = rate < 0  # where the clock stands still the velocity does not tell the way
         return torch.where(moving, (self.schedule.remaining(s) - left) / torch.where(moving, rate, -1.0), s - t)
 
@@ -84,14 +84,14 @@ class StraightPath(Geodesic, AffinePath):
         k, _, rate, _ = self.schedule.rates(t)
         return k, self.schedule.remaining(t), rate, -rate
 
-    def motion(self, x0: State, x1: State, x: State, t: Tensor) -> State:
+    def target_velocity(self, x0: State, x1: State, x: State, t: Tensor) -> State:
         """k' log(x0, x1)."""
         way = self.space.log(x0, x1)
-        if self.schedule.steady:  # the hot path of training: k' is one
+        if self.schedule.is_linear:  # the hot path of training: k' is one
             return way
         return scale(self.schedule.rates(t)[2], way)
 
-    def follow(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
+    def step_along_velocity(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
         return self.space.exp(x, scale(self._lasts(t, s), u))
 
 
@@ -99,11 +99,11 @@ class StraightPath(Geodesic, AffinePath):
 class GeodesicPath(Geodesic):
     """The geodesic of a curved space (Chen & Lipman 2024). It has no score in closed form."""
 
-    def trace(self, x0: State, x1: State, t: Tensor) -> tuple[State, State]:
+    def sample_with_velocity(self, x0: State, x1: State, t: Tensor) -> tuple[State, State]:
         if not self.space.isometric:
-            return super().trace(x0, x1, t)
+            return super().sample_with_velocity(x0, x1, t)
         k, _, rate, _ = self.schedule.rates(t)
-        x, u = self.space.coast(x0, self.space.log(x0, x1), k)
+        x, u = self.space.geodesic_flow(x0, self.space.log(x0, x1), k)
         return x, scale(rate, u)
 
     def score(self, raw: State, x: State, t: Tensor) -> State:
@@ -116,18 +116,18 @@ class MixturePath(Geodesic):
     al. 2024). Where the probabilities of the noise are known, classes may be drawn anew on the way."""
 
     @property
-    def scored(self) -> bool:
-        return self.chances is not None
+    def has_score(self) -> bool:
+        return self.class_probabilities is not None
 
     @property
-    def chances(self) -> Tensor | None:
+    def class_probabilities(self) -> Tensor | None:
         """Probabilities of the classes under the prior, ``(classes,)``; ``None`` where they are not known."""
         return None if self.prior is None else self.prior.class_probabilities
 
     def score(self, raw: State, x: State, t: Tensor) -> State:
         raise TypeError(f"{self!r} has no score: classes have no log-density to differentiate.")
 
-    def stir(self, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
+    def renoise_step(self, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
         """Renoising a share 1 - keep of the sites turns the share k of arrived ones into keep k; the jump to time s
         makes up for it. Exact in law for each site (Campbell et al. 2024; Gat et al. 2024, corrector)."""
         x1hat = self.endpoint(raw, x, t)
@@ -135,7 +135,7 @@ class MixturePath(Geodesic):
         fraction = 1 - self.schedule.remaining(s) / (1 - keep * self.schedule(t)[0])
         return self.space.exp(y, scale(fraction, self.space.log(y, x1hat)))
 
-    def rewind(self, x: Tensor, t: Tensor, r: Tensor) -> Tensor:
+    def add_noise(self, x: Tensor, t: Tensor, r: Tensor) -> Tensor:
         k, back = self.schedule(t)[0], self.schedule(r)[0]
         return self._renoise(x, torch.where(k > 0, back / torch.where(k > 0, k, 1.0), 1.0))
 

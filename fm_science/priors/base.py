@@ -11,7 +11,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Sites, Space
+from fm_science.spaces.base import BoundLeaf, Space
 from fm_science.state import Context, State, leaves, map_leaves, take, tree_map, zip_leaves
 
 
@@ -44,13 +44,13 @@ class Prior(ABC):
         raise TypeError(f"{self!r} cannot be scaled.")
 
 
-def bound(prior: Prior, space: Space, context: Context) -> tuple[Sites, Tensor]:
+def bound(prior: Prior, space: Space, context: Context) -> tuple[BoundLeaf, Tensor]:
     """The leaf space bound to the context, where it is not bound yet, and an empty tensor that carries dtype and
     device. Raises TypeError on a product, with the line to write instead."""
     if space.parts:
         parts = ", ".join(f"{k}={suggestion(s)}" for k, s in space.parts.items())
         raise TypeError(f"{prior!r} is a law for one space; on a product write ProductPrior({parts}).")
-    here = space if isinstance(space, Sites) else space.leaf.bind(context)
+    here = space if isinstance(space, BoundLeaf) else space.leaf.bind(context)
     return here, torch.empty((), device=context.mask.device)
 
 
@@ -133,7 +133,7 @@ def _sizes(space: Space, x: State) -> Tensor | None:
 def _fitted(space: Space, x: State, context: Context) -> State:
     """``x`` cropped or padded to the context's number of sites, in default dtype on its device."""
 
-    def fitted(leaf: Sites, y: Tensor) -> Tensor:
+    def fitted(leaf: BoundLeaf, y: Tensor) -> Tensor:
         y = y.to(context.mask.device, torch.get_default_dtype())
         out = leaf.leaf.origin(y).expand(leaf.shape).clone()
         window = tuple(slice(min(a, b)) for a, b in zip(y.shape[: leaf.mask.ndim], out.shape, strict=False))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.spaces.base import Space, total
-from fm_science.state import Context, State, pin
+from fm_science.state import Context, State, masked_where
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Classes(Prior):
     def sample(self, space: Space, context: Context) -> State:
         space, like = bound(self, space, context)
         p = self._vector(space, like)
-        start = space.hold(space.leaf.origin(like).expand(space.shape))
+        start = space.apply_constraints(space.leaf.origin(like).expand(space.shape))
         return space.exp(start, space.log(start, p.expand(space.shape)))
 
     def log_prob(self, space: Space, x: Tensor) -> Tensor:
         log = torch.xlogy(x, self._vector(space, x)).sum(-1)
-        return total(pin(space.counted, log, 0.0))
+        return total(masked_where(space.counted_mask, log, 0.0))

@@ -23,4 +23,4 @@ class Uniform(Prior):
     def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if math.isinf(space.leaf.volume):
             return super().log_prob(space, x)
-        return -math.log(space.leaf.volume) * total(space.counted).to(x.dtype)
+        return -math.log(space.leaf.volume) * total(space.counted_mask).to(x.dtype)

@@ -30,24 +30,24 @@ class FlowMap(Solver):
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
-        mappable(path)
+        require_flow_map(path)
 
     def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         s = t + h
         if path.space.smooth:
-            return leap(path, predict(x, t, s), x, t, s)
+            return jump(path, predict(x, t, s), x, t, s)
         smooth, jumps = path.split()
         x = x | jumps.step(predict(x, t, t), {k: x[k] for k in jumps.parts}, t, s)
         raw = predict(x, t, s)
-        return x | {k: leap(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
+        return x | {k: jump(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
 
 
-def leap(path: Path, raw: State, x: State, t: Tensor, s: Tensor) -> State:
+def jump(path: Path, raw: State, x: State, t: Tensor, s: Tensor) -> State:
     """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v that ``raw`` tells."""
     return path.space.exp(x, scale(s - t, path.velocity(raw, x, t)))
 
 
-def mappable(path: Path) -> None:
+def require_flow_map(path: Path) -> None:
     """Raises TypeError where the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
     if path.space.smooth:
         if path.singular:
@@ -57,4 +57,4 @@ def mappable(path: Path) -> None:
             )
         return
     for part in path.parts.values():
-        mappable(part)
+        require_flow_map(part)

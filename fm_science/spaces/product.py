@@ -45,7 +45,7 @@ class Product(Space):
 
     @derived
     def measure(self) -> Tensor:
-        """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.Sites`."""
+        """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.BoundLeaf`."""
         return _sum(s.measure for s in self.parts.values())
 
     def bind(self, context: Context) -> Product:
@@ -66,8 +66,8 @@ class Product(Space):
     def inner(self, x: State, u: State, v: State) -> Tensor:
         return _sum(s.inner(x[k], u[k], v[k]) for k, s in self.parts.items())
 
-    def gradient(self, x: State, slope: State) -> State:
-        return {k: s.gradient(x[k], slope[k]) for k, s in self.parts.items()}
+    def gradient(self, x: State, ambient_grad: State) -> State:
+        return {k: s.gradient(x[k], ambient_grad[k]) for k, s in self.parts.items()}
 
     def gaussian(self, x: State) -> State:
         return {k: s.gaussian(x[k]) for k, s in self.parts.items()}
@@ -84,11 +84,11 @@ class Product(Space):
     def symmetrise(self, x: State) -> State:
         return {k: s.symmetrise(x[k]) for k, s in self.parts.items()}
 
-    def stack(self, points: Sequence[State]) -> State:
-        return {k: s.stack([p[k] for p in points]) for k, s in self.parts.items()}
+    def pad_batch(self, points: Sequence[State]) -> State:
+        return {k: s.pad_batch([p[k] for p in points]) for k, s in self.parts.items()}
 
-    def count(self, point: State) -> int:
-        return max(s.count(point[k]) for k, s in self.parts.items())
+    def num_sites(self, point: State) -> int:
+        return max(s.num_sites(point[k]) for k, s in self.parts.items())
 
 
 def _sum(values: Iterable[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fm_science.spaces.numerics import root
+from fm_science.spaces.numerics import safe_sqrt
 from fm_science.state import Context, State, scale
 
 
@@ -24,8 +24,8 @@ class Space(ABC):
     parts: Mapping[str, Space] = MappingProxyType({})  #: the spaces of a product by name; nothing in a leaf
     leaf: Any  #: the mathematics of one site, of a leaf and a bound leaf
     mask: Tensor  #: which sites are real ``(B, *sites)``, on a bound leaf
-    live: Tensor  #: which sites are real and free ``(B, *sites)``, on a bound leaf
-    counted: Tensor  #: which live sites are choices of their own ``(B, *sites)``, on a bound leaf
+    free_mask: Tensor  #: which sites are real and free ``(B, *sites)``, on a bound leaf
+    counted_mask: Tensor  #: which live sites are choices of their own ``(B, *sites)``, on a bound leaf
     dimension: Any  #: degrees of freedom: a number for one site, ``(B,)`` on a bound space
     measure: Any  #: the squared length of a tangent of ones on a bound space, ``(B,)``
     smooth: bool = True  #: tangents form a vector space and motion is deterministic
@@ -55,7 +55,7 @@ class Space(ABC):
         """The Riemannian inner product of two tangents at ``x``, ``(B,)``."""
 
     @abstractmethod
-    def gradient(self, x: State, slope: State) -> State:
+    def gradient(self, x: State, ambient_grad: State) -> State:
         """The gradient at ``x`` of a function whose ambient derivative there is ``slope``, of the shape of ``x``: the
         tangent whose inner product with every tangent is the rate of change along it."""
 
@@ -68,18 +68,18 @@ class Space(ABC):
         """A standard normal tangent at ``x``."""
 
     @abstractmethod
-    def stack(self, points: Sequence[State]) -> State:
+    def pad_batch(self, points: Sequence[State]) -> State:
         """A batch from points of different sizes, padded with the origin."""
 
     @abstractmethod
-    def count(self, point: State) -> int:
+    def num_sites(self, point: State) -> int:
         """How many sites an unbatched point has."""
 
     def transport(self, x: State, y: State, u: State) -> State:
         """Carry the tangent ``u`` from ``x`` to ``y``."""
         return self.tangent(y, u)
 
-    def coast(self, x: State, u: State, s: Tensor) -> tuple[State, State]:
+    def geodesic_flow(self, x: State, u: State, s: Tensor) -> tuple[State, State]:
         """The point and the velocity, after a time ``s`` ``(B,)``, of the geodesic that leaves ``x`` with velocity
         ``u``, on isometric spaces."""
         y = self.exp(x, scale(s, u))
@@ -88,7 +88,7 @@ class Space(ABC):
     def distance(self, x: State, y: State) -> Tensor:
         """The geodesic distance, ``(B,)``; its gradient is zero, not infinite, at ``x = y``."""
         u = self.log(x, y)
-        return root(self.inner(x, u, u))
+        return safe_sqrt(self.inner(x, u, u))
 
     def symmetrise(self, x: State) -> State:
         """Make an ambient value, such as logits, equal where two entries stand for one site: both ends of an edge."""

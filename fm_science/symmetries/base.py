@@ -17,24 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites, Space
-from fm_science.state import Context, State, lift, tree_map, zip_leaves
+from fm_science.spaces.base import BoundLeaf, Leaf, Space
+from fm_science.state import Context, State, expand_like, tree_map, zip_leaves
 
 
-def pieces(space: Space, *states: State) -> list[tuple[Any, ...]]:
+def bound_leaves(space: Space, *states: State) -> list[tuple[Any, ...]]:
     """The leaves of a bound space, each beside its tensors: ``(leaf, x, y, ...)``. Raises TypeError where it is not
     bound."""
     found = zip_leaves(space, *states)
     for leaf, *_ in found:
-        if not isinstance(leaf, Sites):
+        if not isinstance(leaf, BoundLeaf):
             raise TypeError(f"{leaf!r} is not bound to a batch. Write space.bind(context) first.")
     return found
 
 
-def flat(space: Sites) -> bool:
+def flat(space: BoundLeaf) -> bool:
     """Whether a bound leaf is a vector space with the plain dot product, where squared distances are matrix algebra."""
     leaf = space.leaf
-    return leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is Sites.inner
+    return leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is BoundLeaf.inner
 
 
 def square(space: Space, x: State, y: State) -> Tensor:
@@ -46,7 +46,7 @@ def square(space: Space, x: State, y: State) -> Tensor:
 def nearer(space: Space, moved: State, x: State, y: State) -> State:
     """For each sample whichever of ``moved`` and ``x`` is nearer to ``y``."""
     better = square(space, moved, y) <= square(space, x, y)
-    return tree_map(lambda a, b: torch.where(lift(better, a), a, b), moved, x)
+    return tree_map(lambda a, b: torch.where(expand_like(better, a), a, b), moved, x)
 
 
 class Symmetry(ABC):
@@ -76,7 +76,7 @@ class Symmetry(ABC):
 
 def refuse_frozen(space: Space, name: str) -> None:
     """Raise ValueError where a part of the space has frozen sites."""
-    if any(s.frozen is not None for (s,) in pieces(space)):
+    if any(s.frozen is not None for (s,) in bound_leaves(space)):
         raise ValueError(
             f"{name} would move frozen sites: what is held fixed fixes the pose. Align without {name} in this batch."
         )

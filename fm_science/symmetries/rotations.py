@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Sites, Space
+from fm_science.spaces.base import BoundLeaf, Space
 from fm_science.spaces.rotations import quaternion_matrix
 from fm_science.state import Context, State, batch_size, leaves
-from fm_science.symmetries.base import Symmetry, flat, nearer, pieces, refuse_frozen, square
+from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer, refuse_frozen, square
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Rotations(Symmetry):
         """The dimension of the space that is turned."""
         if self.dim is not None:
             return self.dim
-        vectors = [s.leaf.event[-1] for (s,) in pieces(space) if s.leaf.vector]
+        vectors = [s.leaf.event[-1] for (s,) in bound_leaves(space) if s.leaf.vector]
         return vectors[0] if vectors else 3
 
     def draw(self, n: int, like: Tensor, dim: int = 3) -> Tensor:
@@ -65,11 +65,11 @@ class Rotations(Symmetry):
 
     def align(self, space: Space, x: State, y: State) -> State:
         moved = space.rotate(x, nearest(self._moment(space, x, y)))
-        exact = all(flat(s) for (s,) in pieces(space) if turns(s))
+        exact = all(flat(s) for (s,) in bound_leaves(space) if turns(s))
         return moved if exact else nearer(space, moved, x, y)
 
     def cost(self, space: Space, x: State, y: State) -> Tensor:
-        found = pieces(space, x, y)
+        found = bound_leaves(space, x, y)
         if not all(flat(s) for s, *_ in found):
             return super().cost(space, x, y)
         # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R need not be known
@@ -83,10 +83,10 @@ class Rotations(Symmetry):
         refuse_frozen(space, "Rotations")
         dim, first = self.dimension(space), leaves(x)[0]
         none = torch.zeros(len(first), dim, dim, dtype=first.dtype, device=first.device)
-        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in pieces(space, x, y) if turns(p))
+        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in bound_leaves(space, x, y) if turns(p))
 
 
-def _piece_moment(space: Sites, x: Tensor, y: Tensor, dim: int) -> Tensor:
+def _piece_moment(space: BoundLeaf, x: Tensor, y: Tensor, dim: int) -> Tensor:
     """The matrix of one leaf. Vectors give a product of matrices; elsewhere, since rotations act linearly, it is solved
     for from the dot products under as many rotations as span all of them."""
     if flat(space):
@@ -110,7 +110,7 @@ def _length(x: Tensor) -> Tensor:
     return torch.linalg.vecdot(x.flatten(1), x.flatten(1))
 
 
-def turns(space: Sites) -> bool:
+def turns(space: BoundLeaf) -> bool:
     """Whether the points of a bound leaf carry a direction."""
     return space.leaf.directed
 

@@ -47,8 +47,8 @@ class Completion(Coupling):
         return self.law.independent
 
     @derived
-    def untied(self) -> tuple[str, ...]:
-        return self.law.untied
+    def independent_parts(self) -> tuple[str, ...]:
+        return self.law.independent_parts
 
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if float(torch.rand(())) >= self.share:
@@ -91,8 +91,8 @@ class FakeAtoms(Coupling):
         return self.law.independent
 
     @derived
-    def untied(self) -> tuple[str, ...]:
-        return self.law.untied
+    def independent_parts(self) -> tuple[str, ...]:
+        return self.law.independent_parts
 
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         count = context.mask.sum(1)
