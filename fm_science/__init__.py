@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from fm_science.declarations import warn_renamed
+
 __version__ = "0.1.0"
 
 PUBLIC = {
@@ -41,6 +43,12 @@ PUBLIC = {
     "errors": "OptionError UserError",
     "training": "fit load",
 }
+#: replaced names, which go on working for one release
+RENAMED = {
+    "AllRanks": "GatherRanks", "InWorkers": "PrefetchedCoupling", "OnPart": "PartCoupling",
+    "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow", "Tempered": "TemperatureScaled",
+    "ratio_grid": "log_snr_grid",
+}  # fmt: skip
 HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}
 
 __all__ = ["__version__", *HOMES]
@@ -49,6 +57,9 @@ __all__ = ["__version__", *HOMES]
 def __getattr__(name: str) -> Any:
     if name in HOMES:
         return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+    if name in RENAMED:
+        warn_renamed(f"{__name__}.{name}", RENAMED[name])
+        return getattr(import_module(__name__), RENAMED[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

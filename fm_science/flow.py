@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fm_science.declarations import renamed_keywords, warn_renamed
 from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, as_network
@@ -22,6 +23,7 @@ from fm_science.solvers import RK4, Heun, Predict, Solver, uniform_grid
 from fm_science.state import Context, State, scale
 
 
+@renamed_keywords(wrap="wrap_network")
 @dataclass(frozen=True)
 class Sampler:
     """How a flow is sampled when nothing else is said.
@@ -37,6 +39,12 @@ class Sampler:
     steps: int | Tensor = 100
     path: Path | None = None
     wrap_network: Callable[[Network], NetworkFunction] | None = None
+
+    @property
+    def wrap(self) -> Callable[[Network], NetworkFunction] | None:
+        """The old name of ``wrap_network``, for one release."""
+        warn_renamed("Sampler.wrap", "wrap_network")
+        return self.wrap_network
 
 
 class Predictor:

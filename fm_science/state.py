@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from fm_science.declarations import renamed_names, warn_renamed
+
 #: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
 State: TypeAlias = Any
 
@@ -125,6 +127,12 @@ class Context:
         return Context(torch.ones(n, sites, dtype=torch.bool), cond)
 
     @property
+    def until(self) -> Tensor | None:
+        """The old name of ``t_end``, for one release."""
+        warn_renamed("Context.until", "t_end")
+        return self.t_end
+
+    @property
     def size(self) -> int:
         """How many samples the batch holds."""
         return self.mask.shape[0]
@@ -168,3 +176,6 @@ class Context:
         optional = {n: getattr(self, n) for n in OPTIONAL}
         moved = {n: None if v is None else tree_map(fn, v) for n, v in optional.items()}
         return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **moved)
+
+
+__getattr__ = renamed_names(__name__, {"lift": "expand_like", "pin": "masked_where"})

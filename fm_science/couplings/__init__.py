@@ -12,3 +12,14 @@ from fm_science.couplings.semidiscrete import Semidiscrete as Semidiscrete
 from fm_science.couplings.teacher import Reflow as Reflow
 from fm_science.couplings.transport import Transport as Transport
 from fm_science.couplings.workers import PrefetchedCoupling as PrefetchedCoupling
+from fm_science.declarations import renamed_names
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "AllRanks": "GatherRanks",
+        "InWorkers": "PrefetchedCoupling",
+        "OnPart": "PartCoupling",
+        "Teacher": "Reflow",
+    },
+)

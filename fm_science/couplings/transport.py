@@ -21,6 +21,7 @@ from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import Cost, groups, table
 from fm_science.couplings.plans import ExactPlan, Plan
 from fm_science.couplings.ranks import join, own
+from fm_science.declarations import renamed_keywords
 from fm_science.seeds import seeded
 from fm_science.spaces import Space
 from fm_science.state import Context, State, batch_size, take
@@ -30,6 +31,7 @@ from fm_science.symmetries.base import nearer
 Gather = Callable[[Any], tuple[Sequence[Any], int]]
 
 
+@renamed_keywords(near="condition_weights")
 class Transport(Coupling):
     """Pairs of least squared distance.
 
@@ -130,7 +132,8 @@ class Transport(Coupling):
                 raise ValueError(
                     f"the batch carries the condition {name!r}, and noise that is exchanged freely would depend on it. "
                     f"Write Transport(within=({name!r},)) to pair equal values only, "
-                    f"condition_weights={{{name!r}: weight}} where it is continuous, or ignore=({name!r},) if neither network nor prior look at it."
+                    f"condition_weights={{{name!r}: weight}} where it is continuous, or ignore=({name!r},) if neither "
+                    "network nor prior look at it."
                 )
 
     def _over_ranks(

@@ -1,5 +1,6 @@
 """Densities of flows, and bounds on the probability of classes."""
 
+from fm_science.declarations import renamed_names
 from fm_science.likelihood.classes import elbo as elbo
 from fm_science.likelihood.classes import elbo_rate as elbo_rate
 from fm_science.likelihood.density import DensityResult as DensityResult
@@ -13,3 +14,13 @@ from fm_science.likelihood.divergence import ExactTrace as ExactTrace
 from fm_science.likelihood.divergence import Hutchinson as Hutchinson
 from fm_science.likelihood.divergence import HutchPP as HutchPP
 from fm_science.likelihood.divergence import divergence as divergence
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "Walk": "DensityResult",
+        "backward": "integrate_log_prob",
+        "jump_cost": "elbo_rate",
+        "set_out": "start_before_end",
+    },
+)

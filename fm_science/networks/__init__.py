@@ -3,6 +3,7 @@
 ``MessagePassing`` and ``TensorField`` live in modules of their own, since they need PyTorch Geometric and e3nn.
 """
 
+from fm_science.declarations import renamed_names
 from fm_science.networks.base import Network as Network
 from fm_science.networks.base import NetworkFunction as NetworkFunction
 from fm_science.networks.base import WrappedNetwork as WrappedNetwork
@@ -19,3 +20,13 @@ from fm_science.networks.steered import ScoreGuided as ScoreGuided
 from fm_science.networks.tempered import TemperatureScaled as TemperatureScaled
 from fm_science.networks.time import TimeEmbedding as TimeEmbedding
 from fm_science.networks.transformer import SetTransformer as SetTransformer
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "SiteFeatures": "NodeEmbedding",
+        "Steered": "ScoreGuided",
+        "Tempered": "TemperatureScaled",
+        "dropped": "drop_condition",
+    },
+)

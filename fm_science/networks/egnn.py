@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fm_science.declarations import renamed_keywords
 from fm_science.networks.base import Network
 from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
@@ -159,6 +160,7 @@ class HalfPairs:
         return 0.5 * (edges[:, self.i, self.j] + edges[:, self.j, self.i])
 
 
+@renamed_keywords(mutual="symmetric_messages", bumps="num_rbf")
 class EGNN(Network):
     """The velocity of a cloud of alike points under rotations, mirror images, shifts and permutations.
 

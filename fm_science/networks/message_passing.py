@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing as Layer
 
+from fm_science.declarations import renamed_keywords
 from fm_science.networks.base import Network
 from fm_science.networks.egnn import TINY, Bumps, reluctant
 from fm_science.networks.graphs import envelope, radius_graph
@@ -86,6 +87,7 @@ class Graph:
         return value.repeat_interleave(self.shape[1], 0)
 
 
+@renamed_keywords(bumps="num_rbf")
 class MessagePassing(Network):
     """The velocity of a cloud under rotations, mirror images, shifts and permutations, in the plane or in space, with
     memory linear in the number of near pairs.

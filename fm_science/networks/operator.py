@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fm_science.declarations import renamed_keywords
 from fm_science.networks.base import Network
 from fm_science.networks.time import TimeEmbedding
 from fm_science.state import Context
@@ -74,6 +75,7 @@ class Round(nn.Module):
         return h + self.think[1](s[5](h, clock)), z
 
 
+@renamed_keywords(waves="fourier_features")
 class LatentOperator(Network):
     """A velocity or endpoint of functions at any sensors ``cond["coords"]`` ``(B, N, d)`` with quadrature weights
     ``cond["weights"]`` ``(B, N)`` (default: equal). Costs grow with N times the number of tokens.

@@ -23,6 +23,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from fm_science.declarations import renamed_keywords
 from fm_science.networks.base import Network
 from fm_science.networks.egnn import TINY, Bumps
 from fm_science.networks.graphs import envelope, radius_graph
@@ -100,6 +101,7 @@ class TensorLayer(nn.Module):
         return torch.cat([nn.functional.silu(plain), torch.sigmoid(gate)[:, self.index] * turning], -1)
 
 
+@renamed_keywords(bumps="num_rbf")
 class TensorField(Network):
     """The velocity of a cloud in space under rotations, shifts and permutations, and with ``chiral=False`` under
     mirror images.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.couplings import Coupling, Independent
+from fm_science.declarations import renamed_keywords
 from fm_science.flow import Flow
 from fm_science.networks import drop_condition
 from fm_science.objectives.base import Objective
@@ -34,6 +35,7 @@ class Pairs:
     context: Context
 
 
+@renamed_keywords(drop="condition_dropout", extras="auxiliary_losses")
 @dataclass(frozen=True)
 class FlowMatching(Objective):
     """The regression loss of flow matching, by part of the state.

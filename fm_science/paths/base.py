@@ -15,13 +15,25 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from fm_science.declarations import keep_renamed_members
 from fm_science.priors import Prior
 from fm_science.spaces.base import Space
 from fm_science.state import Context, State, batch_size, leaves, scale
 
+#: methods that had other names, which go on working for one release
+RENAMED = {
+    "advance": "step_to_endpoint", "drift": "endpoint_to_velocity", "follow": "step_along_velocity",
+    "landing": "velocity_to_endpoint", "motion": "target_velocity", "scored": "has_score",
+    "trace": "sample_with_velocity",
+}  # fmt: skip
+
 
 class Path(ABC):
     """How samples travel from noise (t = 0) to data (t = 1). ``raw`` is a network's output, ``t`` is ``(B,)``."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        keep_renamed_members(cls, RENAMED)
 
     space: Space
     parts: Mapping[str, Path] = MappingProxyType({})  #: the paths of a product by name; nothing for one space
@@ -119,6 +131,9 @@ class Path(ABC):
     def modules(self) -> list[nn.Module]:
         """What the path itself learns."""
         return []
+
+
+keep_renamed_members(Path, RENAMED)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Solvers: how to walk from noise to data."""
 
+from fm_science.declarations import renamed_names
 from fm_science.solvers.adaptive import Adaptive as Adaptive
 from fm_science.solvers.base import Predict as Predict
 from fm_science.solvers.base import Solver as Solver
@@ -15,3 +16,5 @@ from fm_science.solvers.stochastic import Churn as Churn
 from fm_science.solvers.stochastic import EulerMaruyama as EulerMaruyama
 from fm_science.solvers.stochastic import Langevin as Langevin
 from fm_science.solvers.stochastic import PredictorCorrector as PredictorCorrector
+
+__getattr__ = renamed_names(__name__, {"ratio_grid": "log_snr_grid"})
