@@ -46,8 +46,8 @@ PUBLIC = {
 #: replaced names, which go on working for one release
 RENAMED = {
     "AllRanks": "GatherRanks", "InWorkers": "PrefetchedCoupling", "OnPart": "PartCoupling",
-    "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow", "Tempered": "TemperatureScaled",
-    "ratio_grid": "log_snr_grid",
+    "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow",
+    "Tempered": "TemperatureScaled", "ratio_grid": "log_snr_grid",
 }  # fmt: skip
 HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}
 

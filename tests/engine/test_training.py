@@ -229,7 +229,7 @@ def test_couplings_and_poses_work_under_mixed_precision(tmp_path):
             return self.layer(x)
 
     flow = Flow(Geodesic(Centered()), Normal(), Linear())
-    module = FlowModule(flow, FlowMatching(Transport(Rotations())), Optimizer(), 2, poses=(Rotations(),))
+    module = FlowModule(flow, FlowMatching(Transport(Rotations())), Optimizer(), 2, augmentations=(Rotations(),))
     context = Context.full(8, sites=5)
     stepped(module, (flow.noise(context), context), "bf16-mixed", tmp_path)
     assert all(p.isfinite().all() for p in flow.parameters())
