@@ -158,7 +158,7 @@ def regress(o: argparse.Namespace) -> None:
     """Complete held-out functions from six noisy observations in each way, beside exact regression."""
     domain, flow = gaussian(o, shown=True)
     _, free = gaussian(o, shown=False)
-    sets: Sets = domain.request.sets  # type: ignore[attr-defined]
+    sets: Sets = domain.data.source
     ways = {
         "amortised": (flow, Heun()), "correction": (free, Corrected(3 if free.independent else 1)),
         "latent": (free, LatentPosterior(NOISE, moves=o.moves, coarse=4)),
@@ -203,11 +203,11 @@ def resolve(o: argparse.Namespace) -> None:
     """Train on 64 sensors and draw at 64, 127 and 253: spectra and distances on the sensors they have in common."""
     domain, flow = gaussian(o, shown=False)
     request: Any = domain.request
-    found, rows = sweep(request.sets, request, flow, o.samples)
+    found, rows = sweep(domain.data.source, request, flow, o.samples)
     for name, value in found.items():
         print(f"{name:24s} {value:.4g}")
     if o.pictures:
-        picture = partial(report.resolutions, rows, request.sets.held_out.functions)
+        picture = partial(report.resolutions, rows, domain.data.source.held_out.functions)
         print(draw({"function_resolutions": picture}, Path(o.pictures))[0])
 
 
