@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.few_step_worlds import WORLDS, Perceptron, World, measured
 from fm_science import figures
-from fm_science.couplings import Paired, Teacher
+from fm_science.couplings import Paired, Reflow
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Objective, Semigroup
 from fm_science.solvers import Euler, FlowMap, Heun, Solver
@@ -118,7 +118,7 @@ def taught(flow: Flow, world: World, budget: Budget) -> tuple[Tensor, Tensor]:
     """Noise and where the flow carries it."""
     context = Context.full(budget.pairs)
     x0 = flow.noise(context)
-    ends, x1, _ = Teacher(flow, Heun(), 25).pair(world.space.bind(context), x0, x0, context)
+    ends, x1, _ = Reflow(flow, Heun(), 25).pair(world.space.bind(context), x0, x0, context)
     return ends, x1
 
 

@@ -64,7 +64,7 @@ class Perceptron(nn.Module):
         self.net = nn.Sequential(*hidden, nn.Linear(width, 2 + KINDS))
 
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Context) -> dict[str, Tensor]:
-        seen = torch.cat([x["place"][:, 0], x["kind"][:, 0], self.time(t, context.until)], -1)
+        seen = torch.cat([x["place"][:, 0], x["kind"][:, 0], self.time(t, context.t_end)], -1)
         place, kind = self.net(seen)[:, None].split((2, KINDS), -1)
         return {"place": place, "kind": kind}
 

@@ -76,7 +76,7 @@ class Perceptron(nn.Module):
         self.net = nn.Sequential(*hidden, nn.Linear(width, math.prod(self.shape)))
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        seen = torch.cat([x.flatten(1), self.time(t, context.until)], -1)
+        seen = torch.cat([x.flatten(1), self.time(t, context.t_end)], -1)
         return self.net(seen).unflatten(-1, (1, *self.shape))
 
 

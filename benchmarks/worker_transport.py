@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.duel import Duel
 from benchmarks.rivals import Field
-from fm_science.couplings import Coupling, Independent, InWorkers, Transport
+from fm_science.couplings import Coupling, Independent, PrefetchedCoupling, Transport
 from fm_science.data import TrainingData, train_loader
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
@@ -54,7 +54,7 @@ def transport_in_worker(runs: int, batch: int = 1024, dim: int = 64, steps: int 
     ours, theirs = [], []
     for _ in range(runs):
         theirs.append(_pace(data, dim, depth, Independent(), steps))
-        ours.append(_pace(data, dim, depth, InWorkers(Transport()), steps))
+        ours.append(_pace(data, dim, depth, PrefetchedCoupling(Transport()), steps))
     (wall, busy), (free_wall, free_busy) = (tuple(zip(*side, strict=True)) for side in (ours, theirs))
     return [
         Duel(f"{name}, in a worker: CPU", "independent noise", 1 / 0.9, busy, free_busy),
@@ -126,5 +126,5 @@ def _workers() -> float:
 
 
 def _batches(data: TrainingData, space: Any, coupling: Coupling) -> Iterator[Any]:
-    prepare = coupling.preparation(space, Normal()) if isinstance(coupling, InWorkers) else None
+    prepare = coupling.preparation(space, Normal()) if isinstance(coupling, PrefetchedCoupling) else None
     return iter(train_loader(data, space, 0, lambda: 0, 0, 1, prepare))

@@ -10,12 +10,12 @@ from torch import Tensor
 from benchmarks.closed_forms import GaussianPair, matrix_root
 from benchmarks.oracles.table import largest, oracle
 from fm_science.flow import Flow
-from fm_science.likelihood import backward
+from fm_science.likelihood import integrate_log_prob
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.solvers import RK4, Adaptive, Euler, Midpoint
 from fm_science.spaces import Centered, Euclidean
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 
 def gaussian_pair(kind: str) -> GaussianPair:
@@ -57,7 +57,7 @@ def gaussian_energy() -> float:
     path = Geodesic(Euclidean(3)).bind(context, Normal())
     x0 = torch.randn(32, 1, 3)
     x1 = pair.m1 + x0 @ matrix_root(pair.s1)
-    walk = backward(path, lambda x, t: pair(x, t, context), x1, Normal(), RK4(), 20)
+    walk = integrate_log_prob(path, lambda x, t: pair(x, t, context), x1, Normal(), RK4(), 20)
     return max(largest(walk.energy - (x1 - x0).square().sum((1, 2))), largest(walk.noise - x0))
 
 
@@ -66,7 +66,7 @@ def _peer(solver: object, steps: int) -> float:
     s2 = torch.tensor(0.25)
 
     def velocity(x: Tensor, t: Tensor, context: Context) -> Tensor:
-        t = lift(t, x)
+        t = expand_like(t, x)
         return 2 + (t * s2 - (1 - t)) / ((1 - t) ** 2 + t**2 * s2) * (x - 2 * t)
 
     x = 2 + 0.5 * torch.randn(512, 1, 2)
@@ -92,7 +92,7 @@ def centred() -> float:
     s0, s1 = 1.5, 0.6
 
     def velocity(x: Tensor, t: Tensor, context: Context) -> Tensor:
-        t = lift(t, x)
+        t = expand_like(t, x)
         return (t * s1**2 - (1 - t) * s0**2) / ((1 - t) ** 2 * s0**2 + t**2 * s1**2) * x
 
     flow = Flow(Geodesic(Centered(3)), Normal(s0), velocity)

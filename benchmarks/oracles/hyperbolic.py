@@ -9,12 +9,12 @@ from torch import Tensor
 
 from benchmarks.oracles.table import largest, oracle
 from fm_science.flow import Flow
-from fm_science.likelihood import backward
+from fm_science.likelihood import integrate_log_prob
 from fm_science.paths import Field, Geodesic
 from fm_science.priors import Wrapped
 from fm_science.solvers import RK4, Adaptive, Midpoint
 from fm_science.spaces import Hyperbolic
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 #: Boosts along both axes and a rotation: an element of the Lie algebra of the isometries
 GENERATOR = ((0.0, 0.4, -0.3), (0.4, 0.0, -1.0), (-0.3, 1.0, 0.0))
@@ -49,7 +49,7 @@ def isometry_density() -> float:
     a, context = torch.tensor(GENERATOR), Context.full(32)
     path = Geodesic(Hyperbolic(2)).bind(context, Wrapped(0.4))
     x1 = Wrapped(0.4).sample(Hyperbolic(2), context)
-    walk = backward(path, lambda x, t: x @ a.mT, x1, Wrapped(0.4), RK4(), 80)
+    walk = integrate_log_prob(path, lambda x, t: x @ a.mT, x1, Wrapped(0.4), RK4(), 80)
     x0 = x1 @ torch.linalg.matrix_exp(-a).mT
     return largest(walk.logp - Wrapped(0.4).log_prob(Hyperbolic(2).bind(context), x0))
 
@@ -57,7 +57,7 @@ def isometry_density() -> float:
 def _swelling(x: Tensor, t: Tensor, context: Context) -> Tensor:
     """c(t) times the way from the origin, c = 1 / (1 + t): by time 1 every distance from the origin has doubled."""
     leaf = Hyperbolic(x.shape[-1] - 1)
-    return lift(-1 / (1 + t), x) * leaf.log(x, leaf.origin(x).expand_as(x))
+    return expand_like(-1 / (1 + t), x) * leaf.log(x, leaf.origin(x).expand_as(x))
 
 
 @oracle("swelling of H² and H³: flow", 1e-8)

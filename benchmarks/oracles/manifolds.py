@@ -18,7 +18,7 @@ from benchmarks.closed_forms import (
 )
 from benchmarks.oracles.table import largest, oracle
 from fm_science.flow import Flow
-from fm_science.likelihood import Derivative, ExactTrace, backward
+from fm_science.likelihood import Derivative, ExactTrace, integrate_log_prob
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal, Uniform
 from fm_science.solvers import RK4, Euler
@@ -109,7 +109,7 @@ def density_before(leaf: object, velocity: Callable, log_prob: Callable, x: Tens
     context = Context.full(len(x))
     path = Geodesic(leaf).bind(context, Uniform())  # type: ignore[arg-type]
     times = torch.linspace(0, last, steps + 1)
-    walk = backward(path, lambda y, t: velocity(y, t, context), x, Uniform(), RK4(), times)
+    walk = integrate_log_prob(path, lambda y, t: velocity(y, t, context), x, Uniform(), RK4(), times)
     return largest(walk.logp - log_prob(x, torch.full((len(x),), last)))
 
 

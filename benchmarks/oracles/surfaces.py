@@ -37,8 +37,8 @@ def _geodesics() -> tuple[float, float]:
         found, exact = (kind(leaf, schedule=Polynomial(2)).bind(context) for kind in (Simulated, Geodesic))
         x = exact.sample(x0, x1, t)
         places = max(places, largest(found.sample(x0, x1, t) - x))
-        u = exact.drift(x, x1, t)
-        rates = max(rates, largest(found.drift(x, x1, t) - u) / (1 + largest(u)))
+        u = exact.endpoint_to_velocity(x, x1, t)
+        rates = max(rates, largest(found.endpoint_to_velocity(x, x1, t) - u) / (1 + largest(u)))
     return places, rates
 
 

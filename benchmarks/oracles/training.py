@@ -18,7 +18,7 @@ from fm_science.priors import Normal, Prior, Uniform, Wrapped
 from fm_science.schedules import Linear
 from fm_science.solvers import EulerMaruyama
 from fm_science.spaces import SO3, Euclidean, Hyperbolic, Sphere, Torus
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 
 @oracle("gradient of conditional flow matching equals that of flow matching", 1e-10)
@@ -35,9 +35,9 @@ def gradients_agree() -> float:
     t = torch.full((240,), 0.4)
     path = Gaussian(Euclidean(1), Linear()).bind(Context.full(240), Normal())
     x = path.sample(x0, x1, t)
-    raw = network(torch.cat([x, lift(t, x).expand_as(x)], -1))
+    raw = network(torch.cat([x, expand_like(t, x).expand_as(x)], -1))
     shares = (-0.5 * (x - 0.4 * data).square() / 0.36).softmax(-1)
-    marginal = path.drift(x, (shares * data).sum(-1, keepdim=True), t)
+    marginal = path.endpoint_to_velocity(x, (shares * data).sum(-1, keepdim=True), t)
     conditional = (weight.repeat(2) * 0.5 * path.loss(raw, x0, x1, x, t)).sum()
     whole = (weight.repeat(2) * 0.5 * (raw - marginal).square().flatten()).sum()
     gradients = [torch.autograd.grad(v, list(network.parameters()), retain_graph=True) for v in (conditional, whole)]
@@ -73,7 +73,7 @@ def action_is_regression() -> float:
             found += w * objective(flow, x1, context, x0)["action"] * space.dimension
             x = path.sample(x0, x1, at)
             u = flow.network(x, at, context)
-            exact += w * (0.5 * space.inner(x, u, u) - space.inner(x, u, path.motion(x0, x1, x, at)))
+            exact += w * (0.5 * space.inner(x, u, u) - space.inner(x, u, path.target_velocity(x0, x1, x, at)))
         worst = max(worst, largest(found - exact))
     return worst
 

@@ -14,7 +14,7 @@ from fm_science.state import Context, State, batch_size, leaves
 LAST = 1 - 1e-6  #: at t = 1 the rate of jumps is infinite
 
 
-def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+def elbo_rate(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
     """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
     ``(B,)``: k'/(1 - k) sum_i (1[x = x1] - p(x) - 1[x != x1] log p(x1)), p the predicted probabilities.
 
@@ -27,8 +27,8 @@ def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tenso
     surprise = torch.where(
         same > 0, 0.0, -torch.where(x1 > 0, p, 1.0).clamp_min(torch.finfo(p.dtype).tiny).log().sum(-1)
     )
-    cost = torch.where(path.space.counted, same - (p * x).sum(-1) + surprise, 0.0)
-    return path.pace(t) * cost.reshape(len(cost), -1).sum(1)
+    cost = torch.where(path.space.counted_mask, same - (p * x).sum(-1) + surprise, 0.0)
+    return path.relative_rate(t) * cost.reshape(len(cost), -1).sum(1)
 
 
 def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
@@ -55,5 +55,5 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
             raw = flow.network(x, t, context)
             for name in parts:
                 part, values = (path.parts[name], [v[name] for v in (raw, x, x1)]) if name else (path, [raw, x, x1])
-                total = total - jump_cost(part, values[0], values[1], values[2], t) / draws
+                total = total - elbo_rate(part, values[0], values[1], values[2], t) / draws
     return total

@@ -25,7 +25,7 @@ from fm_science.state import Context, State, batch_size, leaves, scale
 
 
 @dataclass(frozen=True)
-class Walk:
+class DensityResult:
     """Where data came from.
 
     Attributes:
@@ -39,10 +39,10 @@ class Walk:
     energy: Tensor
 
 
-def backward(
+def integrate_log_prob(
     path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Any, steps: int | Tensor = 100,
     rule: Divergence = ExactTrace(), independent: bool = True,
-) -> Walk:  # fmt: skip
+) -> DensityResult:  # fmt: skip
     """Carry data back to noise with log-density and kinetic energy.
 
     Args:
@@ -70,13 +70,13 @@ def backward(
     grid = steps if torch.is_tensor(steps) else density_grid(path, steps)
     times = reverse_grid(path, grid, x)
     path.check(1 - times)
-    x, gain = set_out(path, grid, times, x, independent)
+    x, gain = start_before_end(path, grid, times, x, independent)
     zero = torch.zeros_like(gain)
     field = _Augmented(path, predict, rule, x)
     line = Euclidean(1, on="graph").bind(Context.full(len(zero)).to(zero.device))
-    whole = Field(Product(state=space, logp=line, energy=line), measured=("state", "logp"))
+    whole = Field(Product(state=space, logp=line, energy=line), error_parts=("state", "logp"))
     end = solver.integrate(whole, field, {"state": x, "logp": gain[:, None], "energy": zero[:, None]}, times)
-    return Walk(end["state"], prior.log_prob(space, end["state"]) + end["logp"][:, 0], end["energy"][:, 0])
+    return DensityResult(end["state"], prior.log_prob(space, end["state"]) + end["logp"][:, 0], end["energy"][:, 0])
 
 
 class _Augmented:
@@ -111,11 +111,11 @@ def reverse_grid(path: Path, times: Tensor, x: State) -> Tensor:
     return torch.cat([times.new_tensor([start], dtype=torch.float64), backwards[backwards > 2 * start]])
 
 
-def set_out(path: Path, grid: Tensor, times: Tensor, x: State, independent: bool) -> tuple[State, Tensor]:
+def start_before_end(path: Path, grid: Tensor, times: Tensor, x: State, independent: bool) -> tuple[State, Tensor]:
     """The state at the first of ``times`` = reverse_grid(path, grid, x), and the log-density ``(B,)`` that it gains on
     the way from the end of ``grid``: none, unless the grid was cut."""
     zero = leaves(x)[0].new_zeros(batch_size(x))
-    return path.outset(x, zero + 1 - float(times[0]), independent) if _cut(path, grid, x) else (x, zero)
+    return path.start_before_end(x, zero + 1 - float(times[0]), independent) if _cut(path, grid, x) else (x, zero)
 
 
 def _cut(path: Path, times: Tensor, x: State) -> bool:

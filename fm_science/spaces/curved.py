@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Leaf
-from fm_science.spaces.numerics import around, dot, even_length, length, log_sinhc, ratio, root, sinc, sinhc
+from fm_science.spaces.numerics import windings, dot, even_norm, safe_norm, log_sinhc, ratio, safe_sqrt, sinc, sinhc
 
 
 def wrap(angle: Tensor) -> Tensor:
@@ -66,8 +66,8 @@ class Torus(Leaf):
     def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
         return slope
 
-    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
-        square = around(u, turns).square()
+    def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        square = windings(u, turns).square()
         return square, torch.zeros_like(square)
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
@@ -112,11 +112,11 @@ class Sphere(Quadric):
         return 2 * math.pi**half / math.gamma(half)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        n = even_length(u)
+        n = even_norm(u)
         return self._unit(n.cos() * x + sinc(n) * u)
 
-    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        n = even_length(u)
+    def geodesic_flow(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        n = even_norm(u)
         angle = s * n
         cosine, sine = angle.cos(), angle.sin()
         return self._unit(torch.addcmul(cosine * x, sine / n, u)), torch.addcmul(cosine * u, n * sine, x, value=-1)
@@ -126,7 +126,7 @@ class Sphere(Quadric):
         side = cosine.sign()
         difference = torch.addcmul(y, side, x, value=-1)  # exact near x and its antipode; x drops out of the tangent
         u = self.tangent(x, difference)
-        sine = even_length(u)
+        sine = even_norm(u)
         lost = (side < 0) & (sine <= 8 * torch.finfo(x.dtype).eps)
         size = torch.where(lost, 0.0, torch.atan2(sine, cosine) / sine)
         return torch.addcmul(self._half_turn(x.detach(), lost), size, u)
@@ -146,7 +146,7 @@ class Sphere(Quadric):
         return x * dot(x, x).rsqrt()
 
     def project(self, x: Tensor) -> Tensor:
-        norm = length(x)
+        norm = safe_norm(x)
         return torch.where(norm > 0, x / torch.where(norm > 0, norm, 1.0), self.origin(x))
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
@@ -162,11 +162,11 @@ class Sphere(Quadric):
         return self.tangent(y, u - 2 * dot(middle, u) / square * middle)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
-        r = length(u).squeeze(-1)
+        r = safe_norm(u).squeeze(-1)
         return (self.dim - 1) * sinc(r).abs().clamp_min(torch.finfo(r.dtype).tiny).log()
 
-    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
-        r = around(length(u), turns)
+    def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        r = windings(safe_norm(u), turns)
         return r.square(), (self.dim - 1) * sinc(r).abs().clamp_min(torch.finfo(r.dtype).tiny).log()
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
@@ -200,12 +200,12 @@ class Hyperbolic(Quadric):
         return self._form(u, v).squeeze(-1)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        n = root(self._form(u, u))
+        n = safe_sqrt(self._form(u, u))
         return self.project(n.cosh() * x + sinhc(n) * u)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         difference = y - x
-        half = 0.5 * root(self._form(difference, difference))  # sinh of half the distance
+        half = 0.5 * safe_sqrt(self._form(difference, difference))  # sinh of half the distance
         size = ratio(torch.asinh(half), half, 1.0) / (1 + half * half).sqrt()  # distance / sinh(distance)
         return size * self.tangent(x, self.tangent(x, difference))
 
@@ -224,7 +224,7 @@ class Hyperbolic(Quadric):
         return self.tangent(y, u + self._form(y, u) / (1 - self._form(x, y)) * (x + y))
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
-        return (self.dim - 1) * log_sinhc(root(self._form(u, u)).squeeze(-1))
+        return (self.dim - 1) * log_sinhc(safe_sqrt(self._form(u, u)).squeeze(-1))
 
     def gaussian(self, x: Tensor) -> Tensor:
         normal = torch.randn(*x.shape[:-1], self.dim, dtype=x.dtype, device=x.device)
