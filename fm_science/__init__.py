@@ -22,19 +22,19 @@ PUBLIC = {
     "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
-        "AllRanks Coupling ExactPlan Independent InWorkers OnPart Paired Semidiscrete Sinkhorn Teacher Transport "
+        "GatherRanks Coupling ExactPlan Independent PrefetchedCoupling PartCoupling Paired Semidiscrete Sinkhorn Reflow Transport "
         "Unbalanced"
     ),
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
-    "power_grid ratio_grid uniform_grid",
+    "power_grid log_snr_grid uniform_grid",
     "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
     "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
-    "SiteFeatures Steered Tempered TimeEmbedding",
+    "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",
     "objectives": "ActionMatching BetaTime FlowMapMatching FlowMatching InverseSquare Lagrangian LogitNormalTime "
-    "MaximumLikelihood MeanFlow Mixture Objective Semigroup Spans Stratified UniformTime",
+    "MaximumLikelihood MeanFlow Mixture Objective Semigroup TimePairs Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",

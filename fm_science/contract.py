@@ -180,7 +180,7 @@ class Logits:
             logits = raw
             for key in keys:
                 logits = logits[key]
-            bad = (path.predicts.logits(path, logits.detach()).isnan().any(-1) & path.space.counted).flatten(1).any(1)
+            bad = (path.predicts.logits(path, logits.detach()).isnan().any(-1) & path.space.counted_mask).flatten(1).any(1)
             when = torch.where(bad, t.double(), torch.inf).amin()
             self.first[name] = torch.minimum(self.first.get(name, when), when)
         if t.device.type == "cpu":

@@ -66,10 +66,10 @@ def collate(space: Any, items: Sequence[Item]) -> tuple[State, Context]:
     """A padded batch and its context. Conditions of equal shape are stacked, others padded with zeros along the axes
     that differ: sites, or both ends of edges."""
     points, conditions = zip(*items, strict=True)
-    counts = torch.tensor([space.count(p) for p in points])
+    counts = torch.tensor([space.num_sites(p) for p in points])
     mask = torch.arange(int(counts.max())) < counts[:, None]
     cond = {name: _padded([c[name] for c in conditions]) for name in conditions[0]}
-    return space.stack(points), Context(mask, cond)
+    return space.pad_batch(points), Context(mask, cond)
 
 
 def _padded(values: Sequence[Tensor]) -> Tensor:

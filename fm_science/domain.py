@@ -294,5 +294,5 @@ class Domain(ABC):
         flow = Flow(self.path, self.prior, self.network, self.sampler)
         flow.domain = self
         flow.independent = getattr(self.objective, "independent", True)
-        flow.untied = getattr(self.objective, "untied", ())
+        flow.independent_parts = getattr(self.objective, "untied", ())
         return flow

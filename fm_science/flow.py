@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fm_science.contract import Logits, admit, check_context, check_output
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, backward, forward, reverse_grid, set_out
+from fm_science.likelihood import Divergence, ExactTrace, integrate_log_prob, forward, reverse_grid, start_before_end
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
@@ -29,13 +29,13 @@ class Sampler:
         solver: the rule for a step.
         steps: number of steps, or a tensor of times.
         path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
-        wrap: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
+        wrap_network: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
-    wrap: Callable[[Any], Callable[..., Any]] | None = None
+    wrap_network: Callable[[Any], Callable[..., Any]] | None = None
 
 
 class Predictor:
@@ -47,8 +47,8 @@ class Predictor:
         self.logits = Logits(path)
         self._next: Any = None
 
-    def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> Any:
-        raw = self.network(x, t, self.context if until is None else replace(self.context, until=until))
+    def __call__(self, x: State, t: Tensor, t_end: Tensor | None = None) -> Any:
+        raw = self.network(x, t, self.context if t_end is None else replace(self.context, t_end=t_end))
         check_output(self.path, raw)
         self.logits(raw, t)
         if self.remembers and self._next is None:
@@ -74,7 +74,7 @@ class Flow(nn.Module):
     """
 
     independent: bool = True  #: whether noise and data were independent in training; objectives set it
-    untied: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
+    independent_parts: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
 
     domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
 
@@ -84,7 +84,7 @@ class Flow(nn.Module):
         self.sampler = sampler or Sampler()
         self.learned = nn.ModuleList(path.modules())
         if self.sampler.path is not None:
-            self.sampler.path.suits(path)
+            self.sampler.path.check_compatible(path)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,7 +101,7 @@ class Flow(nn.Module):
     @property
     def sampled(self) -> Callable[..., Any]:
         """The network that samples are drawn with: wrapped where the sampler says so."""
-        return self.network if self.sampler.wrap is None else self.sampler.wrap(self.network)
+        return self.network if self.sampler.wrap_network is None else self.sampler.wrap_network(self.network)
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
@@ -170,7 +170,7 @@ class Flow(nn.Module):
         if reverse:
             path.check(times)
             grid, times = times, reverse_grid(path, times, x)
-            x, _ = set_out(path, grid, times, x, self.independent)
+            x, _ = start_before_end(path, grid, times, x, self.independent)
             walked, ask = Field(path.space), _reversed(path, predict)
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
@@ -188,9 +188,9 @@ class Flow(nn.Module):
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
         if not solver.stochastic or self.independent:
             return
-        stirred: Any = solver.stirred(path)
+        stirred: Any = solver.renoised_part(path)
         parts = getattr(stirred, "parts", {"": stirred})
-        if any(part.borrowed for name, part in parts.items() if name not in self.untied):
+        if any(part.score_needs_independence for name, part in parts.items() if name not in self.independent_parts):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
@@ -237,7 +237,7 @@ class Flow(nn.Module):
             x = admit(self, x, context)
             predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
-            return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
+            return integrate_log_prob(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def sample_with_log_prob(
         self, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
@@ -277,7 +277,7 @@ class Flow(nn.Module):
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the weights, and whether noise and data were independent (plain values: loading never runs code)."""
-        facts = {"independent": self.independent, "untied": list(self.untied)}
+        facts = {"independent": self.independent, "untied": list(self.independent_parts)}
         torch.save({"state_dict": self.state_dict(), **facts}, file)
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
@@ -285,7 +285,7 @@ class Flow(nn.Module):
         kept = _read(FilePath(file))
         self.fill(_weights(kept), str(file))
         if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
-            self.independent, self.untied = kept["independent"], tuple(kept["untied"])
+            self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
 
     def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:

@@ -22,8 +22,8 @@ class Prediction(ABC):
     """The meaning of a network's raw output on one leaf space. ``path`` is a bound bridge, ``t`` is ``(B,)``."""
 
     singular: bool = True  #: whether the velocity of this prediction is undefined where there is no noise left
-    opens: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
-    timeless: bool = False  #: whether its meaning is the same on every schedule
+    defined_at_zero_signal: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
+    schedule_free: bool = False  #: whether its meaning is the same on every schedule
     smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
 
     def shape(self, space: Any) -> tuple[int, ...] | None:
@@ -46,15 +46,15 @@ class Prediction(ABC):
 
     def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         """The predicted velocity at ``x``."""
-        return path.drift(x, self.endpoint(path, raw, x, t), t)
+        return path.endpoint_to_velocity(x, self.endpoint(path, raw, x, t), t)
 
     def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
         """The predicted noise; needs a linear space and sigma > 0."""
-        return path.noised(x, self.endpoint(path, raw, x, t), t)
+        return path.endpoint_to_noise(x, self.endpoint(path, raw, x, t), t)
 
     def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
         """From time t to s with the prediction held fixed."""
-        return path.advance(x, self.endpoint(path, raw, x, t), t, s)
+        return path.step_to_endpoint(x, self.endpoint(path, raw, x, t), t, s)
 
 
 def mean_square(space: Any, x: Any, residual: Any) -> Tensor:
@@ -76,13 +76,13 @@ class Velocity(Prediction):
         return path.space.tangent(x, raw)
 
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.landing(x, path.space.tangent(x, raw), t)
+        return path.velocity_to_endpoint(x, path.space.tangent(x, raw), t)
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
-        return mean_square(path.space, x, path.space.tangent(x, raw) - path.motion(x0, x1, x, t))
+        return mean_square(path.space, x, path.space.tangent(x, raw) - path.target_velocity(x0, x1, x, t))
 
     def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
-        return path.follow(x, path.space.tangent(x, raw), t, s)
+        return path.step_along_velocity(x, path.space.tangent(x, raw), t, s)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Endpoint(Prediction):
     The loss is the squared difference of the logarithms at x_t, whose optimum is exp_x E[log_x x1].
     """
 
-    timeless = True
+    schedule_free = True
 
     def shape(self, space: Any) -> tuple[int, ...]:
         return tuple(space.shape)
@@ -111,7 +111,7 @@ class Noise(Prediction):
     there is no signal the noise says nothing about the datum."""
 
     singular = False
-    opens = False
+    defined_at_zero_signal = False
 
     def shape(self, space: Any) -> tuple[int, ...]:
         return (*space.mask.shape, *space.leaf.tangent_event)
@@ -120,16 +120,16 @@ class Noise(Prediction):
         return path.space.tangent(x, raw)
 
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.denoised(x, self.noise(path, raw, x, t), t)
+        return path.noise_to_endpoint(x, self.noise(path, raw, x, t), t)
 
     def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.departure(x, self.noise(path, raw, x, t), t)
+        return path.noise_to_velocity(x, self.noise(path, raw, x, t), t)
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
         return mean_square(path.space, x, path.space.tangent(x, raw) - path.space.tangent(x, x0))
 
     def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
-        return path.depart(x, self.noise(path, raw, x, t), t, s)
+        return path.step_from_noise(x, self.noise(path, raw, x, t), t, s)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Score(Noise):
     units of the noise, the mean of |sigma std s + x0 / std|² (Vincent 2011)."""
 
     def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return scale(-path.level(t) * path.std**2, path.space.tangent(x, raw))
+        return scale(-path.sigma(t) * path.std**2, path.space.tangent(x, raw))
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
         residual = self.noise(path, raw, x, t) - path.space.tangent(x, x0)
@@ -160,7 +160,7 @@ class Posterior(Prediction):
     """
 
     mask: int | None = None
-    timeless = True
+    schedule_free = True
     smooth = False
 
     def shape(self, space: Any) -> tuple[int, ...]:
@@ -180,9 +180,9 @@ class Posterior(Prediction):
             raw = torch.where(forbidden, -torch.inf, raw)
         return raw.log_softmax(-1)
 
-    def arrived(self, path: Any, x: Tensor) -> Tensor:
+    def is_fixed(self, path: Any, x: Tensor) -> Tensor:
         """Which sites hold a class that cannot come from noise, ``(B, *sites)`` bool."""
-        possible = path.chances
+        possible = path.class_probabilities
         if possible is None and self.mask is not None:
             possible = torch.nn.functional.one_hot(torch.tensor(self.mask), x.shape[-1])
         if possible is None:
@@ -190,11 +190,11 @@ class Posterior(Prediction):
         return (x * (possible.to(x) > 0)).sum(-1) == 0
 
     def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return torch.where(self.arrived(path, x)[..., None], x, self.logits(path, raw).exp())
+        return torch.where(self.is_fixed(path, x)[..., None], x, self.logits(path, raw).exp())
 
     def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
         logits = self.logits(path, raw)
         # where() keeps 0 * -inf out of the sum, backwards too
         entropy = -torch.where(x1 > 0, logits, 0.0).sum(-1)
-        counted = path.space.counted & ~self.arrived(path, x)
+        counted = path.space.counted_mask & ~self.is_fixed(path, x)
         return total(torch.where(counted, entropy, 0.0)) / total(counted).clamp_min(1)

@@ -104,7 +104,7 @@ def _padded(*free: Tensor) -> Tensor:
 def _stacked(space: Any, known: list[Any]) -> State:
     """Known values as a batch, padded; a part that holds nothing has none."""
     if not isinstance(known[0], Mapping):
-        return space.stack(known)
+        return space.pad_batch(known)
     return {name: _stacked(space.parts[name], [values[name] for values in known]) for name in known[0]}
 
 

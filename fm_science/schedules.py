@@ -19,7 +19,7 @@ class Schedule(ABC):
     """A pair of functions of time, alpha (signal) and sigma (noise), with alpha / sigma increasing."""
 
     singular: bool = False  #: whether a rate is infinite at t = 1
-    steady: bool = False  #: whether alpha is t itself
+    is_linear: bool = False  #: whether alpha is t itself
     steep: bool = False  #: whether a rate is infinite at t = 0
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Schedule(ABC):
 class Linear(Schedule):
     """alpha = t, sigma = 1 - t: straight lines (Liu et al. 2023; Lipman et al. 2023)."""
 
-    steady = True
+    is_linear = True
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t, 1 - t

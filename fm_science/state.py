@@ -21,7 +21,7 @@ from torch import Tensor
 #: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
 State: TypeAlias = Any
 
-OPTIONAL = ("free", "known", "previous", "until")  # what a context may hold beside its mask and conditions
+OPTIONAL = ("free", "known", "previous", "t_end")  # what a context may hold beside its mask and conditions
 UNKNOWN = "a context with frozen sites needs the values they keep: Context(..., free=free, known=x)"
 
 
@@ -51,10 +51,10 @@ def add(*states: State) -> State:
 
 def scale(weight: float | Tensor, state: State) -> State:
     """Multiply by a number, or by one number a sample, ``(B,)``."""
-    return tree_map(lambda x: lift(weight, x) * x, state)
+    return tree_map(lambda x: expand_like(weight, x) * x, state)
 
 
-def lift(weight: Any, x: Tensor) -> Any:
+def expand_like(weight: Any, x: Tensor) -> Any:
     """Append axes to ``weight`` ``(B,)`` until it broadcasts against ``x`` from the left; numbers pass through."""
     if not torch.is_tensor(weight) or weight.ndim == 0:
         return weight
@@ -71,9 +71,9 @@ def take(state: State, index: Tensor) -> State:
     return tree_map(lambda x: x[index], state)
 
 
-def pin(mask: Tensor, x: Tensor, value: Tensor | float) -> Tensor:
+def masked_where(mask: Tensor, x: Tensor, value: Tensor | float) -> Tensor:
     """``x`` where ``mask`` is true and ``value`` elsewhere; the mask covers the leading axes of ``x``."""
-    return torch.where(lift(mask, x), x, value)
+    return torch.where(expand_like(mask, x), x, value)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Context:
         known: the values that frozen sites keep, a state of the full shape; required with ``free``, of those parts
             that have frozen sites.
         previous: the last predicted endpoint, for self-conditioned networks; set by ``Flow`` once a step.
-        until: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
+        t_end: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
             objective. ``None``: the same as t, where such a network tells the velocity.
     """
 
@@ -97,7 +97,7 @@ class Context:
     free: Any = None
     known: Any = None
     previous: Any = None
-    until: Tensor | None = None
+    t_end: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.free is not None and self.known is None:

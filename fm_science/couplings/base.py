@@ -18,8 +18,8 @@ class Coupling(ABC):
     """A rule that pairs a batch of noise with a batch of data."""
 
     independent: bool = False  #: whether noise and datum are independent after pairing
-    untied: tuple[str, ...] = ()  #: parts of the state whose noise stays independent of the data although others do not
-    early: bool = False  #: whether noise that comes along with a batch has been paired already
+    independent_parts: tuple[str, ...] = ()  #: parts of the state whose noise stays independent of the data although others do not
+    pre_paired: bool = False  #: whether noise that comes along with a batch has been paired already
 
     @abstractmethod
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
@@ -38,7 +38,7 @@ class Independent(Coupling):
 
 
 @dataclass(frozen=True)
-class OnPart(Coupling):
+class PartCoupling(Coupling):
     """A coupling of one part of the state; the noise of the other parts stays where it was drawn, independent of the
     data. Legal where that noise is alike on all sites of a sample (masks, equal class probabilities), so that the order
     of the sites says nothing about it.
@@ -58,7 +58,7 @@ class OnPart(Coupling):
         return self.coupling.independent
 
     @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
+    def independent_parts(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.others
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
@@ -75,7 +75,7 @@ class OnPart(Coupling):
 class Paired(Coupling):
     """The noise came with the batch, as one end of a pair of data."""
 
-    early = True
+    pre_paired = True
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return x0, x1, context

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.state import Context, State, batch_size, leaves, rows, take
 from fm_science.symmetries import Symmetry
-from fm_science.symmetries.base import flat, pieces, square
+from fm_science.symmetries.base import flat, bound_leaves, square
 
 CHUNK = 2**24  #: most numbers that one tensor of a chunk of pairs holds
 
@@ -64,7 +64,7 @@ def table(
         price = _aligned(symmetries, cost or square)
         return _by_pairs(space, x0, x1, context, allowed, price)
     total = torch.zeros(allowed.shape, dtype=torch.float64, device=allowed.device)
-    for k, (part, a, b) in enumerate(pieces(space, x0, x1)):
+    for k, (part, a, b) in enumerate(bound_leaves(space, x0, x1)):
         if flat(part) or getattr(part, "alike", False):
             total = total + _gram(_vectors(part, a), _vectors(part, b))
         else:
@@ -76,14 +76,14 @@ def cross(space: Any, x: State, y: State, context: Context) -> Tensor:
     """The squared distance of each of m points ``x`` to each of n points ``y``, ``(m, n)``, where all have the same
     sites. ``space`` is bound to ``context``, that of ``y``."""
     allowed = torch.ones(batch_size(x), batch_size(y), dtype=torch.bool, device=leaves(y)[0].device)
-    found = enumerate(pieces(space, x, y))
+    found = enumerate(bound_leaves(space, x, y))
     tables = [_gram(a, b) if flat(s) else _by_pairs(space, x, y, context, allowed, _piece(k)) for k, (s, a, b) in found]
     return torch.stack(tables).sum(0)
 
 
 def _vectors(part: Any, x: Tensor) -> Tensor:
     """Points of a flat part, scaled where its inner product has the same weights for all samples."""
-    return part.rooted(x) if getattr(part, "alike", False) else part.blank(x)  # type: ignore[no-any-return]
+    return part.whitened(x) if getattr(part, "alike", False) else part.mask_tangent(x)  # type: ignore[no-any-return]
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _piece(k: int) -> Callable[..., Tensor]:
     """The squared distance in the k-th leaf alone."""
 
     def price(space: Any, x: State, y: State, index: Tensor) -> Tensor:
-        return square(*pieces(space, x, y)[k])
+        return square(*bound_leaves(space, x, y)[k])
 
     return price
 
@@ -125,7 +125,7 @@ def _by_pairs(
     """A table priced pair by pair, in chunks; infinite where not ``allowed``."""
     noise, datum = allowed.nonzero().unbind(1)
     sites = {"nodes": context.mask.shape[1], "edges": 1, "graph": 1}  # symmetries may compare all sites with all
-    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in pieces(space, x1))
+    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in bound_leaves(space, x1))
     context = replace(context, previous=None)
     costs = []
     for i, j in zip(*(index.split(max(1, CHUNK // numbers)) for index in (noise, datum)), strict=True):

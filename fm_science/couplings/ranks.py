@@ -18,7 +18,7 @@ from fm_science.state import Context, State, tree_map
 
 
 @dataclass(frozen=True)
-class AllRanks:
+class GatherRanks:
     """The batches of all processes of the default group of ``torch.distributed``, and the own rank. Without a process
     group there is one batch."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import cross
-from fm_science.couplings.potentials import Fit, ascend, judge
+from fm_science.couplings.potentials import Fit, fit_potentials, evaluate_potentials
 from fm_science.priors import cast
 from fm_science.seeds import seeded
 from fm_science.state import Context, State, leaves, take, tree_map
@@ -80,9 +80,9 @@ class Semidiscrete(Coupling):
         with seeded(seed, self.context.mask.device), torch.no_grad():
             for value, index in self._cells():
                 costs = self._sampler(space, prior, index)
-                self.psi[index] = ascend(costs, len(index), iterations, batch, step)
+                self.psi[index] = fit_potentials(costs, len(index), iterations, batch, step)
                 draws = probes or max(10_000, 100 * len(index))
-                self.mass[index], reports[value] = judge(costs, self.psi[index], draws, batch)
+                self.mass[index], reports[value] = evaluate_potentials(costs, self.psi[index], draws, batch)
         for value, report in reports.items():
             if report.variation - report.floor > tolerance:
                 raise RuntimeError(

@@ -12,7 +12,7 @@ from fm_science.state import Context, State
 
 
 @dataclass(frozen=True)
-class Teacher(Coupling):
+class Reflow(Coupling):
     """Pairs each noise with the sample that a trained flow makes of it (Liu, Gong & Liu 2023). Paths between such
     pairs do not cross where the teacher's do not, so the student's are straighter and need fewer steps.
 

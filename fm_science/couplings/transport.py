@@ -43,7 +43,7 @@ class Transport(Coupling):
             a good point of the joint orbit, not always the nearest.
         across_batch: whether noise is exchanged between samples; else each pair is only aligned.
         within: conditions that must be equal for noise to be exchanged.
-        near: continuous conditions c by name with a weight: ``weight |c - c'|²`` is added to the cost of a pair.
+        condition_weights: continuous conditions c by name with a weight: ``weight |c - c'|²`` is added to the cost of a pair.
         ignore: conditions that neither network nor prior look at.
         plan: how pairs follow from costs.
         cost: ``(space, x0, x1) -> (B,)`` of paired points instead of the squared distance; the plan minimises its sum.
@@ -51,7 +51,7 @@ class Transport(Coupling):
         starts: how often they begin anew on those pairs, each time after a random motion of the last symmetry; the
             nearest point is kept. Eight close most of the gap to the joint optimum of small clouds.
         gather: gives the batches of all processes and the own rank, for one transport over all of them
-            (:class:`~fm_science.couplings.AllRanks`); ``None``: each process by itself.
+            (:class:`~fm_science.couplings.GatherRanks`); ``None``: each process by itself.
 
     Raises:
         ValueError: in :meth:`pair`, for a condition that is not named, or that a symmetry would tear.
@@ -60,11 +60,11 @@ class Transport(Coupling):
 
     def __init__(
         self, *symmetries: Symmetry, across_batch: bool = True, within: Sequence[str] = (),
-        near: Mapping[str, float] | None = None, ignore: Sequence[str] = (), plan: Plan | None = None,
+        condition_weights: Mapping[str, float] | None = None, ignore: Sequence[str] = (), plan: Plan | None = None,
         cost: Cost | None = None, rounds: int = 2, starts: int = 0, gather: Gather | None = None,
     ) -> None:  # fmt: skip
         self.symmetries, self.across_batch = symmetries, across_batch
-        self.within, self.near, self.ignore = _names(within), dict(near or {}), _names(ignore)
+        self.within, self.condition_weights, self.ignore = _names(within), dict(condition_weights or {}), _names(ignore)
         self.plan, self.cost, self.gather = plan or ExactPlan(), cost, gather
         self.rounds, self.starts = rounds, starts
 
@@ -108,7 +108,7 @@ class Transport(Coupling):
         group = groups(context, self.within)
         self._named(context)
         cost = table(space, x0, x1, context, group, symmetries, self.cost)
-        cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.near.items())
+        cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.condition_weights.items())
         order = torch.arange(context.size, device=group.device)
         weight = torch.ones(context.size, dtype=leaves(x1)[0].dtype, device=group.device)
         for members in _members(group):
@@ -124,12 +124,12 @@ class Transport(Coupling):
         return x0, replace(context, cond={**context.cond, "weight": weight})
 
     def _named(self, context: Context) -> None:
-        named = {*self.within, *self.near, *self.ignore, "weight"}
+        named = {*self.within, *self.condition_weights, *self.ignore, "weight"}
         for name in context.cond:
             if name not in named:
                 raise ValueError(
                     f"the batch carries the condition {name!r}, and noise that is exchanged freely would depend on it. "
-                    f"Write Transport(within=({name!r},)) to pair equal values only, near={{{name!r}: weight}} where "
+                    f"Write Transport(within=({name!r},)) to pair equal values only, condition_weights={{{name!r}: weight}} where "
                     f"it is continuous, or ignore=({name!r},) if neither network nor prior look at it."
                 )
 

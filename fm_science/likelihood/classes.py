@@ -30,7 +30,7 @@ class Estimate:
     error: Tensor
 
 
-def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+def elbo_rate(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
     """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
     ``(B,)``: k'/(1 - k) sum_i (1[x = x1] - p(x) - 1[x != x1] log p(x1)), p the predicted probabilities.
 
@@ -43,8 +43,8 @@ def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tenso
     surprise = torch.where(
         same > 0, 0.0, -torch.where(x1 > 0, p, 1.0).clamp_min(torch.finfo(p.dtype).tiny).log().sum(-1)
     )
-    cost = torch.where(path.space.counted, same - (p * x).sum(-1) + surprise, 0.0)
-    return path.pace(t) * total(cost)
+    cost = torch.where(path.space.counted_mask, same - (p * x).sum(-1) + surprise, 0.0)
+    return path.relative_rate(t) * total(cost)
 
 
 def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
@@ -108,5 +108,5 @@ def _cost(flow: Any, path: Any, x1: State, context: Context, t: Tensor) -> Tenso
     raw = flow.network(x, t, context)
     parts = getattr(path, "parts", None)
     if parts is None:
-        return jump_cost(path, raw, x, x1, t)
-    return torch.stack([jump_cost(part, raw[k], x[k], x1[k], t) for k, part in parts.items()]).sum(0)
+        return elbo_rate(path, raw, x, x1, t)
+    return torch.stack([elbo_rate(part, raw[k], x[k], x1[k], t) for k, part in parts.items()]).sum(0)

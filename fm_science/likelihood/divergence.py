@@ -100,17 +100,17 @@ def divergence(space: Any, field: VelocityField, x: Any, rule: Divergence, probe
     derivative = Derivative(space, field, x, getattr(rule, "chunk", None))
     probes = rule.draw(flatten(derivative.template)) if probes is None else probes
     trace = rule(derivative, probes)
-    return derivative.velocity, trace + _swelling(space, derivative.x, derivative.velocity, trace)
+    return derivative.velocity, trace + log_volume_rate(space, derivative.x, derivative.velocity, trace)
 
 
-def _swelling(space: Any, x: Any, u: Any, like: Tensor) -> Tensor:
+def log_volume_rate(space: Any, x: Any, u: Any, like: Tensor) -> Tensor:
     """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: what the plain trace
     misses on spaces whose metric is not that of the coordinates (they have a ``log_scale``)."""
     if hasattr(space, "parts"):
-        return sum((_swelling(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
+        return sum((log_volume_rate(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
     if not hasattr(getattr(space, "leaf", None), "log_scale"):
         return torch.zeros_like(like)
-    volume = lambda y: total(torch.where(space.live, space.leaf.log_scale(y), 0.0))  # noqa: E731
+    volume = lambda y: total(torch.where(space.free_mask, space.leaf.log_scale(y), 0.0))  # noqa: E731
     return torch.func.jvp(volume, (x,), (u,))[1]
 
 

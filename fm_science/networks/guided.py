@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fm_science.state import Context, lift, tree_map
+from fm_science.state import Context, expand_like, tree_map
 
 
-def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
+def drop_condition(context: Context, name: str, rows: Tensor | None = None) -> Context:
     """The context without the condition ``name``: whole numbers become -1 and floats NaN, on all samples or on those
     where ``rows`` ``(B,)`` is true. Networks embed both as "not known".
 
@@ -32,7 +32,7 @@ def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
         )
     gone = torch.full_like(value, torch.nan if value.is_floating_point() else -1)
     rows = torch.ones(context.size, dtype=torch.bool, device=value.device) if rows is None else rows
-    return replace(context, cond={**context.cond, name: torch.where(lift(rows, value), gone, value)})
+    return replace(context, cond={**context.cond, name: torch.where(expand_like(rows, value), gone, value)})
 
 
 class Guided(nn.Module):
@@ -43,7 +43,7 @@ class Guided(nn.Module):
     both endpoints are combined at x, as velocities are.
 
     Args:
-        network: trained with the conditions dropped at times (``FlowMatching(drop={"label": 0.1})``).
+        network: trained with the conditions dropped at times (``FlowMatching(condition_dropout={"label": 0.1})``).
         scale: strength; 1 is the plain conditional network (one evaluation), 0 the unconditional one, or a function of
             time ``t -> (B,)``, for guidance in an interval.
         keys: the conditions that are guided, dropped together.
@@ -68,7 +68,7 @@ class Guided(nn.Module):
             return self.network(x, t, context)
         unknown = context
         for name in self.keys:
-            unknown = dropped(unknown, name)
+            unknown = drop_condition(unknown, name)
         off = self.network(x, t, unknown)
         if not callable(self.scale) and self.scale == 0:
             return off
@@ -91,5 +91,5 @@ def _combined(path: Any, x: Any, t: Tensor, off: Any, on: Any, scale: float | Te
 
 def _pushed(off: Tensor, on: Tensor, scale: float | Tensor) -> Tensor:
     """off + scale (on - off); a logit of -inf stays, since the difference of two has no value."""
-    pushed = off + lift(scale, on) * (on - off)
+    pushed = off + expand_like(scale, on) * (on - off)
     return torch.where(on.isfinite() & off.isfinite(), pushed, torch.minimum(on, off))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fm_science.state import Context, State, lift, tree_map
+from fm_science.state import Context, State, expand_like, tree_map
 
 Projection = Callable[[Any, Context], Any]  #: ``(endpoint, context) -> endpoint`` that obeys the constraints
 
@@ -38,4 +38,4 @@ class ProjectedEndpoint(nn.Module):
     def forward(self, x: Any, t: Tensor, context: Context) -> State:
         raw = self.network(x, t, context)
         late = t >= self.start
-        return tree_map(lambda a, b: torch.where(lift(late, a), b, a), raw, self.project(raw, context))
+        return tree_map(lambda a, b: torch.where(expand_like(late, a), b, a), raw, self.project(raw, context))

@@ -15,8 +15,8 @@ class Network(Protocol):
     ``x`` is a state, ``t`` is ``(B,)``, and ``raw`` is a state whose meaning the path's prediction fixes. A module with
     the attribute ``self_conditioned = True`` reads ``context.previous``, the endpoint predicted one step earlier.
 
-    A module with the attribute ``two_times = True`` is a flow map: it reads ``context.until`` ``(B,)``, the time to
-    land at, and tells the mean velocity v of the jump exp(x, (until - t) v). Where ``until`` is ``None`` it is the same
+    A module with the attribute ``two_times = True`` is a flow map: it reads ``context.t_end`` ``(B,)``, the time to
+    land at, and tells the mean velocity v of the jump exp(x, (until - t) v). Where ``t_end`` is ``None`` it is the same
     as ``t``, and the network tells the velocity, so that all that walks a velocity field walks its own.
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.schedules import Schedule
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 
 class Rescheduled(nn.Module):
@@ -49,12 +49,12 @@ class Rescheduled(nn.Module):
         # either ratio is the factor; the larger weight has the smaller relative error
         more = alpha > sigma
         factor = torch.where(more, before[0], before[1]) / torch.where(more, alpha, sigma)
-        y = lift(factor, x) * x
+        y = expand_like(factor, x) * x
         raw = self.network(y, tau, context)
         return self._velocity(raw, y, tau, t) if self.velocity else raw
 
     def _velocity(self, u: Tensor, y: Tensor, tau: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma, dalpha, dsigma = (lift(value, y) for value in self.old.rates(tau))
-        _, _, signal, noise = (lift(value, y) for value in self.new.rates(t))
+        alpha, sigma, dalpha, dsigma = (expand_like(value, y) for value in self.old.rates(tau))
+        _, _, signal, noise = (expand_like(value, y) for value in self.new.rates(t))
         gain = dalpha * sigma - alpha * dsigma
         return signal * (sigma * u - dsigma * y) / gain + noise * (dalpha * y - alpha * u) / gain

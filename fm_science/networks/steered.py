@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.priors import Normal
-from fm_science.state import Context, add, leaves, lift, tree_map
+from fm_science.state import Context, add, leaves, expand_like, tree_map
 
 LAST = 1 - 1e-6  #: at t = 1 the shift is a limit: zero over zero
 
 
-class Steered(nn.Module):
+class ScoreGuided(nn.Module):
     """A network whose flow ends in the posterior instead of the prior law of the data.
 
     The score needs noise that is standard normal (times the prior's std) and was independent of the data in training;
@@ -58,7 +58,7 @@ class Steered(nn.Module):
 
     def forward(self, x: Any, t: Tensor, context: Context) -> Any:
         if torch.is_inference_mode_enabled():
-            raise RuntimeError("Steered needs gradients: use torch.no_grad() instead of torch.inference_mode().")
+            raise RuntimeError("ScoreGuided needs gradients: use torch.no_grad() instead of torch.inference_mode().")
         path = self.path.bind(context)
         late = t.clamp_min(self.start)
         with torch.enable_grad():
@@ -76,7 +76,7 @@ def _refuse(path: Any) -> None:
     for part in getattr(path, "parts", {"": path}).values():
         if not part.space.linear or not hasattr(part, "prior"):
             raise TypeError(
-                f"Steered moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
+                f"ScoreGuided moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
                 f"{part!r}. Guide it with Guided(network, scale), or weigh samples by their likelihood."
             )
 
@@ -87,7 +87,7 @@ def _shift(path: Any, gradient: Any, t: Tensor, std: float) -> Any:
     if parts is not None:
         return {k: _shift(part, gradient[k], t, std) for k, part in parts.items()}
     alpha, sigma, answer = _levels(path, t.clamp_max(LAST), std)
-    return lift((std * sigma).square() / (alpha * answer), gradient) * gradient
+    return expand_like((std * sigma).square() / (alpha * answer), gradient) * gradient
 
 
 def _levels(path: Any, t: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fm_science.state import Context, State
 
 
-class Tempered(nn.Module):
+class TemperatureScaled(nn.Module):
     """Logits divided by a temperature: below 1 a network prefers its likeliest classes, above 1 it explores.
 
     Args:
@@ -22,10 +22,10 @@ class Tempered(nn.Module):
     def __init__(self, network: Callable[..., Any], temperature: float | None = None, **parts: float) -> None:
         super().__init__()
         if (temperature is None) == (not parts):
-            raise ValueError("Tempered needs one temperature, or one a part by name: Tempered(network, atoms=0.5).")
+            raise ValueError("TemperatureScaled needs one temperature, or one a part by name: TemperatureScaled(network, atoms=0.5).")
         for name, value in ({"temperature": temperature} if temperature is not None else parts).items():
             if not value > 0:  # type: ignore[operator]
-                raise ValueError(f"Tempered({name}={value}): a temperature is positive.")
+                raise ValueError(f"TemperatureScaled({name}={value}): a temperature is positive.")
         self.network, self.temperature, self.temperatures = network, temperature, parts
 
     @property
@@ -44,5 +44,5 @@ class Tempered(nn.Module):
             return raw / self.temperature
         unknown = self.temperatures.keys() - raw.keys()
         if unknown:
-            raise ValueError(f"Tempered has no part {sorted(unknown)}; the network predicts {sorted(raw)}.")
+            raise ValueError(f"TemperatureScaled has no part {sorted(unknown)}; the network predicts {sorted(raw)}.")
         return {**raw, **{k: raw[k] / v for k, v in self.temperatures.items()}}

@@ -4,7 +4,7 @@ from fm_science.objectives.action_matching import ActionMatching as ActionMatchi
 from fm_science.objectives.base import Objective as Objective
 from fm_science.objectives.flow_map import FlowMap as FlowMap
 from fm_science.objectives.flow_map import FlowMapMatching as FlowMapMatching
-from fm_science.objectives.flow_map import Spans as Spans
+from fm_science.objectives.flow_map import TimePairs as TimePairs
 from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
 from fm_science.objectives.laws import Lagrangian as Lagrangian
 from fm_science.objectives.laws import MeanFlow as MeanFlow

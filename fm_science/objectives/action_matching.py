@@ -20,7 +20,7 @@ from fm_science.likelihood import Divergence, Hutchinson, divergence
 from fm_science.objectives.base import Objective
 from fm_science.objectives.flow_matching import FlowMatching
 from fm_science.objectives.times import UniformTime
-from fm_science.paths.base import slope
+from fm_science.paths.base import value_and_rate
 from fm_science.state import Context, State, batch_size, leaves, tree_map
 
 
@@ -52,14 +52,14 @@ class ActionMatching(Objective):
     sigma: float = 0.0
     divergence: Divergence = Hutchinson()
     independent = False
-    untied = ()
+    independent_parts = ()
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """One named loss, ``action`` ``(B,)``."""
-        refuse(flow)
+        require_potential(flow)
         pairs = FlowMatching(self.coupling).pairs(flow, x1, context, x0)
         path, x0, x1, context = pairs.path, pairs.x0, pairs.x1, pairs.context
-        self.mark(flow)
+        self.record_training(flow)
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         start, end = torch.zeros_like(t), torch.ones_like(t)
         x, first, last = (tree_map(Tensor.detach, path.sample(x0, x1, r)) for r in (t, start, end))
@@ -68,7 +68,7 @@ class ActionMatching(Objective):
         loss = self._share(start) * s(first, start) - self._share(end) * s(last, end)
         loss = loss + self._share(t) * self._rate(network, path.space, x, t, context)
         if self.weight is not None:
-            loss = loss + slope(self.weight, t)[1] * s(x, t)
+            loss = loss + value_and_rate(self.weight, t)[1] * s(x, t)
         size = path.space.dimension.clamp_min(1)
         return {"action": context.cond.get("weight", 1.0) * loss / size}
 
@@ -89,7 +89,7 @@ class ActionMatching(Objective):
         return out
 
 
-def refuse(flow: Flow) -> None:
+def require_potential(flow: Flow) -> None:
     """Raises TypeError for a flow that action matching cannot train."""
     if not hasattr(flow.network, "potential"):
         raise TypeError("ActionMatching trains a scalar: wrap the network as Potential(network, space).")

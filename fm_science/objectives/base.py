@@ -28,13 +28,13 @@ class Objective(ABC):
         return self.coupling.independent
 
     @property
-    def untied(self) -> tuple[str, ...]:
+    def independent_parts(self) -> tuple[str, ...]:
         """Parts of the state for which they are although they are not for others."""
-        return self.coupling.untied
+        return self.coupling.independent_parts
 
-    def mark(self, flow: Flow) -> None:
+    def record_training(self, flow: Flow) -> None:
         """Tell the flow how it is trained."""
-        flow.independent, flow.untied = self.independent, self.untied
+        flow.independent, flow.independent_parts = self.independent, self.independent_parts
 
     @abstractmethod
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:

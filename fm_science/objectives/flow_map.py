@@ -25,15 +25,15 @@ from fm_science.couplings import Coupling
 from fm_science.flow import Flow
 from fm_science.objectives.base import Objective
 from fm_science.objectives.flow_matching import FlowMatching, Pairs
-from fm_science.objectives.laws import Lagrangian, Law, Map
+from fm_science.objectives.laws import Lagrangian, FlowMapLoss, Map
 from fm_science.objectives.times import UniformTime
 from fm_science.predictions import mean_square
-from fm_science.solvers.flow_map import mappable
+from fm_science.solvers.flow_map import require_flow_map
 from fm_science.state import Context, State, leaves, take
 
 
 @dataclass(frozen=True)
-class Spans:
+class TimePairs:
     """Starts and ends of jumps, ``n -> (s, t)``: two times of one law in order, and with probability ``whole`` the
     whole way from 0 to 1.
 
@@ -72,8 +72,8 @@ class FlowMapMatching(Objective):
     """
 
     matching: FlowMatching = FlowMatching()
-    law: Law = Lagrangian()
-    spans: Callable[[int], tuple[Tensor, Tensor]] = Spans()
+    law: FlowMapLoss = Lagrangian()
+    spans: Callable[[int], tuple[Tensor, Tensor]] = TimePairs()
     weight: float = 1.0
     share: float = 1.0
 
@@ -116,7 +116,7 @@ class FlowMapMatching(Objective):
         network = flow.network
         if not getattr(network, "two_times", False):
             raise TypeError(
-                f"a flow map takes a network that reads context.until and says so by `two_times = True`; "
+                f"a flow map takes a network that reads context.t_end and says so by `two_times = True`; "
                 f"{type(network).__name__} does not. EGNN(two_times=True) and TimeEmbedding(..., two_times=True) do."
             )
         if self.matching.self_condition or getattr(network, "self_conditioned", False):
@@ -124,7 +124,7 @@ class FlowMapMatching(Objective):
         parts = getattr(flow.path.space, "parts", {"": flow.path.space})
         if not any(space.smooth for space in parts.values()):
             raise TypeError("classes have no flow map, since they jump at random: use FlowMatching() and Euler().")
-        mappable(flow.path)
+        require_flow_map(flow.path)
 
 
 FlowMap = FlowMapMatching  #: the short name within objectives; ``fm_science.FlowMap`` is the solver

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fm_science.paths import Path
-from fm_science.solvers.flow_map import leap
+from fm_science.solvers.flow_map import jump
 from fm_science.state import Context, State, add, scale, tree_map
 
 
@@ -55,7 +55,7 @@ class Map:
         """The map of the smooth parts; others are held where they are at time ``s``."""
 
         def ask(x: Any, s: Tensor, t: Tensor) -> Any:
-            return network(x, s, replace(context, until=t))
+            return network(x, s, replace(context, t_end=t))
 
         if path.space.smooth:
             return Map(path, ask, x0, x1)
@@ -83,10 +83,10 @@ class Map:
 
     def __call__(self, x: Any, s: Tensor, t: Tensor) -> Any:
         """X_{s,t}(x)."""
-        return leap(self.path, self.raw(x, s, t), x, s, t)
+        return jump(self.path, self.raw(x, s, t), x, s, t)
 
 
-class Law(ABC):
+class FlowMapLoss(ABC):
     """An equation that every flow map obeys."""
 
     @abstractmethod
@@ -101,7 +101,7 @@ class Law(ABC):
 
 
 @dataclass(frozen=True)
-class Lagrangian(Law):
+class Lagrangian(FlowMapLoss):
     """|d/dt X_{s,t}(x) - sg b_t(X_{s,t}(x))|² at x = x_s, with b the network's own diagonal (Boffi, Albergo &
     Vanden-Eijnden 2025, Lagrangian self-distillation). On curved spaces both are tangents at X_{s,t}(x), and the
     length is that of the metric there."""
@@ -117,7 +117,7 @@ class Lagrangian(Law):
 
 
 @dataclass(frozen=True)
-class MeanFlow(Law):
+class MeanFlow(FlowMapLoss):
     """|v_{s,t}(x) - sg(v_{s,t}(x) + r)|² with r = d/ds X_{s,t}(x_s) along the paths of single pairs, carried back to x.
 
     On flat space v + r = x' + (t - s) d/ds v_{s,t}(x_s) is the target of mean flow (Geng et al. 2025, section 4), and
@@ -140,7 +140,7 @@ class MeanFlow(Law):
 
 
 @dataclass(frozen=True)
-class Semigroup(Law):
+class Semigroup(FlowMapLoss):
     """d(X_{s,t}(x), sg X_{r,t}(X_{s,r}(x)))² / (t - s)², which on flat space is the squared difference of mean
     velocities. No derivative is taken, so any network serves.
 
@@ -170,7 +170,7 @@ def derivative(fn: Callable[[Tensor], tuple[Any, Any]], t: Tensor) -> tuple[Any,
 
 
 def tangent_of(space: Any, x: Any, motion: Any) -> Any:
-    """The tangent at ``x`` that moves its coordinates by ``motion``: on rotations these are two things."""
+    """The tangent at ``x`` that moves its coordinates by ``target_velocity``: on rotations these are two things."""
     if space.linear:
         return motion
     start = tree_map(torch.Tensor.detach, x)

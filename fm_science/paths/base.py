@@ -23,8 +23,8 @@ class Path(ABC):
     """How samples travel from noise (t = 0) to data (t = 1). ``raw`` is a network's output, ``t`` is ``(B,)``."""
 
     space: Any
-    lands: bool = True  #: whether a velocity tells where its path will end, so that it gives an endpoint
-    measured: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
+    has_endpoint: bool = True  #: whether a velocity tells where its path will end, so that it gives an endpoint
+    error_parts: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
 
     @property
     def outputs(self) -> Mapping[str, tuple[int, ...]] | tuple[int, ...] | None:
@@ -66,13 +66,13 @@ class Path(ABC):
         return False
 
     @property
-    def scored(self) -> bool:
+    def has_score(self) -> bool:
         """Whether the law of the noise in x_t is known and Gaussian (on classes: known), so that the score has a closed
-        form. That also takes noise that is independent of the data, or noise of the path's own; see ``borrowed``."""
+        form. That also takes noise that is independent of the data, or noise of the path's own; see ``score_needs_independence``."""
         return False
 
     @property
-    def borrowed(self) -> bool:
+    def score_needs_independence(self) -> bool:
         """Whether the score rests on the noise x0, and so needs x0 to be independent of the data."""
         return True
 
@@ -80,13 +80,13 @@ class Path(ABC):
         """The gradient of the log-density of x_t, a tangent. Raises TypeError where it has no closed form."""
         raise TypeError(f"{self!r} has no score. Use Euler or Heun, or a Gaussian path.")
 
-    def stir(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Any) -> Any:
+    def renoise_step(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Any) -> Any:
         """As :meth:`step`, with noise exchanged for fresh noise on the way: what was noise keeps the correlation
         ``keep`` ``(B,)`` in [0, 1] with what it was (classes: each site keeps its class with that probability, else it
         is drawn anew from the prior and lives on). Leaves the law of x_t as it is. Raises TypeError without a score."""
         raise TypeError(self._unscored())
 
-    def rewind(self, x: Any, t: Tensor, r: Tensor) -> Any:
+    def add_noise(self, x: Any, t: Tensor, r: Tensor) -> Any:
         """Back from time t to an earlier r by adding fresh noise. Raises TypeError where the noise has no known law."""
         raise TypeError(self._unscored())
 
@@ -96,7 +96,7 @@ class Path(ABC):
             "prior, or classes with a known prior. Use Euler() or Heun(), or a Gaussian path."
         )
 
-    def outset(self, x: Any, t: Tensor, independent: bool) -> tuple[Any, Tensor]:
+    def start_before_end(self, x: Any, t: Tensor, independent: bool) -> tuple[Any, Tensor]:
         """Where the datum ``x`` is at a time ``t`` just before 1, where its velocity exists, and how much log-density
         ``(B,)`` the move adds. Exact to second order in sigma(t) for independent noise on linear spaces; elsewhere the
         datum stays, to first order in 1 - t."""
@@ -106,7 +106,7 @@ class Path(ABC):
     def check(self, times: Tensor) -> None:  # noqa: B027
         """Raises ValueError where a walk over ``times`` meets a time at which the prediction means nothing."""
 
-    def suits(self, trained: Path) -> None:  # noqa: B027
+    def check_compatible(self, trained: Path) -> None:  # noqa: B027
         """Raises TypeError when a network that was trained on ``trained`` means something else on this path."""
 
     def source(self, prior: Prior) -> Prior:
@@ -125,15 +125,15 @@ class Field(Path):
 
     Args:
         space: a bound space.
-        measured: parts of a product whose error an adaptive solver controls; ``None``: all.
+        error_parts: parts of a product whose error an adaptive solver controls; ``None``: all.
     """
 
     space: Any
-    measured: tuple[str, ...] | None = None
+    error_parts: tuple[str, ...] | None = None
     singular = False  # type: ignore[assignment]
 
     def bind(self, context: Context, prior: Prior | None = None) -> Field:
-        return Field(self.space.bind(context), self.measured)
+        return Field(self.space.bind(context), self.error_parts)
 
     def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
         return raw
@@ -151,6 +151,6 @@ class Field(Path):
         raise TypeError("a Field joins no ends: it has no endpoint")
 
 
-def slope(fn: Any, t: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_rate(fn: Any, t: Tensor) -> tuple[Tensor, Tensor]:
     """A function of time and its derivative at ``t`` ``(B,)``, by forward-mode differentiation."""
     return torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),))  # type: ignore[return-value]

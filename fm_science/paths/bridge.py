@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.paths.base import Path, slope
+from fm_science.paths.base import Path, value_and_rate
 from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
 from fm_science.spaces.base import Space
-from fm_science.state import Context, lift, scale
+from fm_science.state import Context, expand_like, scale
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Bridge(Path):
 
     def __post_init__(self) -> None:
         self.predicts.check(self.space)
-        if self.steep and not self.predicts.timeless:
+        if self.steep and not self.predicts.schedule_free:
             right = "Endpoint()" if self.space.smooth else "Posterior()"
             raise ValueError(
                 f"{self.predicts!r} is infinite at t = 0 with {self.schedule!r}: use predicts={right}, or a schedule "
@@ -43,42 +43,42 @@ class Bridge(Path):
             )
 
     @abstractmethod
-    def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
+    def endpoint_to_velocity(self, x: Any, x1: Any, t: Tensor) -> Any:
         """The velocity at (x, t) of the path that ends at ``x1``."""
 
-    def motion(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+    def target_velocity(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
         """The velocity at ``x`` = sample(x0, x1, t) of the path that joins ``x0`` and ``x1``: the drift, computed from
         both ends where that is more accurate or costs less."""
-        return self.drift(x, x1, t)
+        return self.endpoint_to_velocity(x, x1, t)
 
-    def trace(self, x0: Any, x1: Any, t: Tensor) -> tuple[Any, Any]:
-        """The point at time t and the velocity there: :meth:`sample` and :meth:`motion` in one, for training loops of
+    def sample_with_velocity(self, x0: Any, x1: Any, t: Tensor) -> tuple[Any, Any]:
+        """The point at time t and the velocity there: :meth:`sample` and :meth:`target_velocity` in one, for training loops of
         your own; it costs less where the two share work."""
         x = self.sample(x0, x1, t)
-        return x, self.motion(x0, x1, x, t)
+        return x, self.target_velocity(x0, x1, x, t)
 
     @abstractmethod
-    def landing(self, x: Any, u: Any, t: Tensor) -> Any:
-        """The endpoint of the path that passes (x, t) with velocity ``u``; the inverse of :meth:`drift`."""
+    def velocity_to_endpoint(self, x: Any, u: Any, t: Tensor) -> Any:
+        """The endpoint of the path that passes (x, t) with velocity ``u``; the inverse of :meth:`endpoint_to_velocity`."""
 
     @abstractmethod
-    def advance(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
+    def step_to_endpoint(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
         """From (x, t) to time s along the path that ends at ``x1hat``: exact, at most one whole way, never singular."""
 
     @abstractmethod
-    def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
+    def step_along_velocity(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
 
     @property
     def outputs(self) -> tuple[int, ...] | None:
         return self.predicts.shape(self.space)
 
-    def pace(self, t: Tensor) -> Tensor:
+    def relative_rate(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
-        left, rate = slope(self.schedule.remaining, t)
+        left, rate = value_and_rate(self.schedule.remaining, t)
         return -rate / left
 
-    def level(self, t: Tensor) -> Tensor:
+    def sigma(self, t: Tensor) -> Tensor:
         """The weight of the noise in x_t, ``(B,)``."""
         return self.schedule.remaining(t)
 
@@ -91,20 +91,20 @@ class Bridge(Path):
         return self.schedule.steep and self.space.smooth
 
     @property
-    def scored(self) -> bool:
+    def has_score(self) -> bool:
         if self.space.linear:
             return self.prior is not None and self.prior.gaussian
-        return not self.space.smooth and self.chances is not None
+        return not self.space.smooth and self.class_probabilities is not None
 
     @property
-    def chances(self) -> Tensor | None:
+    def class_probabilities(self) -> Tensor | None:
         """Probabilities of the classes under the prior, ``(classes,)``; ``None`` where they are not known."""
         known = getattr(self.prior, "probabilities", None)
         return None if known is None else torch.as_tensor(known)
 
     def noise(self, x: Tensor) -> Tensor:
         """A fresh draw of the prior, like ``x``."""
-        if not self.scored:
+        if not self.has_score:
             raise TypeError(self._unscored())
         return self.prior.sample(self.space, self.context).to(x)  # type: ignore
 
@@ -124,15 +124,15 @@ class Bridge(Path):
         return self.predicts.step(self, raw, x, t, s)
 
     def check(self, times: Tensor) -> None:
-        if not self.predicts.opens and float(times.min()) == 0 and self.schedule.ends[0] == 0:
+        if not self.predicts.defined_at_zero_signal and float(times.min()) == 0 and self.schedule.ends[0] == 0:
             raise ValueError(
                 f"{self.predicts!r} says nothing about the datum at t = 0, where {self.schedule!r} has no signal. Give "
                 "`steps` as a tensor of times that starts later, or predict Velocity() or Endpoint()."
             )
 
-    def suits(self, trained: Path) -> None:
+    def check_compatible(self, trained: Path) -> None:
         old = getattr(trained, "schedule", self.schedule)
-        if old != self.schedule and not self.predicts.timeless:
+        if old != self.schedule and not self.predicts.schedule_free:
             raise TypeError(
                 f"the output of this network means {self.predicts!r} on {old!r} only; with {self.schedule!r} it would "
                 "be wrong. Wrap it as Rescheduled(network, old, new) on a Gaussian path, or train Endpoint()."
@@ -160,7 +160,7 @@ def deviation(path: Bridge) -> float:
 def noise_score(path: Any, x0: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
     """The score of x_t from E[x0 | x_t] for Gaussian x0 that is independent of the data: the gradient of the prior's
     log-density there, over sigma."""
-    if not path.scored:
+    if not path.has_score:
         raise TypeError(f"{path!r} has no score: it needs a Gaussian prior, and its prior is {path.prior!r}.")
     gradient = torch.func.grad(lambda y: path.prior.log_prob(path.space, y).sum())(x0)
     return path.space.tangent(x, scale(1 / sigma, gradient))
@@ -173,8 +173,8 @@ def stir_noise(
     12). ``ends`` is alpha and sigma at s."""
     alpha, sigma = ends
     share = (1 - keep * keep).clamp_min(0).sqrt()
-    noise = lift(keep, x) * path.predicts.noise(path, raw, x, t) + lift(share, x) * path.noise(x)
-    return path.space.project(lift(alpha, x) * path.endpoint(raw, x, t) + lift(sigma, x) * noise)
+    noise = expand_like(keep, x) * path.predicts.noise(path, raw, x, t) + expand_like(share, x) * path.noise(x)
+    return path.space.project(expand_like(alpha, x) * path.endpoint(raw, x, t) + expand_like(sigma, x) * noise)
 
 
 def add_noise(path: Any, x: Tensor, now: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> Tensor:
@@ -182,9 +182,9 @@ def add_noise(path: Any, x: Tensor, now: tuple[Tensor, Tensor], then: tuple[Tens
     (alpha, sigma), (back, more) = now, then
     ratio = torch.where(alpha > 0, back / torch.where(alpha > 0, alpha, 1.0), 1.0)
     missing = (more * more - (ratio * sigma).square()).clamp_min(0).sqrt()
-    return path.space.project(lift(ratio, x) * x + lift(missing, x) * path.noise(x))
+    return path.space.project(expand_like(ratio, x) * x + expand_like(missing, x) * path.noise(x))
 
 
 def shrink(path: Any, x: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """alpha x, and the log-density that this contraction adds, for data with very little noise."""
-    return path.space.project(lift(alpha, x) * x), path.space.dimension.to(x.dtype) * alpha.log()
+    return path.space.project(expand_like(alpha, x) * x), path.space.dimension.to(x.dtype) * alpha.log()

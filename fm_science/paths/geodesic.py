@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.paths.base import slope
+from fm_science.paths.base import value_and_rate
 from fm_science.paths.bridge import Bridge, add_noise, deviation, noise_score, shrink, stir_noise, whole_way
-from fm_science.state import add, lift, scale
+from fm_science.state import add, expand_like, scale
 
 
 @dataclass(frozen=True)
@@ -34,43 +34,43 @@ class Geodesic(Bridge):
         k, _ = self.schedule(t)
         return self.space.exp(x0, scale(k, self.space.log(x0, x1)))
 
-    def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
-        return scale(self.pace(t), self.space.log(x, x1))
+    def endpoint_to_velocity(self, x: Any, x1: Any, t: Tensor) -> Any:
+        return scale(self.relative_rate(t), self.space.log(x, x1))
 
-    def motion(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+    def target_velocity(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
         """k' log(x0, x1), carried to x. On curved spaces it is read off the way to the farther end, so that nothing is
         divided by a small number: k'/(1 - k) log(x, x1) for k < 1/2, and -k'/k log(x, x0) else."""
-        if self.space.linear and self.schedule.steady:  # the hot path of training: k' is one
+        if self.space.linear and self.schedule.is_linear:  # the hot path of training: k' is one
             return self.space.log(x0, x1)
         k, _, rate, _ = self.schedule.rates(t)
         if self.space.linear:
             return scale(rate, self.space.log(x0, x1))
         early = k < 0.5
-        far = torch.where(lift(early, x), x1, x0)
+        far = torch.where(expand_like(early, x), x1, x0)
         return scale(rate / torch.where(early, 1 - k, -k), self.space.log(x, far))
 
-    def trace(self, x0: Any, x1: Any, t: Tensor) -> tuple[Any, Any]:
+    def sample_with_velocity(self, x0: Any, x1: Any, t: Tensor) -> tuple[Any, Any]:
         if self.space.linear or not self.space.isometric:
-            return super().trace(x0, x1, t)
+            return super().sample_with_velocity(x0, x1, t)
         k, _, rate, _ = self.schedule.rates(t)
-        x, u = self.space.coast(x0, self.space.log(x0, x1), k)
+        x, u = self.space.geodesic_flow(x0, self.space.log(x0, x1), k)
         return x, scale(rate, u)
 
-    def landing(self, x: Any, u: Any, t: Tensor) -> Any:
+    def velocity_to_endpoint(self, x: Any, u: Any, t: Tensor) -> Any:
         return self.space.exp(x, scale(self._lasts(t, torch.ones_like(t)), u))
 
-    def advance(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
+    def step_to_endpoint(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
         fraction = 1 - self.schedule.remaining(s) / self.schedule.remaining(t)
         return self.space.exp(x, scale(fraction, self.space.log(x, x1hat)))
 
-    def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
+    def step_along_velocity(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
         if not self.space.linear:  # the landing could lie beyond the injectivity radius
             return self.space.exp(x, scale(s - t, u))
         return self.space.exp(x, scale(self._lasts(t, s), u))
 
     def _lasts(self, t: Tensor, s: Tensor) -> Tensor:
         """How long the velocity at t lasts until s, ``(B,)``."""
-        left, rate = slope(self.schedule.remaining, t)
+        left, rate = value_and_rate(self.schedule.remaining, t)
         moving = rate < 0  # where the clock stands still the velocity does not tell the way
         return torch.where(moving, (self.schedule.remaining(s) - left) / torch.where(moving, rate, -1.0), s - t)
 
@@ -84,22 +84,22 @@ class Geodesic(Bridge):
         self._flat()
         return deviation(self)
 
-    def noised(self, x: Any, x1: Any, t: Tensor) -> Any:
+    def endpoint_to_noise(self, x: Any, x1: Any, t: Tensor) -> Any:
         """The noise of the straight line that passes (x, t) towards ``x1``."""
         self._flat()
         return self.space.tangent(x, scale(1 / self.schedule.remaining(t), add(x, scale(-self.schedule(t)[0], x1))))
 
-    def denoised(self, x: Any, x0: Any, t: Tensor) -> Any:
+    def noise_to_endpoint(self, x: Any, x0: Any, t: Tensor) -> Any:
         """The endpoint of the straight line that left ``x0``."""
-        return self.depart(x, x0, t, torch.ones_like(t))
+        return self.step_from_noise(x, x0, t, torch.ones_like(t))
 
-    def departure(self, x: Any, x0: Any, t: Tensor) -> Any:
+    def noise_to_velocity(self, x: Any, x0: Any, t: Tensor) -> Any:
         """The velocity at (x, t) of the straight line that left ``x0``."""
         self._flat()
-        k, rate = slope(lambda r: self.schedule(r)[0], t)
+        k, rate = value_and_rate(lambda r: self.schedule(r)[0], t)
         return scale(rate / k, self.space.log(x0, x))
 
-    def depart(self, x: Any, x0: Any, t: Tensor, s: Tensor) -> Any:
+    def step_from_noise(self, x: Any, x0: Any, t: Tensor, s: Tensor) -> Any:
         """From (x, t) to time s along the straight line that left ``x0``."""
         self._flat()
         return self.space.exp(x0, scale(self.schedule(s)[0] / self.schedule(t)[0], self.space.log(x0, x)))
@@ -107,10 +107,10 @@ class Geodesic(Bridge):
     def score(self, raw: Any, x: Any, t: Tensor) -> Any:
         if not self.space.linear:
             raise TypeError(f"{self!r} has no score: geodesics on curved spaces and classes have none in closed form.")
-        return noise_score(self, self.predicts.noise(self, raw, x, t), x, self.level(t))
+        return noise_score(self, self.predicts.noise(self, raw, x, t), x, self.sigma(t))
 
-    def stir(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Tensor) -> Any:
-        if not self.scored:
+    def renoise_step(self, raw: Any, x: Any, t: Tensor, s: Tensor, keep: Tensor) -> Any:
+        if not self.has_score:
             raise TypeError(self._unscored())
         if self.space.linear:
             return stir_noise(self, raw, x, t, s, keep, (self.schedule(s)[0], self.schedule.remaining(s)))
@@ -128,15 +128,15 @@ class Geodesic(Bridge):
         """Each site keeps its class with probability ``keep``, else it draws a new one from the prior."""
         return self.space.exp(x, scale(1 - keep, self.space.log(x, self.noise(x))))
 
-    def rewind(self, x: Any, t: Tensor, r: Tensor) -> Any:
-        if not self.scored:
+    def add_noise(self, x: Any, t: Tensor, r: Tensor) -> Any:
+        if not self.has_score:
             raise TypeError(self._unscored())
         k, back = self.schedule(t)[0], self.schedule(r)[0]
         if self.space.linear:
             return add_noise(self, x, (k, self.schedule.remaining(t)), (back, self.schedule.remaining(r)))
         return self._renoise(x, torch.where(k > 0, back / torch.where(k > 0, k, 1.0), 1.0))
 
-    def outset(self, x: Any, t: Tensor, independent: bool) -> tuple[Any, Tensor]:
+    def start_before_end(self, x: Any, t: Tensor, independent: bool) -> tuple[Any, Tensor]:
         if not (self.space.linear and independent):
-            return super().outset(x, t, independent)
+            return super().start_before_end(x, t, independent)
         return shrink(self, x, self.schedule(t)[0])

@@ -38,12 +38,12 @@ class ProductPath(Path):
         return any(p.steep for p in self.parts.values())
 
     @property
-    def scored(self) -> bool:
-        return all(p.scored for p in self.parts.values())
+    def has_score(self) -> bool:
+        return all(p.has_score for p in self.parts.values())
 
     @property
-    def borrowed(self) -> bool:
-        return any(p.borrowed for p in self.parts.values())
+    def score_needs_independence(self) -> bool:
+        return any(p.score_needs_independence for p in self.parts.values())
 
     def bind(self, context: Context, prior: Prior | None = None) -> ProductPath:
         priors = prior.parts if isinstance(prior, ProductPrior) else {}
@@ -80,28 +80,28 @@ class ProductPath(Path):
     def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         return self._over("step", raw, x, t=(t, s))
 
-    def stir(self, raw: State, x: State, t: Tensor, s: Tensor, keep: Any) -> State:
+    def renoise_step(self, raw: State, x: State, t: Tensor, s: Tensor, keep: Any) -> State:
         """``keep`` may be a dict by part; parts that it does not name keep all their noise."""
         shares = keep if isinstance(keep, dict) else dict.fromkeys(self.parts, keep)
         return {
-            k: p.stir(raw[k], x[k], t, s, shares[k]) if k in shares else p.step(raw[k], x[k], t, s)  # type: ignore
+            k: p.renoise_step(raw[k], x[k], t, s, shares[k]) if k in shares else p.step(raw[k], x[k], t, s)  # type: ignore
             for k, p in self.parts.items()
         }
 
-    def rewind(self, x: State, t: Tensor, r: Tensor) -> State:
+    def add_noise(self, x: State, t: Tensor, r: Tensor) -> State:
         return self._over("rewind", x, t=(t, r))
 
-    def outset(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
-        moved = {k: p.outset(x[k], t, independent) for k, p in self.parts.items()}  # type: ignore
+    def start_before_end(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
+        moved = {k: p.start_before_end(x[k], t, independent) for k, p in self.parts.items()}  # type: ignore
         return {k: y for k, (y, _) in moved.items()}, sum(gain for _, gain in moved.values())  # type: ignore
 
     def check(self, times: Tensor) -> None:
         for path in self.parts.values():
             path.check(times)
 
-    def suits(self, trained: Path) -> None:
+    def check_compatible(self, trained: Path) -> None:
         for name, path in self.parts.items():
-            path.suits(trained.parts[name])  # type: ignore
+            path.check_compatible(trained.parts[name])  # type: ignore
 
     def source(self, prior: Prior) -> Prior:
         if not isinstance(prior, ProductPrior):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, total
-from fm_science.state import Context, State, pin
+from fm_science.spaces.base import BoundLeaf, total
+from fm_science.state import Context, State, masked_where
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Classes(Prior):
             raise ValueError(f"Classes({list(values)}): probabilities must not be negative and must add up to one.")
         object.__setattr__(self, "probabilities", values)
 
-    def _vector(self, space: Sites, like: Tensor) -> Tensor:
+    def _vector(self, space: BoundLeaf, like: Tensor) -> Tensor:
         if space.leaf.event != (len(self.probabilities),):
             raise ValueError(f"{self!r} has {len(self.probabilities)} probabilities, but a point of {space.leaf!r} has "
                              f"shape {space.leaf.event}.")  # fmt: skip
@@ -41,9 +41,9 @@ class Classes(Prior):
     def sample(self, space: Any, context: Context) -> State:
         space, like = bound(self, space, context)
         p = self._vector(space, like)
-        start = space.hold(space.leaf.origin(like).expand(space.shape))
+        start = space.apply_constraints(space.leaf.origin(like).expand(space.shape))
         return space.exp(start, space.log(start, p.expand(space.shape)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: BoundLeaf, x: Tensor) -> Tensor:
         log = torch.xlogy(x, self._vector(space, x)).sum(-1)
-        return total(pin(space.counted, log, 0.0))
+        return total(masked_where(space.counted_mask, log, 0.0))

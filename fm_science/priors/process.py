@@ -18,8 +18,8 @@ from torch import Tensor
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
 from fm_science.spaces.base import total
-from fm_science.spaces.numerics import root
-from fm_science.state import Context, State, pin
+from fm_science.spaces.numerics import safe_sqrt
+from fm_science.state import Context, State, masked_where
 
 
 class Kernel(ABC):
@@ -107,7 +107,7 @@ class Matern(Wrapping):
         return {0.5: 18.5, 1.5: 12.6, 2.5: 10.8}[self.nu]
 
     def plane(self, gap: Tensor) -> Tensor:
-        r = math.sqrt(2 * self.nu) * root((gap / self.length).square().sum(-1))
+        r = math.sqrt(2 * self.nu) * safe_sqrt((gap / self.length).square().sum(-1))
         terms = {0.5: torch.ones_like(r), 1.5: 1 + r, 2.5: 1 + r + r * r / 3}
         return terms[self.nu] * torch.exp(-r)
 
@@ -175,7 +175,7 @@ class GaussianProcess(Prior):
     def log_prob(self, space: Any, x: Tensor) -> Tensor:
         coords = self._coords(space, x)
         whole, grid = self._torus(space, coords) or (None, None)
-        x = pin(space.live, x, 0.0)
+        x = masked_where(space.free_mask, x, 0.0)
         if grid is not None and grid == whole:
             spectrum, axes = self._spectrum(grid, x), tuple(range(1, 1 + len(grid)))
             waves = torch.fft.fftn(x.unflatten(1, grid), dim=axes, norm="ortho").abs().square()
@@ -208,7 +208,7 @@ class GaussianProcess(Prior):
     def _factor(self, space: Any, coords: Tensor) -> Tensor:
         """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
         all samples share their sensors."""
-        live, coords = space.live, coords.double()
+        live, coords = space.free_mask, coords.double()
         shared = bool((coords == coords[:1]).all() & (live == live[:1]).all())
         if not shared:
             return self._cholesky(live, coords)
@@ -234,7 +234,7 @@ class GaussianProcess(Prior):
             return None
         grid = space.grid[0]
         shape = tuple(grid.tolist())
-        if math.prod(shape) != coords.shape[1] or not bool(space.live.all() & (space.grid == grid).all()):
+        if math.prod(shape) != coords.shape[1] or not bool(space.free_mask.all() & (space.grid == grid).all()):
             return None
         first = coords[0].reshape(*shape, len(shape))
         whole, steps = [], []

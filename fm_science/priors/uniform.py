@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, total
+from fm_science.spaces.base import BoundLeaf, total
 from fm_science.state import Context, State
 
 
@@ -21,7 +21,7 @@ class Uniform(Prior):
         space, like = bound(self, space, context)
         return space.project(space.leaf.uniform(space.mask.shape, like))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: BoundLeaf, x: Tensor) -> Tensor:
         if math.isinf(space.leaf.volume):
             return super().log_prob(space, x)
-        return -math.log(space.leaf.volume) * total(space.counted).to(x.dtype)
+        return -math.log(space.leaf.volume) * total(space.counted_mask).to(x.dtype)

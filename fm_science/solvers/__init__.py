@@ -9,7 +9,7 @@ from fm_science.solvers.fixed import Heun as Heun
 from fm_science.solvers.fixed import Midpoint as Midpoint
 from fm_science.solvers.flow_map import FlowMap as FlowMap
 from fm_science.solvers.grids import power_grid as power_grid
-from fm_science.solvers.grids import ratio_grid as ratio_grid
+from fm_science.solvers.grids import log_snr_grid as log_snr_grid
 from fm_science.solvers.grids import uniform_grid as uniform_grid
 from fm_science.solvers.stochastic import Churn as Churn
 from fm_science.solvers.stochastic import EulerMaruyama as EulerMaruyama

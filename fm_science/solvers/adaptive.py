@@ -46,7 +46,7 @@ class Adaptive(Solver):
     atol: float = 1e-5
     most: int = 10_000
     order = 5
-    pulls = True
+    needs_log = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
@@ -97,13 +97,13 @@ class Adaptive(Solver):
         """The end of a step, the velocity there, and the error in units of the tolerance."""
         last, k = stages(path, predict, x, t, h, TABLEAU, v)
         y = path.space.exp(x, combine(h, TABLEAU[-1], k[:-1]))
-        error = float(self._gauge(path.space, x, combine(h, ERROR, k), path.measured).max())
+        error = float(self._gauge(path.space, x, combine(h, ERROR, k), path.error_parts).max())
         return y, last, error if error == error else torch.inf
 
-    def _gauge(self, space: Any, x: Any, u: Any, measured: tuple[str, ...] | None = None) -> Tensor:
+    def _gauge(self, space: Any, x: Any, u: Any, error_parts: tuple[str, ...] | None = None) -> Tensor:
         """The length of a tangent in units of the tolerance, ``(B,)``: the largest over the parts of a product."""
         if hasattr(space, "parts"):
-            names = measured if measured is not None else tuple(space.parts)
+            names = error_parts if error_parts is not None else tuple(space.parts)
             return torch.stack([self._gauge(space.parts[k], x[k], u[k]) for k in names]).amax(0)
         count = torch.where(space.measure > 0, space.measure, 1)  # where sites have weights, the sum of them
         size = (space.inner(x, x, x) / count).sqrt() if space.linear else 1.0

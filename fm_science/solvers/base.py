@@ -22,7 +22,7 @@ from torch import Tensor
 from fm_science.paths import Path
 from fm_science.state import State, leaves, scale, tree_map
 
-Predict = Callable[..., Any]  #: ``(x, t) -> raw``; to solvers of flow maps ``(x, t, until) -> raw``
+Predict = Callable[..., Any]  #: ``(x, t) -> raw``; to solvers of flow maps ``(x, t, t_end) -> raw``
 
 
 class Solver(ABC):
@@ -31,8 +31,8 @@ class Solver(ABC):
     order: int = 1  #: order of convergence on smooth spaces
     stochastic: bool = False  #: whether it exchanges noise on the way, which takes a path with a score
     splits: bool = True  #: whether steps are split where some parts of the state flow and others jump
-    pulls: bool = False  #: whether it carries velocities by the logarithm of the space
-    two_times: bool = False  #: whether it asks ``predict(x, t, until)`` of a two-time network
+    needs_log: bool = False  #: whether it carries velocities by the logarithm of the space
+    two_times: bool = False  #: whether it asks ``predict(x, t, t_end)`` of a two-time network
 
     @abstractmethod
     def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
@@ -41,7 +41,7 @@ class Solver(ABC):
     def check(self, path: Path) -> None:  # noqa: B027
         """Raises TypeError where this solver cannot walk a bound path; called before the first step."""
 
-    def stirred(self, path: Path) -> Path:
+    def renoised_part(self, path: Path) -> Path:
         """The part of a path whose noise this solver exchanges."""
         return path
 
@@ -109,11 +109,11 @@ def smooth_only(solver: Solver, path: Path, parts: bool = False) -> None:
         raise TypeError(f"{name} needs a smooth space: jump rates cannot be averaged. Use Euler() on classes.")
     if path.steep:
         raise TypeError(f"{name} starts with the velocity at t = 0, and that of {path!r} is infinite: use Euler().")
-    if solver.pulls and not path.space.geodesic:
+    if solver.needs_log and not path.space.geodesic:
         raise TypeError(f"{name} carries velocities by the logarithm, and this space has none: use Euler() or Heun().")
 
 
-def pull(space: Any, x: Any, y: Any, v: Any) -> Any:
+def pull_back(space: Any, x: Any, y: Any, v: Any) -> Any:
     """The tangent ``v`` at ``y`` seen from ``x``: d/ds log(x, exp(y, s v)) at s = 0. With it, motion on a curved space
     is an ordinary differential equation in the tangent space at x, and every Runge-Kutta method keeps its order."""
     if space.linear:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fm_science.paths import Path
-from fm_science.solvers.base import Predict, Solver, pull, smooth_only
+from fm_science.solvers.base import Predict, Solver, pull_back, smooth_only
 from fm_science.state import add, scale
 
 
@@ -51,7 +51,7 @@ class Midpoint(Solver):
     """Two evaluations a step, order two: the velocity in the middle of an Euler step (Runge 1895)."""
 
     order = 2
-    pulls = True
+    needs_log = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
@@ -68,7 +68,7 @@ class RK4(Solver):
     1999)."""
 
     order = 4
-    pulls = True
+    needs_log = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
@@ -92,7 +92,7 @@ def stages(
         y = space.exp(x, combine(h, row, k))
         s = t + sum(row) * h
         v = path.velocity(predict(y, s), y, s)
-        k.append(pull(space, x, y, v))
+        k.append(pull_back(space, x, y, v))
     return v, k
 
 

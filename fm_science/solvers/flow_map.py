@@ -31,24 +31,24 @@ class FlowMap(Solver):
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
-        mappable(path)
+        require_flow_map(path)
 
     def step(self, path: Any, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
         s = t + h
         if path.space.smooth:
-            return leap(path, predict(x, t, s), x, t, s)
+            return jump(path, predict(x, t, s), x, t, s)
         smooth, jumps = path.split()
         x = x | jumps.step(predict(x, t, t), {k: x[k] for k in jumps.parts}, t, s)
         raw = predict(x, t, s)
-        return x | {k: leap(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
+        return x | {k: jump(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
 
 
-def leap(path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+def jump(path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
     """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v that ``raw`` tells."""
     return path.space.exp(x, scale(s - t, path.velocity(raw, x, t)))
 
 
-def mappable(path: Any) -> None:
+def require_flow_map(path: Any) -> None:
     """Raises TypeError where the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
     if path.space.smooth:
         if path.singular:
@@ -58,4 +58,4 @@ def mappable(path: Any) -> None:
             )
         return
     for part in getattr(path, "parts", {}).values():
-        mappable(part)
+        require_flow_map(part)

@@ -2,7 +2,7 @@
 
 from fm_science.spaces.base import Leaf as Leaf
 from fm_science.spaces.base import Product as Product
-from fm_science.spaces.base import Sites as Sites
+from fm_science.spaces.base import BoundLeaf as BoundLeaf
 from fm_science.spaces.base import Space as Space
 from fm_science.spaces.curved import Hyperbolic as Hyperbolic
 from fm_science.spaces.curved import Sphere as Sphere

@@ -46,7 +46,7 @@ class Product(Space):
 
     @property
     def measure(self) -> Tensor:
-        """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.Sites`."""
+        """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.BoundLeaf`."""
         return sum(s.measure for s in self.parts.values())  # type: ignore
 
     def bind(self, context: Context) -> Product:
@@ -67,8 +67,8 @@ class Product(Space):
     def inner(self, x: State, u: State, v: State) -> Tensor:
         return sum(self._over("inner", x, u, v).values())  # type: ignore
 
-    def gradient(self, x: State, slope: State) -> State:
-        return self._over("gradient", x, slope)
+    def gradient(self, x: State, ambient_grad: State) -> State:
+        return self._over("gradient", x, ambient_grad)
 
     def gaussian(self, x: State) -> State:
         return self._over("gaussian", x)
@@ -85,8 +85,8 @@ class Product(Space):
     def symmetrise(self, x: State) -> State:
         return self._over("symmetrise", x)
 
-    def stack(self, points: Sequence[State]) -> State:
-        return {k: s.stack([p[k] for p in points]) for k, s in self.parts.items()}  # type: ignore
+    def pad_batch(self, points: Sequence[State]) -> State:
+        return {k: s.pad_batch([p[k] for p in points]) for k, s in self.parts.items()}  # type: ignore
 
-    def count(self, point: State) -> int:
-        return max(s.count(point[k]) for k, s in self.parts.items())  # type: ignore
+    def num_sites(self, point: State) -> int:
+        return max(s.num_sites(point[k]) for k, s in self.parts.items())  # type: ignore

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fm_science.spaces.numerics import root
+from fm_science.spaces.numerics import safe_sqrt
 from fm_science.state import Context, scale
 
 
@@ -46,7 +46,7 @@ class Space(ABC):
         """The Riemannian inner product of two tangents at ``x``, ``(B,)``."""
 
     @abstractmethod
-    def gradient(self, x: Any, slope: Any) -> Any:
+    def gradient(self, x: Any, ambient_grad: Any) -> Any:
         """The gradient at ``x`` of a function whose ambient derivative there is ``slope``, of the shape of ``x``: the
         tangent whose inner product with every tangent is the rate of change along it."""
 
@@ -59,18 +59,18 @@ class Space(ABC):
         """A standard normal tangent at ``x``."""
 
     @abstractmethod
-    def stack(self, points: Sequence[Any]) -> Any:
+    def pad_batch(self, points: Sequence[Any]) -> Any:
         """A batch from points of different sizes, padded with the origin."""
 
     @abstractmethod
-    def count(self, point: Any) -> int:
+    def num_sites(self, point: Any) -> int:
         """How many sites an unbatched point has."""
 
     def transport(self, x: Any, y: Any, u: Any) -> Any:
         """Carry the tangent ``u`` from ``x`` to ``y``."""
         return self.tangent(y, u)
 
-    def coast(self, x: Any, u: Any, s: Tensor) -> tuple[Any, Any]:
+    def geodesic_flow(self, x: Any, u: Any, s: Tensor) -> tuple[Any, Any]:
         """The point and the velocity, after a time ``s`` ``(B,)``, of the geodesic that leaves ``x`` with velocity
         ``u``, on isometric spaces."""
         y = self.exp(x, scale(s, u))
@@ -79,7 +79,7 @@ class Space(ABC):
     def distance(self, x: Any, y: Any) -> Tensor:
         """The geodesic distance, ``(B,)``; its gradient is zero, not infinite, at ``x = y``."""
         u = self.log(x, y)
-        return root(self.inner(x, u, u))
+        return safe_sqrt(self.inner(x, u, u))
 
     def symmetrise(self, x: Any) -> Any:
         """Make an ambient value, such as logits, equal where two entries stand for one site: both ends of an edge."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fm_science.spaces.numerics import length
+from fm_science.spaces.numerics import safe_norm
 
 if TYPE_CHECKING:
     from fm_science.spaces.mesh import Mesh
@@ -67,7 +67,7 @@ class SpectralDistance:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The distances ``(...)`` of points ``(..., 3)``; the gradient is zero at x = y."""
-        return length(self.embed(x) - self.embed(y)).squeeze(-1)
+        return safe_norm(self.embed(x) - self.embed(y)).squeeze(-1)
 
 
 def spectral_distance(

@@ -17,24 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites
-from fm_science.state import Context, State, lift, tree_map
+from fm_science.spaces.base import Leaf, BoundLeaf
+from fm_science.state import Context, State, expand_like, tree_map
 
 
-def pieces(space: Any, *states: Any) -> list[tuple[Any, ...]]:
+def bound_leaves(space: Any, *states: Any) -> list[tuple[Any, ...]]:
     """The leaves of a space, each beside its tensors: ``(leaf, x, y, ...)``."""
     parts = getattr(space, "parts", None)
     if parts is None and not hasattr(space, "leaf"):
         raise TypeError(f"{space!r} is not bound to a batch. Write space.bind(context) first.")
     if parts is None:
         return [(space, *states)]
-    return [piece for k, part in parts.items() for piece in pieces(part, *(s[k] for s in states))]
+    return [piece for k, part in parts.items() for piece in bound_leaves(part, *(s[k] for s in states))]
 
 
 def flat(space: Any) -> bool:
     """Whether a bound leaf is a vector space with the plain dot product, where squared distances are matrix algebra."""
     leaf = getattr(space, "leaf", None)
-    return leaf is not None and leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is Sites.inner
+    return leaf is not None and leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is BoundLeaf.inner
 
 
 def square(space: Any, x: State, y: State) -> Tensor:
@@ -46,7 +46,7 @@ def square(space: Any, x: State, y: State) -> Tensor:
 def nearer(space: Any, moved: State, x: State, y: State) -> State:
     """For each sample whichever of ``moved`` and ``x`` is nearer to ``y``."""
     better = square(space, moved, y) <= square(space, x, y)
-    return tree_map(lambda a, b: torch.where(lift(better, a), a, b), moved, x)
+    return tree_map(lambda a, b: torch.where(expand_like(better, a), a, b), moved, x)
 
 
 class Symmetry(ABC):
@@ -76,7 +76,7 @@ class Symmetry(ABC):
 
 def refuse_frozen(space: Any, name: str) -> None:
     """Raise ValueError where a part of the space has frozen sites."""
-    if any(getattr(s, "frozen", None) is not None for (s,) in pieces(space)):
+    if any(getattr(s, "frozen", None) is not None for (s,) in bound_leaves(space)):
         raise ValueError(
             f"{name} would move frozen sites: what is held fixed fixes the pose. Align without {name} in this batch."
         )

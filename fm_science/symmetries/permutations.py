@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fm_science.state import Context, State
-from fm_science.symmetries.base import Symmetry, flat, nearer, pieces
+from fm_science.symmetries.base import Symmetry, flat, nearer, bound_leaves
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,25 @@ class Permutations(Symmetry):
 
     def classes(self, space: Any) -> Tensor:
         """``(B, N)`` integers: sites of equal number may be swapped; a fixed site has a number of its own."""
-        nodes = [s for (s,) in pieces(space) if s.leaf.on == "nodes"]
+        nodes = [s for (s,) in bound_leaves(space) if s.leaf.on == "nodes"]
         if not nodes:
             raise TypeError(f"Permutations need a part on nodes, and {space!r} has none.")
-        fixed = torch.stack([~s.live for s in nodes]).any(0)
-        for (s,) in pieces(space):
+        fixed = torch.stack([~s.free_mask for s in nodes]).any(0)
+        for (s,) in bound_leaves(space):
             if s.leaf.on == "edges" and s.frozen is not None:
                 fixed = fixed | s.frozen.any(-1)
         own = -1 - torch.arange(fixed.shape[1], device=fixed.device)
         return torch.where(fixed, own, 0 if self.kinds is None else self.kinds)
 
     def align(self, space: Any, x: State, y: State) -> State:
-        nodes = [p for p in pieces(space, x, y) if p[0].leaf.on == "nodes"]
+        nodes = [p for p in bound_leaves(space, x, y) if p[0].leaf.on == "nodes"]
         classes = self.classes(space)
         cost = reduce(torch.add, [_between_sites(*p) for p in nodes])
         if bool((classes != classes[:, :1]).any()):
             barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # dearer than any legal assignment
             cost = torch.where(classes[:, :, None] == classes[:, None, :], cost, barred)
         moved = space.permute(x, assign(cost))
-        exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in pieces(space))
+        exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in bound_leaves(space))
         return moved if exact else nearer(space, moved, x, y)
 
     def randomise(self, space: Any, x: State) -> State:

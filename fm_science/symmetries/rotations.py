@@ -13,7 +13,7 @@ from torch import Tensor
 from fm_science.spaces.base import Space
 from fm_science.spaces.rotations import quaternion_matrix
 from fm_science.state import Context, State, batch_size, leaves
-from fm_science.symmetries.base import Symmetry, flat, nearer, pieces, refuse_frozen, square
+from fm_science.symmetries.base import Symmetry, flat, nearer, bound_leaves, refuse_frozen, square
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Rotations(Symmetry):
         """The dimension of the space that is turned."""
         if self.dim is not None:
             return self.dim
-        vectors = [s.leaf.event[-1] for (s,) in pieces(space) if getattr(s.leaf, "vector", False)]
+        vectors = [s.leaf.event[-1] for (s,) in bound_leaves(space) if getattr(s.leaf, "vector", False)]
         return vectors[0] if vectors else 3
 
     def draw(self, n: int, like: Tensor, dim: int = 3) -> Tensor:
@@ -66,11 +66,11 @@ class Rotations(Symmetry):
 
     def align(self, space: Any, x: State, y: State) -> State:
         moved = space.rotate(x, nearest(self._moment(space, x, y)))
-        exact = all(flat(s) for (s,) in pieces(space) if turns(s))
+        exact = all(flat(s) for (s,) in bound_leaves(space) if turns(s))
         return moved if exact else nearer(space, moved, x, y)
 
     def cost(self, space: Any, x: State, y: State) -> Tensor:
-        found = pieces(space, x, y)
+        found = bound_leaves(space, x, y)
         if not all(flat(s) for s, *_ in found):
             return super().cost(space, x, y)
         # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R need not be known
@@ -84,7 +84,7 @@ class Rotations(Symmetry):
         refuse_frozen(space, "Rotations")
         dim, first = self.dimension(space), leaves(x)[0]
         none = torch.zeros(len(first), dim, dim, dtype=first.dtype, device=first.device)
-        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in pieces(space, x, y) if turns(p))
+        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in bound_leaves(space, x, y) if turns(p))
 
 
 def _piece_moment(space: Any, x: Tensor, y: Tensor, dim: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fm_science.state import State
-from fm_science.symmetries.base import Symmetry, pieces, refuse_frozen
+from fm_science.symmetries.base import Symmetry, bound_leaves, refuse_frozen
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class Translations(Symmetry):
 
     def align(self, space: Any, x: State, y: State) -> State:
         refuse_frozen(space, "Translations")
-        found = [p for p in pieces(space, x, y) if _holds_positions(p[0])]
+        found = [p for p in bound_leaves(space, x, y) if _holds_positions(p[0])]
         if not found:
             return x
         ways = sum(s.log(a, b).reshape(len(a), -1, a.shape[-1]).sum(1) for s, a, b in found)
-        sites = sum(s.live.reshape(len(a), -1).sum(1, keepdim=True) for s, a, b in found)
+        sites = sum(s.free_mask.reshape(len(a), -1).sum(1, keepdim=True) for s, a, b in found)
         return _shifted(space, x, ways / sites.clamp_min(1))
 
     def randomise(self, space: Any, x: State) -> State:
         if self.std is None:
             raise TypeError("Translations have no uniform law. Use the space Centered(), or Translations(std=...).")
         refuse_frozen(space, "Translations")
-        found = [a for s, a in pieces(space, x) if _holds_positions(s)]
+        found = [a for s, a in bound_leaves(space, x) if _holds_positions(s)]
         if not found:
             return x
         size = (len(found[0]), found[0].shape[-1])

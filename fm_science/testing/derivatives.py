@@ -22,7 +22,7 @@ from fm_science.paths import Geodesic, ProductPath
 from fm_science.priors import Prior, ProductPrior, Wrapped
 from fm_science.solvers import Midpoint
 from fm_science.spaces import Space
-from fm_science.state import Context, State, add, leaves, lift, scale, tree_map
+from fm_science.state import Context, State, add, leaves, expand_like, scale, tree_map
 from fm_science.testing.laws import Laws, origin, ragged, random_ambient, random_point
 
 Scalar = Callable[[Tensor], Tensor]  #: two numbers to one
@@ -107,9 +107,9 @@ class Waves(nn.Module):
     def forward(self, x: Any, t: Tensor, context: Context) -> Any:
         if len(self.inner):
             return {k: part(x[k], t, context) for k, part in self.inner.items()}
-        until = t if context.until is None else context.until
+        until = t if context.t_end is None else context.t_end
         features = x.reshape(*x.shape[: x.ndim - len(self.space.event)], -1) @ self.inward.T
-        features = features + lift(t, features) * self.clock[0] + lift(until, features) * self.clock[1]
+        features = features + expand_like(t, features) * self.clock[0] + expand_like(until, features) * self.clock[1]
         waves = features.sin()
         if waves.ndim > 2:
             mask = context.sites(self.space.on)[..., None]
@@ -119,7 +119,7 @@ class Waves(nn.Module):
             return u
         u = self.space.tangent(x, u)
         speed = (1 + self.space.dot(x, u, u)).sqrt()  # a field of any length would leave for infinity
-        return u / lift(speed, u)
+        return u / expand_like(speed, u)
 
 
 def _maps(laws: Laws, s: Any, spread: float, tol: float) -> None:
@@ -146,7 +146,7 @@ def _far(s: Any, x: State) -> State | None:
     if hasattr(s, "parts") or s.leaf.injectivity == float("inf"):
         return None
     u = s.gaussian(x)
-    return s.exp(x, lift((s.leaf.injectivity - 0.05) / s.leaf.dot(x, u, u).clamp_min(1e-12).sqrt(), u) * u)
+    return s.exp(x, expand_like((s.leaf.injectivity - 0.05) / s.leaf.dot(x, u, u).clamp_min(1e-12).sqrt(), u) * u)
 
 
 def _ones(s: Any) -> State:
@@ -206,11 +206,11 @@ class _Shake:
 
     def __init__(self, network: nn.Module) -> None:
         self.weights = list(network.parameters())
-        self.ways = [torch.randn_like(w) for w in self.weights]
+        self.all_geodesics = [torch.randn_like(w) for w in self.weights]
 
     def slope(self, grads: Sequence[Tensor | None]) -> Tensor:
         """The rate along the direction of what has these gradients."""
-        rates = [(g * way).sum() for g, way in zip(grads, self.ways, strict=True) if g is not None]
+        rates = [(g * way).sum() for g, way in zip(grads, self.all_geodesics, strict=True) if g is not None]
         return torch.stack(rates).sum()
 
     def difference(self, fn: Callable[[], State], h: float = 1e-5) -> State:
@@ -224,7 +224,7 @@ class _Shake:
 
     @torch.no_grad()
     def _move(self, d: float) -> None:
-        for w, way in zip(self.weights, self.ways, strict=True):
+        for w, way in zip(self.weights, self.all_geodesics, strict=True):
             w.add_(way, alpha=d)
 
 

@@ -127,7 +127,7 @@ def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
         return torch.stack([torch.stack([s.leaf.dot(point, a, b) for a in vectors], -1) for b in vectors], -1)
 
     stretch = torch.linalg.slogdet(gram(y, moved))[1] - torch.linalg.slogdet(gram(x, basis))[1]
-    return 0.5 * torch.where(s.live, stretch, 0.0)
+    return 0.5 * torch.where(s.free_mask, stretch, 0.0)
 
 
 def rate_along(s: Any, x: State, slope: State, u: State) -> Tensor:

@@ -89,9 +89,9 @@ def _shaken(network: Any) -> Any:
 def _destined(laws: Laws, network: Any, x: State, t: Tensor, context: Context, tolerance: float) -> Context:
     """A flow map told to land where it is tells the velocity, and tells the same when told nothing. The context with a
     later time to land at, at which all other laws are judged."""
-    here = network(x, t, replace(context, until=t))
+    here = network(x, t, replace(context, t_end=t))
     laws.equal("without a time to land at it tells the velocity", network(x, t, context), here, tolerance)
-    return replace(context, until=t + 0.5 * (1 - t))
+    return replace(context, t_end=t + 0.5 * (1 - t))
 
 
 def _double(context: Context) -> Context:

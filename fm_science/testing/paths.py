@@ -14,7 +14,7 @@ from fm_science.paths import Path
 from fm_science.predictions import Endpoint, Noise, Velocity
 from fm_science.priors import Prior
 from fm_science.spaces import Space
-from fm_science.state import State, add, lift, scale, take, tree_map
+from fm_science.state import State, add, expand_like, scale, take, tree_map
 from fm_science.testing.laws import Laws, origin, ragged, random_point
 from fm_science.testing.spaces import held
 
@@ -22,7 +22,7 @@ Raw = Callable[[Any, Any, Any, Any, Tensor], Any]
 
 #: The raw output that is right for a path whose two ends are known, by the name of the prediction.
 EXACT: dict[str, Raw] = {
-    "Velocity": lambda path, x0, x1, x, t: path.drift(x, x1, t),
+    "Velocity": lambda path, x0, x1, x, t: path.endpoint_to_velocity(x, x1, t),
     "Endpoint": lambda path, x0, x1, x, t: x1,
     "Noise": lambda path, x0, x1, x, t: x0,
     "Posterior": lambda path, x0, x1, x, t: 100.0 * x1,
@@ -34,7 +34,7 @@ def check_path(
     raw: Mapping[str, Raw] | None = None, seeds: Sequence[int] = (0, 1, 2), tolerance: float = 1e-7,
 ) -> dict[str, float]:  # fmt: skip
     """Hold a path to its laws in double precision: it starts at the noise and ends at the datum where its schedule says
-    so, its velocity is the derivative of its sample, landing undoes drift, ``advance`` stays on the path, every
+    so, its velocity is the derivative of its sample, landing undoes drift, ``step_to_endpoint`` stays on the path, every
     prediction means the same velocity, the right output has no loss, and jumps have the right probabilities.
 
     Args:
@@ -79,7 +79,7 @@ def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping
         target = raw[type(p.predicts).__name__]
         (_smooth if p.space.smooth else _jumps)(laws, p, x0, x1, x, t, target, tol)
         end = torch.ones_like(t)
-        laws.equal("advance to t = 1 lands at the end", p.advance(x, x1, t, end), p.sample(x0, x1, end), 1e-9)
+        laws.equal("advance to t = 1 lands at the end", p.step_to_endpoint(x, x1, t, end), p.sample(x0, x1, end), 1e-9)
         _loss(laws, p, x0, x1, x, t, target)
 
 
@@ -97,18 +97,18 @@ def _smooth(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw
     h = torch.full_like(t, 1e-5)
     ahead, behind = (_way(p.space, x, p.sample(x0, x1, t + d)) for d in (h, -h))
     slope = scale(0.5 / h, add(ahead, scale(-1.0, behind)))
-    exact = p.drift(x, x1, t)
+    exact = p.endpoint_to_velocity(x, x1, t)
     laws.equal("drift is the derivative of sample", exact, slope, tol)
-    laws.equal("motion is the drift", p.motion(x0, x1, x, t), exact, 1e-9)
-    for given, expected in zip(p.trace(x0, x1, t), (x, exact), strict=True):
+    laws.equal("motion is the drift", p.target_velocity(x0, x1, x, t), exact, 1e-9)
+    for given, expected in zip(p.sample_with_velocity(x0, x1, t), (x, exact), strict=True):
         laws.equal("trace is sample and motion", given, expected, 1e-9)
     laws.equal("velocity is the derivative of sample", p.velocity(target(p, x0, x1, x, t), x, t), slope, tol)
     later = t + 0.5 * (1 - t)
-    walked = p.advance(x, x1, t, later)
-    laws.equal("advance stays on the path", walked, p.sample(x0, x1, later), 1e-9 if p.lands else tol)
-    if not p.lands:
+    walked = p.step_to_endpoint(x, x1, t, later)
+    laws.equal("advance stays on the path", walked, p.sample(x0, x1, later), 1e-9 if p.has_endpoint else tol)
+    if not p.has_endpoint:
         return
-    laws.equal("landing undoes drift", p.landing(x, exact, t), x1, 1e-9)
+    laws.equal("landing undoes drift", p.velocity_to_endpoint(x, exact, t), x1, 1e-9)
     for prediction in (Velocity(), Endpoint(), Noise()):
         if isinstance(prediction, Noise) and not p.space.linear:
             continue
@@ -125,8 +125,8 @@ def _way(space: Any, x: Any, y: Any) -> Any:
 
 def _jumps(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw, tol: float) -> None:
     """A site holds the datum's class with probability k(t), and else that of the noise."""
-    hits, sites, differ = 0.0, 0, (x0 != x1).any(-1) & p.space.counted
-    k = lift(p.schedule(t)[0], differ.double())
+    hits, sites, differ = 0.0, 0, (x0 != x1).any(-1) & p.space.counted_mask
+    k = expand_like(p.schedule(t)[0], differ.double())
     for _ in range(200):
         hits = hits + (p.sample(x0, x1, t) == x1).all(-1)
         sites += 1
@@ -145,7 +145,7 @@ def _loss(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw) 
     wrong = p.loss(raw + noise, x0, x1, x, t)
     laws.finite("gradient of the loss is finite", list(torch.autograd.grad(wrong.sum(), [raw])))
     laws.holds("a wrong output has a loss", (wrong >= 0).all() & (wrong.max() > 1e-6), f"losses are {wrong.tolist()}")
-    padded = torch.where(lift(p.space.mask, raw), noise, 1e3)
+    padded = torch.where(expand_like(p.space.mask, raw), noise, 1e3)
     laws.equal("padding has no loss", p.loss(raw + padded, x0, x1, x, t), wrong, 1e-9)
 
 

@@ -148,8 +148,8 @@ def _frequencies(laws: Laws, prior: Prior, space: Any, s: Any, context: Context)
     """Probabilities add up to one and are the frequencies of draws."""
     x, k = prior.sample(space, context), space.classes
     corners = torch.eye(k)[torch.arange(len(context.mask)) % k].reshape(-1, *[1] * (s.mask.ndim - 1), k)
-    p = prior.log_prob(s, s.hold(corners.expand(s.shape)))[:k].exp()
+    p = prior.log_prob(s, s.apply_constraints(corners.expand(s.shape)))[:k].exp()
     laws.small("probabilities add up to one", p.sum() - 1, 1e-5)
-    site = s.counted.reshape(len(s.mask), -1)[0].to(torch.uint8).argmax()
+    site = s.counted_mask.reshape(len(s.mask), -1)[0].to(torch.uint8).argmax()
     found = x.reshape(len(s.mask), -1, k)[:, site].mean(0)  # type: ignore
     laws.small("draws have the probabilities", found - p, 5 * (0.25 / len(context.mask)) ** 0.5)

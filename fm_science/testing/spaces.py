@@ -105,10 +105,10 @@ def held(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
         for name, part in s.parts.items():
             held(laws, part, moved[name], projected[name], u[name])  # type: ignore
         return
-    still = ~s.live
+    still = ~s.free_mask
     laws.equal("no tangent on padded and frozen sites", u[still], torch.zeros_like(u[still]), 0.0)  # type: ignore
     for point in (moved, projected):
-        laws.equal("padded and frozen sites stay", point[still], s.hold(point)[still], 0.0)  # type: ignore
+        laws.equal("padded and frozen sites stay", point[still], s.apply_constraints(point)[still], 0.0)  # type: ignore
 
 
 def _padding(
@@ -138,9 +138,9 @@ def _batching(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spre
     s = space.bind(context)
     x, counts = random_point(s, dtype, spread), context.mask.sum(1).tolist()
     points = [_cropped(s, tree_map(lambda v, i=i: v[i], x), n) for i, n in enumerate(counts)]
-    laws.equal("stack pads with the origin", space.stack(points), x, 0.0)
+    laws.equal("stack pads with the origin", space.pad_batch(points), x, 0.0)
     most = max(counts)
-    laws.holds("count", space.count(points[counts.index(most)]) in (1, most), f"count is not {most}, the real sites")
+    laws.holds("count", space.num_sites(points[counts.index(most)]) in (1, most), f"count is not {most}, the real sites")
     order = torch.rand(context.mask.shape).masked_fill(~context.mask, 2.0).argsort(1)
     back = order.argsort(1)
     laws.equal("permute undoes permute", s.permute(s.permute(x, order), back), x, 0.0)
@@ -178,7 +178,7 @@ def _smooth(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: f
         _geodesics(laws, s, x, y, tol, space.isometric)
         if dtype == torch.float64 and not hasattr(s, "parts") and not s.centred:
             short = 0.5 * u
-            volume = torch.where(s.live, s.leaf.log_volume(x, short), 0.0)
+            volume = torch.where(s.free_mask, s.leaf.log_volume(x, short), 0.0)
             laws.equal("log_volume is that of exp", volume, log_stretch(s, x, short), 1e-6)
         _derivatives(laws, s, x, u, y)
 

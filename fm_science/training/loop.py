@@ -68,14 +68,14 @@ def fit(
         torch.set_num_threads(options.threads)
     flow = domain.flow() if start is None else start.flow(domain).train()
     torch.manual_seed(step_seed(seed, 0))
-    poses = () if domain.equivariant else tuple(domain.symmetries)
-    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, poses)
+    augmentations = () if domain.equivariant else tuple(domain.symmetries)
+    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations)
     last = folder / CHECKPOINT if resume else None
     clock = Timer(duration=timedelta(minutes=options.max_minutes), verbose=False) if options.max_minutes else None
     if clock is not None:
         module.clock = lambda: clock.time_elapsed() / (60 * options.max_minutes)
     lightning = _lightning(domain, folder, options, seed, clock, [_logger(folder, last), *loggers])
-    batches = _Batches(domain, domain.path.space, seed, options.validation_data, poses)
+    batches = _Batches(domain, domain.path.space, seed, options.validation_data, augmentations)
     with warnings.catch_warnings():
         for noise in (
             "num_workers",
@@ -113,11 +113,11 @@ def _prepare(
 class _Batches(pl.LightningDataModule):
     """The domain's data as loaders that know the trainer's step and rank."""
 
-    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int, poses: tuple[Symmetry, ...]) -> None:
+    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int, augmentations: tuple[Symmetry, ...]) -> None:
         super().__init__()
         self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
         early = getattr(getattr(domain.objective, "coupling", None), "preparation", None)
-        self.prepare = early(space, domain.prior, poses) if early is not None else None
+        self.prepare = early(space, domain.prior, augmentations) if early is not None else None
 
     def train_dataloader(self) -> Any:
         trainer = self.trainer

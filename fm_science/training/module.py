@@ -30,7 +30,7 @@ class FlowModule(pl.LightningModule):
         optimizer: its options.
         max_steps: the length of the learning-rate schedule.
         seed: of every random draw of training.
-        poses: symmetries by which data are moved at random, for networks that do not respect them.
+        augmentations: symmetries by which data are moved at random, for networks that do not respect them.
 
     Attributes:
         clock: tells the share of the time allowed that has passed; ``None`` where time is not bounded.
@@ -40,11 +40,11 @@ class FlowModule(pl.LightningModule):
 
     def __init__(
         self, flow: Flow, objective: Any, optimizer: Optimizer, max_steps: int, seed: int = 0,
-        poses: tuple[Symmetry, ...] = (),
+        augmentations: tuple[Symmetry, ...] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.flow, self.objective, self.options = flow, objective, optimizer
-        self.max_steps, self.seed, self.poses = max_steps, seed, poses
+        self.max_steps, self.seed, self.augmentations = max_steps, seed, augmentations
         self.clock: Callable[[], float] | None = None
         self.spent = 0.0
         self.skipped = 0
@@ -63,7 +63,7 @@ class FlowModule(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
         with self.mixed():
-            for symmetry in () if noise else self.poses:
+            for symmetry in () if noise else self.augmentations:
                 x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
             losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
         total = torch.stack(list(losses.values())).sum()

@@ -26,10 +26,10 @@ from fm_science.solvers import Euler
 from fm_science.testing import check_network
 
 KINDS = {
-    "egnn": lambda **o: EGNN(width=12, layers=2, bumps=6, **o),
-    "mutual": lambda **o: EGNN(width=12, layers=2, bumps=6, mutual=True, **o),
-    "message_passing": lambda **o: MessagePassing(width=12, layers=2, bumps=6, radius=2.0, **o),
-    "tensor_field": lambda **o: TensorField(width=8, layers=2, bumps=6, radius=3.0, **o),
+    "egnn": lambda **o: EGNN(width=12, layers=2, num_rbf=6, **o),
+    "mutual": lambda **o: EGNN(width=12, layers=2, num_rbf=6, symmetric_messages=True, **o),
+    "message_passing": lambda **o: MessagePassing(width=12, layers=2, num_rbf=6, radius=2.0, **o),
+    "tensor_field": lambda **o: TensorField(width=8, layers=2, num_rbf=6, radius=3.0, **o),
     "transformer": lambda **o: SetTransformer(width=16, layers=2, heads=2, **o),
 }
 COMMUTES = [k for k in KINDS if k != "transformer"]
@@ -57,7 +57,7 @@ def test_networks_work_in_the_plane(kind: str) -> None:
 
 
 def test_a_chiral_network_tells_mirror_images_apart() -> None:
-    network = TensorField(width=8, layers=2, bumps=6, chiral=True)
+    network = TensorField(width=8, layers=2, num_rbf=6, chiral=True)
     check_network(network, Geodesic(Centered()), Normal(), ragged(), (Rotations(),), reflections=False)
     with pytest.raises(ValueError, match="three dimensions"):
         network(torch.randn(2, 3, 2), torch.rand(2), Context.full(2, 3))

@@ -15,7 +15,7 @@ from fm_science.couplings import Transport
 from fm_science.domain import group
 from fm_science.errors import OptionError
 from fm_science.flow import Flow
-from fm_science.networks import Steered
+from fm_science.networks import ScoreGuided
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
 from fm_science.predictions import Endpoint
@@ -163,9 +163,9 @@ def test_validation_draws_samples_that_need_gradients_and_keeps_none_of_its_own(
         return domain.objective(flow, x1, context, x0)
 
     def steered(network):
-        return Steered(network, domain.path, lambda x1: -x1.square().sum((-1, -2)))
+        return ScoreGuided(network, domain.path, lambda x1: -x1.square().sum((-1, -2)))
 
-    bent = replace(domain, sampler=replace(domain.sampler, wrap=steered), objective=objective)
+    bent = replace(domain, sampler=replace(domain.sampler, wrap_network=steered), objective=objective)
     fit(bent, Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
     assert any("sample/radius" in row for row in read_metrics(tmp_path / "metrics.csv"))
     assert set(graded) == {(False, False)}

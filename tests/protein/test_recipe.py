@@ -156,8 +156,8 @@ def test_two_answers_are_refused():
 def test_guidance_wraps_the_network_only_when_it_is_asked_for():
     plain = build(**TINY)
     pressed = build(sample={"guidance": 2.0, "steps": 3, "length": 12}, **TINY)
-    assert plain.sampler.wrap is None
-    assert isinstance(pressed.sampler.wrap(pressed.network), Guided)
+    assert plain.sampler.wrap_network is None
+    assert isinstance(pressed.sampler.wrap_network(pressed.network), Guided)
     flow, context = pressed.flow(), pressed.request(2)
     state = flow.sample(context, seed=0)
     assert all(bool(leaf.isfinite().all()) for leaf in state.values())

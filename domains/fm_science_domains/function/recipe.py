@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fm_science.couplings import Coupling as Law
-from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.couplings import Independent, PrefetchedCoupling, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError, UserError
 from fm_science.networks import FNO, LatentOperator
@@ -170,7 +170,7 @@ def coupling(o: Coupling, sets: Sets, shown: bool) -> Law:
     where = ("coords", "weights", "grid") if sets.train.gridded else ("coords", "weights")
     cost = KernelNorm(o.length) if o.norm == "kernel" else None
     law = Transport(ignore=where, cost=cost) if sets.train.shared else Transport(within=where)
-    return InWorkers(law) if o.in_workers else law
+    return PrefetchedCoupling(law) if o.in_workers else law
 
 
 def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:

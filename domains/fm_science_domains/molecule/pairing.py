@@ -45,8 +45,8 @@ class Completion(Coupling):
         return self.law.independent
 
     @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.law.untied
+    def independent_parts(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.law.independent_parts
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if float(torch.rand(())) >= self.share:
@@ -89,8 +89,8 @@ class FakeAtoms(Coupling):
         return self.law.independent
 
     @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.law.untied
+    def independent_parts(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.law.independent_parts
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         count = context.mask.sum(1)
