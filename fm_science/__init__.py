@@ -29,9 +29,9 @@ PUBLIC = {
     ),
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
     "power_grid log_snr_grid uniform_grid",
-    "likelihood": "Divergence ExactTrace HutchPP Hutchinson bits_per_dimension elbo",
-    "networks": "EGNN FNO Guided LatentOperator Network Potential Rescheduled SetTransformer NodeEmbedding ScoreGuided "
-    "TemperatureScaled TimeEmbedding",
+    "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
+    "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
+    "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",
@@ -40,14 +40,15 @@ PUBLIC = {
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",
-    "errors": "OptionError UserError",
-    "training": "fit load",
+    "errors": "ContractError OptionError UserError",
+    "models": "load",
+    "training": "fit",
 }
 #: replaced names, which go on working for one release
 RENAMED = {
     "AllRanks": "GatherRanks", "InWorkers": "PrefetchedCoupling", "OnPart": "PartCoupling",
-    "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow", "Tempered": "TemperatureScaled",
-    "ratio_grid": "log_snr_grid",
+    "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow",
+    "Tempered": "TemperatureScaled", "ratio_grid": "log_snr_grid",
 }  # fmt: skip
 HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}
 

@@ -12,12 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fm_science import __version__
 from fm_science.errors import OptionError, UserError, nearest
 from fm_science.plugins import Plugin
+from fm_science.storage import load_yaml
 
 Tree = dict[str, Any]
-FILE = "config.yaml"
 
 
 def engine() -> dict[str, type]:
@@ -106,35 +105,6 @@ def preset(plugin: Plugin, name: str, known: Tree) -> Tree:
     files = presets(plugin)
     if name not in files:
         raise UserError(f"unknown preset {name!r} of domain {plugin.name!r}; {nearest(name, files)}")
-    tree = load(files[name])
+    tree = load_yaml(files[name])
     check_names(names(tree), known, f" in {files[name]}")
     return tree
-
-
-def load(file: Path) -> Tree:
-    """The tree in a YAML file. Raises UserError if it cannot be read as one."""
-    from omegaconf import OmegaConf
-
-    try:
-        tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except Exception as error:
-        raise UserError(f"cannot read {file}: {error}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"cannot read {file}: expected keys and values")
-    return tree
-
-
-def save(tree: Mapping[str, Any], file: Path) -> None:
-    """Write a tree as YAML, with the version that made it."""
-    from omegaconf import OmegaConf
-
-    file.write_text(OmegaConf.to_yaml(OmegaConf.create({"version": __version__, **tree})))
-
-
-def read(run: Path) -> Tree:
-    """The configuration of a run folder. Raises UserError if this is no run folder."""
-    if not run.is_dir():
-        raise UserError(f"no run folder {run}")
-    if not (run / FILE).is_file():
-        raise UserError(f"{run} is no run folder: it holds no {FILE}")
-    return load(run / FILE)

@@ -52,6 +52,7 @@ class TrainingData:
         batch: items a batch.
         budget: with a positive value, at most this many padded pairs of sites (items times squared size) a batch.
         workers: processes that prepare batches; 0: none.
+        source: all that the domain has read, for its own use in evaluation.
     """
 
     train: Dataset
@@ -59,6 +60,7 @@ class TrainingData:
     batch: int = 32
     budget: int = 0
     workers: int = 0
+    source: Any = None
 
 
 def collate(space: Space, items: Sequence[Item]) -> tuple[State, Context]:

@@ -1,9 +1,9 @@
 """A domain is one science's choice of everything: space, path, prior, network, data and metrics.
 
-The engine never imports a domain. It finds one through an entry point of the group ``fm_science.domains`` whose value
-is a function ``build(data=..., network=..., ...)``. Each argument is a frozen dataclass of options, or a mapping with
-some of its fields: the defaults live in those dataclasses and nowhere else. Beside ``build`` the module holds
-``OPTIONS``, the dataclasses by the names of its arguments.
+A science is a subclass of :class:`Domain` with a dozen short methods. Its options are groups, each a frozen dataclass:
+the defaults live there and nowhere else. Data are read by training and evaluation alone. What sampling needs of them
+(spread, sizes, classes, ...) is fitted once, as *statistics*, and kept in the run. The engine never imports a domain:
+it finds one through an entry point of the group ``fm_science.domains`` that names the class.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
+import torch
 from torch import nn
 
-from fm_science.data import TrainingData
+from fm_science.data import TrainingData, collate
 from fm_science.errors import OptionError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
-from fm_science.objectives import Objective
+from fm_science.objectives import FlowMatching, Objective
 from fm_science.paths import Path
 from fm_science.priors import Prior
 from fm_science.state import Context, State
@@ -79,59 +82,215 @@ def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Domain:
+Statistics = Mapping[str, Any]  #: what a domain learned from its data: plain values and tensors by name, nested
+
+
+class Domain(ABC):
     """One science. Decoded objects (a backbone, a molecule, an image) are what scientists read and write.
+
+    A subclass names itself, declares its groups of options, and writes the seven abstract methods; the others have
+    defaults that serve where nothing is special::
+
+        @dataclass(frozen=True)
+        class Options:
+            data: Data = Data()
+            network: Network = Network()
+
+        class Crystal(Domain):
+            name = "crystal"
+            options: Options
+
+    An instance is made from groups, each a dataclass, a mapping of some of its fields, or ``None``:
+    ``Crystal(data={"limit": 100})``. Everything else is made when it is first used: the network with its first weights
+    from torch's generator, the data when training or evaluation ask for them.
+
+    Args:
+        statistics: those of an earlier fit; ``None``: they are fitted from the data at first use.
+        groups: the groups of options by name.
 
     Attributes:
         name: the word that is typed in the shell.
-        path, prior, network: what a :class:`~fm_science.Flow` is made of.
-        data: the training and held-out sets.
-        objective: what a training step minimises.
-        sampler: how samples are drawn when nothing else is said.
-        request: ``(n, **sample) -> Context``, what to sample; keywords override the options of the group ``sample``.
-        decode: ``(state, context) -> list`` of decoded objects.
-        read: ``(paths) -> list`` of decoded objects from files or folders.
-        write: ``(samples, folder, first=0) -> list of files``, numbered from ``first``.
-        metrics: by name; each takes (samples, reference) and gives named numbers.
-        report: ``(rows, folder) -> list of pictures``; rows are lists of decoded objects by name.
-        references: ``(samples) -> rows`` to judge samples by; the first row is the held-out set.
-        symmetries: motions under which the law of the data does not change.
-        equivariant: whether the network respects them; if not, training draws random poses.
-        trajectory: ``(frames, folder, first=0) -> list of files``: frames[k][i] is sample i after step k.
-        record: ``(folder) -> list of files``: what to keep beside a run, such as a list of data that were left out.
-        table: ``(samples) -> list of dicts``: every metric of each sample, for a table with one row a sample.
-        appraise: ``(flow, folder=None) -> named numbers``: what can only be said of the trained flow itself, such as
-            likelihoods; pictures of it are drawn into the folder.
+        options: the groups of options.
+        given: the statistics that were given, ``None`` where the domain fits its own. Data are read in their terms.
         slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
-        options: the dataclass of each group of options.
+        renamed_options: names ``group.option`` that older runs hold, and what they are called now.
+        renamed_weights: beginnings of names of weights that older runs hold, and how they begin now.
+
+    Raises:
+        OptionError: for an unknown group or option, or a value that does not fit.
     """
 
     name: str
-    path: Path
-    prior: Prior
-    network: nn.Module
-    data: TrainingData
-    objective: Any
-    request: Callable[..., Context]
-    decode: Callable[[State, Context], list]
-    read: Callable[[Sequence[Any]], list]
-    write: Callable[..., list[FilePath]]
-    metrics: Mapping[str, Metric]
-    report: Callable[[Mapping[str, list], FilePath], list[FilePath]]
-    references: Callable[[list], dict[str, list]]
-    sampler: Sampler = Sampler()
-    symmetries: tuple[Symmetry, ...] = ()
-    equivariant: bool = True
-    trajectory: Callable[..., list[FilePath]] | None = None
-    record: Callable[[FilePath], list[FilePath]] | None = None
-    table: Callable[[list], list[dict[str, Any]]] | None = None
-    appraise: Callable[..., dict[str, float]] | None = None
+    options: Any
     slow: frozenset[str] = frozenset()
-    options: Mapping[str, type] = field(default_factory=dict)
+    renamed_options: Mapping[str, str] = types.MappingProxyType({})
+    renamed_weights: Mapping[str, str] = types.MappingProxyType({})
+
+    def __new__(cls, *args: Any, **fields: Any) -> Domain:
+        if cls is Domain:  # a record of parts, as domains were written before they were classes
+            from fm_science.record import RecordDomain
+
+            return object.__new__(RecordDomain)
+        return object.__new__(cls)
+
+    def __init__(self, statistics: Statistics | None = None, **groups: Any) -> None:
+        kinds = self.groups()
+        for name in groups:
+            if name not in kinds:
+                raise OptionError(f"unknown group of options {name!r}; {nearest(name, kinds)}")
+        chosen = {name: group(kind, groups.get(name), name) for name, kind in kinds.items()}
+        self.given = statistics
+        self.options = typing.get_type_hints(type(self))["options"](**chosen)
+        self.check_options()
+
+    @classmethod
+    def groups(cls) -> dict[str, type]:
+        """The dataclass of each group of options."""
+        kind = typing.get_type_hints(cls)["options"]
+        hints = typing.get_type_hints(kind)
+        return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
+
+    # ------------------------------------------------------------------------------------ what every science writes
+
+    @abstractmethod
+    def load_data(self) -> TrainingData:
+        """Read the training and held-out sets. Called once, and by training and evaluation only. Where :attr:`given`
+        statistics fix a vocabulary, classes or a scale, data are encoded by those. Raises UserError where there are no
+        data, or none that are usable."""
+
+    @abstractmethod
+    def build_flow(self, statistics: Statistics) -> Flow:
+        """Path, prior, new network and sampler, from options and statistics alone."""
+
+    @abstractmethod
+    def request(self, n: int, **sample: Any) -> Context:
+        """What to sample, ``n`` times; keywords override the options of the group ``sample``. Reads no data. Raises
+        UserError where that cannot be given."""
+
+    @abstractmethod
+    def decode(self, state: State, context: Context) -> list[Any]:
+        """The objects of a batch of states at t = 1."""
+
+    @abstractmethod
+    def read(self, paths: Sequence[Any]) -> list[Any]:
+        """Decoded objects from files or folders. Raises UserError where one cannot be read."""
+
+    @abstractmethod
+    def write(self, samples: Sequence[Any], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """Write decoded objects into a folder, numbered from ``first``; the files."""
+
+    @abstractmethod
+    def build_metrics(self) -> Mapping[str, Metric]:
+        """The metrics by name; each takes (samples, reference) and gives named numbers, NaN for those that cannot be
+        had, as where the reference is empty. Data are read when a metric that needs them is called."""
+
+    # ------------------------------------------------------------------------------------------- what has a default
+
+    def check_options(self) -> None:  # noqa: B027
+        """Raise OptionError or UserError where options do not go together, before any work. Reads no data."""
+
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        """All that sampling needs of the data: spread, sizes, classes, ... Plain values and tensors, nested."""
+        return {}
+
+    def build_objective(self, statistics: Statistics) -> Objective:
+        """What a training step minimises."""
+        return FlowMatching()
+
+    def references(self, samples: Sequence[Any]) -> dict[str, list[Any]]:
+        """Rows to judge samples by; the first is the held-out set. Reads the data."""
+        held_out = self.data.validation
+        state, context = collate(self.path.space, [held_out[i] for i in range(min(len(held_out), 1000))])
+        return {"held-out": self.decode(state, context)}
+
+    def report(self, rows: Mapping[str, list[Any]], folder: FilePath) -> list[FilePath]:
+        """Draw rows of decoded objects; the pictures."""
+        return []
+
+    def trajectory(self, frames: Sequence[Sequence[Any]], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """Write the way from noise to each sample, where a science can; ``frames[k][i]`` is sample i after step k."""
+        raise NotImplementedError(f"domain {self.name!r} cannot write trajectories")
+
+    def per_sample_metrics(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
+        """Every metric of each sample, for a table with one row a sample; empty where there is none."""
+        return []
+
+    def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
+        """What can only be said of the trained flow itself, such as likelihoods; pictures of it are drawn into the
+        folder. Reads the data."""
+        return {}
+
+    def write_provenance(self, folder: FilePath) -> list[FilePath]:
+        """What to keep beside a run, such as a list of data that were left out. Reads the data."""
+        return []
+
+    @cached_property
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Motions under which the law of the data does not change."""
+        return ()
+
+    @cached_property
+    def equivariant(self) -> bool:
+        """Whether the network respects the symmetries; if not, training draws random poses."""
+        return True
+
+    # ------------------------------------------------------------------------------------- what is made of all that
+
+    @property
+    def writes_trajectories(self) -> bool:
+        """Whether :meth:`trajectory` is there."""
+        return type(self).trajectory is not Domain.trajectory
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """The training and held-out sets, read at first use; torch's generator is left as it was."""
+        with torch.random.fork_rng([]):
+            return self.load_data()
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Those that were given, else fitted from the data at first use."""
+        if self.given is not None:
+            return self.given
+        with torch.random.fork_rng([]):
+            return self.fit_statistics(self.data)
+
+    @cached_property
+    def _built(self) -> Flow:
+        return self.build_flow(self.statistics)
+
+    @cached_property
+    def path(self) -> Path:
+        """How samples travel, and what the network's output means."""
+        return self._built.path
+
+    @cached_property
+    def prior(self) -> Prior:
+        """Where they start."""
+        return self._built.prior
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        return self._built.network  # type: ignore[return-value]
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """How samples are drawn when nothing else is said."""
+        return self._built.sampler
+
+    @cached_property
+    def objective(self) -> Any:
+        """What a training step minimises."""
+        return self.build_objective(self.statistics)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """How samples are measured, by name."""
+        return self.build_metrics()
 
     def flow(self) -> Flow:
-        """The flow of this domain, untrained."""
+        """The flow of this domain, untrained, or with what training has made of the domain's network."""
         flow = Flow(self.path, self.prior, self.network, self.sampler, domain=self)
         if isinstance(self.objective, Objective):
             self.objective.record_training(flow)

@@ -10,6 +10,11 @@ class UserError(ValueError):
     """Something the user gave cannot be used. The message says what was given, what was expected and what to do."""
 
 
+class ContractError(UserError):
+    """A state, a context or a network's output that does not fit the space: its shape, its dtype, its parts or its
+    values."""
+
+
 class OptionError(UserError):
     """A configuration key or value that does not exist or does not fit."""
 

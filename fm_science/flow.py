@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fm_science.contract import Logits, admit, check_context, check_output
 from fm_science.declarations import renamed_keywords, warn_renamed
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, integrate_log_prob, reverse_grid, start_before_end
+from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
@@ -52,10 +53,13 @@ class Predictor:
 
     def __init__(self, network: Network, path: Path, context: Context) -> None:
         self.network, self.path, self.context = network, path, context
+        self.logits = Logits(path)
         self._next: State | None = None
 
     def __call__(self, x: State, t: Tensor, t_end: Tensor | None = None) -> State:
         raw = self.network(x, t, self.context if t_end is None else replace(self.context, t_end=t_end))
+        check_output(self.path, raw)
+        self.logits(raw, t)
         if self.network.self_conditioned and self._next is None:
             self._next = self.path.endpoint(raw, x, t)
         return raw
@@ -98,8 +102,14 @@ class Flow(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of states: that of the weights, but never less than single precision."""
-        weights = [p.dtype for p in self.parameters() if p.is_floating_point()]
-        return torch.promote_types(weights[0], torch.float32) if weights else torch.get_default_dtype()
+        return self.weight_dtype or torch.get_default_dtype()
+
+    @property
+    def weight_dtype(self) -> torch.dtype | None:
+        """The dtype that the weights ask of states; ``None`` where there are none."""
+        weights = (p.dtype for p in self.parameters() if p.is_floating_point())
+        first = next(weights, None)
+        return None if first is None else torch.promote_types(first, torch.float32)
 
     def forward(self, x: State, t: Tensor, context: Context) -> State:
         """The network's raw output at ``x`` and time ``t`` ``(B,)``."""
@@ -137,6 +147,7 @@ class Flow(nn.Module):
             ValueError: when ``steps`` is no grid.
             TypeError: when the solver does not fit the space.
         """
+        check_context(context)
         with seeded(seed, context.mask.device):
             return self.transport(self.noise(context), context, solver, steps)
 
@@ -171,6 +182,7 @@ class Flow(nn.Module):
         chosen = self.path if reverse or self.sampler.path is None else self.sampler.path
         path = chosen.bind(context, self.prior)
         self.check(solver, path, reverse)
+        x = admit(self, x, context, "data" if reverse else "noise")
         predict = Predictor(self.sampled, path, context)
         walked: Path = path
         ask: Predict = predict
@@ -182,10 +194,13 @@ class Flow(nn.Module):
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
             predict.advance()
+        predict.logits.finish()
 
     def check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
         """Raises TypeError where a solver does not fit what was trained: it needs a score and noise was tied to data,
         or a flow map and there is none. ``path`` is the bound path that is walked."""
+        if reverse and path.steep:
+            raise TypeError(f"the velocity of {path!r} is infinite at t = 0, so no walk leads back there.")
         if solver.two_times:
             self._check_map(solver)
             if reverse:
@@ -237,14 +252,47 @@ class Flow(nn.Module):
         """
         with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
-            if self.network.self_conditioned:
-                raise TypeError(
-                    "a self-conditioned network has no density: its velocity depends on the steps before. "
-                    "Train one with self_condition=0 and no `self_conditioned`."
-                )
+            self._check_density()
+            x = admit(self, x, context)
             predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
             return integrate_log_prob(path, predict, x, prior, solver, steps, divergence, self.independent).logp
+
+    def sample_with_log_prob(
+        self, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
+        divergence: Divergence = ExactTrace(), seed: int | None = None,
+    ) -> tuple[State, Tensor]:  # fmt: skip
+        """New data and their log-density in one walk, at the cost of the density alone. The sampler of the flow is not
+        used: the density is that of the trained network on the trained path. Gradients flow unless they are turned off.
+
+        Args:
+            context: what to make; its mask fixes how many samples of which sizes.
+            solver, steps, divergence: as in :meth:`log_prob`; times must start at 0.
+            seed: with a seed, the same seed, context and batch size give the same draw.
+
+        Returns:
+            A state at t = 1, and its log-density in nats, ``(B,)``, equal to :meth:`log_prob` of the state up to the
+            errors of the solver.
+
+        Raises:
+            TypeError: as :meth:`log_prob`.
+            ValueError: when times do not start at 0.
+        """
+        check_context(context)
+        self._check_density()
+        with seeded(seed, context.mask.device):
+            path = self.path.bind(context, self.prior)
+            x, predict = self.noise(context), Predictor(self.network, path, context)
+            prior = path.source(self.prior)
+            return forward(path, predict, x, prior, solver, steps, divergence, self.independent)
+
+    def _check_density(self) -> None:
+        """Raises TypeError for a network whose velocity depends on the steps before."""
+        if self.network.self_conditioned:
+            raise TypeError(
+                "a self-conditioned network has no density: its velocity depends on the steps before. "
+                "Train one with self_condition=0 and no `self_conditioned`."
+            )
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the weights, and whether noise and data were independent (tensors alone: loading never runs code)."""
@@ -267,16 +315,38 @@ class Flow(nn.Module):
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
         kept = _read(FilePath(file))
-        weights = kept.get("state_dict", kept)
-        prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
-        try:
-            self.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"the weights in {str(file)!r} do not fit this network: {reason}") from error
+        self.fill(_weights(kept), str(file))
         if "independent" in kept:  # where files of earlier versions say so
             self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
+
+    def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:
+        """Fill in weights by name; ``origin`` says in errors where they are from. Raises UserError when they do not
+        fit."""
+        names = {_plain(k): k for k in self.state_dict()}  # as a compiled network has them
+        try:
+            self.load_state_dict({names.get(_plain(k), k): v for k, v in weights.items()})
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"the weights in {origin!r} do not fit this network: {reason}") from error
+        return self
+
+
+def read_weights(file: FilePath) -> dict[str, Tensor]:
+    """The weights of a flow by name, from :meth:`Flow.save` or a checkpoint of a run. Raises UserError."""
+    return _weights(_read(file))
+
+
+def _weights(kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the flow in a file of weights, where a training module may stand around it."""
+    weights = kept.get("state_dict", kept)
+    prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def _plain(name: str) -> str:
+    """The name of a weight without what ``torch.compile`` adds to it."""
+    return name.replace("_orig_mod.", "")
 
 
 def _read(file: FilePath) -> Mapping[str, Any]:

@@ -1,10 +1,12 @@
 """Which domains are installed. Any package adds one by an entry point in the group ``fm_science.domains``::
 
     [project.entry-points."fm_science.domains"]
-    crystal = "fm_crystal:build"
+    crystal = "fm_crystal:Crystal"
 
-The built-in sciences come through the same door. Discovery reads metadata only and imports no plugin, so one that
-cannot be imported breaks nothing but itself.
+The value names a subclass of :class:`fm_science.Domain`, or a function ``build(data=..., network=..., ...)`` that makes
+a domain, in a module that holds ``OPTIONS``, the dataclass of each of its arguments by name. The built-in sciences come
+through the same door. Discovery reads metadata only and imports no plugin, so one that cannot be imported breaks
+nothing but itself.
 """
 
 from __future__ import annotations
@@ -48,8 +50,16 @@ class Plugin:
                 return Path(root) / "configs"
         return None
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the domain's package or module lies, found without importing it (None: nowhere)."""
+        top, _, inner = self.entry.module.partition(".")
+        spec = importlib.util.find_spec(top)
+        roots = list(spec.submodule_search_locations or []) if spec else []
+        return Path(roots[0], *inner.split(".")) if roots and inner else Path(roots[0]) if roots else None
+
     def module(self) -> ModuleType:
-        """The module that holds ``build`` and ``OPTIONS``. Raises PluginError when it cannot be imported."""
+        """The module that the entry point names. Raises PluginError when it cannot be imported."""
         try:
             return importlib.import_module(self.entry.module)
         except Exception as error:
@@ -61,17 +71,27 @@ class Plugin:
 
     def options(self) -> Mapping[str, type]:
         """The domain's groups of options: a frozen dataclass a group. Raises PluginError when there are none."""
+        made = self.builder()
+        if isinstance(made, type):
+            return made.groups()  # type: ignore[attr-defined, no-any-return]
         found = getattr(self.module(), "OPTIONS", None)
         if not isinstance(found, Mapping):
             raise PluginError(f"domain {self.name!r}: module {self.entry.module} has no OPTIONS = {{group: dataclass}}")
         return found
 
     def builder(self) -> Callable[..., Any]:
-        """The function that makes the domain from its groups of options."""
+        """The class, or the function, that makes the domain from its groups of options."""
         found = getattr(self.module(), self.entry.attr, None)
         if not callable(found):
-            raise PluginError(f"domain {self.name!r}: {self.entry.value} is not a function")
+            raise PluginError(f"domain {self.name!r}: {self.entry.value} is neither a class nor a function")
         return found
+
+    def build(self, groups: Mapping[str, Any], statistics: Mapping[str, Any] | None = None) -> Any:
+        """The domain of these groups of options, with the statistics of an earlier fit where there are any."""
+        domain = self.builder()(**groups)
+        if statistics is not None:
+            domain.given = statistics
+        return domain
 
 
 def plugins() -> list[Plugin]:

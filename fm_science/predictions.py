@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Space, total
+from fm_science.spaces.base import BoundLeaf, Space, total
 from fm_science.state import State, scale
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ class Prediction(ABC):
     schedule_free: bool = False  #: whether its meaning is the same on every schedule
     is_endpoint: bool = False  #: whether the raw output is the endpoint itself, or logits of it
     smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
+
+    def shape(self, space: BoundLeaf) -> tuple[int, ...] | None:
+        """The shape of the raw output on a bound leaf space; ``None``: any."""
+        return None
 
     def check(self, space: Space) -> None:
         """Raises TypeError or ValueError where this prediction means nothing on ``space``."""
@@ -74,6 +78,9 @@ class Velocity(Prediction):
 
     singular = False
 
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
+        return (*space.mask.shape, *space.leaf.tangent_event)
+
     def velocity(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.tangent(x, raw)
 
@@ -100,6 +107,9 @@ class Endpoint(Prediction):
     schedule_free = True
     is_endpoint = True
 
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
+        return tuple(space.shape)
+
     def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.project(raw)
 
@@ -118,6 +128,9 @@ class Noise(Prediction):
 
     singular = False
     defined_at_zero_signal = False
+
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
+        return (*space.mask.shape, *space.leaf.tangent_event)
 
     def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.tangent(x, raw)
@@ -173,6 +186,9 @@ class Posterior(Prediction):
     schedule_free = True
     is_endpoint = True
     smooth = False
+
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
+        return tuple(space.shape)
 
     def check(self, space: Space) -> None:
         super().check(space)

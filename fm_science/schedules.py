@@ -20,6 +20,7 @@ class Schedule(ABC):
 
     singular: bool = False  #: whether a rate is infinite at t = 1
     is_linear: bool = False  #: whether alpha is t itself
+    steep: bool = False  #: whether a rate is infinite at t = 0
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,13 +86,22 @@ class LipmanOT(Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """alpha = t^p, sigma = 1 - t^p; p > 1 stays near the noise for longer.
+    """alpha = t^p, sigma = 1 - t^p; p > 1 stays near the noise for longer. With p < 1 the rate is infinite at t = 0:
+    then predict Endpoint() or Posterior(), and walk with Euler().
 
     Args:
-        p: power, positive.
+        p: power. Raises ValueError unless it is positive.
     """
 
     p: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.p > 0:
+            raise ValueError(f"Polynomial(p={self.p}): the power must be positive.")
+
+    @property
+    def steep(self) -> bool:  # type: ignore[override]
+        return self.p < 1
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t**self.p, 1 - t**self.p

@@ -10,6 +10,7 @@ Shapes: a tensor on nodes is ``(B, N, *event)``, on edges ``(B, N, N, *event)``,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
@@ -82,6 +83,11 @@ def expand_like(weight: float | Tensor, x: Tensor) -> Any:
     if not torch.is_tensor(weight) or weight.ndim == 0:
         return weight
     return weight.reshape(weight.shape + (1,) * (x.ndim - weight.ndim))
+
+
+def rows(x: Tensor) -> Tensor:
+    """A tensor of samples as a table, ``(B, ...)`` to ``(B, D)``; of no samples too."""
+    return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def take(state: State, index: Tensor) -> State:

@@ -6,26 +6,25 @@ noise is carried along several paths by several solvers, and compared with where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.claims.measures import adaptive, errors, fixed, way
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean
-from benchmarks.claims.tasks import digits
+from benchmarks.claims.measures import DIGITS, adaptive, errors, fixed, way
+from benchmarks.tables import Record, Result, Study, grouped, markdown, mean, wide
 from fm_science.figures import COLOURS, figure
 from fm_science.flow import Flow
 from fm_science.paths import Gaussian
 from fm_science.priors import Normal
 from fm_science.schedules import VP, Linear, Schedule, Trigonometric
-from fm_science.solvers import RK4, Euler, Midpoint, log_snr_grid
+from fm_science.solvers import RK4, Euler, Midpoint, Solver, log_snr_grid
 from fm_science.spaces import Euclidean
 
 PATHS: dict[str, Schedule] = {"FM-OT": Linear(), "trigonometric": Trigonometric(), "diffusion (VP)": VP()}
-SOLVERS: dict[str, tuple[Any, int]] = {"Euler": (Euler(), 1), "midpoint": (Midpoint(), 2), "RK4": (RK4(), 4)}
+SOLVERS: dict[str, tuple[Solver, int]] = {"Euler": (Euler(), 1), "midpoint": (Midpoint(), 2), "RK4": (RK4(), 4)}
 EVALUATIONS = (8, 16, 32, 64, 128)
 ELSEWHERE = 0.1  #: an error of two widths of the kernel: the sample went to another digit
 LAST = 0.999  #: where all walks stop: sigma is 0.001 (FM-OT), 0.0016 (trigonometric), 0.01 (VP), all below the kernel
@@ -45,19 +44,12 @@ def ratios(steps: int, schedule: Schedule) -> Tensor:
 GRIDS: Mapping[str, Callable[[int, Schedule], Tensor]] = {"even": even, "log SNR": ratios}
 
 
-def measure(seeds: int, noises: int) -> list[Record]:
-    """Errors of every path, solver, grid and number of evaluations, in double precision."""
-    kernels, records = digits(), []
-    kernels = type(kernels)(kernels.mean.double(), kernels.std)
-    for seed in range(seeds):
-        torch.manual_seed(seed)
-        x0 = torch.randn(noises, 1, 64, dtype=torch.float64)
-        for name, schedule in PATHS.items():
-            flow = Flow(Gaussian(Euclidean(64), schedule), Normal(), kernels.network(schedule))
-            flow.double()
-            base = {"seed": seed, "path": name}
-            records += [{**base, **found} for found in _errors(flow, x0, schedule)]
-    return records
+def measure(name: str, seed: int, noises: int) -> list[Record]:
+    """Errors on one path by every solver, grid and number of evaluations, in double precision."""
+    torch.manual_seed(seed)
+    x0, schedule = torch.randn(noises, 1, 64, dtype=torch.float64), PATHS[name]
+    flow = Flow(Gaussian(Euclidean(64), schedule), Normal(), DIGITS.kernels().network(schedule))
+    return _errors(flow.double(), x0, schedule)
 
 
 def _errors(flow: Flow, x0: Tensor, schedule: Schedule) -> list[Record]:
@@ -85,9 +77,13 @@ def _judged(x: Tensor, truth: Tensor) -> Record:
     return {"error": float(found.median()), "elsewhere": float((found > ELSEWHERE).double().mean())}
 
 
-def run(quick: bool) -> Result:
+def run(study: Study) -> Result:
     """The claim, on exact fields."""
-    records = measure(3, 8 if quick else 32)
+    records: list[Record] = []
+    for seed in study.trials():
+        for name in PATHS:
+            work = partial(measure, name, seed, 8 if study.quick else 32)
+            records += study.measure({"seed": seed, "path": name}, work)
     walks = [r for r in records if "evaluations" in r]
     loose = [{**r, "tolerance": r["solver"]} for r in records if str(r.get("solver", "")).startswith("dopri5")]
     tables = {
@@ -107,15 +103,12 @@ def run(quick: bool) -> Result:
     return Result(records, tables, {"claims_exact": partial(picture, walks, loose)})
 
 
-def _wide(walks: list[Record], kind: str) -> str:
+def _wide(walks: Sequence[Record], kind: str) -> str:
     """A table with a column for each number of evaluations."""
-    wide = [
-        {"path": p, "grid": g, "solver": s, "seed": e, **{str(r["evaluations"]): r[kind] for r in rows}}
-        for (p, g, s, e), rows in grouped(walks, ["path", "grid", "solver", "seed"]).items()
-    ]
-    wide.sort(key=lambda r: (list(GRIDS).index(r["grid"]), list(SOLVERS).index(r["solver"])))
+    rows = wide(walks, ["path", "grid", "solver", "seed"], "evaluations", kind)
+    rows.sort(key=lambda r: (list(GRIDS).index(r["grid"]), list(SOLVERS).index(r["solver"])))
     keys = {"grid": "steps", "solver": "solver", "path": "path"}
-    return markdown(wide, keys, {str(n): str(n) for n in EVALUATIONS})
+    return markdown(rows, keys, {str(n): str(n) for n in EVALUATIONS})
 
 
 def picture(walks: list[Record], loose: list[Record]) -> Any:

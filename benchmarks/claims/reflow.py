@@ -7,20 +7,17 @@ to the end of its way, by the same regression with the time held at 0.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.claims.measures import adaptive, fixed, wasserstein, way
-from benchmarks.claims.tables import Record, Result, grouped, markdown, mean, tell
-from benchmarks.claims.tasks import draw
-from benchmarks.claims.training import matching, network, train
+from benchmarks.claims.measures import DIGITS, SHAPE, adaptive, fixed, wasserstein, way
+from benchmarks.tables import Record, Result, Study, grouped, markdown, mean
+from benchmarks.training import fitted, matching, network
 from fm_science.couplings import Independent, Paired
-from fm_science.figures import COLOURS, figure
+from fm_science.figures import COLOURS, QUIET, figure
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
@@ -28,54 +25,24 @@ from fm_science.priors import Normal
 from fm_science.solvers import RK4, Euler
 from fm_science.spaces import Euclidean
 from fm_science.state import Context
+from tests.oracles.plane import draw
 
 PAIRS = 20_000  #: ends of ways on which the next flow is trained
 STEPS = (1, 2, 4, 8, 100)
 
 
-@dataclass(frozen=True)
-class Task:
-    """A law to learn, and how its samples are judged.
-
-    Attributes:
-        shape: of the network.
-        data: training data for a seed, ``(n, 1, dim)``.
-        judge: ``(samples, seed)`` to their distance from the law.
-        floor: the same distance of real data, for a seed.
-        judged: samples that are judged.
-        steps, batch: of training, each time.
-    """
-
-    shape: dict[str, Any]
-    data: Callable[[int], Tensor]
-    judge: Callable[[Tensor, int], float]
-    floor: Callable[[int], float]
-    judged: int
-    steps: int
-    batch: int = 256
+TASKS = {"N→8gaussians": "8gaussians", "N→moons": "moons", "digits": "digits"}
 
 
-def in_the_plane(law: str, steps: int) -> Task:
-    """A law in the plane, judged by W2 to 1,000 held-out points."""
-
-    def judge(samples: Tensor, seed: int) -> float:
-        return wasserstein(samples, draw(law, 1000, 3 * seed + 1))
-
-    def floor(seed: int) -> float:
-        return judge(draw(law, 1000, 950 + seed), seed)
-
-    return Task({}, lambda seed: draw(law, 10_000, 3 * seed), judge, floor, 1000, steps)
+def data_of(target: str, seed: int) -> Tensor:
+    """Training data for a seed, ``(n, 1, dim)``."""
+    torch.manual_seed(seed)
+    return DIGITS.dithered(DIGITS.train) if target == "digits" else draw(target, 10_000, 3 * seed)
 
 
-def on_digits(steps: int) -> Task:
-    """The shipped digits, judged by the Fréchet distance in features."""
-    from benchmarks.claims.digits import DIGITS, SHAPE
-
-    def data(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        return DIGITS.dithered(DIGITS.train)
-
-    return Task(SHAPE, data, lambda x, seed: DIGITS.distance(x), lambda seed: DIGITS.real, 359, steps)
+def distance(target: str, samples: Tensor, seed: int) -> float:
+    """W2 of samples to held-out points in the plane, or the Fréchet distance in features to the training digits."""
+    return DIGITS.distance(samples) if target == "digits" else wasserstein(samples, draw(target, 1000, 3 * seed + 1))
 
 
 @torch.no_grad()
@@ -86,36 +53,37 @@ def pairs(flow: Flow, seed: int) -> tuple[Tensor, Tensor]:
     return x0, flow.transport(x0, Context.full(PAIRS), RK4(), 25)
 
 
-def measure(task: Task, seed: int) -> list[Record]:
+def measure(target: str, seed: int, steps: int) -> list[Record]:
     """Three rectified flows, one after the other, and what each distils to."""
-    dim = task.shape.get("dim", 2)
-    blank = Flow(Geodesic(Euclidean(dim)), Normal(), network(seed, **task.shape))
+    shape, batch, judged = (SHAPE, 256, 359) if target == "digits" else ({"dim": 2}, 256, 1000)
+    blank = Flow(Geodesic(Euclidean(shape["dim"])), Normal(), network(seed, **shape))
     torch.manual_seed(900 + seed)
-    x0, data, ends, records = blank.noise(Context.full(task.judged)), task.data(seed), None, []
+    x0, data, ends, records = blank.noise(Context.full(judged)), data_of(target, seed), None, []
+    floor = DIGITS.real if target == "digits" else distance(target, draw(target, 1000, 950 + seed), seed)
     for k in (1, 2, 3):
         objective = FlowMatching(coupling=Independent() if k == 1 else Paired())
-        flow = train(copy.deepcopy(blank), matching(objective), data, task.steps, task.batch, seed, 2e-3, ends)
+        flow = fitted(copy.deepcopy(blank), matching(objective), data, steps, batch, seed, 2e-3, ends)
         travelled = way(flow, x0)
         with torch.no_grad():
             least = (flow.transport(x0, Context.full(len(x0)), RK4(), 25) - x0).square().flatten(1).sum(1).mean()
         found: dict[str, Any] = {"k": k, "bend": travelled.bend / float(least), "length": travelled.length}
-        found |= {f"distance {n}": task.judge(fixed(flow, x0, Euler(), n)[0], seed) for n in STEPS}
-        found |= {"floor": task.floor(seed), "nfe 1e-5": adaptive(flow, x0, 1e-5)[1]}
+        found |= {f"distance {n}": distance(target, fixed(flow, x0, Euler(), n)[0], seed) for n in STEPS}
+        found |= {"floor": floor, "nfe 1e-5": adaptive(flow, x0, 1e-5)[1]}
         ends, data = pairs(flow, seed)
         jump = FlowMatching(coupling=Paired(), times=torch.zeros)
-        student = train(copy.deepcopy(flow), matching(jump), data, task.steps // 2, task.batch, seed, 1e-3, ends)
-        found["distilled"] = task.judge(fixed(student, x0, Euler(), 1)[0], seed)
-        records.append({"seed": seed, **found})
-        tell(f"{k}-rectified, seed {seed}")
+        student = fitted(copy.deepcopy(flow), matching(jump), data, steps // 2, batch, seed, 1e-3, ends)
+        found["distilled"] = distance(target, fixed(student, x0, Euler(), 1)[0], seed)
+        records.append(found)
     return records
 
 
-def run(quick: bool) -> Result:
+def run(study: Study) -> Result:
     """The claim, in the plane and on digits."""
-    steps = (300, 300) if quick else (1200, 2000)
-    tasks = {f"N→{law}": in_the_plane(law, steps[0]) for law in ("8gaussians", "moons")}
-    tasks["digits"] = on_digits(steps[1])
-    records = [{"task": name, **r} for name, task in tasks.items() for seed in range(3) for r in measure(task, seed)]
+    records: list[Record] = []
+    for name in study.chosen(list(TASKS)):
+        steps = study.budget(2000 if name == "digits" else 1200, 240)
+        for seed in study.trials():
+            records += study.measure({"task": name, "seed": seed}, partial(measure, TASKS[name], seed, steps))
     numbers = {
         "bend": "bend", "length": "length / displacement",
         **{f"distance {n}": f"{n} Euler" for n in STEPS},
@@ -140,7 +108,7 @@ def picture(records: list[Record]) -> Any:
             means, colour = [mean(rows, f"distance {n}") for n in STEPS], COLOURS[k - 1]
             ax.plot(STEPS, means, color=colour, marker=".", label=f"{k}-rectified")
             ax.plot([1], [mean(rows, "distilled")], "o", color=colour, mfc="white")
-        ax.axhline(mean(here, "floor"), color="#8a929c", ls="--", lw=0.8)
+        ax.axhline(mean(here, "floor"), color=QUIET, ls="--", lw=0.8)
         ax.set(title=task, xscale="log", yscale="log", xlabel="Euler steps")
         ax.set_ylabel("Fréchet distance" if task == "digits" else "W2")
     canvas.axes[0].legend(fontsize=8)

@@ -26,19 +26,25 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fm_science import config, launch
 from fm_science.commands import sample
-from fm_science.commands.folders import checkpoint, log_errors, writable
+from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError
 from fm_science.plugins import find
 from fm_science.samples import RECORD
+from fm_science.storage import load_yaml, writable
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
+    from fm_science.flow import Flow
+    from fm_science.trained import Trained
+
+T = TypeVar("T")
 
 NEW = ("n", "first", "seed", "solver", "steps")  # saying one of these asks for new samples
 UNTRAINED = 100  # samples of the untrained network, at most
@@ -61,15 +67,17 @@ def main(args: list[str]) -> None:
         return files([Path(path) for path in given.paths], given)
     if len(given.paths) > 1:
         raise UserError("several paths are measured as files: say of which domain=NAME")
-    return run(Path(given.paths[0]), given)
+    return run(given.paths[0], given)
 
 
-def run(folder: Path, given: launch.Words) -> None:
-    """Measure the samples of a run, drawn before or now."""
-    saved = config.read(folder)
-    checkpoint(folder)
-    groups = sample.complete(saved)
-    plain = {**sample.PLAIN, "n": None, "untrained": True, "out": str(folder / "report")}
+def run(place: str, given: launch.Words) -> None:
+    """Measure the samples of a run or model, drawn before or now."""
+    from fm_science.models import find_trained
+
+    source = find_trained(place)
+    source.weights()
+    groups = source.groups()
+    plain = {**sample.PLAIN, "n": None, "untrained": True, "out": str(source.report)}
     del plain["trajectory"]
     base = {**plain, **groups["sample"], "metrics": groups["metrics"]}
     launch.check(given, base)
@@ -78,29 +86,36 @@ def run(folder: Path, given: launch.Words) -> None:
     def job(tree: config.Tree, _: int | None) -> None:
         out = Path(tree["out"])
         writable(out)
-        with log_errors(folder):
-            settings = how(folder, tree, new)
-            chosen = {**saved, "metrics": tree["metrics"]}
-            domain, samples = of_run(folder, chosen, settings)
-            rows = {"samples": samples, **domain.references(samples)}
-            if tree["untrained"]:
-                few = {**settings, "n": min(settings["n"], UNTRAINED)}
-                rows["untrained network"] = drawn(folder, chosen, few, trained=False)[1]
-            finish(domain, rows, out)
-            if domain.appraise is not None:
-                flow(folder, chosen, settings, out)
+        with log_errors(source.folder):
+            judge(source, sample_settings(source, tree, new), out)
 
     launch.run("evaluate", given, base, job, place="out")
 
 
-def flow(folder: Path, saved: config.Tree, settings: config.Tree, out: Path) -> None:
-    """Print and write what the domain says of the trained flow itself: ``flow.csv`` and pictures beside the table."""
-    domain, trained = sample.load(folder, saved, settings)
-    assert domain.appraise is not None
-    numbers = domain.appraise(trained.to(sample.device(settings["device"])).eval(), out)
+def judge(source: Trained, settings: config.Tree, out: Path) -> None:
+    """Measure samples of a run or model as the settings say, and write everything into a folder."""
+    flow = sample.restore(source, settings)
+    domain: Domain = flow.domain
+    samples = written(source, domain, settings) if settings["drawn"] else drawn(flow, settings)
+    there = data_there(domain)
+    rows = {"samples": samples, **(domain.references(samples) if there else {})}
+    if settings["untrained"]:
+        few = {**settings, "n": min(settings["n"], UNTRAINED)}
+        rows["untrained network"] = drawn(sample.restore(source, few, trained=False), few, "untrained network")
+    finish(domain, rows, out, there)
+    numbers = domain.evaluate_flow(flow.to(sample.device(settings["device"])), out) if there else {}
     if numbers:
         write_rows([{"number": name, "value": value} for name, value in numbers.items()], out / "flow.csv")
         show({"the flow itself": numbers})
+
+
+def data_there(domain: Domain) -> bool:
+    """Whether the data can be read that samples are compared with; says in one line where not."""
+    try:
+        return domain.data is not None
+    except UserError as error:
+        print(f"reference data are gone, so only what samples say by themselves is judged ({error})")
+        return False
 
 
 def files(paths: list[Path], given: launch.Words) -> None:
@@ -117,65 +132,76 @@ def files(paths: list[Path], given: launch.Words) -> None:
             raise UserError(f"no file or folder {missing[0]}")
         out = Path(tree["out"])
         writable(out)
-        domain = plugin.builder()(**groups)
+        domain = plugin.build(groups)
         samples = domain.read(paths)
         finish(domain, {"samples": samples, **domain.references(samples)}, out)
 
     launch.run("evaluate", given, base, job, place="out")
 
 
-def how(folder: Path, tree: config.Tree, new: bool) -> config.Tree:
+def sample_settings(source: Trained, tree: config.Tree, new: bool) -> config.Tree:
     """The settings of the samples to measure: of those in the folder, unless there are none or new ones are wanted."""
-    kept = folder / "samples" / RECORD
+    kept = source.samples / RECORD
     if kept.is_file() and not new:
-        return {**config.load(kept), "drawn": True, **{key: tree[key] for key in ("batch", "device", "metrics")}}
+        own = {key: tree[key] for key in ("batch", "device", "metrics", "untrained")}
+        return {**load_yaml(kept), "drawn": True, **own}
     return {**tree, "n": 50 if tree["n"] is None else tree["n"], "drawn": False}
 
 
-def of_run(folder: Path, saved: config.Tree, settings: config.Tree) -> tuple[Domain, list[Any]]:
-    """The domain of a run and the samples to measure."""
-    if not settings["drawn"]:
-        print(f"measuring {settings['n']} new samples")
-        return drawn(folder, saved, settings)
-    domain, _ = sample.load(folder, saved, settings, trained=False)
+def written(source: Trained, domain: Domain, settings: config.Tree) -> list[Any]:
+    """The samples that were drawn before."""
     once = {Path(name).stem: name for name in reversed(settings["files"])}  # a sample may be there in several formats
-    found = domain.read([folder / "samples" / name for name in reversed(once.values())])
-    print(f"measuring the {len(found)} samples in {folder / 'samples'}")
-    return domain, found
+    found = domain.read([source.samples / name for name in reversed(once.values())])
+    print(f"measuring the {len(found)} samples in {source.samples}")
+    return found
 
 
-def drawn(folder: Path, saved: config.Tree, settings: config.Tree, trained: bool = True) -> tuple[Domain, list[Any]]:
-    """New samples of a run's network, or of the same network with fresh weights."""
+def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[Any]:
+    """New samples of a flow."""
     from fm_science.sampling import draw
 
-    plan = sample.drawing(settings, sample.complete(saved)["sample"])
-    domain, flow = sample.load(folder, saved, settings, trained)
+    domain: Domain = flow.domain
+    plan = sample.drawing(settings, sample.own(domain))
     sample.fits(domain, flow, plan)
+    if label == "sampling":
+        print(f"measuring {plan.n} new samples")
     found: list[Any] = []
-    with sample.progress(plan.n, "sampling" if trained else "untrained network") as advance:
+    with sample.progress(plan.n, label) as advance:
         for _, samples, _ in draw(domain, flow, plan):
             found += samples
             advance(len(samples))
-    return domain, found
+    return found
 
 
-def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path) -> None:
-    """Measure every row against the reference, print the table and write everything into a folder."""
-    reference = rows[list(rows)[1]] if len(rows) > 1 else rows["samples"]
-    table = {name: measure(domain, samples, reference) for name, samples in rows.items()}
+def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path, there: bool = True) -> None:
+    """Measure every row against the reference, print the table and write everything into a folder; ``there``: whether
+    the data are, which some numbers need."""
+    reference: Sequence[Any] = rows[list(rows)[1]] if len(rows) > 1 else rows["samples"]
+    table = {name: measure(domain, samples, reference if there else [], there) for name, samples in rows.items()}
     write(table, out)
-    if domain.table is not None:
-        write_rows(domain.table(list(rows["samples"])), out / "samples.csv")
-    pictures = domain.report({name: list(samples) for name, samples in rows.items()}, out)
+    each = _known(lambda: domain.per_sample_metrics(list(rows["samples"])), [], there)
+    if each:
+        write_rows(each, out / "samples.csv")
+    drawings = _known(lambda: domain.report({name: list(samples) for name, samples in rows.items()}, out), [], there)
     show(table)
-    print(f"report: {', '.join(str(file) for file in [out / 'metrics.csv', *pictures])}")
+    print(f"report: {', '.join(str(file) for file in [out / 'metrics.csv', *drawings])}")
 
 
-def measure(domain: Domain, samples: Sequence[Any], reference: Sequence[Any]) -> dict[str, float]:
-    """Every metric of the domain on these samples."""
+def _known(made: Callable[[], T], otherwise: T, there: bool) -> T:
+    """What is made, or ``otherwise`` where that needs data that are not there."""
+    try:
+        return made()
+    except UserError:
+        if there:
+            raise
+        return otherwise
+
+
+def measure(domain: Domain, samples: Sequence[Any], reference: Sequence[Any], there: bool = True) -> dict[str, float]:
+    """Every metric of the domain on these samples; without data those that can do without."""
     found: dict[str, float] = {"n": len(samples)}
     for metric in domain.metrics.values():
-        found |= metric(samples, reference)
+        found |= _known(partial(metric, samples, reference), {}, there)
     return found
 
 

@@ -11,7 +11,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from fm_science import __version__, config
+from fm_science import __version__
 from fm_science.commands.domains import listing
 from fm_science.errors import UserError
 
@@ -51,9 +51,12 @@ def installed(name: str) -> str:
 
 def run(folder: Path) -> str:
     """What a run folder holds, in a few lines."""
-    tree = config.read(folder)
+    from fm_science.runs import Run
+
+    tree = Run.open(folder).config
     preset = f", preset {tree['preset']}" if tree.get("preset") else ""
-    lines = [f"{folder}: domain {tree['domain']}{preset}, seed {tree['seed']}, fm-science {tree['version']}"]
+    made = f"seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"
+    lines = [f"{folder}: domain {tree['domain']}{preset}, {made}"]
     checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
     lines.append(f"checkpoints: {', '.join(file.name for file in checkpoints) or 'none'}")
     for name in ("samples", "report"):

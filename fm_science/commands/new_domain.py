@@ -21,9 +21,9 @@ from pathlib import Path
 
 from fm_science import config, launch
 from fm_science.commands.domains import origin
-from fm_science.commands.folders import writable
 from fm_science.errors import UserError
 from fm_science.plugins import domains
+from fm_science.storage import writable
 
 EXAMPLE = "ring"  # the package in examples/ that is copied, and the name in it that becomes another
 

@@ -23,19 +23,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fm_science import config, launch
-from fm_science.commands.folders import checkpoint, log_errors, writable
+from fm_science import __version__, config, launch
+from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError
-from fm_science.plugins import find
 from fm_science.samples import RECORD
+from fm_science.storage import load_yaml, save_yaml, writable
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
     from fm_science.flow import Flow
     from fm_science.sampling import Drawing
+    from fm_science.trained import Trained
 
 PLAIN = {
     "n": 10, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": 16, "trajectory": False, "device": "auto",
@@ -52,33 +54,29 @@ def main(args: list[str]) -> None:
     given = launch.words(args)
     if len(given.paths) != 1:
         raise UserError("sample takes one run folder: fm-science sample RUN [n=10] [key=value ...]")
-    run = Path(given.paths[0])
-    saved = config.read(run)
-    checkpoint(run)
-    base = {**PLAIN, "out": str(run / "samples"), **complete(saved)["sample"]}
+    from fm_science.models import find_trained
+
+    source = find_trained(given.paths[0])
+    source.weights()
+    base = {**PLAIN, "out": str(source.samples), **source.groups()["sample"]}
     launch.check(given, base)
 
     def job(tree: config.Tree, number: int | None) -> None:
         out = Path(tree["out"]) if number is None else Path(tree["out"]) / str(number)
-        with log_errors(run):
-            write(run, saved, {**tree, "out": str(out)}, out)
+        with log_errors(source.folder):
+            write(source, {**tree, "out": str(out)}, out)
 
     launch.run("sample", given, base, job, place="out")
 
 
-def complete(saved: Mapping[str, Any]) -> config.Tree:
-    """The groups of a saved configuration, with the defaults of options that are newer than it."""
-    options = config.defaults(find(saved["domain"]).options())
-    return {name: {**tree, **saved.get(name, {})} for name, tree in options.items()}
-
-
-def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
+def write(source: Trained, tree: config.Tree, out: Path) -> None:
     """Draw what the tree of settings asks for and write it, chunk by chunk."""
-    plan = drawing(tree, complete(saved)["sample"])
+    plan = drawing(tree, source.groups()["sample"])
     writable(out)
-    domain, flow = load(run, saved, tree)
+    flow = restore(source, tree)
+    domain = flow.domain
     fits(domain, flow, plan)
-    if tree["trajectory"] and domain.trajectory is None:
+    if tree["trajectory"] and not domain.writes_trajectories:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
     from fm_science.sampling import draw
 
@@ -88,24 +86,25 @@ def write(run: Path, saved: config.Tree, tree: config.Tree, out: Path) -> None:
     with progress(plan.n, "sampling") as advance:
         for first, samples, frames in draw(domain, flow, plan, watch=tree["trajectory"]):
             files += domain.write(samples, out, first=first)
-            ways += domain.trajectory(frames, out, first=first) if domain.trajectory and frames else []
+            ways += domain.trajectory(frames, out, first=first) if frames else []
             advance(len(samples))
-    record(out, run, saved, tree, {"files": files, "trajectories": ways})
+    record(out, source, tree, {"files": files, "trajectories": ways})
     print(f"{plan.n} samples in {out}")
 
 
-def load(run: Path, saved: config.Tree, tree: Mapping[str, Any], trained: bool = True) -> tuple[Domain, Flow]:
-    """The domain of a run with the wanted options, and its flow, trained or with the weights it began with."""
-    import torch
+def restore(source: Trained, tree: Mapping[str, Any], trained: bool = True) -> Flow:
+    """The flow of a run or model with the wanted options of the groups ``sample`` and, where there are any,
+    ``metrics``; trained, or with the weights it began with."""
+    wanted = {name: tree[name] for name in source.groups()["sample"] if name in tree}
+    changes = {"sample": wanted, "metrics": tree.get("metrics", {})}
+    return source.flow(source.domain(changes), trained)
 
-    plugin = find(saved["domain"])
-    values = complete(saved)
-    values["sample"] = {name: tree.get(name, value) for name, value in values.get("sample", {}).items()}
-    groups = config.validate(plugin.options(), values)
-    torch.manual_seed(config.seed(saved.get("seed", 0)))  # untrained, the network is what training began with
-    domain = plugin.builder()(**groups)
-    flow = domain.flow()
-    return domain, flow.load(checkpoint(run)) if trained else flow
+
+def own(domain: Domain) -> Container[str]:
+    """The names of the domain's own options of sampling."""
+    from fm_science.plugins import find
+
+    return {item.name for item in fields(find(domain.name).options()["sample"])}
 
 
 def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
@@ -156,19 +155,18 @@ def device(name: str) -> Any:
 def forget(out: Path) -> None:
     """Remove what an earlier drawing wrote, and nothing else."""
     if (out / RECORD).is_file():
-        kept = config.load(out / RECORD)
+        kept = load_yaml(out / RECORD)
         for name in [*kept["files"], *kept["trajectories"]]:
             (out / name).unlink(missing_ok=True)
         (out / RECORD).unlink()
 
 
-def record(
-    out: Path, run: Path, saved: config.Tree, tree: Mapping[str, Any], written: Mapping[str, list[Path]]
-) -> None:  # fmt: skip
+def record(out: Path, source: Trained, tree: Mapping[str, Any], written: Mapping[str, list[Path]]) -> None:
     """Write down how the samples were drawn, and which files they are."""
     kept = {key: value for key, value in tree.items() if key != "out"}
     names = {key: [str(file.relative_to(out)) for file in files] for key, files in written.items()}
-    config.save({"run": str(run), "domain": saved["domain"], **kept, **names}, out / RECORD)
+    about = {"version": __version__, "run": source.label, "domain": source.name}
+    save_yaml({**about, **kept, **names}, out / RECORD)
 
 
 @contextmanager

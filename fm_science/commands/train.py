@@ -38,7 +38,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fm_science import config, launch
-from fm_science.commands.folders import CHECKPOINT, claim, log_errors
+from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError
 from fm_science.plugins import Plugin, domains, find
 
@@ -72,6 +72,8 @@ def start(given: launch.Words) -> None:
     if not chosen:
         raise UserError(f"which domain? Write domain=NAME; known: {', '.join(domains())}")
     if given.sweep and given.values("run"):
+        from fm_science.runs import claim
+
         claim(Path(given.values("run")[0]))
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = f"runs/multirun/{stamp}" if given.sweep else f"runs/${{domain}}/{stamp}"
@@ -101,7 +103,9 @@ def resume(given: launch.Words) -> None:
     run = Path(given.values("resume")[0])
     if given.sweep:
         raise UserError("a run is resumed by itself, not in a sweep")
-    saved = config.read(run)
+    from fm_science.runs import CHECKPOINT, Run
+
+    saved = Run.open(run).config
     if not (run / CHECKPOINT).is_file():
         raise UserError(f"{run} cannot be resumed: it holds no {CHECKPOINT}")
     launch.check(given, saved)
@@ -113,30 +117,32 @@ def resume(given: launch.Words) -> None:
 
 def join(run: Path) -> None:
     """Train as a further rank of a run whose first rank has written its configuration."""
-    work(config.read(run), run)
+    from fm_science.runs import read_config
+
+    work(read_config(run), run)
 
 
 def work(tree: config.Tree, run: Path) -> None:
-    """Check the whole configuration, build the domain and train it in the run folder."""
+    """Check the whole configuration, make the domain and train it in the run folder."""
     plugin = find(tree["domain"])
     groups = config.validate(plugin.options(), tree)
     engine = config.validate(config.engine(), tree)
-    seed = config.seed(tree["seed"])
-    first = launch.rank() == 0
+    seed, first = config.seed(tree["seed"]), launch.rank() == 0
+    from fm_science.runs import claim
+
     if first and not tree["resume"]:
         claim(run)
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from fm_science.training import fit as train
+    from fm_science.training import fit
 
     with log_errors(run), restart(run):
         torch.manual_seed(seed)  # of the first weights
-        domain = plugin.builder()(**groups)
-        if first:
-            config.save(tree, run / config.FILE)
+        domain = plugin.build(groups)
+        notes = {name: value for name, value in tree.items() if name not in config.engine()}
         try:
-            train(domain, engine["trainer"], engine["optimizer"], run, seed, resume=bool(tree["resume"]))
+            fit(domain, engine["trainer"], engine["optimizer"], run, seed, bool(tree["resume"]), notes=notes)
         except MisconfigurationException as error:  # such as a GPU where there is none
             raise UserError(f"the trainer cannot run so: {error}") from error
     if first:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Space
-from fm_science.state import Context, State, batch_size, leaves, take
+from fm_science.state import Context, State, batch_size, leaves, rows, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import bound_leaves, flat, square
 
@@ -47,10 +47,10 @@ def groups(context: Context, within: Iterable[str] = ()) -> Tensor:
         raise ValueError(f"within={tuple(within)}: the batch carries no {missing}; it has {sorted(context.cond)}.")
     keys = [context.mask, *leaves(context.free if context.free is not None else {})]
     keys += [context.cond[name] for name in within]
-    rows = torch.cat([k.reshape(context.size, -1).double() for k in keys], 1)
-    if bool((rows == rows[:1]).all()):  # the common case, without the price of sorting rows
-        return rows.new_zeros(len(rows), dtype=torch.long)
-    return rows.unique(dim=0, return_inverse=True)[1]
+    each = torch.cat([rows(k).double() for k in keys], 1)
+    if bool((each == each[:1]).all()):  # the common case, without the price of sorting rows
+        return each.new_zeros(len(each), dtype=torch.long)
+    return each.unique(dim=0, return_inverse=True)[1]
 
 
 def table(
@@ -58,7 +58,7 @@ def table(
     cost: Cost | None = None,
 ) -> Tensor:  # fmt: skip
     """The cost of each pair, ``(B, B)``: row i is noise, column j a datum. Only pairs within a group are priced, and
-    the others are infinite.
+    the others are infinite. In double precision where the table is a product of matrices.
 
     Args:
         space: bound to ``context``.
@@ -74,7 +74,7 @@ def table(
     if symmetries or cost is not None:
         price = _aligned(symmetries, cost or square)
         return _by_pairs(space, x0, x1, context, allowed, price)
-    total = torch.zeros(allowed.shape, dtype=leaves(x1)[0].dtype, device=allowed.device)
+    total = torch.zeros(allowed.shape, dtype=torch.float64, device=allowed.device)
     for k, (part, a, b) in enumerate(bound_leaves(space, x0, x1)):
         if flat(part) or part.shares_weights:
             total = total + _gram(part.whitened(a), part.whitened(b))
@@ -93,12 +93,14 @@ def cross(space: Space, x: State, y: State, context: Context) -> Tensor:
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances of vectors, ``(m, n)``. The common centre is taken out, so that little cancels."""
+    """Squared distances of vectors, ``(m, n)``, in double precision. Both sides lose their own mean before the product,
+    so that nothing large cancels in it, however far apart the means are."""
     x, y = x.flatten(1), y.flatten(1)
-    centre = y.mean(0)
-    x, y = x - centre, y - centre
-    square = (x * x).sum(1)[:, None] + (y * y).sum(1)[None, :] - 2 * x @ y.T
-    return square.clamp_min(0)
+    centres = [z.double().mean(0) for z in (x, y)]
+    x, y = ((z - c).to(z) for z, c in zip((x, y), centres, strict=True))
+    gap, product = centres[0] - centres[1], (x @ y.T).double()
+    lines, columns = (z.double().square().sum(1) + 2 * sign * (z.double() @ gap) for z, sign in ((x, 1), (y, -1)))
+    return (lines[:, None] + columns[None, :] - 2 * product + gap @ gap).clamp_min(0)
 
 
 def _piece(k: int) -> Callable[..., Tensor]:

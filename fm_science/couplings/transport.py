@@ -24,7 +24,7 @@ from fm_science.couplings.ranks import join, own
 from fm_science.declarations import renamed_keywords
 from fm_science.seeds import seeded
 from fm_science.spaces import Space
-from fm_science.state import Context, State, batch_size, take
+from fm_science.state import Context, State, batch_size, leaves, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import nearer
 
@@ -79,6 +79,8 @@ class Transport(Coupling):
 
     @torch.no_grad()
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+        if not context.size:
+            return x0, x1, context
         if self.gather is not None and self.across_batch:
             seed = int(torch.randint(2**62, ()))
             batches, rank = self.gather((x0, x1, context, seed))
@@ -112,7 +114,7 @@ class Transport(Coupling):
         cost = table(space, x0, x1, context, group, symmetries, self.cost)
         cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.condition_weights.items())
         order = torch.arange(context.size, device=group.device)
-        weight = torch.ones_like(cost[0])
+        weight = torch.ones(context.size, dtype=leaves(x1)[0].dtype, device=group.device)
         for members in _members(group):
             chosen, share = self.plan(cost[members][:, members])
             order[members] = members[chosen]

@@ -1,10 +1,13 @@
 """Densities of flows, and bounds on the probability of classes."""
 
 from fm_science.declarations import renamed_names
+from fm_science.likelihood.classes import Estimate as Estimate
 from fm_science.likelihood.classes import elbo as elbo
+from fm_science.likelihood.classes import elbo_estimate as elbo_estimate
 from fm_science.likelihood.classes import elbo_rate as elbo_rate
 from fm_science.likelihood.density import DensityResult as DensityResult
 from fm_science.likelihood.density import bits_per_dimension as bits_per_dimension
+from fm_science.likelihood.density import forward as forward
 from fm_science.likelihood.density import integrate_log_prob as integrate_log_prob
 from fm_science.likelihood.density import reverse_grid as reverse_grid
 from fm_science.likelihood.density import start_before_end as start_before_end

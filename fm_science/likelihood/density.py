@@ -63,36 +63,83 @@ def integrate_log_prob(
         TypeError: on spaces that are not smooth, and for priors without a density.
     """
     space = path.space
-    if not space.smooth:
-        raise TypeError("a density needs a smooth space: classes move by random jumps. See likelihood.elbo.")
-    if not space.geodesic:
-        raise TypeError("a surface without a logarithm (Mesh) has no density here: compare samples instead.")
-    if solver.two_times:
-        raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
+    suitable(path, solver)
     prior.log_prob(space, x)  # a prior without a density says so before the first step
     grid = steps if torch.is_tensor(steps) else density_grid(path, steps)
     times = reverse_grid(path, grid, x)
     path.check(1 - times)
     x, gain = start_before_end(path, grid, times, x, independent)
     zero = torch.zeros_like(gain)
-    field = _Augmented(path, predict, rule, x)
-    line = Euclidean(1, on="graph").bind(Context.full(len(zero)).to(zero.device))
-    whole = Field(Product(state=space, logp=line, energy=line), error_parts=("state", "logp"))
+    whole, field = _augmented(path, predict, rule, x, forwards=False)
     end = solver.integrate(whole, field, {"state": x, "logp": gain[:, None], "energy": zero[:, None]}, times)
     return DensityResult(end["state"], prior.log_prob(space, end["state"]) + end["logp"][:, 0], end["energy"][:, 0])
 
 
-class _Augmented:
-    """The velocity of (state, logp, energy) backwards in time, with probes that are drawn once."""
+def forward(
+    path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Any, steps: int | Tensor = 100,
+    rule: Divergence = ExactTrace(), independent: bool = True,
+) -> tuple[State, Tensor]:  # fmt: skip
+    """Carry noise ``x`` to data together with its log-density: one walk for both. The arguments and errors are those of
+    :func:`integrate_log_prob`; a grid must start at t = 0.
 
-    def __init__(self, path: Path, predict: Callable[..., Any], rule: Divergence, x: State) -> None:
-        self.path, self.predict, self.rule = path, predict, rule
+    Returns:
+        The state at the end of the grid, and its log-density in nats, ``(B,)``.
+    """
+    space = path.space
+    suitable(path, solver)
+    start = prior.log_prob(space, x)
+    grid = steps if torch.is_tensor(steps) else density_grid(path, steps)
+    if float(grid[0]) != 0:
+        raise ValueError(f"steps starts at t = {float(grid[0]):.4g}: samples start at t = 0.")
+    times = 1 - reverse_grid(path, grid, x).flip(0)
+    path.check(times)
+    whole, field = _augmented(path, predict, rule, x, forwards=True)
+    begin = {"state": x, "logp": start[:, None], "energy": torch.zeros_like(start)[:, None]}
+    end = solver.integrate(whole, field, begin, times)
+    state, logp = end["state"], end["logp"][:, 0]
+    if not _cut(path, grid, x):
+        return state, logp
+    late = torch.full_like(start, float(times[-1]))
+    landed = path.step(predict(state, late), state, late, torch.ones_like(late))
+    return landed, logp + path.start_before_end(landed, late, independent)[1]
+
+
+def suitable(path: Path, solver: Any) -> None:
+    """Raises TypeError where a path has no density that a solver could follow."""
+    space = path.space
+    if not space.smooth:
+        raise TypeError("a density needs a smooth space: classes move by random jumps. See likelihood.elbo.")
+    if not space.geodesic:
+        raise TypeError("a surface without a logarithm (Mesh) has no density here: compare samples instead.")
+    if path.steep:
+        raise TypeError(f"the velocity of {path!r} is infinite at t = 0, and no walk leads back there: no density.")
+    if solver.two_times:
+        raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
+
+
+def _augmented(
+    path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool
+) -> tuple[Field, Any]:
+    """The path and the field of (state, logp, energy), backwards in time or forwards."""
+    first = leaves(x)[0]
+    line = Euclidean(1, on="graph").bind(Context.full(batch_size(x)).to(first.device))
+    whole = Field(Product(state=path.space, logp=line, energy=line), error_parts=("state", "logp"))
+    return whole, _Augmented(path, predict, rule, x, forwards)
+
+
+class _Augmented:
+    """The velocity of (state, logp, energy) backwards in time or forwards, with probes that are drawn once."""
+
+    def __init__(self, path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool) -> None:
+        self.path, self.predict, self.rule, self.forwards = path, predict, rule, forwards
         self.probes = rule.draw(flatten(path.space.log(x, x)))
 
     def __call__(self, state: dict[str, Any], r: Tensor) -> dict[str, Any]:
-        x, t, path = state["state"], 1 - r, self.path
+        x, t, path = state["state"], r if self.forwards else 1 - r, self.path
         u, trace = divergence(path.space, lambda y: path.velocity(self.predict(y, t), y, t), x, self.rule, self.probes)
-        return {"state": scale(-1.0, u), "logp": -trace[:, None], "energy": path.space.inner(x, u, u)[:, None]}
+        if not self.forwards:
+            u = scale(-1.0, u)
+        return {"state": u, "logp": -trace[:, None], "energy": path.space.inner(x, u, u)[:, None]}
 
 
 def density_grid(path: Path, steps: int) -> Tensor:

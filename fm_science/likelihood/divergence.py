@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fm_science.spaces.base import Leaf, Space, total
-from fm_science.state import State, leaves, scale, tree_map
+from fm_science.state import State, leaves, rows, scale, tree_map
 
 VelocityField = Callable[[Any], Any]
 
@@ -186,11 +186,11 @@ class HutchPP(Divergence):
 
 def flatten(u: State) -> Tensor:
     """The coordinates of a tangent, ``(B, D)``."""
-    return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves(u)], 1)
+    return torch.cat([rows(leaf) for leaf in leaves(u)], 1)
 
 
 def unflatten(flat: Tensor, like: State) -> State:
     """The inverse of :func:`flatten` for tangents of the shape of ``like``."""
-    sizes = [leaf[0].numel() for leaf in leaves(like)]
+    sizes = [leaf.shape[1:].numel() for leaf in leaves(like)]
     pieces = iter(flat.split(sizes, 1))
     return tree_map(lambda leaf: next(pieces).reshape(leaf.shape), like)

@@ -14,6 +14,7 @@ from fm_science.networks.guided import Guided as Guided
 from fm_science.networks.guided import drop_condition as drop_condition
 from fm_science.networks.operator import LatentOperator as LatentOperator
 from fm_science.networks.potential import Potential as Potential
+from fm_science.networks.projected import ProjectedEndpoint as ProjectedEndpoint
 from fm_science.networks.rescheduled import Rescheduled as Rescheduled
 from fm_science.networks.sites import NodeEmbedding as NodeEmbedding
 from fm_science.networks.steered import ScoreGuided as ScoreGuided

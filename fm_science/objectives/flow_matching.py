@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.contract import admit_training, check_output
 from fm_science.couplings import Coupling, Independent
 from fm_science.declarations import renamed_keywords
 from fm_science.flow import Flow
@@ -73,6 +74,7 @@ class FlowMatching(Objective):
     def pairs(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> Pairs:
         """Noise drawn and paired with a batch of data, with the context as the network is to see it."""
         self.record_training(flow)
+        x1, x0 = admit_training(flow, x1, context, x0)
         path = flow.path.bind(context, flow.prior)
         paired = x0 is not None and self.coupling.pre_paired
         x0 = flow.prior.sample(path.space, context) if x0 is None else x0
@@ -91,6 +93,7 @@ class FlowMatching(Objective):
         x = path.sample(x0, x1, t)
         context = self._with_previous(flow, path, x, t, context)
         raw = flow(x, t, context)
+        check_output(path, raw)
         losses = self.weighted(path.loss(raw, x0, x1, x, t), t, context)
         if self.auxiliary_losses:
             x1hat = path.endpoint(raw, x, t)

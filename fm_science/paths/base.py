@@ -42,6 +42,11 @@ class Path(ABC):
     has_endpoint: bool = True  #: whether a velocity tells where its path will end, so that it gives an endpoint
     error_parts: tuple[str, ...] | None = None  #: parts whose error an adaptive solver controls; ``None``: all
 
+    @property
+    def outputs(self) -> Mapping[str, tuple[int, ...]] | tuple[int, ...] | None:
+        """The shape of a network's raw output on a bound path, by name where it is a dict; ``None``: any."""
+        return None
+
     @abstractmethod
     def bind(self, context: Context, prior: Prior | None = None) -> Path:
         """A copy whose space knows the batch, and which knows the law of the noise."""
@@ -70,6 +75,11 @@ class Path(ABC):
     @abstractmethod
     def singular(self) -> bool:
         """Whether the velocity is undefined at t = 1, so that the last step must be :meth:`step`."""
+
+    @property
+    def steep(self) -> bool:
+        """Whether the velocity is infinite at t = 0, so that walks must begin with :meth:`step`."""
+        return False
 
     @property
     def has_score(self) -> bool:

@@ -33,8 +33,15 @@ class Bridge(Path):
     context: Context | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.context is None:  # a bound copy was checked already
-            self.predicts.check(self.space)
+        if self.context is not None:  # a bound copy was checked already
+            return
+        self.predicts.check(self.space)
+        if self.steep and not self.predicts.schedule_free:
+            right = "Endpoint()" if self.space.smooth else "Posterior()"
+            raise ValueError(
+                f"{self.predicts!r} is infinite at t = 0 with {self.schedule!r}: use predicts={right}, or a schedule "
+                "whose rate is finite there, such as Polynomial(1.0)."
+            )
 
     @abstractmethod
     def endpoint_to_velocity(self, x: State, x1: State, t: Tensor) -> State:
@@ -87,6 +94,10 @@ class Bridge(Path):
     def _no_noise(self) -> str:
         return f"{self!r}: only linear spaces carry noise that is added. Use Velocity() or Endpoint()."
 
+    @property
+    def outputs(self) -> tuple[int, ...] | None:
+        return self.predicts.shape(self.space)
+
     def relative_rate(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
         left, rate = value_and_rate(self.schedule.remaining, t)
@@ -103,6 +114,10 @@ class Bridge(Path):
     @derived
     def predicts_endpoint(self) -> bool:
         return self.predicts.is_endpoint
+
+    @derived
+    def steep(self) -> bool:
+        return self.schedule.steep and self.space.smooth
 
     @property
     def class_probabilities(self) -> Tensor | None:

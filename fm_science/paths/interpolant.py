@@ -61,6 +61,8 @@ class Interpolant(Path):
     def __post_init__(self) -> None:
         if not self.space.linear:
             raise TypeError(f"an interpolant adds noise, and {self.space!r} is no linear space. Use Geodesic.")
+        if self.schedule.steep:
+            raise ValueError(f"the velocity of an interpolant is infinite at t = 0 with {self.schedule!r}.")
         if self.predicts not in ((Velocity(), Noise()), (Velocity(),)):
             raise TypeError(f"predicts={self.predicts!r}: an interpolant predicts (Velocity(), Noise()) or the first.")
 
@@ -70,6 +72,11 @@ class Interpolant(Path):
 
     def bind(self, context: Context, prior: Prior | None = None) -> Interpolant:
         return replace(self, space=self.space.bind(context), context=context)
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        shape = (*self.space.mask.shape, *self.space.leaf.tangent_event)  # type: ignore[attr-defined]
+        return dict.fromkeys(("velocity", "noise")[: len(self.predicts)], shape)
 
     def modules(self) -> list[nn.Module]:
         return [self.gamma] if isinstance(self.gamma, nn.Module) else []
@@ -115,7 +122,11 @@ class Interpolant(Path):
         return self.space.exp(x, expand_like(s - t, x) * self.velocity(raw, x, t))
 
     def score(self, raw: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
-        return -self._noise(raw, x) / expand_like(self.gamma(t), x)
+        """-E[z | x_t] / gamma(t). Raises ValueError where gamma is zero: the noise says nothing of the score there."""
+        noise, spread = self._noise(raw, x), self.gamma(t)
+        if not bool((spread > 0).all()):
+            raise ValueError(f"{self!r} has no score where gamma is zero, at t = 0 and t = 1: ask between the ends.")
+        return -noise / expand_like(spread, x)
 
     def renoise_step(self, raw: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
         spread = expand_like(self.gamma(t), x)

@@ -33,6 +33,10 @@ class ProductPath(Path):
         return any(p.singular for p in self.parts.values())
 
     @property
+    def steep(self) -> bool:
+        return any(p.steep for p in self.parts.values())
+
+    @property
     def has_score(self) -> bool:
         return all(p.has_score for p in self.parts.values())
 

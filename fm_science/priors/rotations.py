@@ -11,7 +11,7 @@ from torch import Tensor
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
 from fm_science.spaces.base import Space, total
-from fm_science.spaces.numerics import ratio, safe_norm, sinc
+from fm_science.spaces.numerics import safe_norm, sinc, sinhc
 from fm_science.spaces.rotations import rotation_exp
 from fm_science.state import Context, State, masked_where
 
@@ -54,7 +54,9 @@ class IGSO3(Prior):
         z = 2 * math.pi * k * omega[..., None] / self.std**2
         c = 2 * (math.pi * k / self.std) ** 2
         forth, back = torch.exp(z - c), torch.exp(-z - c)
-        pair = forth + back - 2 * c * ratio(forth - back, z, 0.0) - 4 * c * torch.where(z == 0, back, 0.0)
+        near = z < 1  # there the difference of both would cancel: sinh(z) / z does not
+        odd = torch.where(near, 2 * sinhc(torch.where(near, z, 0.0)) * torch.exp(-c), (forth - back) / z.clamp_min(1))
+        pair = forth + back - 2 * c * odd
         images = 1 + ((1 - 2 * (k % 2)) * pair).sum(-1)
         scale = 0.5 * math.log(2 * math.pi) + self.std**2 / 8 - 3 * math.log(self.std) + math.log(2)
         return scale - 0.5 * (omega / self.std) ** 2 + images.log() - sinc(0.5 * omega).log()

@@ -12,7 +12,7 @@ from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only
 from fm_science.solvers.fixed import combine, stages
 from fm_science.spaces.base import Space
-from fm_science.state import State
+from fm_science.state import State, leaves
 
 TABLEAU = (
     (),
@@ -33,12 +33,12 @@ class Adaptive(Solver):
     wanted they cost nothing. On products with classes, which jump once a step, they count. The batch shares its steps,
     and the worst sample decides.
 
-    The error of a step, the difference of both orders, is measured a degree of freedom: on linear spaces against
-    atol + rtol times the size of the state, on curved ones, whose unit of length is their curvature, against
-    atol + rtol.
+    The error of a step, the difference of both orders, is measured a degree of freedom, as the mean square by the
+    weights of the sites where a space has them: on linear spaces against atol + rtol times the size of the state, on
+    curved ones, whose unit of length is their curvature, against atol + rtol.
 
     Args:
-        rtol, atol: tolerances, positive.
+        rtol, atol: tolerances, positive. Raises ValueError where they are below the precision of the state.
         most: the most steps between two output points. Raises RuntimeError beyond.
     """
 
@@ -65,6 +65,9 @@ class Adaptive(Solver):
 
     def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth_only(self, path)
+        self._resolvable(leaves(x)[0].dtype)
+        if not len(t):
+            return x
         end, now = float((t + h)[0]), float(t[0])
         v = path.velocity(predict(x, t), x, t)
         size = 0.3 * (self.rtol + self.atol) ** 0.2
@@ -81,6 +84,15 @@ class Adaptive(Solver):
                 raise RuntimeError(f"{self!r}: the step vanishes at t = {now:.6g}; the velocity may be singular there.")
         raise RuntimeError(f"{self!r} took {self.most} steps between two output points; it stands at t = {now:.6g}.")
 
+    def _resolvable(self, dtype: torch.dtype) -> None:
+        """Raises ValueError for tolerances that rounding alone would exceed."""
+        least = 8 * torch.finfo(dtype).eps
+        if self.rtol + self.atol < least:
+            raise ValueError(
+                f"{self!r} asks for more than {dtype} can tell: rtol + atol must be at least {least:.1e}. Use double "
+                "precision, or larger tolerances."
+            )
+
     def _try(
         self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor, v: State
     ) -> tuple[State, State, float]:
@@ -95,6 +107,6 @@ class Adaptive(Solver):
         if space.parts:
             names = error_parts if error_parts is not None else tuple(space.parts)
             return torch.stack([self._gauge(space.parts[k], x[k], u[k]) for k in names]).amax(0)
-        count = space.dimension.clamp_min(1)
+        count = torch.where(space.measure > 0, space.measure, 1)  # where sites have weights, the sum of them
         size = (space.inner(x, x, x) / count).sqrt() if space.linear else 1.0
         return (space.inner(x, u, u) / count).clamp_min(0).sqrt() / (self.atol + self.rtol * size)

@@ -108,6 +108,8 @@ def smooth_only(solver: Solver, path: Path, parts: bool = False) -> None:
     name = type(solver).__name__
     if not (path.space.smooth or any(s.smooth for s in spaces)):
         raise TypeError(f"{name} needs a smooth space: jump rates cannot be averaged. Use Euler() on classes.")
+    if path.steep:
+        raise TypeError(f"{name} starts with the velocity at t = 0, and that of {path!r} is infinite: use Euler().")
     if solver.needs_log and not path.space.geodesic:
         raise TypeError(f"{name} carries velocities by the logarithm, and this space has none: use Euler() or Heun().")
 

@@ -97,10 +97,10 @@ class PredictorCorrector(Solver):
         s = t + h
         if self.predictor is not None:
             x = stepper(self.predictor, path)(path, predict, x, t, h)
-        elif float(s[0]) >= 1:  # the clock alone would leave the noise of the last step
+        elif bool((s >= 1).all()):  # the clock alone would leave the noise of the last step
             return path.step(predict(x, t), x, t, s)
         keep = torch.full_like(t, 1 - self.refresh)
-        for _ in range(self.corrections if float(s[0]) < 1 else 0):
+        for _ in range(0 if bool((s >= 1).all()) else self.corrections):
             x = path.renoise_step(predict(x, s), x, s, s, keep)
         return x
 

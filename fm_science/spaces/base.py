@@ -19,12 +19,12 @@ from fm_science.declarations import derived
 from fm_science.spaces.numerics import safe_sqrt as safe_sqrt
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
-from fm_science.state import Context, expand_like, masked_where
+from fm_science.state import Context, expand_like, masked_where, rows
 
 
 def total(x: Tensor) -> Tensor:
     """The sum over the sites of each sample: ``(B, *sites)`` to ``(B,)``."""
-    return x.reshape(len(x), -1).sum(1)
+    return rows(x).sum(1)
 
 
 class Leaf(Space):
@@ -51,6 +51,7 @@ class Leaf(Space):
     def directed(self) -> bool:
         """Whether points carry a direction, which rotations turn."""
         return type(self).rotate is not Space.rotate
+    point: str = "points of the space; project(x) makes them so"  #: what a point is, in words
 
     @property
     def tangent_event(self) -> tuple[int, ...]:
@@ -60,6 +61,12 @@ class Leaf(Space):
     def origin(self, like: Tensor) -> Tensor:
         """The point that padded sites hold, ``(*event)``, in the dtype and on the device of ``like``."""
         return like.new_zeros(self.event)
+
+    def off(self, x: Tensor) -> Tensor:
+        """How far ambient points ``(P, *event)`` lie from the space, ``(P,)``, relative to their size but at least
+        one."""
+        gap = (self.project(x) - x).flatten(1).abs()
+        return gap.amax(1) / x.flatten(1).abs().amax(1).clamp_min(1.0)
 
     def dot(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """The inner product of two tangents on each site, ``(..., *tangent_event)`` to ``(...)``."""
@@ -132,10 +139,10 @@ class Leaf(Space):
     def permute(self, x: Tensor, order: Tensor) -> Tensor:
         if self.on == "graph":
             return x
-        rows = torch.arange(len(order), device=x.device)[:, None]
+        sample = torch.arange(len(order), device=x.device)[:, None]
         if self.on == "nodes":
-            return x[rows, order]
-        return x[rows[..., None], order[:, :, None], order[:, None, :]]
+            return x[sample, order]
+        return x[sample[..., None], order[:, :, None], order[:, None, :]]
 
 
 def raise_index(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
@@ -151,7 +158,7 @@ def raise_index(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
     return (weights.movedim(-1, 0).reshape(size, *sites, *[1] * len(shape)) * basis).sum(0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BoundLeaf(Space):
     """A leaf bound to a batch: the product of its real sites, with frozen ones held.
 
@@ -166,6 +173,9 @@ class BoundLeaf(Space):
     mask: Tensor
     frozen: Tensor | None = None
     known: Tensor | None = None
+
+    def __repr__(self) -> str:  # a batch of masks and known values would fill a page
+        return repr(self.leaf)
 
     @derived
     def smooth(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf
-from fm_science.spaces.numerics import dot, even_norm, log_sinhc, ratio, safe_norm, safe_sqrt, sinc, sinhc, windings
+from fm_science.spaces.numerics import dot, even_norm, even_root, log_sinhc, safe_norm, sinc, sinhc, windings
 
 
 def wrap(angle: Tensor) -> Tensor:
@@ -67,6 +67,9 @@ class Torus(Leaf):
     def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
         return slope
 
+    def off(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # angles count modulo 2 pi
+
     def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
         square = windings(u, turns).square()
         return square, torch.zeros_like(square)
@@ -106,6 +109,7 @@ class Sphere(Quadric):
     dim: int = 2
     on: str = "nodes"
     injectivity = math.pi
+    point = "unit vectors: x / x.norm(dim=-1, keepdim=True)"
 
     @derived
     def volume(self) -> float:
@@ -192,6 +196,7 @@ class Hyperbolic(Quadric):
 
     dim: int = 2
     on: str = "nodes"
+    point = "points of the upper sheet, x0² = 1 + x1² + ...; project(x) finds x0"
 
     def _form(self, u: Tensor, v: Tensor) -> Tensor:
         """The Lorentz product ``(..., 1)``."""
@@ -201,13 +206,13 @@ class Hyperbolic(Quadric):
         return self._form(u, v).squeeze(-1)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        n = safe_sqrt(self._form(u, u))
+        n = even_root(self._form(u, u))
         return self.project(n.cosh() * x + sinhc(n) * u)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         difference = y - x
-        half = 0.5 * safe_sqrt(self._form(difference, difference))  # sinh of half the distance
-        size = ratio(torch.asinh(half), half, 1.0) / (1 + half * half).sqrt()  # distance / sinh(distance)
+        half = 0.5 * even_root(self._form(difference, difference))  # sinh of half the distance
+        size = torch.asinh(half) / half / (1 + half * half).sqrt()  # distance / sinh(distance)
         return size * self.tangent(x, self.tangent(x, difference))
 
     def project(self, x: Tensor) -> Tensor:
@@ -225,7 +230,7 @@ class Hyperbolic(Quadric):
         return self.tangent(y, u + self._form(y, u) / (1 - self._form(x, y)) * (x + y))
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
-        return (self.dim - 1) * log_sinhc(safe_sqrt(self._form(u, u)).squeeze(-1))
+        return (self.dim - 1) * log_sinhc(even_root(self._form(u, u)).squeeze(-1))
 
     def gaussian(self, x: Tensor) -> Tensor:
         normal = torch.randn(*x.shape[:-1], self.dim, dtype=x.dtype, device=x.device)

@@ -47,6 +47,7 @@ class Categorical(Leaf):
     on: str = "nodes"
     smooth = False
     dimension = 1  # one choice a site
+    point = "one-hot vectors, no soft labels: torch.nn.functional.one_hot(numbers, classes).float()"
 
     def __post_init__(self) -> None:
         if self.classes < 2:

@@ -39,6 +39,9 @@ class Flat(Leaf):
     def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
         return ambient_grad
 
+    def off(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # a cloud that is not centred stands for one that is
+
     def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
         return (x.reshape(len(x), -1, x.shape[-1]) @ rotation.mT).reshape(x.shape) if self.vector else x
 
@@ -164,7 +167,7 @@ class Functions(Flat):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BoundFunctions(BoundLeaf):
     """The bound form of :class:`Functions`: sensors with quadrature weights ``(B, N)``, their places ``(B, N, d)``, and
     the shape ``(B, d)`` of the regular grid where they stand on one."""

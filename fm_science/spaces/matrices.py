@@ -2,122 +2,20 @@
 
 The affine-invariant metric (Pennec, Fillard & Ayache 2006) gives the tangent U at X the length |L^-1 U L^-T| for any
 L L' = X, here the Cholesky factor: congruences X -> A X A' are isometries, singular matrices are infinitely far away,
-and every two points are joined by one geodesic. Functions of symmetric matrices are taken on eigenvalues, with the
-derivative of Daleckii & Krein (1965), which stays finite where eigenvalues coincide.
+and every two points are joined by one geodesic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf
-from fm_science.spaces.numerics import log_sinhc, ratio, sinhc
-
-Scalar = Callable[[Tensor], Tensor]
-Slope = Callable[[Tensor, Tensor], Tensor]
-
-
-def symmetric(a: Tensor) -> Tensor:
-    """The symmetric part of matrices ``(..., n, n)``."""
-    return 0.5 * (a + a.mT)
-
-
-class _Spectral(torch.autograd.Function):
-    """V f(l) V' for a = V l V'; its derivative along e is V (slope(l_i, l_j) * V' e V) V'. Second derivatives go
-    through the eigenvectors and need distinct eigenvalues."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(a: Tensor, f: Scalar, slope: Slope) -> tuple[Tensor, Tensor, Tensor]:
-        values, vectors = torch.linalg.eigh(a)
-        return (vectors * f(values)[..., None, :]) @ vectors.mT, values, vectors
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        a, _, ctx.slope = inputs
-        _, values, vectors = output
-        ctx.mark_non_differentiable(values, vectors)
-        ctx.save_for_backward(a, values, vectors)
-        ctx.save_for_forward(a, values, vectors)
-
-    @staticmethod
-    def _along(ctx: Any, e: Tensor) -> Tensor:
-        a, values, vectors = ctx.saved_tensors
-        if torch.is_grad_enabled() and a.requires_grad:
-            values, vectors = torch.linalg.eigh(a)
-        slopes = ctx.slope(values[..., :, None], values[..., None, :])
-        return symmetric(vectors @ (slopes * (vectors.mT @ symmetric(e) @ vectors)) @ vectors.mT)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Spectral._along(ctx, grads[0]), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None, None]:
-        return _Spectral._along(ctx, tangents[0]), None, None
-
-
-def spectral(a: Tensor, f: Scalar, slope: Slope) -> Tensor:
-    """A function of symmetric matrices ``(..., n, n)``.
-
-    Args:
-        a: the matrices.
-        f: the function of an eigenvalue.
-        slope: its divided difference (f(p) - f(q)) / (p - q), which is f'(p) at p = q.
-    """
-    return _Spectral.apply(a, f, slope)[0]  # type: ignore[no-untyped-call]
-
-
-def sym_exp(a: Tensor) -> Tensor:
-    """The exponential of symmetric matrices."""
-    return spectral(a, torch.exp, lambda p, q: torch.exp(0.5 * (p + q)) * sinhc(0.5 * (p - q)))
-
-
-def _log1p(x: Tensor) -> Tensor:
-    return torch.log1p(x.clamp_min(torch.finfo(x.dtype).eps - 1))
-
-
-def _log1p_slope(p: Tensor, q: Tensor) -> Tensor:
-    """log((1 + p) / (1 + q)) / (p - q), by atanh of the relative difference."""
-    mean = (2 + p + q).clamp_min(torch.finfo(p.dtype).eps)
-    far = ((p - q) / mean).clamp(-1 + torch.finfo(p.dtype).eps, 1 - torch.finfo(p.dtype).eps)
-    return 2 * ratio(torch.atanh(far), far, 1.0) / mean
-
-
-def sym_log1p(a: Tensor) -> Tensor:
-    """log(1 + a) of symmetric matrices with eigenvalues above -1; accurate for small ``a``."""
-    return spectral(a, _log1p, _log1p_slope)
-
-
-def sym_sqrt(a: Tensor) -> Tensor:
-    """The square root of positive definite matrices."""
-
-    def f(x: Tensor) -> Tensor:
-        return x.clamp_min(torch.finfo(x.dtype).tiny).sqrt()
-
-    return spectral(a, f, lambda p, q: 1 / (f(p) + f(q)))
-
-
-def _missing(x: Tensor) -> Tensor:
-    return (-x).clamp_min(0)
-
-
-def _missing_slope(p: Tensor, q: Tensor) -> Tensor:
-    return ratio(_missing(p) - _missing(q), p - q, 0.0) - ((p == q) & (p < 0)).to(p)
-
-
-def lift_eigenvalues(a: Tensor, floor: Tensor) -> Tensor:
-    """Symmetric ``a`` with the eigenvalues below ``floor`` ``(..., 1)`` raised to it; other matrices unchanged."""
-
-    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    return a + spectral(a - floor.detach()[..., None] * identity, _missing, _missing_slope)
+from fm_science.spaces.eigen import lift_eigenvalues, sym_exp, sym_log1p, sym_sqrt, symmetric
+from fm_science.spaces.numerics import log_sinhc
 
 
 @dataclass(frozen=True)
@@ -135,6 +33,7 @@ class SPD(Leaf):
     on: str = "nodes"
     floor: float = 1e-6
     isometric = True
+    point = "symmetric matrices with positive eigenvalues"
 
     @derived
     def event(self) -> tuple[int, ...]:
@@ -193,7 +92,8 @@ class SPD(Leaf):
 
     def log_scale(self, x: Tensor) -> Tensor:
         """Logarithm of the Riemannian volume of a unit of the matrix entries at ``x``: -(n + 1) / 2 log det x."""
-        return -0.5 * (self.n + 1) * torch.linalg.slogdet(x)[1]
+        # by the factor: forward derivatives of slogdet lose their own derivative
+        return -(self.n + 1) * self._factor(x).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
         values = torch.linalg.eigvalsh(self._whiten(self._factor(x), u))

@@ -28,9 +28,16 @@ def safe_norm(u: Tensor) -> Tensor:
     return safe_sqrt(dot(u, u))
 
 
+def even_root(square: Tensor) -> Tensor:
+    """The square root for use in even functions alone, such as cosh or sinh(x) / x. It is never zero, which such a
+    function cannot see, and what lies below zero by rounding counts as zero; its gradient is that of the square all
+    the same, so that all derivatives of the even function are right at zero too."""
+    least = torch.finfo(square.dtype).tiny ** 0.5
+    return (square + (least - square).clamp_min(0).detach()).sqrt()
+
+
 def even_norm(u: Tensor) -> Tensor:
-    """The length of vectors ``(..., d)`` as ``(..., 1)`` for use in even functions alone, such as cos or sin(x) / x. It
-    is never zero, which such a function cannot see, so that all its derivatives are right at zero too."""
+    """The length of vectors ``(..., d)`` as ``(..., 1)`` for use in even functions alone; see :func:`even_root`."""
     return (dot(u, u) + torch.finfo(u.dtype).tiny ** 0.5).sqrt()
 
 

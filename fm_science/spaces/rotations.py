@@ -16,13 +16,13 @@ from torch import Tensor
 
 from fm_science.spaces.base import Leaf, Product
 from fm_science.spaces.flat import Centered
-from fm_science.spaces.numerics import safe_norm, safe_sqrt, sinc, windings
+from fm_science.spaces.numerics import even_norm, safe_norm, safe_sqrt, sinc, windings
 
 
 def rotation_exp(w: Tensor) -> Tensor:
     """Rotation vector ``(..., 3)`` in radians to matrix, through the quaternion (cos(a/2), sin(a/2)/a w) of the angle
-    a = |w|; sinc gives w = 0 a gradient."""
-    half = 0.5 * safe_norm(w)
+    a = |w|; both are even functions of it, so that w = 0 has all derivatives."""
+    half = 0.5 * even_norm(w)
     return _unit_matrix(torch.cat([half.cos(), 0.5 * sinc(half) * w], -1))
 
 
@@ -124,6 +124,7 @@ class SO3(Leaf):
     volume = 8 * math.pi**2
     injectivity = math.pi
     isometric = True
+    point = "rotation matrices, R'R = 1 and det R = 1"
 
     def origin(self, like: Tensor) -> Tensor:
         return torch.eye(3, dtype=like.dtype, device=like.device)

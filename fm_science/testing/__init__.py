@@ -4,6 +4,7 @@ Each check measures every law, and raises one AssertionError that names the brok
 the measured errors by law, so that a table of them is one line away.
 """
 
+from fm_science.testing.derivatives import check_derivatives as check_derivatives
 from fm_science.testing.networks import check_domain as check_domain
 from fm_science.testing.networks import check_network as check_network
 from fm_science.testing.paths import check_coupling as check_coupling

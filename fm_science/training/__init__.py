@@ -8,9 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fm_science.models import load as load
+from fm_science.runs import Run as Run
 from fm_science.training.options import Optimizer as Optimizer
 from fm_science.training.options import Trainer as Trainer
-from fm_science.training.runs import load as load
 
 if TYPE_CHECKING:
     from fm_science.training.loop import fit as fit

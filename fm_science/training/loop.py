@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,18 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from fm_science.couplings import Independent
 from fm_science.data import step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.flow import Flow
 from fm_science.objectives import Objective
+from fm_science.record import RecordDomain
+from fm_science.runs import CHECKPOINT, Run, save_statistics
 from fm_science.spaces.base import Space
 from fm_science.symmetries import Symmetry
+from fm_science.trained import Trained
 from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
 from fm_science.training.module import FlowModule
 from fm_science.training.options import Optimizer, Trainer
@@ -27,39 +33,47 @@ from fm_science.training.options import Optimizer, Trainer
 
 def fit(
     domain: Domain, trainer: Trainer | None, optimizer: Optimizer | None, folder: Path | str,
-    seed: int = 0, resume: bool = False, loggers: tuple[Any, ...] = (),
+    seed: int = 0, resume: bool = False, loggers: tuple[Any, ...] = (), start: Trained | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Flow:  # fmt: skip
-    """Train ``domain`` and keep everything in ``folder``.
+    """Train ``domain`` and keep everything in ``folder``, a run that :func:`fm_science.load` and the command line take.
 
-    Writes ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights)
-    and samples of each validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on
-    (seed, k) alone. With ``max_minutes`` it cannot: there the learning rate follows the clock.
+    Writes the options, the domain's statistics, ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its
+    ``state_dict`` holds the averaged weights) and samples of each validation. A resumed run continues bit for bit:
+    batch k and the randomness of step k depend on (seed, k) alone. With ``max_minutes`` it cannot: there the learning
+    rate follows the clock.
 
     Args:
         domain: what to train; its network is trained in place.
         trainer, optimizer: options; ``None``: the defaults.
         folder: the run folder, made where absent.
         seed: of data order, noise, times and samples. The network's first weights are the domain's affair.
-        resume: continue from ``checkpoints/last.ckpt``.
+        resume: continue from ``checkpoints/last.ckpt``, with the statistics of the run.
         loggers: more Lightning loggers beside the CSV one.
+        start: a run or model whose weights, and statistics, training starts from.
+        notes: plain values to keep among the run's options, such as the name of a preset.
 
     Returns:
         The trained flow with averaged weights.
+
+    Raises:
+        UserError: when the folder already holds something else, data cannot be read, or weights do not fit.
     """
-    options, folder = trainer or Trainer(), Path(folder)
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    if domain.record is not None:
-        domain.record(folder)
+    options, rule, folder = trainer or Trainer(), optimizer or Optimizer(), Path(folder)
+    _prepare(domain, folder, resume, start, {
+        **(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule),
+    })  # fmt: skip
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    domain.write_provenance(folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
     torch.set_flush_denormal(True)  # numbers too small to matter would slow a CPU down twentyfold
     if options.threads:
         torch.set_num_threads(options.threads)
+    flow = domain.flow() if start is None else start.flow(domain).train()
     torch.manual_seed(step_seed(seed, 0))
-    flow = Flow(domain.path, domain.prior, domain.network, domain.sampler)
-    augmentations = () if domain.equivariant else domain.symmetries
-    module = FlowModule(flow, domain.objective, optimizer or Optimizer(), options.max_steps, seed, augmentations)
-    last = checkpoints / "last.ckpt" if resume else None
+    augmentations = () if domain.equivariant else tuple(domain.symmetries)
+    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations)
+    last = folder / CHECKPOINT if resume else None
     clock = Timer(duration=timedelta(minutes=options.max_minutes), verbose=False) if options.max_minutes else None
     if clock is not None:
         module.clock = lambda: clock.time_elapsed() / (60 * options.max_minutes)
@@ -80,6 +94,23 @@ def fit(
         )  # fmt: skip
     flow.domain = domain
     return flow
+
+
+def _prepare(
+    domain: Domain, folder: Path, resume: bool, start: Trained | None, options: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """Make the run, or take its statistics where it goes on; mistakes in what is sampled show before long work."""
+    if start is not None:
+        start.adopt(domain)
+    if rank_zero_only.rank == 0:
+        run = Run.open(folder) if resume else Run.create(folder, domain, options)
+        run.adopt(domain)
+        if resume:
+            run.save({**run.config, **options})
+            if run.statistics is None and not isinstance(domain, RecordDomain):
+                save_statistics(domain, folder)
+    with torch.random.fork_rng([]):
+        domain.request(1)
 
 
 class _Batches(pl.LightningDataModule):

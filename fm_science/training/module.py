@@ -107,7 +107,9 @@ class FlowModule(pl.LightningModule):
             self.spent = spent if self.trainer.world_size == 1 else self.trainer.strategy.broadcast(spent)
 
     def _pace(self, step: int) -> float:
-        o, decay = self.options, 0.5 * (1 + math.cos(math.pi * self.done(step)))
+        o = self.options
+        decayed = max(0.0, 1 - (1 - self.done(step)) / o.decay)
+        decay = 0.5 * (1 + math.cos(math.pi * decayed))
         return min(1.0, (step + 1) / (o.warmup + 1)) * (o.final + (1 - o.final) * decay)
 
     def configure_gradient_clipping(

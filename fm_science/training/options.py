@@ -36,11 +36,16 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW with a linear warm-up and a cosine decay to the end of the run, by steps or by time."""
+    """AdamW with a linear warm-up and a cosine decay towards the end of the run, by steps or by time.
+
+    A run of open length keeps its rate (a small ``decay``), so that it can go on from any checkpoint; the decay at the
+    end then takes a tenth or a fifth of the steps (Hägele et al. 2024).
+    """
 
     lr: float = option(1e-3, "learning rate after the warm-up", low=0)
     warmup: int = option(100, "steps of linear warm-up", low=0)
     final: float = option(0.05, "learning rate at the end, as a fraction of lr", low=0, high=1)
+    decay: float = option(1.0, "share of the run, at its end, in which the learning rate decays", low=0.001, high=1)
     weight_decay: float = option(0.0, "decoupled weight decay", low=0)
     beta1: float = option(0.9, "decay of the mean of gradients", low=0, high=1)
     beta2: float = option(0.99, "decay of the mean of squared gradients", low=0, high=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shlex
 from pathlib import Path
 
@@ -11,13 +10,16 @@ import torch
 
 import fm_science
 from fm_science import config
+from fm_science.plugins import find
+from fm_science.runs import FILE, read_config
+from fm_science.storage import load_yaml
 
 from .conftest import Command
 
 
 def test_words_win_over_the_preset_and_the_preset_over_defaults(fm: Command, tmp_path: Path) -> None:
     assert fm("train", "domain=ring", "preset=small", "network.width=4", "seed=7", "run=first").code == 0
-    kept = config.read(tmp_path / "first")
+    kept = read_config(tmp_path / "first")
     assert kept["version"] == fm_science.__version__
     assert (kept["domain"], kept["preset"], kept["seed"]) == ("ring", "small", 7)
     assert kept["network"]["width"] == 4  # said
@@ -48,7 +50,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(fm: Command, trained: Pat
     assert fm("train", "resume=trained", "trainer.max_steps=9", "trainer.progress=false").code == 0
     again = fm("train", "resume=trained", "data.points=9")
     assert (again.code, "data.points" in again.err) == (2, True)
-    kept = config.read(trained)
+    kept = read_config(trained)
     assert (kept["trainer"]["max_steps"], kept["data"]["points"]) == (9, 64)
     checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 9
@@ -86,7 +88,7 @@ def test_a_device_that_is_not_there(fm: Command) -> None:
 def test_a_sweep_makes_a_folder_a_job(fm: Command, tmp_path: Path) -> None:
     done = fm("train", "-m", "domain=ring", "preset=small", "network.width=4,8", "run=sweep")
     assert done.code == 0, done.err
-    assert [config.read(tmp_path / "sweep" / str(k))["network"]["width"] for k in (0, 1)] == [4, 8]
+    assert [read_config(tmp_path / "sweep" / str(k))["network"]["width"] for k in (0, 1)] == [4, 8]
 
 
 def test_the_configuration_can_be_printed(fm: Command, tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_failure_is_logged_in_the_run(fm: Command, tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("learned", ["metrics.csv", "samples/step-000002/point.csv", "checkpoints/last.ckpt"])
 def test_what_a_run_has_learned_keeps_its_name(fm: Command, trained: Path, learned: str) -> None:
     for kept in trained.rglob("*"):
-        if kept.is_file() and kept.name != config.FILE:
+        if kept.is_file() and kept.name != FILE:
             kept.unlink()
     (trained / learned).parent.mkdir(parents=True, exist_ok=True)
     (trained / learned).write_text("kept")
@@ -152,8 +154,8 @@ def test_names_need_no_quotes_of_the_grammar(fm: Command, tmp_path: Path, name: 
 
 @pytest.mark.parametrize("file", sorted(config.shipped("configs").glob("preset/*/*.yaml")), ids=lambda file: file.stem)
 def test_shipped_presets_hold_only_options_that_exist(file: Path) -> None:
-    options = importlib.import_module(f"fm_science_domains.{file.parent.name}").OPTIONS
-    tree = config.load(file)
+    options = find(file.parent.name).options()
+    tree = load_yaml(file)
     groups = {**config.engine(), **options}
     config.check_names(config.names(tree), {"seed": 0, **config.defaults(groups)})
     config.validate(groups, tree)

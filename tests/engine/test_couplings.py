@@ -7,8 +7,10 @@ import math
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from fm_science.couplings import ExactPlan, Independent, Paired, Reflow, Semidiscrete, Sinkhorn, Transport, Unbalanced
+from fm_science.couplings.costs import groups, table
 from fm_science.couplings.plans import entropic
 from fm_science.flow import Flow
 from fm_science.paths import Geodesic
@@ -396,3 +398,26 @@ def test_an_outlier_that_no_number_can_weigh_draws_its_noise_all_the_same():
     weight = plan(cost)[1]
     assert weight[3] == 0
     assert float(weight.mean()) == pytest.approx(1, abs=1e-2)  # all noise is kept, by the other data
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
+def test_far_means_leave_the_optimal_pairs_as_they_are_in_single_precision(offset):
+    """The cost of a permutation beyond that of the means does not depend on where the means are."""
+    x0, x1 = (torch.randn(64, 1, 2, dtype=torch.float32) for _ in range(2))
+    moved = x1 + offset
+    context = Context.full(64)
+    paired, _, _ = Transport().pair(Euclidean(2).bind(context), x0, moved, context)
+    here = (moved.double() - offset)[:, 0]  # what is left of the data after rounding
+    cost = torch.cdist(x0[:, 0].double(), here).square().numpy()
+    rows, columns = linear_sum_assignment(cost)
+    assert float((paired[:, 0].double() - here).square().sum()) <= float(cost[rows, columns].sum()) + 1e-4
+    true = torch.cdist(x0[:, 0].double(), moved[:, 0].double()).square()
+    found = table(Euclidean(2).bind(context), x0, moved, context, groups(context))
+    torch.testing.assert_close(found, true, rtol=1e-9, atol=1e-4)
+
+
+def test_weights_of_pairs_keep_the_precision_of_the_data():
+    x0, x1 = (torch.randn(16, 1, 2, dtype=torch.float32) for _ in range(2))
+    context = Context.full(16)
+    _, _, after = Transport(plan=Unbalanced(reg=0.1)).pair(Euclidean(2).bind(context), x0, x1, context)
+    assert after.cond["weight"].dtype == torch.float32

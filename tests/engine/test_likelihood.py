@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.closed_forms import three_modes
 from fm_science.flow import Flow
 from fm_science.likelihood import (
     Derivative,
@@ -27,6 +26,7 @@ from fm_science.schedules import VE, Linear, LipmanOT, Polynomial
 from fm_science.solvers import RK4, Adaptive, Heun
 from fm_science.spaces import SO3, SPD, Categorical, Centered, Euclidean, Hyperbolic, Sphere, Torus
 from fm_science.state import Context
+from tests.oracles.closed_forms import three_modes
 
 pytestmark = pytest.mark.usefixtures("double")
 RAGGED = Context(torch.arange(3) < torch.tensor([2, 3, 1])[:, None])

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.meshes import doughnut, icosphere
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic, ProductPath, Simulated
@@ -17,6 +16,7 @@ from fm_science.solvers import RK4, Euler, Heun
 from fm_science.spaces import SO3, Categorical, Centered, Euclidean, Hyperbolic, Sphere, spectral_distance
 from fm_science.state import Context
 from fm_science.testing import check_path
+from tests.oracles.meshes import doughnut, icosphere
 
 
 @pytest.fixture(autouse=True)

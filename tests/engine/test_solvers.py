@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.closed_forms import three_modes
 from fm_science.couplings import Paired
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
@@ -31,6 +30,7 @@ from fm_science.solvers import (
 )
 from fm_science.spaces import SO3, Categorical, Centered, Euclidean, Hyperbolic, Product, Sphere
 from fm_science.state import Context, expand_like
+from tests.oracles.closed_forms import three_modes
 
 pytestmark = pytest.mark.usefixtures("double")
 FIXED = [Euler(), Heun(), Midpoint(), RK4()]

@@ -7,12 +7,12 @@ import math
 import pytest
 import torch
 
-from benchmarks.meshes import doughnut, icosphere, square
 from fm_science.priors import Uniform
 from fm_science.spaces import Mesh, Sphere, spectral_distance
 from fm_science.spaces.mesh import closest
 from fm_science.state import Context
 from fm_science.testing import check_prior, check_space
+from tests.oracles.meshes import doughnut, icosphere, square
 
 
 @pytest.fixture(autouse=True)

@@ -37,22 +37,18 @@ def test_the_domain_keeps_its_promises(name: str, tmp_path: Path) -> None:
     domain = build(**given, network=SMALL, metrics=QUICK)
     check_domain(domain)
     if name == "line":
-        assert domain.appraise is not None
-        found = domain.appraise(domain.flow().eval(), tmp_path)
+        found = domain.evaluate_flow(domain.flow().eval(), tmp_path)
         assert (tmp_path / "resolutions.png").stat().st_size > 10_000
         assert {"variance_ratio_4x", "spectrum_error_2x", "beyond_nyquist_4x"} <= set(found)
         frames = [domain.decode(torch.randn(2, 16, 1), domain.request(2)) for _ in range(3)]
-        assert domain.trajectory is not None
         assert all(f.is_file() for f in domain.trajectory(frames, tmp_path / "t"))
-        assert domain.table is not None
-        assert len(domain.table(frames[0])) == 2
+        assert len(domain.per_sample_metrics(frames[0])) == 2
 
 
 def test_completions_are_scored_and_drawn(tmp_path: Path) -> None:
     given = CASES["shown"] | {"network": SMALL, "metrics": {"sweep": 0, "completions": 2}}
     domain = build(**given)
-    assert domain.appraise is not None
-    found = domain.appraise(domain.flow().eval(), tmp_path)
+    found = domain.evaluate_flow(domain.flow().eval(), tmp_path)
     assert {"completion_smse", "completion_coverage"} <= set(found)
     assert (tmp_path / "completions.png").stat().st_size > 10_000
 

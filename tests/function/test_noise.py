@@ -137,7 +137,7 @@ def test_transport_by_the_weighted_norm_is_the_cheapest() -> None:
     noise = torch.randn_like(f)
     both = table(space, noise, f, context, groups(context)), cross(space, noise, f, context)
     one = torch.stack([space.inner(f, noise[i : i + 1] - f, noise[i : i + 1] - f) for i in range(12)])
-    torch.testing.assert_close(both[0], one, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both[0], one.double(), rtol=1e-4, atol=1e-5)
     for cost in (None, KernelNorm(0.1)):
         law = Transport(ignore=("coords", "weights", "grid"), cost=cost)
         paired, _, _ = law.pair(space, noise, f, context)

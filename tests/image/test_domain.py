@@ -53,9 +53,8 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
     assert domain.path.space.event == (3, 12, 12)
     assert len(domain.data.train) == 32
     check_domain(domain)  # no classes: features learn quarter turns
-    assert domain.record is not None
     (tmp_path / "run").mkdir()
-    assert "quarter turns" in domain.record(tmp_path / "run")[0].read_text()
+    assert "quarter turns" in domain.write_provenance(tmp_path / "run")[0].read_text()
 
 
 def test_a_class_is_drawn_and_guided() -> None:

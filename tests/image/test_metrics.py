@@ -119,5 +119,4 @@ def test_what_is_said_of_a_flow(digits) -> None:
     assert numbers["bits_gaussian"] < numbers["bits_held_out"]
     assert numbers["evaluations_1e-3"] <= numbers["evaluations_1e-5"]
     domain = build(network={"width": 8, "head": 8}, metrics={"likelihood": 2, "steps": 2, "evaluations": 2})
-    assert domain.appraise is not None
-    assert all(math.isfinite(v) for v in domain.appraise(domain.flow().eval()).values())
+    assert all(math.isfinite(v) for v in domain.evaluate_flow(domain.flow().eval()).values())

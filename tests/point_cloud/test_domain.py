@@ -50,14 +50,12 @@ def test_a_system_of_ones_own(tmp_path: Path, kind: str) -> None:
     if kind == "ot":
         check_domain(domain)
         few = build(data=data, network=SMALL, metrics={"likelihood": 8, "weighted": 8, "steps": 3})
-        assert few.appraise is not None
-        numbers = few.appraise(few.flow().eval(), tmp_path)
+        numbers = few.evaluate_flow(few.flow().eval(), tmp_path)
         assert (tmp_path / "weighted.png").stat().st_size > 10_000
         assert {"nll", "nll_unnormalised", "ess", "log_z", "path_length"} <= set(numbers)
         assert "nll_floor" not in numbers  # nothing is known of this system
-        assert domain.record is not None
         (tmp_path / "run").mkdir()
-        assert "virial" in domain.record(tmp_path / "run")[0].read_text()
+        assert "virial" in domain.write_provenance(tmp_path / "run")[0].read_text()
     context = Context.full(5, 3)
     x1 = torch.randn(5, 3, 3)
     x0 = domain.flow().noise(context)
@@ -104,7 +102,6 @@ def test_clouds_of_a_file_may_differ_in_size(tmp_path: Path) -> None:
     check_domain(domain)
     assert domain.request(3, points=6).mask.shape == (3, 6)
     frames = [domain.decode(torch.randn(2, 4, 2), Context.full(2, 4)) for _ in range(3)]
-    assert domain.trajectory is not None
     assert all(f.is_file() for f in domain.trajectory(frames, tmp_path))
 
 
@@ -171,4 +168,4 @@ def test_an_energy_for_the_clouds_of_a_file_is_tried_on_one(tmp_path: Path) -> N
 )
 def test_mistakes_are_told_in_one_line(data: dict, words: str) -> None:
     with pytest.raises((UserError, OptionError), match=words):
-        build(data=data)
+        _ = build(data=data).data

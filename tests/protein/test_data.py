@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
 import torch
 
 from fm_science.errors import UserError
 from fm_science_domains.protein import chains
-from fm_science_domains.protein.data import Data, item, load, write_drop_report
-from fm_science_domains.protein.files import Dropped, write_cif, write_pdb
+from fm_science_domains.protein.data import Data, item, load, positions
+from fm_science_domains.protein.files import write_cif, write_pdb
 from fm_science_domains.protein.structure import backbone
 
 
@@ -84,10 +82,22 @@ def test_tiny_folders_still_have_a_validation_set(tmp_path, count):
     assert (len(train), len(validation)) == (1, 1)
 
 
-def test_drop_report(tmp_path):
-    path = write_drop_report([Dropped("a,b.pdb", "A", "chain break")], tmp_path / "run" / "dropped.csv")
-    with path.open() as handle:
-        assert list(csv.reader(handle)) == [["file", "chain", "reason"], ["a,b.pdb", "A", "chain break"]]
+def test_chains_with_gaps_are_dropped_split_or_kept(tmp_path):
+    pytest.importorskip("Bio")
+    native = chains.backbones(True)[3]
+    lines = write_pdb(native, tmp_path / "a.pdb").read_text().splitlines()
+    gap = [line for line in lines if not (line.startswith("ATOM") and 20 <= int(line[22:26]) < 25)]
+    hole = [line for line in gap if not (line.startswith("ATOM") and line[12:16] == " CA " and int(line[22:26]) == 30)]
+    (tmp_path / "a.pdb").write_text("\n".join(hole))
+    n = len(native)
+    with pytest.raises(UserError, match="no usable protein chain"):
+        load(Data(dir=str(tmp_path), min_length=4))
+    train, validation = load(Data(dir=str(tmp_path), min_length=4, breaks="split"))
+    assert [b.name for b in train.backbones] == ["a_1-19", "a_25-29", f"a_31-{n}"]
+    (whole,) = load(Data(dir=str(tmp_path), min_length=4, breaks="keep"))[0].backbones
+    assert whole.numbers == tuple(str(k) for k in range(1, n + 1) if k not in (20, 21, 22, 23, 24, 30))
+    assert positions(whole).tolist() == [int(k) - 1 for k in whole.numbers]
+    assert len(validation) == 1
 
 
 def test_item_of_one_chain_is_right_handed():

@@ -135,7 +135,7 @@ def test_every_dropped_chain_has_its_reason(tmp_path, native):
     path = save(tmp_path / "x.pdb", lines)
     kept, dropped = read_backbones(path, min_length=4)
     assert [b.name for b in kept] == ["x_A"]
-    reasons = {d.chain: d.reason for d in dropped}
+    reasons = {d.part: d.reason for d in dropped}
     assert "chain break between 3 and 5" in reasons["B"]
     assert "ALA 2 has no CA" in reasons["C"]
     assert "3 residues, wanted 4 to any" in reasons["D"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from fm_science_domains.protein import fold, geometry, ramachandran
+from fm_science_domains.protein import fold, geometry, ramachandran, sheets
 from fm_science_domains.protein.chains import backbones
 from fm_science_domains.protein.metrics import (
     Metrics,
@@ -23,7 +24,7 @@ from fm_science_domains.protein.structure import Backbone, grow
 
 pytest.importorskip("pydssp")
 pytest.importorskip("tmtools")
-FAST = metrics(Metrics(pairs=3, candidates=1))
+FAST = metrics(Metrics(pairs=3, candidates=1, designed=0))
 
 
 def chain(phi: float, psi: float, length: int = 30) -> Backbone:
@@ -43,7 +44,7 @@ def coil() -> list[Backbone]:
 
 def table(samples, reference=None) -> dict[str, float]:
     reference = samples if reference is None else reference
-    cheap = ("peptide", "ramachandran", "clashes", "size", "secondary", "frechet")
+    cheap = ("peptide", "ramachandran", "clashes", "size", "secondary", "strands", "frechet")
     return {k: v for name in cheap for k, v in FAST[name](samples, reference).items()}
 
 
@@ -56,6 +57,7 @@ def test_natives_have_the_documented_values(natives):
         "omega_trans": (0.997, 0.002), "omega_sd": (5.0, 0.6), "rama_favoured": (0.941, 0.01),
         "rama_allowed": (0.985, 0.006), "phi_positive": (0.061, 0.01), "clashes": (0.0, 0.001), "overlaps": (0, 0.001),
         "rg_ratio": (1.08, 0.03), "rg_z": (0.0, 0.35), "helix": (0.35, 0.08), "strand": (0.24, 0.06),
+        "strand_placed": (0.88, 0.03), "strand_near": (0.11, 0.03), "strand_far": (0.01, 0.01),
         "ss_distance": (0, 1e-6), "rama_js": (0, 1e-9), "frechet": (0, 1e-6),
     }  # fmt: skip
     wrong = {k: (found[k], v) for k, (v, tolerance) in documented.items() if abs(found[k] - v) > tolerance}
@@ -71,6 +73,56 @@ def test_the_coil_is_locally_perfect_and_no_protein(coil, natives):
     assert found["clashes"] > 0.02
     assert found["frechet"] > 20
     assert found["ss_distance"] > 0.3
+
+
+def test_strands_are_placed_where_a_sheet_has_them():
+    """Two straight strands of CAs at a known distance, and one on its own."""
+    sites = torch.arange(10.0)
+    apart = {4.0: "near", 4.8: "placed", 5.5: "placed", 6.5: "far"}
+    for distance, where in apart.items():
+        ca = torch.stack([3.4 * sites.remainder(5), distance * (sites >= 5), 0 * sites], -1)
+        coords = ca[:, None] + 0.1 * torch.arange(4.0)[:, None]
+        found = geometry.placement(coords.double(), torch.ones(10, dtype=torch.bool))
+        assert found == {f"strand_{k}": float(k == where) for k in ("placed", "near", "far")} | {"strand_judged": 10}
+    nothing = geometry.placement(coords, torch.zeros(10, dtype=torch.bool))
+    assert math.isnan(nothing["strand_placed"])
+    assert nothing["strand_judged"] == 0
+
+
+def test_residues_that_are_asked_to_be_strand_are_judged(natives):
+    plain = natives[40]
+    asked = replace(plain, structure="E" * len(plain))
+    assert geometry.measure(asked)["strand_judged"] == len(plain)
+    assert geometry.measure(plain)["strand_judged"] < len(plain)
+    pooled = FAST["strands"]([plain, chain(-120, 130)], natives)
+    assert pooled["strand_placed"] == pytest.approx(geometry.measure(plain)["strand_placed"])
+
+
+def test_what_was_asked_is_compared_with_what_came(natives):
+    plain = next(b for b in natives if geometry.measure(b)["strand"] > 0.4)
+    kinds = geometry.secondary(plain.coords)
+    sheet = sheets.written(sheets.pairs(plain.coords, kinds))
+    told = replace(plain, structure=geometry.spelt(kinds), sheet=sheet)
+    assert FAST["obedience"]([told], natives) == {"structure_kept": 1, "sheet_kept": 1}
+    flipped = sheet.translate(str.maketrans("ap", "pa"))
+    assert FAST["obedience"]([replace(told, sheet=flipped)], natives) == {"structure_kept": 1, "sheet_kept": 0}
+    helix = replace(plain, structure="H" * 10 + "X" * (len(plain) - 10))
+    expected = (kinds[:10] == geometry.HELIX).double().mean().item()
+    assert FAST["obedience"]([helix, plain], natives) == {"structure_kept": expected}
+    assert FAST["obedience"](natives, natives) == {}
+
+
+def test_raw_and_closed_joints_and_the_way_between(natives):
+    good = natives[20]
+    stretched = replace(good, coords=good.coords, raw=good.coords * 1.1)
+    found = FAST["closure"]([stretched], natives)
+    assert found["raw_ca_ca_ok"] == 0
+    assert found["raw_c_n_ok"] < 0.2
+    assert found["raw_angle_ca_c_n_sd"] == pytest.approx(geometry.measure(good)["angle_ca_c_n_sd"], abs=1e-3)
+    moved = 0.1 * good.coords.double().square().sum(-1).mean().sqrt().item()
+    assert found["atoms_moved"] == found["atoms_moved_most"] == pytest.approx(moved, rel=1e-5)
+    assert FAST["closure"](natives, natives) == {}
+    assert per_sample([stretched])[0]["atoms_moved"] == pytest.approx(moved, rel=1e-5)
 
 
 def test_regions_of_the_ramachandran_plot():
@@ -124,7 +176,7 @@ def test_clusters_join_through_a_chain_of_neighbours():
 
 def test_copies_are_not_diverse_and_not_novel(natives):
     train = backbones(False)[700:720]
-    judge = metrics(Metrics(pairs=6, candidates=2), train)
+    judge = metrics(Metrics(pairs=6, candidates=2), lambda: train)
     copies = [Backbone(train[3].coords + k) for k in range(4)]
     assert judge["diversity"](copies, natives) == pytest.approx({"tm_pairs": 1, "clusters": 0.25}, abs=1e-4)
     assert judge["novelty"](copies, natives) == pytest.approx({"tm_train": 1, "tm_train_same_fold": 1}, abs=1e-4)

@@ -9,8 +9,9 @@ import torch
 
 from fm_science.data import collate
 from fm_science.errors import OptionError, UserError
-from fm_science_domains.protein import build, chains, decode, motif
+from fm_science_domains.protein import build, chains, motif
 from fm_science_domains.protein.blueprint import OPEN
+from fm_science_domains.protein.drawn import decode
 from fm_science_domains.protein.files import write_pdb
 from fm_science_domains.protein.geometry import secondary
 from fm_science_domains.protein.structure import ideal
@@ -47,7 +48,7 @@ def test_held_residues_keep_place_letters_and_structure(file, native):
     domain = build(sample={"motif": file, "contig": "4/A11-20/3-6/A25-27/2"}, **TINY)
     context = domain.request(3)
     flow = domain.flow()
-    found = decode(flow.sample(context, seed=0, steps=4), context)
+    found = domain.decode(flow.sample(context, seed=0, steps=4), context)
     there = [*range(10, 20), *range(24, 27)]
     wanted = ideal(native.coords)[there, :3] + torch.tensor([50.0, -20.0, 10.0])
     for chain, free, mask in zip(found, context.free, context.mask, strict=True):
@@ -59,6 +60,21 @@ def test_held_residues_keep_place_letters_and_structure(file, native):
     held = context.cond["structure"][0][~context.free[0]]
     assert held.tolist() == secondary(native.coords)[there].tolist()
     assert (context.cond["structure"][context.free] == OPEN).all()
+
+
+def test_held_residues_know_where_they_came_from(file):
+    domain = build(**TINY)
+    context = domain.request(2, motif=file, contig="4/A11-14/2-6/A30-31/4")
+    path = domain.path.bind(context, domain.prior)
+    for chain, free in zip(decode(domain.prior.sample(path.space, context), context), context.free, strict=True):
+        assert [label for label in chain.motif if label] == ["A11", "A12", "A13", "A14", "A30", "A31"]
+        assert torch.equal(chain.held, ~free[: len(chain)])
+
+
+def test_names_of_residues_as_numbers():
+    labels = ("A1", "", "B-12C", "AAAA9999", "1:23A")
+    assert motif.unpacked(motif.packed(labels)) == labels
+    assert motif.packed(labels)[1] == 0
 
 
 def test_a_motif_can_be_asked_for_by_keywords(file):
@@ -79,12 +95,44 @@ def test_new_residues_can_follow_a_blueprint(file):
     [
         ("10/B3-5", "no chain B, but A"), ("10/A3-500", "no residue 500"), ("9-5/A3", "ends before"),
         ("5/A9-3", "ends before"), ("10/20", "residues to hold"), ("A3-9", "new ones"), ("5/nonsense", "neither"),
-        ("", "neither"), ("5//A3", "neither"),
+        ("", "neither"), ("5//A3", "neither"), ("5/A3-10/5/A3-10/5", "residue 3 again"),
+        ("5/A3-10/5/A8-12/5", "residue 8 again"), ("A3-10/0 20-20", "one chain is made at a time"),
+        ("10/1:3-5", r"no chain 1, but A"), ("10/:3-5", "no chain without a name, but A"),
     ],
 )  # fmt: skip
 def test_contigs_that_make_no_sense_are_refused(file, contig, words):
     with pytest.raises(OptionError, match=words):
         motif.read(file, contig)
+
+
+@pytest.mark.parametrize("name", ["", "1", "A2", "x-1"])
+def test_every_chain_can_be_named(native, tmp_path, name):
+    from fm_science_domains.protein.files import write_cif
+
+    file = str(write_cif(replace(native, chain=name or "A2"), tmp_path / "a.cif"))
+    if not name:  # only PDB files have chains without a name
+        file = str(tmp_path / "a.pdb")
+        lines = write_pdb(native, file).read_text().splitlines()
+        (tmp_path / "a.pdb").write_text("\n".join(line[:21] + " " + line[22:] for line in lines))
+    assert motif.read(file, f"5/{name}:11-14/5").residues.sequence == native.sequence[10:14]
+    with pytest.raises(OptionError, match=rf"but .*write {name}:1-5"):
+        motif.read(file, "5/Z11-14/5")
+
+
+def test_a_contig_and_a_length_agree_or_are_refused(file):
+    domain = build(sample={"motif": file, "contig": "5-40/A11-20/3-60"}, **TINY)
+    for asked, sizes in ((50, {50}), ("60-62", {60, 61, 62}), (18, {18}), (110, {110})):
+        assert {*domain.request(40, length=asked).mask.sum(1).tolist()} <= sizes
+    firsts = [int((~row).nonzero()[0]) for row in domain.request(60, length=70).free]
+    assert len({*firsts}) > 10, "all divisions of the new residues come about"
+    assert min(firsts) >= 5
+    assert max(firsts) <= 40
+    assert len({*domain.request(40).mask.sum(1).tolist()}) > 10
+    for asked in (17, 111):
+        with pytest.raises(OptionError, match="chains of the contig have 18 to 110"):
+            domain.request(2, length=asked)
+    with pytest.raises(OptionError, match="chains of the contig have 20 to 20"):
+        build(sample={"motif": file, "contig": "5/A11-20/5", "length": 100}, **TINY)
 
 
 def test_a_motif_is_not_held_across_a_break(native, tmp_path):

@@ -12,23 +12,31 @@ from fm_science.domain import group
 from fm_science.networks.guided import drop_condition
 from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
+from fm_science.storage import load_yaml
 from fm_science_domains.protein.features import STEPS, Layout, poses
 from fm_science_domains.protein.network import FrameTransformer, Network
 
 LENGTHS = (14, 9, 11)
-SMALL = Network(width=32, pair=16, blocks=4, heads=2, channels=8, points=3, revise=2, triangle=8, bins=8)
-OPTIONS = [SMALL, replace(SMALL, revise=1, triangle=0)]
+SMALL = Network(width=32, pair=16, blocks=4, heads=2, channels=8, points=3, triangle=8, bins=8)
+OLD = replace(SMALL, pairs="revised", revise=2, strain=0.0, shrink=False)
+OPTIONS = {
+    "once": SMALL,
+    "twice": replace(SMALL, revise=2),
+    "unscaled": replace(SMALL, strain=0.0, shrink=False),
+    "triangle": OLD,
+    "plain": replace(OLD, revise=1, triangle=0),
+}
 TIMES = torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)
 
 
-@pytest.fixture(params=OPTIONS, ids=["triangle", "plain"])
+@pytest.fixture(params=OPTIONS.values(), ids=OPTIONS)
 def network(request):
     """A network in double precision whose every weight matters: no layer is near zero."""
     torch.manual_seed(0)
     net = FrameTransformer(request.param).double()
     with torch.no_grad():
         for p in net.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+            p.add_(0.05 * torch.randn_like(p))
     return net
 
 
@@ -48,7 +56,9 @@ def state(lengths=LENGTHS, pad=0, seed=1):
     structure = torch.randint(-1, 3, (len(lengths), sites), generator=g)
     structure[2:] = -1
     structure = torch.nn.functional.pad(structure, (0, pad))
-    context = Context(mask, {"residue": residue * mask, "structure": structure})
+    sheet = torch.randint(-1, 4, (len(lengths), sites, sites), generator=g, dtype=torch.int8)
+    sheet = torch.nn.functional.pad(torch.minimum(sheet, sheet.mT), (0, pad, 0, pad))
+    context = Context(mask, {"residue": residue * mask, "structure": structure, "sheet": sheet})
     return {"translations": x, "rotations": rotations}, context
 
 
@@ -142,11 +152,11 @@ def test_the_wanted_structure_is_seen_and_hiding_it_is_leaving_it_out(network):
     change = (network(x, TIMES, asked)["translations"] - out["translations"]).abs().amax((1, 2))
     assert (change[:2] > 1e-6).all()
     assert change[2] == 0  # left open before and after
-    without = replace(context, cond={"residue": context.cond["residue"]})
+    without = replace(context, cond={k: v for k, v in context.cond.items() if k != "structure"})
     assert error(network(x, TIMES, drop_condition(context, "structure")), network(x, TIMES, without)) == 0
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_every_parameter_learns_from_the_first_step(options):
     torch.manual_seed(0)
     net = FrameTransformer(options).double()
@@ -199,9 +209,11 @@ def test_poses_know_the_hydrogen_bond_distance():
     assert got[-1].item() == pytest.approx(0.5, abs=1e-6)
 
 
-@pytest.mark.parametrize(("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 0.8, 1.7), ("base", 9, 14)])
+@pytest.mark.parametrize(
+    ("preset", "low", "high"), [("tiny", 0.2, 0.5), ("small", 1.8, 2.3), ("long", 2.5, 3), ("base", 9, 14)]
+)
 def test_presets_have_the_announced_sizes(preset, low, high):
-    options = config.load(config.shipped("configs") / "preset" / "protein" / f"{preset}.yaml").get("network")
+    options = load_yaml(config.shipped("configs") / "preset" / "protein" / f"{preset}.yaml").get("network")
     network = FrameTransformer(group(Network, options))
     assert low < sum(p.numel() for p in network.parameters()) / 1e6 < high
 

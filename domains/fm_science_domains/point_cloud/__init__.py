@@ -9,178 +9,236 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, groups
+from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError, nearest
 from fm_science.flow import Flow
+from fm_science.metrics import Metric
+from fm_science.objectives import Objective as Loss
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.spaces import Centered
 from fm_science.state import Context
-from fm_science.symmetries import Permutations, Rotations
+from fm_science.symmetries import Permutations, Rotations, Symmetry
 
 from . import boltzmann, recipe, upright
 from . import metrics as measures
 from . import report as pictures
-from .data import Data, Sets, load
+from .data import Data, Sets, Summary, load
+from .energies import Energy
 from .files import Cloud, read, trajectories, write
 from .recipe import Coupling, Network, Objective, Path, Sample
+from .systems import imported, named
 
 LARGE = 200  # coordinates of a cloud, up to which its likelihood is measured without an energy
-OPTIONS = {
-    "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
-    "metrics": measures.Metrics,
-}  # fmt: skip
 
 
-def build(
-    data: Any = None, network: Any = None, path: Any = None, coupling: Any = None, objective: Any = None,
-    sample: Any = None, metrics: Any = None,
-) -> Domain:  # fmt: skip
-    """The domain of point clouds. Each argument is an options dataclass of this package, a mapping, or None.
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen."""
+
+    data: Data = Data()
+    network: Network = Network()
+    path: Path = Path()
+    coupling: Coupling = Coupling()
+    objective: Objective = Objective()
+    sample: Sample = Sample()
+    metrics: measures.Metrics = measures.Metrics()
+
+
+class PointCloud(Domain):
+    """The domain of point clouds.
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no clouds to learn from, or reference samples fail their tests.
     """
-    o = groups(OPTIONS, locals())
-    sets = load(o["data"])
-    return Domain(
-        name="point_cloud",
-        path=Geodesic(Centered(sets.dim)),
-        prior=Normal(noise(o["path"], sets)),
-        network=recipe.network(o["network"], sets, o["objective"].kind == "flow_map"),
-        data=TrainingData(sets.train, sets.held_out, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"], recipe.coupling(o["coupling"], sets), sets),
-        sampler=recipe.sampler(o["sample"], o["objective"]),
-        symmetries=(Permutations(), *((Rotations(sets.dim),) if sets.dim > 1 and not sets.upright else ())),
-        equivariant=o["network"].kind != "transformer",
-        request=partial(request, sets, o["sample"]),
-        decode=partial(decode, sets.classes),
-        read=read,
-        write=write,
-        metrics=measures.metrics(o["metrics"], sets),
-        report=partial(pictures.report, sets.energy),
-        references=partial(measures.references, o["metrics"], sets),
-        trajectory=trajectory,
-        record=partial(record, sets),
-        appraise=partial(appraise, sets, o["metrics"]),
-        options=OPTIONS,
-    )
+
+    name = "point_cloud"
+    options: Options
+
+    def load_data(self) -> TrainingData:
+        o = self.options.data
+        sets = load(o, None if self.given is None else self.summary)
+        return TrainingData(sets.train, sets.held_out, o.batch, o.budget, o.workers, sets)
+
+    @property
+    def sets(self) -> Sets:
+        """All that was read."""
+        return self.data.source  # type: ignore[no-any-return]
+
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        """Dimensions, spread, sizes and classes."""
+        return vars(Summary.of(data.source))
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What sampling needs of the training clouds."""
+        return Summary.unpacked(self.statistics)
+
+    @cached_property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        dim = self.summary.dim
+        turns = dim > 1 and not self.options.data.upright
+        return (Permutations(), *((Rotations(dim),) if turns else ()))
+
+    @cached_property
+    def equivariant(self) -> bool:
+        return self.options.network.kind != "transformer"
+
+    def build_flow(self, statistics: Statistics) -> Flow:
+        o, known = self.options, self.summary
+        network = recipe.network(o.network, known, o.objective.kind == "flow_map")
+        return Flow(Geodesic(Centered(known.dim)), self._noise(), network, recipe.sampler(o.sample, o.objective))
+
+    def _noise(self) -> Normal:
+        """The prior, as spread as options say, else 1 for systems and as the data for files."""
+        std = self.options.path.std
+        if std is not None and std <= 0:
+            raise UserError(f"path.std={std}: expected a positive spread")
+        return Normal((self.summary.spread if self.summary.system is None else 1.0) if std is None else std)
+
+    def build_objective(self, statistics: Statistics) -> Loss:
+        o = self.options
+        return recipe.objective(o.objective, recipe.coupling(o.coupling, self.summary), self.summary, o.data.upright)
+
+    def request(
+        self, n: int, points: int | None = None, label: str | None = None, known: str | None = None
+    ) -> Context:  # fmt: skip
+        """``n`` clouds of so many points, or of sizes drawn from the training clouds; of a class, or of classes drawn
+        from them; and with ``known`` those that complete the cloud of a file.
+
+        Raises:
+            UserError: for a class or a size that is not there, or a cloud to complete that does not fit.
+        """
+        o, summary = self.options.sample, self.summary
+        points = o.points if points is None else points
+        label, known = label or o.label, known or o.known
+        sizes, labels = summary.draw(n)
+        if points is not None:
+            if summary.system is not None and points != int(summary.kinds[0, 0]):
+                raise UserError(f"sample.points={points}: {summary.system} has {int(summary.kinds[0, 0])} points")
+            sizes = torch.full((n,), points)
+        cond = {}
+        if summary.classes:
+            if label is not None and label not in summary.classes:
+                raise UserError(f"sample.label={label}: {nearest(label, summary.classes)}")
+            cond["label"] = labels if label is None else torch.full((n,), summary.classes.index(label))
+        elif label is not None:
+            raise UserError(f"sample.label={label}: these clouds have no classes")
+        if self.options.data.upright:
+            cond["turn"] = upright.poses(n, summary.dim)
+        context = Context(torch.arange(int(sizes.max())) < sizes[:, None], cond)
+        return context if known is None else self._completing(context, known)
+
+    def _completing(self, context: Context, file: str) -> Context:
+        """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre
+        was, and ``turn`` brings upright clouds back into its pose."""
+        part, dim = read([file])[0].points, self.summary.dim
+        if part.shape[1] != dim:
+            raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {dim}")
+        n, sites = context.mask.shape
+        if len(part) >= int(context.mask.sum(1).min()):
+            raise UserError(
+                f"sample.known={file} has {len(part)} points already; ask for more, e.g. points={2 * len(part)}"
+            )
+        cond = {**context.cond, "origin": part.mean(0).expand(n, -1)}
+        stood = part - part.mean(0)
+        if self.options.data.upright:
+            turn = upright.axes(stood[None])
+            stood, cond["turn"] = stood @ turn[0], turn.mT.expand(n, -1, -1)
+        known = torch.zeros(n, sites, dim)
+        known[:, : len(part)] = stood
+        free = (torch.arange(sites) >= len(part)).expand(n, sites)
+        return Context(context.mask, cond, free, known)
+
+    def decode(self, state: Tensor, context: Context) -> list[Cloud]:
+        """States ``(B, N, D)`` to clouds without their padding, upright ones in the pose that was drawn for them;
+        completed ones where their part was."""
+        classes = self.summary.classes
+        labels = context.cond["label"].tolist() if "label" in context.cond else [-1] * len(state)
+        names = [classes[k] if 0 <= k < len(classes) else "" for k in labels]
+        origin = context.cond["origin"][:, None].to(state) if "origin" in context.cond else 0.0
+        state = state @ context.cond["turn"].to(state) if "turn" in context.cond else state
+        clouds = zip((state + origin).detach().cpu(), context.mask.cpu(), names, strict=True)
+        return [Cloud(x[real].float(), f"sample_{i:04d}", name) for i, (x, real, name) in enumerate(clouds)]
+
+    def read(self, paths: Sequence[Any]) -> list[Cloud]:
+        """The clouds of .npz, .csv, .xyz and .ply files."""
+        return read(paths)
+
+    def write(self, samples: Sequence[Cloud], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """Files of clouds; see :func:`~.files.write`."""
+        return write(samples, folder, first)
+
+    def trajectory(self, frames: Sequence[Sequence[Cloud]], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """One .xyz file a sample with a frame a step, and a picture of the first ways; numbered from ``first``."""
+        files = trajectories(frames, folder, first)
+        return [*files, pictures.paths(frames, files[0].parent / f"ways_{first:06d}.png")]
+
+    @cached_property
+    def energy(self) -> Energy | None:
+        """The energy of the clouds, where one is known."""
+        o = self.options.data
+        if self.summary.system is None:
+            return imported(o.energy) if o.energy else None
+        system = named(o.source, o.factor, o.points or 4, o.dim)
+        return None if system is None else system.energy
+
+    def build_metrics(self) -> Mapping[str, Metric]:
+        o = self.options
+        scored = self.summary.system is not None or o.data.energy is not None
+        return measures.metrics(o.metrics, (lambda: self.energy) if scored else None, o.data.source == "shapes")
+
+    def references(self, samples: Sequence[Cloud]) -> dict[str, list[Cloud]]:
+        """Held-out clouds, and training clouds."""
+        return measures.references(self.options.metrics, self.sets, samples)
+
+    def report(self, rows: Mapping[str, list[Cloud]], folder: FilePath) -> list[FilePath]:
+        """Pictures of all rows."""
+        return pictures.report(self.energy, rows, folder)
+
+    def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
+        """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them;
+        and ``weighted.png`` in the folder, where there is an energy.
+
+        Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged. Nothing
+        is said of clouds with classes, and of large ones without an energy, whose exact traces cost too much. Where
+        neither likelihoods nor weights are asked for, ways alone are measured, which cost no traces.
+        """
+        o, sets = self.options.metrics, self.sets
+        size = int(sets.held_out.sizes.mode().values)
+        if sets.classes:
+            return {}
+        if not o.likelihood and not o.weighted:
+            return boltzmann.ways(flow, o.ways, size, o.steps)[1] if o.ways > 1 else {}
+        if sets.energy is None and size * sets.dim > LARGE:
+            return {}
+        same = [c for c in sets.held_out.clouds if len(c) == size][: o.likelihood]
+        held_out = torch.stack(same) if same else torch.zeros(0, size, sets.dim)
+        chosen = boltzmann.Work(max(2, o.weighted), o.steps)
+        return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system, folder)
+
+    def write_provenance(self, folder: FilePath) -> list[FilePath]:
+        """How the reference samples were tested, as ``reference.json``."""
+        r, s = self.sets.reference, self.sets.system
+        if r is None or s is None:
+            return []
+        found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
+        known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
+        energy = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(s.energy))
+        about = {"system": s.name, "energy": energy, "clouds": len(r.x), "measured": found, "known": known}
+        (folder / "reference.json").write_text(json.dumps(about, indent=2) + "\n")
+        return [folder / "reference.json"]
 
 
-def noise(o: Path, sets: Sets) -> float:
-    """The spread of the prior: as asked, else 1 for systems and that of the data for files."""
-    if o.std is None:
-        return 1.0 if sets.system is not None else sets.spread
-    if o.std <= 0:
-        raise UserError(f"path.std={o.std}: expected a positive spread")
-    return o.std
-
-
-def request(
-    sets: Sets, o: Sample, n: int, points: int | None = None, label: str | None = None, known: str | None = None
-) -> Context:
-    """``n`` clouds of so many points, or of sizes drawn from the training clouds; of a class, or of classes drawn from
-    them; and with ``known`` those that complete the cloud of a file.
-
-    Raises:
-        UserError: for a class or a size that is not there, or a cloud to complete that does not fit.
-    """
-    points = o.points if points is None else points
-    label, known = label or o.label, known or o.known
-    if points is not None and sets.system is not None and points != sets.system.points:
-        raise UserError(f"sample.points={points}: {sets.system.name} has {sets.system.points} points")
-    drawn = torch.randint(len(sets.train), (n,))
-    sizes = sets.train.sizes[drawn] if points is None else torch.full((n,), points)
-    cond = {}
-    if sets.classes:
-        if label is not None and label not in sets.classes:
-            raise UserError(f"sample.label={label}: {nearest(label, sets.classes)}")
-        cond["label"] = sets.train.labels[drawn] if label is None else torch.full((n,), sets.classes.index(label))
-    elif label is not None:
-        raise UserError(f"sample.label={label}: these clouds have no classes")
-    if sets.upright:
-        cond["turn"] = upright.poses(n, sets.dim)
-    context = Context(torch.arange(int(sizes.max())) < sizes[:, None], cond)
-    return context if known is None else _completing(sets, context, known)
-
-
-def _completing(sets: Sets, context: Context, file: str) -> Context:
-    """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre was,
-    and ``turn`` brings upright clouds back into its pose."""
-    part = read([file])[0].points
-    if part.shape[1] != sets.dim:
-        raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {sets.dim}")
-    n, sites = context.mask.shape
-    if len(part) >= int(context.mask.sum(1).min()):
-        raise UserError(
-            f"sample.known={file} has {len(part)} points already; ask for more, e.g. points={2 * len(part)}"
-        )
-    cond = {**context.cond, "origin": part.mean(0).expand(n, -1)}
-    stood = part - part.mean(0)
-    if sets.upright:
-        turn = upright.axes(stood[None])
-        stood, cond["turn"] = stood @ turn[0], turn.mT.expand(n, -1, -1)
-    known = torch.zeros(n, sites, sets.dim)
-    known[:, : len(part)] = stood
-    free = (torch.arange(sites) >= len(part)).expand(n, sites)
-    return Context(context.mask, cond, free, known)
-
-
-def appraise(sets: Sets, o: measures.Metrics, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
-    """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them;
-    and ``weighted.png`` in the folder, where there is an energy.
-
-    Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged. Nothing is
-    said of clouds with classes, and of large ones without an energy, whose exact traces cost too much. Where neither
-    likelihoods nor weights are asked for, ways alone are measured, which cost no traces.
-    """
-    size = int(sets.held_out.sizes.mode().values)
-    if sets.classes:
-        return {}
-    if not o.likelihood and not o.weighted:
-        return boltzmann.ways(flow, o.ways, size, o.steps)[1] if o.ways > 1 else {}
-    if sets.energy is None and size * sets.dim > LARGE:
-        return {}
-    same = [c for c in sets.held_out.clouds if len(c) == size][: o.likelihood]
-    held_out = torch.stack(same) if same else torch.zeros(0, size, sets.dim)
-    chosen = boltzmann.Work(max(2, o.weighted), o.steps)
-    return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system, folder)
-
-
-def decode(classes: Sequence[str], state: torch.Tensor, context: Context) -> list[Cloud]:
-    """States ``(B, N, D)`` to clouds without their padding, upright ones in the pose that was drawn for them; completed
-    ones where their part was."""
-    labels = context.cond["label"].tolist() if "label" in context.cond else [-1] * len(state)
-    names = [classes[k] if 0 <= k < len(classes) else "" for k in labels]
-    origin = context.cond["origin"][:, None].to(state) if "origin" in context.cond else 0.0
-    state = state @ context.cond["turn"].to(state) if "turn" in context.cond else state
-    clouds = zip((state + origin).detach().cpu(), context.mask.cpu(), names, strict=True)
-    return [Cloud(x[real].float(), f"sample_{i:04d}", name) for i, (x, real, name) in enumerate(clouds)]
-
-
-def trajectory(frames: Sequence[Sequence[Cloud]], folder: FilePath, first: int = 0) -> list[FilePath]:
-    """One .xyz file a sample with a frame a step, and a picture of the first ways; numbered from ``first``."""
-    files = trajectories(frames, folder, first)
-    return [*files, pictures.paths(frames, files[0].parent / f"ways_{first:06d}.png")]
-
-
-def record(sets: Sets, folder: FilePath) -> list[FilePath]:
-    """How the reference samples were tested, as ``reference.json``."""
-    if sets.reference is None or sets.system is None:
-        return []
-    r, s = sets.reference, sets.system
-    found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
-    known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
-    energy = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(s.energy))
-    told = {"system": s.name, "energy": energy, "clouds": len(r.x), "measured": found, "known": known}
-    (folder / "reference.json").write_text(json.dumps(told, indent=2) + "\n")
-    return [folder / "reference.json"]
+build = PointCloud

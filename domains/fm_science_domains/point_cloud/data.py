@@ -8,8 +8,9 @@ own as ``label``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,13 +110,62 @@ class Sets:
     upright: bool = False
 
 
-def load(o: Data) -> Sets:
-    """The training and held-out clouds. Raises UserError where there are none, or samples fail their tests."""
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What sampling needs of the training clouds.
+
+    Attributes:
+        dim: dimensions.
+        spread: standard deviation of a coordinate.
+        kinds: ``(K, 2)`` the sizes and numbers of classes that occur together; class -1: none.
+        counts: ``(K,)`` how many training clouds are of each kind.
+        classes: names of the classes, where there are any.
+        system: name of the system that was sampled, where one was.
+    """
+
+    dim: int
+    spread: float
+    kinds: Tensor
+    counts: Tensor
+    classes: tuple[str, ...] = ()
+    system: str | None = None
+
+    @staticmethod
+    def of(sets: Sets) -> Summary:
+        """That of the training clouds of some sets."""
+        sizes = sets.train.sizes
+        labels = sets.train.labels if sets.classes else torch.full_like(sizes, -1)
+        kinds, counts = torch.stack([sizes, labels], 1).unique(dim=0, return_counts=True)
+        system = None if sets.system is None else sets.system.name
+        return Summary(sets.dim, sets.spread, kinds, counts, sets.classes, system)
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Any]) -> Summary:
+        """From the statistics of a run: a mapping of the attributes."""
+        return Summary(**{**kept, "classes": tuple(kept["classes"])})
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Sizes and numbers of classes ``(n,)`` of random training clouds."""
+        chosen = torch.searchsorted(self.counts.cumsum(0), torch.randint(int(self.counts.sum()), (n,)), right=True)
+        return self.kinds[chosen, 0], self.kinds[chosen, 1]
+
+
+def load(o: Data, known: Summary | None = None) -> Sets:
+    """The training and held-out clouds, in the classes that are ``known`` where some are. Raises UserError where there
+    are none, they are of another kind, or samples fail their tests."""
+    sets = _load(o, known.classes if known is not None else ())
+    if known is not None and (sets.dim, sets.classes) != (known.dim, known.classes):
+        have, wanted = (f"{s.dim} coordinates and classes {', '.join(s.classes) or 'none'}" for s in (sets, known))
+        raise UserError(f"the clouds of data.source={o.source} have {have}; what was trained has {wanted}")
+    return sets
+
+
+def _load(o: Data, classes: tuple[str, ...]) -> Sets:
     if o.source == "shapes":
         return procedural(o)
     system = named(o.source, o.factor, o.points or 4, o.dim)
     if system is None:
-        return stored(o)
+        return stored(o, classes)
     reference = cached(system, o.train + o.held_out, plan(system, o.effort), o.cache)
     held_out, train = reference.x[: o.held_out], reference.x[o.held_out :]
     mine, theirs = (Clouds(list(x), upright=o.upright) for x in (train, held_out))
@@ -136,11 +186,13 @@ def procedural(o: Data) -> Sets:
     return Sets(train, held_out, 3, spread, classes=tuple(names), shapes=True, upright=o.upright)
 
 
-def stored(o: Data) -> Sets:
-    """The clouds of a file or folder; a tenth of them is held out. They have classes where every cloud is labelled."""
+def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
+    """The clouds of a file or folder; a tenth of them is held out. They have classes where every cloud is labelled:
+    those that are ``known``, where theirs are among them."""
     clouds = read([o.source])
     named = {c.label for c in clouds}
     classes = tuple(sorted(named)) if "" not in named else ()
+    classes = known if classes and named <= set(known) else classes
     if len(named) > 1 and not classes:
         bare = sum(not c.label for c in clouds)
         log.warning("%s: no classes are learned, since %d of %d clouds have none", o.source, bare, len(clouds))

@@ -8,7 +8,7 @@ training clouds shows how far.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -156,14 +156,14 @@ def _fitted(clouds: tuple[Cloud, ...]) -> tuple[Tensor, dict[str, Fit]]:
     return recognised(torch.stack(even) if even else torch.zeros(0, 4, 3))
 
 
-def metrics(o: Metrics, sets: Sets) -> Mapping[str, Metric]:
-    """The metrics by name: energies where one is known, shapes elsewhere, parameters of procedural shapes."""
+def metrics(o: Metrics, energy: Callable[[], Energy] | None, shapes: bool) -> Mapping[str, Metric]:
+    """The metrics by name: energies where one is known, shapes elsewhere, parameters of procedural ``shapes``."""
     known: dict[str, Metric] = {"size": size_metric, "distance": distance_metric}
-    if sets.energy is not None:
-        known["energy"] = partial(energy_metric, sets.energy)
+    if energy is not None:
+        known["energy"] = lambda samples, reference: energy_metric(energy(), samples, reference)
     elif o.shapes:
         known["likeness"] = partial(likeness_metric, o)
-    if sets.shapes and o.shapes:
+    if shapes and o.shapes:
         known["parameters"] = partial(parameter_metric, o)
     return known
 

@@ -25,7 +25,7 @@ from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations, Symmetry
 
 from .completion import Completion
-from .data import Sets
+from .data import Summary
 from .halves import Halves
 from .orbits import MOST, PlanarOrbits
 
@@ -112,7 +112,7 @@ def sampler(options: Sample, trained: Objective) -> Sampler:
     return Sampler(solver, options.steps, wrap_network=None if options.guidance == 1 else pressed)
 
 
-def network(o: Network, sets: Sets, two_times: bool = False) -> nn.Module:
+def network(o: Network, sets: Summary, two_times: bool = False) -> nn.Module:
     """The network, which measures clouds by their spread; of ``two_times`` for flow maps.
 
     Raises:
@@ -191,10 +191,10 @@ class InTurn(Pairing):
         return x0, x1, context
 
 
-def coupling(o: Coupling, sets: Sets) -> Pairing:
+def coupling(o: Coupling, sets: Summary) -> Pairing:
     """The law of pairs of noise and clouds. A few points in the plane have their exact nearest copies; elsewhere
     order and rotation take turns, and on the line only order is aligned. Classes keep their noise to themselves."""
-    dim, sizes = sets.dim, sets.train.sizes
+    dim, sizes = sets.dim, sets.kinds[:, 0]
     few = dim == 2 and int(sizes.min()) == int(sizes.max()) <= MOST and not sets.classes
     copies: tuple[Symmetry, ...] = (Permutations(), *((Rotations(dim),) if dim > 1 else ()))
     if few:
@@ -213,7 +213,7 @@ def coupling(o: Coupling, sets: Sets) -> Pairing:
     return PrefetchedCoupling(chosen) if o.in_workers else chosen
 
 
-def objective(o: Objective, pairs: Pairing, sets: Sets) -> Loss:
+def objective(o: Objective, pairs: Pairing, sets: Summary, upright: bool = False) -> Loss:
     """Flow matching on pairs of noise and clouds, alone or as the diagonal of a flow map; with ``completion`` also of
     clouds that are given in part.
 
@@ -227,4 +227,4 @@ def objective(o: Objective, pairs: Pairing, sets: Sets) -> Loss:
             raise OptionError("objective.completion and objective.kind=flow_map do not go together yet")
         return FlowMapMatching(matching, LAWS[o.law], share=o.share)
     order = Independent() if pairs.independent else Transport(Permutations(), across_batch=False)
-    return Completion(matching, o.completion, sets.upright, order) if o.completion else matching
+    return Completion(matching, o.completion, upright, order) if o.completion else matching

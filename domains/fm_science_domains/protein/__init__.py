@@ -7,104 +7,146 @@ reflections, since proteins have a hand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, groups
-from fm_science.state import Context, tree_map
+from fm_science.domain import Domain, Statistics
+from fm_science.files import write_dropped
+from fm_science.flow import Flow
+from fm_science.metrics import Metric
+from fm_science.objectives import FlowMatching
+from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
+from . import drawn, recipe
 from . import metrics as measures
-from . import recipe
 from . import report as pictures
-from .data import Data, load, write_drop_report
-from .files import read_backbones, write_cif, write_pdb, write_trajectory
+from .closure import close_chain
+from .data import Chains, Data, Structures, load
+from .files import write_trajectory
 from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
-from .structure import NANOMETRE, Backbone, backbone, with_oxygen
-
-OPTIONS = {
-    "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
-    "metrics": measures.Metrics,
-}  # fmt: skip
+from .structure import Backbone
 
 
-def build(
-    data: Any = None, network: Any = None, path: Any = None, coupling: Any = None, objective: Any = None,
-    sample: Any = None, metrics: Any = None,
-) -> Domain:  # fmt: skip
-    """The protein domain. Each argument is an options dataclass of this package, a mapping of its fields, or None.
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen."""
+
+    data: Data = Data()
+    network: Network = Network()
+    path: Path = Path()
+    coupling: Coupling = Coupling()
+    objective: Objective = Objective()
+    sample: Sample = Sample()
+    metrics: measures.Metrics = measures.Metrics()
+
+
+class Protein(Domain):
+    """The protein domain.
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no chains to learn from, or a motif cannot be read.
     """
-    o = groups(OPTIONS, locals())
-    recipe.wishes(o["sample"])
-    train, validation = load(o["data"])
-    trained, prior = recipe.path(o["path"])
-    return Domain(
-        name="protein",
-        path=trained,
-        prior=prior,
-        network=FrameTransformer(o["network"]),
-        data=TrainingData(train, validation, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"], Scaffolding(prior, o["coupling"].motifs), o["path"].rotation_rate),
-        sampler=recipe.sampler(o["sample"], trained),
-        symmetries=(Rotations(),),
-        request=partial(recipe.request, options=o["sample"], chains=train),
-        decode=decode,
-        # broken chains count when structures are scored, and trajectories beside the samples do not
-        read=lambda paths: read_backbones(paths, max_bond=None)[0],
-        write=write,
-        metrics=measures.metrics(o["metrics"], train.backbones),
-        report=pictures.report,
-        references=lambda samples: measures.references(samples, train.backbones, validation.backbones),
-        trajectory=trajectory,
-        record=lambda folder: [write_drop_report(train.dropped, folder / "dropped.csv")] if train.dropped else [],
-        table=measures.per_sample,
-        options=OPTIONS,
-    )
+
+    name = "protein"
+    options: Options
+    slow = measures.SLOW
+
+    def check_options(self) -> None:
+        recipe.wishes(self.options.sample)
+
+    def load_data(self) -> TrainingData:
+        o = self.options.data
+        chains = load(o)
+        return TrainingData(*chains, o.batch, o.budget, o.workers, chains)
+
+    @property
+    def chains(self) -> tuple[Chains, Chains]:
+        """The training and validation chains."""
+        return self.data.source  # type: ignore[no-any-return]
+
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        """The lengths and the secondary structure of training chains, which new chains follow."""
+        return {"structures": Structures.of(data.source[0]).packed()}
+
+    def build_flow(self, statistics: Statistics) -> Flow:
+        path, prior = recipe.path(self.options.path)
+        return Flow(path, prior, FrameTransformer(self.options.network), recipe.sampler(self.options.sample, path))
+
+    def build_objective(self, statistics: Statistics) -> FlowMatching:
+        o = self.options
+        return recipe.objective(o.objective, Scaffolding(self.prior, o.coupling.motifs), o.path.rotation_rate)
+
+    @cached_property
+    def symmetries(self) -> tuple[Rotations]:
+        return (Rotations(),)
+
+    @cached_property
+    def structures(self) -> Structures:
+        """The structures that new chains follow."""
+        return Structures.unpacked(self.statistics["structures"])
+
+    def request(self, n: int, **sample: Any) -> Context:
+        """``n`` chains; see :func:`~.recipe.request`."""
+        return recipe.request(n, self.options.sample, self.structures, **sample)
+
+    def decode(self, state: dict[str, Tensor], context: Context) -> list[Backbone]:
+        """Chains in angstrom with N, CA, C and O; unless ``sample.closure`` is none, their bonds are closed and ``raw``
+        has the coordinates before that. See :func:`~.drawn.decode`."""
+        return drawn.decode(state, context, None if self.options.sample.closure == "none" else close_chain)
+
+    def read(self, paths: Sequence[Any]) -> list[Backbone]:
+        """The chains of PDB and mmCIF files; broken ones count, since structures are to be judged."""
+        return drawn.read(paths)
+
+    def write(self, samples: Sequence[Backbone], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """PDB and mmCIF files of samples, numbered from ``first``, and what belongs to them (:func:`~.drawn.write`)."""
+        return drawn.write(samples, folder, first, sequences=self.options.sample.sequences)
+
+    def trajectory(self, frames: Sequence[Sequence[Backbone]], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """One PDB file a sample with a MODEL a step, numbered from ``first``; bonds are closed in the last one only."""
+        folder = FilePath(folder) / "trajectories"
+        frames = [*([_open(chain) for chain in chains] for chains in frames[:-1]), *frames[-1:]]
+        folder.mkdir(parents=True, exist_ok=True)
+        return [
+            write_trajectory(way, folder / f"sample_{first + i:04d}.pdb")
+            for i, way in enumerate(zip(*frames, strict=True))
+        ]  # fmt: skip
+
+    def build_metrics(self) -> Mapping[str, Metric]:
+        return measures.metrics(self.options.metrics, lambda: self.chains[0].backbones)
+
+    def references(self, samples: Sequence[Backbone]) -> dict[str, list[Backbone]]:
+        """Held-out natives, training chains and random coils of like lengths."""
+        train, validation = self.chains
+        return measures.references(samples, train.backbones, validation.backbones)
+
+    def report(self, rows: Mapping[str, list[Backbone]], folder: FilePath) -> list[FilePath]:
+        """``overview.png`` and ``traces.png``."""
+        return pictures.report(rows, folder)
+
+    def per_sample_metrics(self, samples: Sequence[Backbone]) -> list[dict[str, Any]]:
+        """All numbers of each chain, and its secondary structure in letters."""
+        return measures.per_sample(samples)
+
+    def write_provenance(self, folder: FilePath) -> list[FilePath]:
+        """``dropped.csv``, the chains that were left out, where there are any."""
+        dropped = self.chains[0].dropped
+        return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []
 
 
-def decode(state: dict, context: Context) -> list[Backbone]:
-    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O. Chains around a motif stand where
-    the motif stood, and have its residues' letters."""
-    state, context = tree_map(Tensor.cpu, state), context.to("cpu")
-    places = NANOMETRE * state["translations"] + context.cond.get("origin", torch.zeros(1, 3))[:, None]
-    letters = context.cond.get("sequence")
-    found = []
-    for i, real in enumerate(context.mask):
-        atoms = backbone(state["rotations"][i][real], places[i][real])
-        sequence = None if letters is None else "".join(map(chr, letters[i][real].tolist()))
-        found.append(Backbone(with_oxygen(*atoms).float(), sequence, f"sample_{i:04d}"))
-    return found
+def _open(chain: Backbone) -> Backbone:
+    """A chain as it was before its bonds were closed."""
+    return chain if chain.raw is None else replace(chain, coords=chain.raw)
 
 
-def write(samples: Sequence[Backbone], folder: FilePath, first: int = 0) -> list[FilePath]:
-    """One PDB and one mmCIF file a sample, numbered from ``first``."""
-    folder = FilePath(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [folder / f"sample_{first + i:04d}" for i in range(len(samples))]
-    return [
-        saved
-        for name, chain in zip(names, samples, strict=True)
-        for saved in (write_pdb(chain, name.with_suffix(".pdb")), write_cif(chain, name.with_suffix(".cif")))
-    ]
-
-
-def trajectory(frames: Sequence[Sequence[Backbone]], folder: FilePath, first: int = 0) -> list[FilePath]:
-    """One PDB file a sample with a MODEL a step, numbered from ``first``; ``frames[k][i]`` is sample i after step k."""
-    folder = FilePath(folder) / "trajectories"
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        write_trajectory(way, folder / f"sample_{first + i:04d}.pdb")
-        for i, way in enumerate(zip(*frames, strict=True))
-    ]  # fmt: skip
+build = Protein

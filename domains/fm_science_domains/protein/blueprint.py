@@ -1,30 +1,62 @@
-"""Blueprints: which residues of a chain are to be helix, strand or coil.
+"""Blueprints: which residues of a chain are to be helix, strand or coil, and which strands are to lie side by side.
 
 A blueprint is written with the letters of DSSP, each with a count before it where it repeats: ``3L8E4L8E4L12H3L`` is a
-hairpin and a helix. Without one, a new chain follows that of a real chain of like length, stretched to its own.
+hairpin and a helix, and with the sheet ``1-2a`` its strands are said to pair. Without one, a new chain follows a real
+chain of like length, whose loops are lengthened or shortened to the length that is wanted: helices and strands keep
+theirs, since hydrogen bonds fix it, and loops are what differs between relatives.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fm_science.errors import OptionError
 
-from .data import Chains
+from . import sheets
+from .data import Structures
+from .geometry import COIL, HELIX, OPEN, STRAND
 
-OPEN = -1  # the kind of a residue that may become anything
-KINDS = {0: "LCTSP-", 1: "HGI", 2: "EB", OPEN: "X"}  # letters of coil, helix and strand, as ``geometry.secondary``
+KINDS = {COIL: "LCTSP-", HELIX: "HGI", STRAND: "EB", OPEN: "X"}  # the letters of each kind
+NEAREST = 32  # real chains, the nearest in length, of which one is followed
 CLOSEST = 5  # chains among which one is picked when shares are asked for
+TURN = 2  # residues of the shortest loop between two helices or strands
 
 
-def parse(text: str) -> Tensor:
-    """(L,) int64: the kind of each residue of a blueprint such as ``3L8E4L8E4L12H3L``; X leaves a residue open.
+@dataclass(frozen=True, eq=False)
+class Blueprint:
+    """What a chain is to be.
+
+    Attributes:
+        kinds: ``(L,)`` int64, the kind of each residue: coil 0, helix 1, strand 2, or -1, which may become anything.
+        pairs: ``(P, 3)`` int64, the strands that pair, as :func:`~.sheets.pairs`; none: nothing is said of them.
+    """
+
+    kinds: Tensor
+    pairs: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def sheet(self) -> Tensor:
+        """(L, L) int8: what is stated of each pair of residues, as :func:`~.sheets.condition`."""
+        return sheets.unstated(len(self)) if self.pairs is None else sheets.condition(self.kinds, self.pairs)
+
+
+def free(length: int) -> Blueprint:
+    """A chain of which nothing is said but its ``length``."""
+    return Blueprint(torch.full((length,), OPEN))
+
+
+def parse(text: str, sheet: str | None = None) -> Blueprint:
+    """The blueprint ``text``, such as ``3L8E4L8E4L12H3L`` where X leaves a residue open, and its ``sheet``.
 
     Raises:
-        OptionError: for other letters, or fewer than four residues.
+        OptionError: for other letters, fewer than four residues, or a sheet that does not fit.
     """
     kinds = {letter: kind for kind, letters in KINDS.items() for letter in letters}
     words = re.findall(r"(\d*)(\D)", text)
@@ -36,33 +68,73 @@ def parse(text: str) -> Tensor:
     row = [kinds[letter] for n, letter in words for _ in range(int(n or 1))]
     if len(row) < 4:
         raise OptionError(f"structure={text!r} has {len(row)} residues; a chain has at least 4")
-    return torch.tensor(row)
+    found = torch.tensor(row)
+    return Blueprint(found, None if sheet is None else sheets.parse(sheet, found))
 
 
-def stretched(kinds: Tensor, length: int) -> Tensor:
-    """(length,) the kinds (L,) of a chain, evenly repeated or left out to fit a chain of another length."""
-    return kinds[((torch.arange(length) + 0.5) * len(kinds) / length).long()]
+def fitted(kinds: Tensor, length: int) -> Tensor:
+    """(length,) the kinds (L,) of a chain after its loops were lengthened or shortened, residue by residue at random.
+
+    A loop grows with a chance in proportion to its length, the two ends of the chain always can, and an inner loop
+    shrinks to two residues at least. Only when no loop has residues left to give do the longest helices and strands
+    lose some. The order and the number of helices and strands stay.
+    """
+    values, counts = torch.unique_consecutive(kinds, return_counts=True)
+    loop = (values == COIL) | (values == OPEN)
+    for end in (0, -1):  # a chain may start and end with a loop of no residue
+        if not loop[end]:
+            values, counts, loop = (
+                torch.cat([x, row] if end else [row, x])
+                for x, row in ((values, values.new_tensor([COIL])), (counts, counts.new_zeros(1)), (loop, ~loop[:1]))
+            )
+    least = torch.where(loop, counts.clamp(max=TURN), 1)
+    least[[0, -1]] = 0
+    ends = torch.zeros_like(counts)
+    ends[[0, -1]] = 1
+    for _ in range(len(kinds), length):
+        counts[torch.multinomial(((counts + ends) * loop).double(), 1)] += 1
+    for _ in range(length, len(kinds)):
+        spare = (counts - least) * loop
+        if spare.any():
+            counts[torch.multinomial(spare.double(), 1)] -= 1
+        else:
+            counts[counts.argmax()] -= 1
+    return values.repeat_interleave(counts)
 
 
-def alike(length: int, shares: Tensor | None, chains: Chains) -> Tensor:
-    """(length,) the kinds of a random real chain of like length, stretched to ``length``.
+def alike(length: int, shares: Tensor | None, chains: Structures) -> Blueprint:
+    """The blueprint of a random real chain of like length, its loops fitted to ``length``.
 
-    The chain is one of the tenth of the ``chains`` that are nearest in length and, where ``shares`` (2,) of helix and
-    strand are asked for, one of the five of those that come nearest to them. Where all chains are more than a quarter
-    longer or shorter, all residues are left open.
+    The chain is one of the 32 (or a tenth of the ``chains``, if that is less) that are nearest in length or, where
+    ``shares`` (2,) of helix and strand are asked for, one of the five of that tenth that come nearest to them. Where
+    all chains are more than a quarter longer or shorter, all residues are left open.
 
     Raises:
         OptionError: for shares where no chain is of like length.
     """
-    near = (chains.sizes - length).abs().argsort()[: max(1, len(chains) // 10)]
-    near = near[(chains.sizes[near] - length).abs() <= length / 4]
+    apart = (chains.sizes - length).abs()
+    ties = torch.rand(len(apart))  # chains of one length take turns
+    near = (apart + ties).argsort()[: max(1, len(chains) // 10)]
+    near = near[apart[near] <= length / 4]
     if not len(near) and shares is not None:
         raise OptionError(f"helix= and strand=: no training chain is of like length, {length}; give a blueprint")
     if not len(near):
-        return torch.full((length,), OPEN)
-    if shares is not None:
+        return free(length)
+    if shares is None:
+        near = near[:NEAREST]
+    else:
         rows = [chains.structure(i) for i in near.tolist()]
-        found = torch.tensor([[(row == kind).double().mean() for kind in (1, 2)] for row in rows])
+        found = torch.tensor([[(row == kind).double().mean() for kind in (HELIX, STRAND)] for row in rows])
         near = near[(found - shares).abs().sum(1).argsort()[:CLOSEST]]
-    picked = near[torch.randint(len(near), (1,))]
-    return stretched(chains.structure(int(picked)), length)
+    kinds, pairs = chains.folded(int(near[torch.randint(len(near), (1,))]))
+    return Blueprint(fitted(kinds, length), pairs)
+
+
+def conditions(blueprints: Sequence[Blueprint]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mask (B, N) of chains that follow ``blueprints``, and their conditions ``residue`` (B, N), ``structure``
+    (B, N) and ``sheet`` (B, N, N)."""
+    kinds = torch.nn.utils.rnn.pad_sequence([b.kinds for b in blueprints], batch_first=True, padding_value=OPEN)
+    index = torch.arange(kinds.shape[1])
+    mask = index < torch.tensor([len(b) for b in blueprints])[:, None]
+    sheet = sheets.stacked([b.sheet() for b in blueprints])
+    return mask, {"residue": index.expand(len(blueprints), -1).clone(), "structure": kinds, "sheet": sheet}

@@ -2,16 +2,17 @@
 
 The chains are the shipped ones, or those of a folder of PDB and mmCIF files. A chain of N residues becomes the state
 ``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the conditions ``residue`` (N,), the index of each residue
-along the chain, and ``structure`` (N,), which are coil, helix or strand. Everything is kept in memory: a thousand
+along the chain, ``structure`` (N,), which are coil, helix or strand, and ``sheet`` (N, N), which strands lie side by
+side. Everything is kept in memory: a thousand
 chains of a hundred residues take 5 MB.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +22,17 @@ from torch.utils.data import Dataset
 
 from fm_science.domain import option
 from fm_science.errors import UserError
+from fm_science.files import Dropped
 
-from . import chains
-from .files import Dropped, read_backbones
+from . import chains, sheets
+from .files import BREAKS, read_backbones
 from .geometry import secondary
+from .residues import BREAK
 from .structure import NANOMETRE, Backbone, frames
 
 log = logging.getLogger(__name__)
 Item = tuple[dict[str, Tensor], dict[str, Tensor]]
+MOST = 5_000  # chains whose secondary structure new chains follow
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Data:
     dir: str | None = option(None, "folder of PDB and mmCIF files, plain or .gz; none: the 2,948 chains shipped")
     min_length: int = option(40, "shortest chain", unit="residues", low=3)
     max_length: int = option(128, "longest chain", unit="residues", low=3)
+    breaks: str = option(
+        "drop", "chains with breaks or incomplete residues: left out, split at their breaks, or kept with gaps",
+        choices=BREAKS,
+    )  # fmt: skip
     limit: int = option(0, "use at most this many training chains; 0: all", low=0)
     batch: int = option(16, "chains a batch", low=1)
     budget: int = option(150_000, "at most this many padded residue pairs a batch; 0: no limit", low=0)
@@ -52,20 +60,81 @@ class Chains(Dataset):
         self.dropped = tuple(dropped)
         self.sizes = torch.tensor([len(b) for b in self.backbones], dtype=torch.long)
         self._items = [item(b) for b in self.backbones]
-        self._structures: dict[int, Tensor] = {}
+        self._structures: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> Item:
         state, conditions = self._items[index]
-        return state, {**conditions, "structure": self.structure(index)}
+        kinds, pairs = self.folded(index)
+        return state, {**conditions, "structure": kinds, "sheet": sheets.condition(kinds, pairs)}
 
     def structure(self, index: int) -> Tensor:
-        """(N,) int64: 0 coil, 1 helix, 2 strand of the residues of one chain, worked out when first asked."""
+        """(N,) int64: 0 coil, 1 helix, 2 strand of the residues of one chain."""
+        return self.folded(index)[0]
+
+    def folded(self, index: int) -> tuple[Tensor, Tensor]:
+        """The kinds (N,) of the residues of one chain and the pairs (P, 3) of its strands (:func:`~.sheets.pairs`),
+        worked out when first asked."""
         if index not in self._structures:
-            self._structures[index] = secondary(self.backbones[index].coords)
+            coords = self.backbones[index].coords
+            kinds = secondary(coords)
+            self._structures[index] = kinds, sheets.pairs(coords, kinds)
         return self._structures[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """The secondary structure and the sheets of chains, without their coordinates.
+
+    Attributes:
+        sizes: (C,) int64, residues of each chain.
+        kinds: (R,) int64, coil 0, helix 1, strand 2 of all residues, chain after chain.
+        pairs: (P, 3) int64, the pairs of strands of all chains (:func:`~.sheets.pairs`), chain after chain.
+        paired: (C,) int64, how many pairs each chain has.
+    """
+
+    sizes: Tensor
+    kinds: Tensor
+    pairs: Tensor
+    paired: Tensor
+
+    @staticmethod
+    def of(chains: Chains) -> Structures:
+        """Those of chains, or of a random choice of MOST where there are more."""
+        order = torch.randperm(len(chains), generator=torch.Generator().manual_seed(0))[:MOST].sort().values
+        kinds, pairs = zip(*(chains.folded(i) for i in order.tolist()), strict=True)
+        return Structures(
+            chains.sizes[order], torch.cat(kinds), torch.cat(pairs), torch.tensor([len(rows) for rows in pairs])
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def structure(self, index: int) -> Tensor:
+        """(N,) int64: the kinds of the residues of one chain."""
+        end = int(self.sizes[: index + 1].sum())
+        return self.kinds[end - int(self.sizes[index]) : end]
+
+    def folded(self, index: int) -> tuple[Tensor, Tensor]:
+        """The kinds (N,) of the residues of one chain and the pairs (P, 3) of its strands."""
+        end = int(self.paired[: index + 1].sum())
+        return self.structure(index), self.pairs[end - int(self.paired[index]) : end]
+
+    def packed(self) -> dict[str, Tensor]:
+        """As runs of equal kinds, in small integers: 150 kB for the chains shipped."""
+        kinds, runs = torch.unique_consecutive(self.kinds, return_counts=True)
+        return {
+            "sizes": self.sizes.int(), "kinds": kinds.to(torch.int8), "runs": runs.int(),
+            "pairs": self.pairs.to(torch.int16), "paired": self.paired.to(torch.int16),
+        }  # fmt: skip
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Tensor]) -> Structures:
+        """The inverse of :meth:`packed`."""
+        kinds = kept["kinds"].long().repeat_interleave(kept["runs"].long())
+        return Structures(kept["sizes"].long(), kinds, kept["pairs"].long(), kept["paired"].long())
 
 
 def item(backbone: Backbone) -> Item:
@@ -73,7 +142,20 @@ def item(backbone: Backbone) -> Item:
     n, ca, c = backbone.coords[:, :3].unbind(1)
     rotations, translations = frames(n, ca, c)
     translations = (translations - translations.mean(0)) / NANOMETRE
-    return {"translations": translations, "rotations": rotations}, {"residue": torch.arange(len(backbone))}
+    return {"translations": translations, "rotations": rotations}, {"residue": positions(backbone)}
+
+
+def positions(backbone: Backbone) -> Tensor:
+    """(N,) int64: where each residue stands along its chain, from 0. Across a break as many residues are passed by as
+    the numbering leaves out, one where it does not say."""
+    n, c = backbone.coords[1:, 0], backbone.coords[:-1, 2]
+    step = torch.ones(len(backbone), dtype=torch.long)
+    step[0] = 0
+    for i in (torch.linalg.vector_norm(n - c, dim=-1) > BREAK).nonzero().flatten().tolist():
+        ends = [re.match(r"-?\d+", number) for number in backbone.numbers[i : i + 2]]
+        apart = int(ends[1][0]) - int(ends[0][0]) if len(ends) == 2 and ends[0] and ends[1] else 2
+        step[i + 1] = max(2, apart)
+    return step.cumsum(0)
 
 
 def load(options: Data) -> tuple[Chains, Chains]:
@@ -93,7 +175,7 @@ def load(options: Data) -> tuple[Chains, Chains]:
         )
         where = "the shipped chains"
     else:
-        found, dropped = read_backbones(options.dir, options.min_length, options.max_length)
+        found, dropped = read_backbones(options.dir, options.min_length, options.max_length, breaks=options.breaks)
         train, validation = _split(found)
         where = options.dir
     if not train:
@@ -114,14 +196,3 @@ def _split(found: Sequence[Backbone]) -> tuple[list[Backbone], list[Backbone]]:
         if not held_out:
             log.warning("only one file with usable chains: validation repeats the training chain")
     return [b for b in found if b.source not in held_out], [b for b in found if b.source in held_out]
-
-
-def write_drop_report(dropped: Sequence[Dropped], path: str | Path) -> Path:
-    """Write one line (file, chain, reason) for every dropped chain as CSV."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["file", "chain", "reason"])
-        writer.writerows([d.file, d.chain, d.reason] for d in dropped)
-    return path

@@ -60,7 +60,7 @@ def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
 class Layout(NamedTuple):
     """What is fixed about a batch: ``real`` (B, N) as numbers, ``blocked`` (B, 1, 1, N) attention logits, the sites
     ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S), and ``moves`` (B, N, 1),
-    zero where a residue is frozen."""
+    how far residues move: 1 at most, zero where a residue is frozen."""
 
     real: Tensor
     blocked: Tensor
@@ -79,6 +79,15 @@ class Layout(NamedTuple):
         moves = mask if frozen is None else mask & ~frozen
         blocked = (~mask).to(kind)[:, None, None] * BLOCKED
         return cls(mask.to(kind), blocked, near, bound, moves.to(kind)[..., None])
+
+    @property
+    def bonded(self) -> Tensor:
+        """(B, N - 1) 1 where a residue is bonded to the next, else 0."""
+        return self.bound[:, :-1, STEPS.index(1)].to(self.real)
+
+    def shrunk(self, share: Tensor) -> Layout:
+        """The layout of a batch whose moves are scaled by ``share`` (B,)."""
+        return self._replace(moves=self.moves * share.to(self.moves)[:, None, None])
 
 
 def along(x: Tensor, rotations: Tensor, layout: Layout) -> Tensor:

@@ -21,13 +21,16 @@ PEPTIDE = (1.329, 0.1)  # C-N
 CLASH = 3.6  # CA-CA at three or more residues apart; real chains stay above (1 % have a pair below)
 OVERLAP = 2.4  # any two of N, CA, C, O at three or more residues apart; hydrogen bonds stay above
 CONTACT = 8.0  # CA-CA for contact order (Plaxco et al. 1998 count atoms within 6)
+PAIRED = (4.3, 5.6)  # CA-CA to the nearest residue of the next strand
 RG_LAW = (2.67, 0.352, 0.074)  # Rg = 2.67 L^0.352, standard deviation of its logarithm, over 3,271 real chains
+OPEN, COIL, HELIX, STRAND = -1, 0, 1, 2  # kinds of residues; one that is left open may become anything
+LETTERS = {COIL: "L", HELIX: "H", STRAND: "E", OPEN: "X"}
 SHORTEST = 8  # residues below which secondary structure and alignment mean nothing
 
 UNITS = {
     "length": "residues", "ca_ca": "Å", "c_n": "Å", "angle_ca_c_n": "°", "angle_c_n_ca": "°", "rg": "Å",
     "angle_ca_c_n_sd": "°", "angle_c_n_ca_sd": "°", "omega_sd": "°", "clashes": "per residue",
-    "overlaps": "per residue", "neighbours": "within 10 Å",
+    "overlaps": "per residue", "neighbours": "within 10 Å", "atoms_moved": "Å",
 }  # fmt: skip
 
 
@@ -128,7 +131,31 @@ def secondary(coords: Tensor) -> Tensor:
 
 def letters(coords: Tensor) -> str:
     """The secondary structure of coords (L, 4, 3), a letter a residue: L coil, H helix, E strand."""
-    return "".join("LHE"[kind] for kind in secondary(coords).tolist())
+    return spelt(secondary(coords))
+
+
+def spelt(kinds: Tensor) -> str:
+    """The kinds (L,) of residues, a letter each: L coil, H helix, E strand, X left open."""
+    return "".join(LETTERS[kind] for kind in kinds.tolist())
+
+
+def kinds(letters: str) -> Tensor:
+    """(L,) int64, the kinds of residues of ``letters`` as :func:`spelt` writes them."""
+    return torch.tensor([OPEN if letter == "X" else "LHE".index(letter) for letter in letters])
+
+
+def placement(coords: Tensor, strand: Tensor) -> dict[str, float]:
+    """Do the residues of ``strand`` (L,) bool lie where residues of a sheet do? coords: (L, 4, 3).
+
+    Shares of them whose nearest CA, three or more residues away, is 4.3 to 5.6 angstrom off, as next strands are
+    (natives 87 to 89 %), nearer, or farther; and the number of residues that were judged.
+    """
+    index = torch.arange(len(coords), device=coords.device)
+    apart = (index[:, None] - index).abs() >= 3
+    nearest = torch.cdist(coords[:, 1], coords[:, 1]).masked_fill(~apart, torch.inf).amin(1)[strand]
+    near, far = nearest < PAIRED[0], nearest > PAIRED[1]
+    shares = {"strand_placed": ~(near | far), "strand_near": near, "strand_far": far}
+    return {name: x.double().mean().item() for name, x in shares.items()} | {"strand_judged": float(strand.sum())}
 
 
 @lru_cache(maxsize=4096)
@@ -139,9 +166,11 @@ def measure(backbone: Backbone) -> dict[str, float]:
     row: dict[str, float] = {"length": float(length), "finite": float(finite)}
     if not finite or length < 3:
         return row | dict.fromkeys(_columns(), math.nan)
-    kinds = secondary(coords)
-    row |= peptide(coords) | rama(backbone) | clashes(coords) | size(coords)
-    return row | {name: (kinds == k).double().mean().item() for k, name in ((1, "helix"), (2, "strand"), (0, "coil"))}
+    found = secondary(coords)
+    asked = found if backbone.structure is None else kinds(backbone.structure)
+    row |= peptide(coords) | rama(backbone) | clashes(coords) | size(coords) | placement(coords, asked == STRAND)
+    names = ((HELIX, "helix"), (STRAND, "strand"), (COIL, "coil"))
+    return row | {name: (found == kind).double().mean().item() for kind, name in names}
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""How good generated backbones are, judged beside real ones, with nothing but geometry.
+"""How good generated backbones are, judged beside real ones: by geometry, and by networks where they are installed.
 
 A metric takes samples and a reference set and returns named numbers; ``METRICS`` holds them all. No single number is
 proof of a protein: a random coil with perfect torsions passes every local test, so read local geometry, secondary
@@ -11,6 +11,7 @@ count in ``finite`` and nowhere else. A number that cannot be had is NaN, never 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from fm_science.domain import option
 
-from . import chains, fold
+from . import asked, chains, fold, mpnn, predictors, second_opinion
 from .geometry import letters, measure
 from .ramachandran import histogram, pairs, reference
 from .structure import Backbone, grow
 
+log = logging.getLogger(__name__)
 Metric = Callable[[Sequence[Backbone], Sequence[Backbone]], dict[str, float]]
 DESCRIPTORS = {  # and their standard deviation over real chains
     "helix": 0.224, "strand": 0.162, "rg_ratio": 0.080, "contact_order": 0.067, "long_range": 0.43, "neighbours": 1.42,
@@ -34,15 +36,29 @@ DESCRIPTORS = {  # and their standard deviation over real chains
 
 @dataclass(frozen=True)
 class Metrics:
-    """How much work to spend on comparisons of folds (about 10 ms each)."""
+    """How much work to spend on comparisons of folds (about 10 ms each) and on sequences (about 1 s each)."""
 
     pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
     candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
+    designed: int = option(16, "samples of each row for which a sequence is designed and judged", low=0)
+    predictor: str | None = option(
+        None, "what folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names",
+        choices=predictors.NAMES,
+    )  # fmt: skip
+    designs: int = option(8, "sequences that are designed and folded for each of the same samples", low=1)
 
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
-    """One row a backbone: name, all numbers of ``geometry.measure``, and its secondary structure in letters."""
-    return [{"name": b.name, **measure(b), "structure": letters(b.coords)} for b in backbones]
+    """One row a backbone: name, all numbers of ``geometry.measure``, what it kept of what was asked, how its bonds were
+    before they were closed, what ProteinMPNN says where it is installed, and its secondary structure in letters."""
+    rows = []
+    for b in backbones:
+        row = {"name": b.name, **measure(b), **asked.kept(b), **asked.closed(b)}
+        row |= {"mpnn_information": mpnn.information(b)} if mpnn.installed() else {}
+        rows.append(
+            {**row, "structure": letters(b.coords), "asked_structure": b.structure or "", "asked_sheet": b.sheet}
+        )
+    return rows
 
 
 def _column(backbones: Sequence[Backbone], name: str) -> Tensor:
@@ -108,6 +124,43 @@ def secondary(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dic
     return _means(samples, "helix", "strand", "coil") | {"ss_distance": energy_distance(*clouds)}
 
 
+def strands(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """Do strands find partners? Of the residues that are asked to be strand (or are, where nothing was asked), the
+    share with another CA at 4.3 to 5.6 angstrom, nearer, or farther. See ``geometry.placement``."""
+    names = ("strand_placed", "strand_near", "strand_far")
+    weights = _rows([measure(b) for b in samples], "strand_judged", *names)
+    return {name: _mean_of(weights[:, k], weights[:, 0]) for k, name in enumerate(names, 1)}
+
+
+def obedience(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """What samples keep of the structure and the sheets that were asked for; nothing where nothing was."""
+    return _known([asked.kept(b) for b in samples])
+
+
+def closure(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+    """The joints of samples before their bonds were closed, and how far their atoms moved, on average and in the worst
+    chain; nothing where bonds were not closed."""
+    rows = [asked.closed(b) for b in samples]
+    moved = [row["atoms_moved"] for row in rows if math.isfinite(row["atoms_moved"])]
+    return _known(rows) | ({"atoms_moved_most": max(moved)} if moved else {})
+
+
+def _rows(rows: Sequence[dict[str, float]], *names: str) -> Tensor:
+    """(n, len(names)) of the rows whose numbers are all known."""
+    found = torch.tensor([[row[name] for name in names] for row in rows], dtype=torch.float64).reshape(-1, len(names))
+    return found[found.isfinite().all(1)]
+
+
+def _mean_of(values: Tensor, weights: Tensor) -> float:
+    return ((values * weights).sum() / weights.sum()).item() if weights.sum() > 0 else math.nan
+
+
+def _known(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The means of all numbers that any row knows."""
+    found = {name: _mean(_rows(rows, name)) for name in (rows[0] if rows else ())}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
 def energy_distance(x: Tensor, y: Tensor) -> float:
     """sqrt(2 E|x - y| - E|x - x'| - E|y - y'|) of points (n, d) and (m, d), without bias, cut off at zero."""
     n, m = len(x), len(y)
@@ -134,13 +187,16 @@ def frechet(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[
     return {"frechet": ((m - n).square().sum() + a.trace() + b.trace() - 2 * cross).clamp_min(0).item()}
 
 
-def metrics(options: Metrics | None = None, train: Sequence[Backbone] | None = None) -> dict[str, Metric]:
-    """All metrics by name. train: the chains that novelty is measured against; none: the shipped training chains."""
+def metrics(
+    options: Metrics | None = None, train: Callable[[], Sequence[Backbone]] | None = None
+) -> dict[str, Metric]:  # fmt: skip
+    """All metrics by name. train: gives the chains that novelty is measured against, when that is measured; none: the
+    shipped training chains."""
     options = options or Metrics()
     known: list[Tensor] = []
 
     def pool() -> tuple[Sequence[Backbone], Tensor]:
-        natives = chains.backbones(False) if train is None else train
+        natives = chains.backbones(False) if train is None else train()
         if not known:
             known.append(fold.shapes(natives))
         return natives, known[0]
@@ -165,10 +221,41 @@ def metrics(options: Metrics | None = None, train: Sequence[Backbone] | None = N
         scores = torch.tensor([fold.nearest(b, reference, options.candidates, shapes, others=True) for b in samples])
         return _means(samples, "contact_order", "long_range") | {"tm_native": _mean(scores[scores.isfinite()])}
 
+    def sequences(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """What ProteinMPNN says, and Frame2seq where it is there: how much the backbone tells of its sequence, and the
+        mean log-probability, nats a residue, of a sequence that is designed; nothing where it is not installed."""
+        if not mpnn.installed():
+            log.info("no judgement of sequences: it needs ProteinMPNN, %s", mpnn.HINT)
+            return {}
+        usable = [b for b in samples if mpnn.judged(b)]
+        found = torch.tensor([mpnn.information(b) for b in usable])
+        scores = torch.tensor([mpnn.design(b, 1)[0].score for b in usable[: options.designed]])
+        row = {"mpnn_information": _mean(found), "mpnn_likelihood": _mean(scores)}
+        if second_opinion.installed():
+            other = torch.tensor([second_opinion.information(b) for b in usable[: options.designed]])
+            row["frame2seq_information"] = _mean(other)
+        return row
+
+    def consistency(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """Do designed sequences fold back? See ``predictors.consistency``; designable is the share of samples that one
+        comes within 2 angstrom of. Nothing where no predictor is asked for. Raises UserError where it fails."""
+        if options.predictor is None:
+            return {}
+        predict = predictors.predictor(options.predictor)
+        found = [predictors.consistency(b, predict, options.designs) for b in samples[: options.designed]]
+        rows = _rows(found, "sc_rmsd", "sc_tm")
+        near = (rows[:, 0] < predictors.DESIGNABLE).double()
+        return {"sc_rmsd": _mean(rows[:, 0]), "sc_tm": _mean(rows[:, 1]), "designable": _mean(near)}
+
     return {
-        "peptide": peptide, "ramachandran": ramachandran, "clashes": clashes, "size": size, "secondary": secondary,
-        "fold": folds, "diversity": diversity, "novelty": novelty, "frechet": frechet,
+        "peptide": peptide, "closure": closure, "ramachandran": ramachandran, "clashes": clashes, "size": size,
+        "secondary": secondary, "strands": strands, "obedience": obedience, "fold": folds, "diversity": diversity,
+        "novelty": novelty, "frechet": frechet, "sequences": sequences,
+        "consistency": consistency,
     }  # fmt: skip
+
+
+SLOW = frozenset({"sequences", "consistency"})  # measured by evaluate alone, since they would hold up training
 
 
 METRICS = metrics()

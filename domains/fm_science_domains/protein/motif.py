@@ -2,13 +2,15 @@
 
 A *contig* says how the chain is put together, from its start to its end, in the words of Watson et al. 2023:
 ``10-20/A23-35/5/A48-51/15`` is 10 to 20 new residues, residues 23 to 35 of chain A of the motif's file, 5 new ones,
-residues 48 to 51, and 15 new ones. For the engine the motif is frozen sites. To learn what surrounds a motif, some
-batches of training hold stretches of their chains (Yim et al. 2024).
+residues 48 to 51, and 15 new ones. A chain whose name is not of letters alone stands before a colon: ``1:23-35``,
+``A2:23-35``, and ``:23-35`` for a chain without a name. For the engine the motif is frozen sites. To learn what
+surrounds a motif, some batches of training hold stretches of their chains (Yim et al. 2024).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +23,11 @@ from fm_science.priors import Prior
 from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 
-from .blueprint import OPEN
-from .files import BREAK, read_numbered
-from .geometry import secondary
+from .blueprint import Blueprint, free
+from .files import read_numbered
+from .geometry import OPEN, secondary
+from .residues import BREAK
+from .sheets import UNSTATED
 from .structure import NANOMETRE, Backbone, frames
 
 LONGEST = 0.35  # of a chain: the longest stretch that is held in training; there are one or two
@@ -34,7 +38,7 @@ class Motif:
     """What new chains are put together from.
 
     Attributes:
-        residues: the residues that are held, one after the other, in angstrom.
+        residues: the residues that are held, one after the other, in angstrom; ``motif`` names each, such as A23.
         kinds: ``(M,)`` their secondary structure in their own file, as ``geometry.secondary``.
         pieces: fewest and most residues of each piece of the chain, and whether they are held or new.
     """
@@ -43,16 +47,45 @@ class Motif:
     kinds: Tensor
     pieces: tuple[tuple[int, int, bool], ...]
 
-    def draw(self) -> Tensor:
-        """(L,) a new chain: the number of the held residue at each site, -1 where the residue is new."""
+    @property
+    def span(self) -> tuple[int, int]:
+        """Fewest and most residues of a chain."""
+        return sum(low for low, _, _ in self.pieces), sum(high for _, high, _ in self.pieces)
+
+    def draw(self, lengths: tuple[int, int] | None = None) -> Tensor:
+        """(L,) a new chain: the number of the held residue at each site, -1 where the residue is new. With ``lengths``
+        the chain has from so many to so many residues, as :meth:`fit` has checked to be possible."""
         rows, held = [], 0
-        for low, high, kept in self.pieces:
-            if kept:
-                rows.append(torch.arange(held, held + low))
-                held += low
-            else:
-                rows.append(torch.full((int(torch.randint(low, high + 1, ())),), -1))
+        for size, (_, _, kept) in zip(self._sizes(lengths or self.span), self.pieces, strict=True):
+            rows.append(torch.arange(held, held + size) if kept else torch.full((size,), -1))
+            held += size if kept else 0
         return torch.cat(rows)
+
+    def _sizes(self, lengths: tuple[int, int]) -> list[int]:
+        """Residues of each piece. Pieces are drawn in random order, each evenly from what leaves room for the rest."""
+        low, high = (torch.tensor(ends) for ends in list(zip(*self.pieces, strict=True))[:2])
+        least, most = max(lengths[0], int(low.sum())), min(lengths[1], int(high.sum()))
+        free, whole = (least, most) == self.span, 0
+        if not free:
+            least = most = int(torch.randint(least, most + 1, ()))
+        sizes = low.clone()
+        for k in torch.randperm(len(sizes)).tolist():
+            low[k] = high[k] = 0
+            first = max(self.pieces[k][0], least - whole - int(high.sum()))
+            last = min(self.pieces[k][1], most - whole - int(low.sum()))
+            sizes[k] = torch.randint(first, last + 1, ())
+            whole += int(sizes[k])
+        return sizes.tolist()
+
+    def fit(self, lengths: tuple[int, int]) -> None:
+        """Raises OptionError where no chain of the contig has from so many to so many residues."""
+        least, most = self.span
+        if lengths[1] < least or lengths[0] > most:
+            wanted = "-".join(map(str, sorted(set(lengths))))
+            raise OptionError(
+                f"length={wanted}: the chains of the contig have {least} to {most} residues; widen its open ranges, or "
+                "leave out length"
+            )
 
     def known(self, source: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The frames of chains whose sites are the held residues ``source`` (B, N), or new where that is -1; nm around
@@ -68,7 +101,7 @@ class Motif:
 
     def check(self, structure: Tensor | None) -> None:
         """Raises OptionError where a blueprint (L,) has not as many residues as the chains."""
-        least, most = (sum(piece[k] for piece in self.pieces) for k in (0, 1))
+        least, most = self.span
         if structure is not None and not least == most == len(structure):
             raise OptionError(
                 f"the blueprint has {len(structure)} residues, the chains of the contig {least} to {most}"
@@ -82,10 +115,16 @@ def read(file: str, contig: str) -> Motif:
         OptionError: for a contig that makes no sense, or asks for residues that the file does not have.
         UserError: for a file that cannot be read.
     """
+    if re.search(r"\s", contig.strip()):
+        raise OptionError(
+            f"contig={contig!r}: a space (as in /0 ) is a chain break, but one chain is made at a time; give the "
+            "contig of one chain, without spaces"
+        )
     chains = read_numbered(file)
+    taken: dict[str, set[int]] = {}
     pieces: list[tuple[int, int, bool]] = []
-    coords, letters, kinds = [], "", []
-    for word in contig.split("/"):
+    coords, letters, kinds, labels = [], "", [], []
+    for word in contig.strip().split("/"):
         new = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
         if new:
             low, high = int(new[1]), int(new[2] or new[1])
@@ -94,30 +133,44 @@ def read(file: str, contig: str) -> Motif:
             pieces.append((low, high, False))
             continue
         chain, held = _kept(word, contig, chains)
+        twice = taken.setdefault(chain.chain, set()) & {*range(held.start, held.stop)}
+        if twice:
+            number = chains[chain.chain][1][min(twice)]
+            raise OptionError(
+                f"contig={contig!r}: {word} holds residue {number} again; one residue cannot stand twice in a chain"
+            )
+        taken[chain.chain] |= {*range(held.start, held.stop)}
         pieces.append((held.stop - held.start, held.stop - held.start, True))
         coords.append(chain.coords[held])
         kinds.append(secondary(chain.coords)[held])
+        labels += [f"{chain.chain}{number}" for number in chains[chain.chain][1][held]]
         letters += (chain.sequence or "X" * len(chain))[held]
     if not coords or not any(high for _, high, kept in pieces if not kept):
         raise OptionError(f"contig={contig!r}: expected residues to hold and new ones, such as 10-20/A23-35/15")
-    return Motif(Backbone(torch.cat(coords), letters, source=file), torch.cat(kinds), tuple(pieces))
+    residues = Backbone(torch.cat(coords), letters, source=file, motif=tuple(labels))
+    return Motif(residues, torch.cat(kinds), tuple(pieces))
 
 
 def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]]) -> tuple[Backbone, slice]:
-    """The chain that a word such as ``A23-35`` names, and which of its residues. Raises OptionError."""
-    found = re.fullmatch(r"([A-Za-z]+)(-?\d+[A-Z]?)(?:-(-?\d+[A-Z]?))?", word)
+    """The chain that a word such as ``A23-35`` or ``1:23-35`` names, and which of its residues. Raises OptionError."""
+    found = re.fullmatch(r"(?:([^:]*):|([A-Za-z]+))(-?\d+[A-Za-z]?)(?:-(-?\d+[A-Za-z]?))?", word)
     if not found:
-        raise OptionError(f"contig={contig!r}: {word!r} is neither new residues (10, 10-20) nor held ones (A23-35)")
-    if found[1] not in chains:
-        raise OptionError(f"contig={contig!r}: the motif has no chain {found[1]}, but {', '.join(chains) or 'none'}")
-    chain, numbers = chains[found[1]]
-    for number in (found[2], found[3] or found[2]):
+        raise OptionError(
+            f"contig={contig!r}: {word!r} is neither new residues (10, 10-20) nor held ones (A23-35, or 1:23-35 of a "
+            "chain whose name is not of letters alone, :23-35 of one without a name)"
+        )
+    name = found[1] if found[1] is not None else found[2]
+    if name not in chains:
+        known = ", ".join(_spelt(other) for other in chains) or "none"
+        raise OptionError(f"contig={contig!r}: the motif has no chain {name or 'without a name'}, but {known}")
+    chain, numbers = chains[name]
+    for number in (found[3], found[4] or found[3]):
         if number not in numbers:
             raise OptionError(
-                f"contig={contig!r}: chain {found[1]} has no residue {number} with N, CA and C; it has {numbers[0]} to "
+                f"contig={contig!r}: chain {name} has no residue {number} with N, CA and C; it has {numbers[0]} to "
                 f"{numbers[-1]}"
             )
-    first, last = (numbers.index(number) for number in (found[2], found[3] or found[2]))
+    first, last = (numbers.index(number) for number in (found[3], found[4] or found[3]))
     if last < first:
         raise OptionError(f"contig={contig!r}: {word} ends before it begins")
     held = chain.coords[first : last + 1]
@@ -131,25 +184,47 @@ def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]])
     return chain, slice(first, last + 1)
 
 
-def around(n: int, motif: Motif, structure: Tensor | None) -> Context:
-    """``n`` chains around a motif. Their new residues follow a blueprint ``structure`` (L,), or are left open.
+def _spelt(name: str) -> str:
+    """The name of a chain as a contig writes it."""
+    if re.fullmatch("[A-Za-z]+", name):
+        return name
+    return f"{name} (write {name}:1-5)" if name else "one without a name (write :1-5)"
 
-    The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom, and
-    ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G.
+
+def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int, int] | None = None) -> Context:
+    """``n`` chains around a motif, of ``lengths`` from so many to so many residues where they are asked for. Their new
+    residues follow a ``blueprint``, or are left open.
+
+    The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom;
+    ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G, and ``cond["labels"]`` (n, N) their
+    names in the motif's file (see :func:`packed`), and 0.
     """
-    rows = [motif.draw() for _ in range(n)]
+    rows = [motif.draw(lengths) for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     held, index = source >= 0, torch.arange(source.shape[1])
+    plan = free(source.shape[1]) if blueprint is None else blueprint
     known, origin = motif.known(source)
     codes = torch.tensor([ord(letter) for letter in motif.residues.sequence or ""])
     cond = {
         "residue": index.expand(n, -1).clone(),
-        "structure": torch.where(held, motif.kinds[source], OPEN if structure is None else structure),
+        "structure": torch.where(held, motif.kinds[source], plan.kinds),
+        "sheet": plan.sheet().expand(n, -1, -1).clone(),
         "origin": origin.expand(n, 3).clone(),
         "sequence": torch.where(held, codes[source], ord("G")),
+        "labels": torch.where(held, packed(motif.residues.motif)[source], 0),
     }
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
     return Context(mask, cond, free=~held, known=known)
+
+
+def packed(labels: Sequence[str]) -> Tensor:
+    """(L,) int64: names of residues, such as A23, as their first eight letters, eight bits each; nothing is 0."""
+    return torch.tensor([int.from_bytes(label.encode("ascii", "replace")[:8], "big") for label in labels])
+
+
+def unpacked(labels: Tensor) -> tuple[str, ...]:
+    """The inverse of :func:`packed`."""
+    return tuple(code.to_bytes(8, "big").lstrip(b"\0").decode("ascii") for code in labels.tolist())
 
 
 @dataclass(frozen=True)
@@ -173,7 +248,9 @@ class Scaffolding(Coupling):
         middle = (x1["translations"] * held[..., None]).sum(1, keepdim=True) / held.sum(1)[:, None, None]
         x1 = {**x1, "translations": (x1["translations"] - middle) * context.mask[..., None]}
         secret = ~held & (torch.rand(context.size, 1, device=held.device) < 0.5)
-        cond = {**context.cond, "structure": context.cond["structure"].masked_fill(secret, OPEN)}
+        structure = context.cond["structure"].masked_fill(secret, OPEN)
+        sheet = context.cond["sheet"].masked_fill(secret.any(1)[:, None, None], UNSTATED)
+        cond = {**context.cond, "structure": structure, "sheet": sheet}
         context = replace(context, cond=cond, free=~held, known=x1)
         space = space.bind(context)
         return self.prior.sample(space, context), x1, context

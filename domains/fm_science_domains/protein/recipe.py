@@ -18,18 +18,20 @@ from fm_science.couplings import Coupling as AnyCoupling
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
-from fm_science.networks import Guided
+from fm_science.networks import Guided, Network, ProjectedEndpoint
 from fm_science.objectives import FlowMatching, InverseSquare, UniformTime
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint
 from fm_science.priors import IGSO3, Normal, Prior, ProductPrior, Uniform
 from fm_science.schedules import Exponential, Linear, Schedule
-from fm_science.solvers import Euler
+from fm_science.solvers import Euler, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
-from .blueprint import OPEN, alike, parse
-from .data import Chains
+from . import mpnn
+from .blueprint import Blueprint, alike, conditions, free, parse
+from .closure import close_chain
+from .data import Structures
 from .losses import BackboneAtoms, Clashes, HydrogenBonds, LocalDistances, Peptide, Window
 from .motif import Motif, around, read
 
@@ -65,10 +67,11 @@ class Objective:
     body: float = option(0.45, "alpha carbons closer than this overlap, unless they do in the true chain", "nm", low=0)
     first_time: float = option(0.01, "earliest time that is trained", low=0, high=1)
     last_time: float = option(0.99, "latest time that is trained", low=0, high=1)
-    until: float = option(0.9, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
+    until: float = option(0.97, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
     auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
     clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
     hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
+    hide_sheet: float = option(0.5, "probability that it is hidden which strands of a chain pair", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
@@ -77,16 +80,26 @@ class Sample:
     """What is drawn when nothing else is said."""
 
     length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
-    steps: int = option(100, "steps of the solver", low=1)
-    rotation_rate: float = option(10.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
+    steps: int = option(50, "steps of the solver", low=1)
+    power: float = option(2.0, "steps shrink towards the data: t = 1 - (1 - i / steps)^power; 1: equal steps", low=0.1)
+    rotation_rate: float = option(20.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
+    sheet: str = option(
+        "data", "strands side by side: those of the real chain that is followed, open, or pairs of strands of the "
+        "blueprint, a for anti-parallel, p for parallel, such as 1-2a,2-3p"
+    )  # fmt: skip
     motif: str | None = option(None, "PDB or mmCIF file with residues that every chain is to hold")
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
+    sequences: int = option(0, "sequences that ProteinMPNN designs for each sample, about 1 s each", low=0)
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
+    closure: str = option(
+        "end", "make bonds and angles ideal, with torsions kept: at the end, in each step of the second half, or none",
+        choices=("end", "loop", "none"),
+    )  # fmt: skip
 
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
@@ -122,7 +135,7 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
-        condition_dropout={"structure": o.hide_structure},
+        condition_dropout={"structure": o.hide_structure, "sheet": o.hide_sheet},
         auxiliary_losses={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
@@ -148,55 +161,76 @@ def shares(options: Sample) -> Tensor | None:
     return torch.tensor([helix, strand])
 
 
-def wishes(options: Sample) -> tuple[Tensor | None, Tensor | None, Motif | None]:
+def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | None]:
     """The shares of helix and strand, the blueprint, and the motif that are asked for, or None.
 
     Raises:
-        OptionError: at lengths, shares, a blueprint or a contig that make no sense.
+        OptionError: at lengths, shares, a blueprint, a sheet or a contig that make no sense.
         UserError: at a motif that cannot be read.
     """
     lengths(options.length)
-    wanted, motif = shares(options), None
-    blueprint = None if options.structure in ("data", "open") else parse(options.structure)
+    if options.sequences and not mpnn.installed():
+        raise OptionError(f"sequences={options.sequences} needs ProteinMPNN: {mpnn.HINT}")
+    wanted, motif, blueprint = shares(options), None, None
+    sheet = None if options.sheet in ("data", "open") else options.sheet
+    if options.structure not in ("data", "open"):
+        blueprint = parse(options.structure, sheet)
+    elif sheet is not None:
+        raise OptionError(f"sheet={sheet!r} pairs the strands of a blueprint: give one, such as structure=3L8E4L8E3L")
     if (options.motif is None) != (options.contig is None):
         raise OptionError("motif= and contig= go together: motif=FILE contig=10-20/A23-35/15")
     if options.motif is not None and options.contig is not None:
         motif = read(options.motif, options.contig)
-        motif.check(blueprint)
+        motif.check(None if blueprint is None else blueprint.kinds)
+        if options.length != Sample.length:
+            motif.fit(lengths(options.length))
     return wanted, blueprint, motif
 
 
 def request(
-    n: int, options: Sample, chains: Chains, length: int | str | None = None, structure: str | None = None,
-    helix: float | None = None, strand: float | None = None, motif: str | None = None, contig: str | None = None,
+    n: int, options: Sample, chains: Structures, length: int | str | None = None, structure: str | None = None,
+    sheet: str | None = None, helix: float | None = None, strand: float | None = None, motif: str | None = None,
+    contig: str | None = None,
 ) -> Context:  # fmt: skip
     """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
-    Their secondary structure is the blueprint's, that of random ``chains``, the training data, of like length (see
-    :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes` raises.
+    Their secondary structure and sheets are the blueprint's, those of random ``chains``, the training data, of like
+    length (see :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes`
+    raises.
     """
     asked: dict[str, Any] = {
-        "length": length, "structure": structure, "helix": helix, "strand": strand, "motif": motif, "contig": contig,
+        "length": length, "structure": structure, "sheet": sheet, "helix": helix, "strand": strand, "motif": motif,
+        "contig": contig,
     }  # fmt: skip
     options = replace(options, **{name: value for name, value in asked.items() if value is not None})
     wanted, blueprint, held = wishes(options)
     if held is not None:
-        return around(n, held, blueprint)
+        asked_for = length is not None or options.length != Sample.length
+        if asked_for:
+            held.fit(lengths(options.length))
+        return around(n, held, blueprint, lengths(options.length) if asked_for else None)
     if blueprint is not None:
-        rows = [blueprint] * n
-    else:
-        low, high = lengths(options.length)
-        sizes = torch.randint(low, high + 1, (n,)).tolist()
-        drawn = options.structure == "data"
-        rows = [alike(k, wanted, chains) if drawn else torch.full((k,), OPEN) for k in sizes]
-    kinds = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=OPEN)
-    index = torch.arange(kinds.shape[1])
-    mask = index < torch.tensor([len(row) for row in rows])[:, None]
-    return Context(mask, {"residue": index.expand(n, -1).clone(), "structure": kinds})
+        return Context(*conditions([blueprint] * n))
+    low, high = lengths(options.length)
+    sizes = torch.randint(low, high + 1, (n,)).tolist()
+    drawn = [alike(k, wanted, chains) if options.structure == "data" else free(k) for k in sizes]
+    if options.sheet == "open":
+        drawn = [replace(plan, pairs=None) for plan in drawn]
+    return Context(*conditions(drawn))
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
-    """Euler steps with rotations on their own clock, and the network pressed for the structure that is asked for."""
+    """Euler steps that shrink towards the data, with rotations on their own clock, and the network as sampled."""
     walked = annealed(trained, options.rotation_rate)
-    pressed = partial(Guided, scale=options.guidance, keys=("structure",), path=walked)
-    return Sampler(Euler(), options.steps, walked, None if options.guidance == 1 else pressed)
+    grid = power_grid(options.steps, options.power)
+    plain = options.guidance == 1 and options.closure != "loop"
+    return Sampler(Euler(), grid, walked, None if plain else partial(sampling_network, options=options, path=walked))
+
+
+def sampling_network(network: Network, options: Sample, path: ProductPath) -> Network:
+    """The network pressed for the structure that is asked for, its endpoints closed where every step is."""
+    if options.guidance != 1:
+        network = Guided(network, scale=options.guidance, keys=("structure", "sheet"), path=path)
+    if options.closure == "loop":
+        network = ProjectedEndpoint(network, partial(close_chain, steps=12, rate=0.12))
+    return network

@@ -35,15 +35,30 @@ END_PSI = math.radians(140.0)  # psi assumed for the last oxygen, which no next 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O."""
+    """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O.
+
+    A generated chain also knows where it came from: ``raw``, its coordinates before its bonds were closed, and what was
+    asked of it: ``structure``, ``sheet``, and in ``motif`` which residues are a motif's.
+    """
 
     coords: Tensor
     sequence: str | None = None  # L one-letter codes, X where unknown
     name: str = ""
     source: str = ""  # the file it was read from
+    chain: str = ""  # what that file calls the chain
+    numbers: tuple[str, ...] = ()  # L residue numbers with insertion codes, as in that file; none: 1 to L
+    raw: Tensor | None = None  # (L, 4, 3) as coords
+    structure: str | None = None  # L letters: L coil, H helix, E strand, X left open
+    sheet: str = ""  # strands of ``structure`` that were to pair, such as 1-2a,2-3p
+    motif: tuple[str, ...] = ()  # L residues of the motif's file, such as A23, empty where a residue is new; or none
 
     def __len__(self) -> int:
         return self.coords.shape[0]
+
+    @property
+    def held(self) -> Tensor:
+        """(L,) bool: the residues of a motif."""
+        return torch.tensor([bool(label) for label in self.motif or [""] * len(self)], dtype=torch.bool)
 
     @property
     def ca(self) -> Tensor:

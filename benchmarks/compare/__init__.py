@@ -1,0 +1,1 @@
+"""How fast fm-science is beside other libraries, and beside a loop written by hand."""

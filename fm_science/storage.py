@@ -1,0 +1,155 @@
+"""Files that hold together: written in one move, and trees of plain values and tensors kept in one of them.
+
+A tree is a nested mapping of what JSON knows (numbers, texts, lists, null) and of tensors. It is kept as safetensors:
+loading never runs code, and a checksum over all of it tells a whole file from a damaged one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_science.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tree = Mapping[str, Any]
+FORMAT = "fm-science tree 1"
+TENSOR = "$tensor"  #: the key that stands for a tensor in the JSON of a tree
+
+
+@contextmanager
+def atomic(file: Path) -> Iterator[Path]:
+    """A new file beside ``file`` to write into, which takes its place in one move once it is on the disk. Whatever
+    happens before, the old file stays as it was, and nothing is left of the new one."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        yield part
+        sync(part)
+        os.replace(part, file)
+        sync(file.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(text: str, file: Path) -> None:
+    """Write a text file in one move."""
+    with atomic(file) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; references such as ``${oc.env:HOME}`` stay texts. Raises UserError if it cannot be
+    read as one."""
+    from omegaconf import OmegaConf
+
+    try:
+        tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except Exception as error:
+        raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"cannot read {file}: expected keys and values")
+    return tree
+
+
+def save_yaml(tree: Tree, file: Path) -> None:
+    """Write a mapping of plain values as YAML, in one move."""
+    from omegaconf import OmegaConf
+
+    write_text(OmegaConf.to_yaml(OmegaConf.create(dict(tree))), file)
+
+
+def writable(folder: Path) -> None:
+    """Make a folder if need be. Raises UserError if nothing can be written there."""
+    trial = folder / ".trial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can tell."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # folders cannot be opened everywhere
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def save_tree(tree: Tree, file: Path) -> None:
+    """Write a tree as one file, in one move. Raises TypeError at a value that is neither JSON nor a tensor."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_plain(tree, "", tensors), sort_keys=True)
+    with atomic(file) as part:
+        save_file(tensors, part, {"format": FORMAT, "tree": text, "sha256": _digest(text, tensors)})
+
+
+def load_tree(file: Path, what: str = "file") -> dict[str, Any]:
+    """The tree that :func:`save_tree` wrote. Raises UserError, which calls the file ``what``, where it is none, or is
+    not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as kept:
+            about = kept.metadata() or {}
+            if about.get("format") != FORMAT:
+                kind = about.get("format", "another kind of safetensors")
+                raise UserError(f"{file} is no {what}: expected {FORMAT!r}, found {kind!r}")
+            tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read the {what} {file}: it is truncated, or of another kind ({error})") from error
+    if _digest(about["tree"], tensors) != about.get("sha256"):
+        raise UserError(f"the {what} {file} is damaged: its checksum does not match. Get another copy")
+    return _tree(json.loads(about["tree"]), tensors)  # type: ignore[no-any-return]
+
+
+def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A tree as JSON; its tensors move to ``tensors`` by their dotted names."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {TENSOR: name}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{name}.{key}".lstrip("."), tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{name}.{k}", tensors) for k, item in enumerate(value)]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"{name} is a {type(value).__name__}: a tree holds numbers, texts, lists, mappings and tensors")
+
+
+def _tree(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of :func:`_plain`."""
+    if isinstance(value, list):
+        return [_tree(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return tensors[value[TENSOR]] if TENSOR in value else {key: _tree(item, tensors) for key, item in value.items()}
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the JSON and of every tensor with its name, kind and shape."""
+    import torch
+
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,143 @@
+"""What training leaves behind: options, statistics and weights. Domain and flow are made of them again, without data.
+
+A run folder (:mod:`fm_science.runs`) and a model file (:mod:`fm_science.models`) are two ways to keep it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fm_science import __version__
+from fm_science.domain import Domain, Statistics, group
+from fm_science.errors import OptionError, UserError
+from fm_science.plugins import Plugin, find
+from fm_science.record import RecordDomain
+from fm_science.seeds import seeded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fm_science.flow import Flow
+
+Tree = dict[str, Any]
+log = logging.getLogger("fm_science")
+
+
+class Trained(ABC):
+    """Options, statistics and weights.
+
+    Args:
+        label: what to call it in messages.
+        config: the domain's name, its groups of options, and plain keys such as ``seed`` and ``version``.
+        statistics: what the domain fitted to its data; ``None``: it was not kept.
+
+    Raises:
+        UserError: when it was written by a newer version of this package.
+    """
+
+    def __init__(self, label: str, config: Mapping[str, Any], statistics: Statistics | None) -> None:
+        self.label, self.config, self.statistics = label, dict(config), statistics
+        check_version(label, str(self.config.get("version", "0")))
+
+    @property
+    def name(self) -> str:
+        """The name of the domain."""
+        return str(self.config["domain"])
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training."""
+        return int(self.config.get("seed") or 0)
+
+    @property
+    def plugin(self) -> Plugin:
+        """The domain as it is installed. Raises UserError where it is not."""
+        return find(self.name)
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder, where it is one."""
+        return None
+
+    @property
+    def samples(self) -> Path:
+        """Where samples are written when nothing else is said."""
+        return Path("samples", self.label)
+
+    @property
+    def report(self) -> Path:
+        """Where measurements are written when nothing else is said."""
+        return Path("report", self.label)
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, Tensor]:
+        """The averaged weights of the flow by name. Raises UserError where there are none."""
+
+    def groups(self) -> Tree:
+        """Every option of the domain by group: as trained, with the defaults of those that are newer."""
+        kinds, kept = self.plugin.options(), renamed(self.plugin, self.config)
+        return {name: {**asdict(kind()), **(kept.get(name) or {})} for name, kind in kinds.items()}
+
+    def domain(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Domain:
+        """The domain with its statistics, and with other options in some groups. Reads no data where statistics were
+        kept. Raises UserError where options do not fit the domain."""
+        values = self.groups()
+        for name, changed in (changes or {}).items():
+            values[name] = {**values.get(name, {}), **changed}
+        try:
+            chosen = {name: group(kind, values[name], name) for name, kind in self.plugin.options().items()}
+        except OptionError as error:
+            raise OptionError(f"{error} ({self.label})") from error
+        domain: Domain = self.plugin.build(chosen, self.statistics)
+        return self.adopt(domain)
+
+    def adopt(self, domain: Domain) -> Domain:
+        """``domain`` with the statistics of this training. Raises UserError when it is another science."""
+        if domain.name != self.name:
+            raise UserError(f"{self.label} is of domain {self.name!r}, not {domain.name!r}")
+        if isinstance(domain, RecordDomain):  # which has made everything already
+            return domain
+        if self.statistics is None:
+            log.warning("%s keeps no statistics: they are fitted to the data again, which must be as they were",
+                        self.label)  # fmt: skip
+        domain.given = self.statistics
+        return domain
+
+    def flow(self, domain: Domain | None = None, trained: bool = True) -> Flow:
+        """The flow, for sampling; of ``domain`` where one is given, else of :meth:`domain`; with ``trained=False`` with
+        the weights that training began with. Raises UserError where the weights do not fit."""
+        with seeded(self.seed):  # untrained, the network is what training began with
+            flow = (domain or self.domain()).flow()
+        return (flow.fill(self._weights(flow.domain), self.label) if trained else flow).eval()
+
+    def _weights(self, domain: Domain) -> dict[str, Tensor]:
+        """The weights under the names that the network has now."""
+        found = dict(self.weights())
+        for old, new in domain.renamed_weights.items():
+            found = {f"{new}{k.removeprefix(old)}" if k.startswith(old) else k: v for k, v in found.items()}
+        return found
+
+
+def renamed(plugin: Plugin, config: Mapping[str, Any]) -> Tree:
+    """The configuration with the names that options have now; the domain says which were renamed."""
+    maker: Any = plugin.builder()
+    names: Mapping[str, str] = maker.renamed_options if isinstance(maker, type) else {}
+    found = {name: dict(tree) if isinstance(tree, Mapping) else tree for name, tree in config.items()}
+    for old, new in names.items():
+        (before, key), (after, now) = old.split("."), new.split(".")
+        if key in (found.get(before) or {}):
+            found.setdefault(after, {})[now] = found[before].pop(key)
+    return found
+
+
+def check_version(label: str, version: str) -> None:
+    """Raise UserError where ``version`` of this package is newer than the one that runs."""
+    theirs, ours = (tuple(map(int, re.findall(r"\d+", text)[:2])) for text in (version, __version__))
+    if theirs > ours:
+        raise UserError(f"{label} was written by fm-science {version}, and this is {__version__}: update fm-science")
