@@ -180,7 +180,8 @@ class Logits:
             logits = raw
             for key in keys:
                 logits = logits[key]
-            bad = (path.predicts.logits(path, logits.detach()).isnan().any(-1) & path.space.counted).flatten(1).any(1)
+            unknown = path.predicts.logits(path, logits.detach()).isnan().any(-1) & path.space.counted
+            bad = unknown.reshape(len(t), -1).any(1)  # classes of a whole graph have no axis of sites
             when = torch.where(bad, t.double(), torch.inf).amin()
             self.first[name] = torch.minimum(self.first.get(name, when), when)
         if t.device.type == "cpu":

@@ -65,7 +65,7 @@ def words(args: list[str]) -> Words:
 
 
 def _literal(override: str) -> str:
-    """``override``, with its value quoted where the grammar cannot read it, or reads as a sweep the commas of pairs such
+    """``override``, its value quoted where the grammar cannot read it, or reads as a sweep the commas of pairs such
     as ``phase:angle,kind:class`` or of the name of a file that is there: shells take quotes away, so names such as
     ``file (1).sdf`` arrive bare."""
     key, given, text = override.partition("=")

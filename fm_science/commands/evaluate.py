@@ -8,7 +8,8 @@ n, seed, solver, steps or an option of the group `sample` is given. The table ha
 domain offers to judge them by (held-out data first), and one for the same network before any training, started from
 the same noise. It is printed and written with pictures into RUN/report (files: into ./report; out=DIR elsewhere).
 
-  n            draw so many new samples; default: measure RUN/samples, or new ones, 50 or as many as the domain says, if there are none
+  n            draw so many new samples; default: measure RUN/samples; where there are none, draw 50, or as many as the
+               domain says
   untrained    false: leave the untrained network out, which draws a hundred samples at most
   out          where to write the table and the pictures
   metrics.*    options of the domain's metrics

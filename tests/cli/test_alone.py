@@ -47,7 +47,8 @@ CASES: dict[str, Callable[..., list[str]]] = {"point_cloud": clouds, "protein": 
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "sampling.yaml"}
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != "sampling.yaml")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -76,7 +77,8 @@ def test_a_run_stands_alone(fm: Command, tmp_path: Path, name: str) -> None:
     assert (shown.code, name in shown.out) == (0, True)
     flow = fm_science.load("elsewhere/moved")
     assert isinstance(flow.domain, Domain)
-    assert len(flow.domain.decode(flow.sample(flow.domain.request(2), steps=2, seed=0), flow.domain.request(2))) == 2
+    context = flow.domain.request(2)
+    assert len(flow.domain.decode(flow.sample(context, steps=2, seed=0), context)) == 2
     judged = fm("evaluate", "elsewhere/moved", "n=2", "steps=2")
     assert judged.code == 0, judged.err
     assert judged.out.count("reference data are gone") == 1

@@ -115,7 +115,7 @@ def test_doubling_the_sensors_doubles_no_cost(cost: KernelNorm | None) -> None:
         found.append(table(space, f[torch.arange(16).roll(3)], f, context, group, cost=cost))
         if cost is not None:
             paired = cost(space, f.roll(3, 0), f)
-            torch.testing.assert_close(paired, found[-1].diagonal(), rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(paired.double(), found[-1].diagonal(), rtol=1e-3, atol=1e-5)
     error = (found[0] - found[1]).abs().max() / found[1].median()
     assert float(error) < 5e-3  # the trapezoidal rule on 65 sensors errs by (5 pi / 64)² / 12 of the finest wave
 
