@@ -137,7 +137,7 @@ class Domain(ABC):
         if cls is Domain:  # a record of parts, as domains were written before they were classes
             from fm_science.record import RecordDomain
 
-            return object.__new__(RecordDomain)
+            return object.__new__(RecordDomain)  # type: ignore[type-abstract]
         return object.__new__(cls)
 
     def __init__(self, statistics: Statistics | None = None, **groups: Any) -> None:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -203,7 +203,7 @@ class Arrays(Mapping[str, np.ndarray]):
         except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
             raise ValueError(f"the archive is damaged or cut short ({error})") from error
 
-    def _sound(self, stream: io.BufferedIOBase | io.BufferedReader, member: str, size: int, packed: int) -> Header:
+    def _sound(self, stream: IO[bytes], member: str, size: int, packed: int) -> Header:
         """The header at the beginning of a stored array, which must have the size that the header says."""
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -124,10 +124,15 @@ class Trained(ABC):
         return found
 
 
+def _is_domain(maker: Any) -> bool:
+    """Whether a plugin names the class of its domain, and no function that builds a record of one."""
+    return isinstance(maker, type)
+
+
 def renamed(plugin: Plugin, config: Mapping[str, Any]) -> Tree:
     """The configuration with the names that options have now; the domain says which were renamed."""
     maker: Any = plugin.builder()
-    names: Mapping[str, str] = maker.renamed_options if isinstance(maker, type) else {}
+    names: Mapping[str, str] = maker.renamed_options if _is_domain(maker) else {}
     found = {name: dict(tree) if isinstance(tree, Mapping) else tree for name, tree in config.items()}
     for old, new in names.items():
         (before, key), (after, now) = old.split("."), new.split(".")

@@ -182,10 +182,10 @@ def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path, there: 
     reference: Sequence[Any] = rows[list(rows)[1]] if len(rows) > 1 else rows["samples"]
     table = {name: measure(domain, samples, reference if there else [], there) for name, samples in rows.items()}
     write(table, out)
-    each = _known(lambda: domain.per_sample_metrics(list(rows["samples"])), [], there)
+    each: list[dict[str, Any]] = _known(lambda: domain.per_sample_metrics(list(rows["samples"])), [], there)
     if each:
         write_rows(each, out / "samples.csv")
-    drawings = _known(lambda: domain.report({name: list(samples) for name, samples in rows.items()}, out), [], there)
+    drawings: list[Path] = _known(lambda: domain.report({name: list(samples) for name, samples in rows.items()}, out), [], there)
     show(table)
     print(f"report: {', '.join(str(file) for file in [out / 'metrics.csv', *drawings])}")
 
@@ -204,7 +204,8 @@ def measure(domain: Domain, samples: Sequence[Any], reference: Sequence[Any], th
     """Every metric of the domain on these samples; without data those that can do without."""
     found: dict[str, float] = {"n": len(samples)}
     for metric in domain.metrics.values():
-        found |= _known(partial(metric, samples, reference), {}, there)
+        numbers: dict[str, float] = _known(partial(metric, samples, reference), {}, there)
+        found |= numbers
     return found
 
 

@@ -107,8 +107,9 @@ class _Derivative(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *eigen, wanted = ctx.saved_tensors[:3], ctx.needs_input_grad
-        a, values, vectors, directions = *eigen[0], ctx.saved_tensors[3:]
+        wanted: tuple[bool, ...] = ctx.needs_input_grad
+        kept: tuple[Tensor, ...] = ctx.saved_tensors
+        a, values, vectors, directions = kept[0], kept[1], kept[2], kept[3:]
         by_a = _Derivative.apply(ctx.f, a, values, vectors, *directions, grads[0]) if wanted[1] else None
         swapped = [
             _Derivative.apply(ctx.f, a, values, vectors, *directions[:j], grads[0], *directions[j + 1 :])

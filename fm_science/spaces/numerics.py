@@ -33,7 +33,7 @@ def even_root(square: Tensor) -> Tensor:
     function cannot see, and what lies below zero by rounding counts as zero; its gradient is that of the square all
     the same, so that all derivatives of the even function are right at zero too."""
     least = torch.finfo(square.dtype).tiny ** 0.5
-    return (square + (least - square).clamp_min(0).detach()).sqrt()
+    return torch.where(square > least, square, (square - square.detach()) + least).sqrt()
 
 
 def even_length(u: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def _prepare(
     """Make the run, or take its statistics where it goes on; mistakes in what is sampled show before long work."""
     if start is not None:
         start.adopt(domain)
-    if rank_zero_only.rank == 0:
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # Lightning sets it
         run = Run.open(folder) if resume else Run.create(folder, domain, options)
         run.adopt(domain)
         if resume:

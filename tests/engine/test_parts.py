@@ -70,7 +70,7 @@ def test_samples_of_many_sizes_keep_their_frozen_sites():
         return Context(torch.ones(n, size).bool(), free=torch.arange(size).expand(n, size) >= 2, known=known)
 
     flow = Flow(path, prior, lambda x, t, c: x)
-    x, context = start(SimpleNamespace(request=request), flow, range(8), seed=3)
+    x, context = start(SimpleNamespace(request=request, numbered=False), flow, range(8), seed=3)
     assert len(set(context.mask.sum(1).tolist())) > 1
     assert context.free[:, :2].any().item() is False
     assert (x["x"][:, :2] == 5).all()
@@ -90,7 +90,7 @@ def test_values_are_needed_only_of_parts_with_frozen_sites(whole):
         return Context(torch.ones(n, 3).bool(), free=free if whole else {"p": free}, known=known)
 
     flow = Flow(path, prior, lambda x, t, c: {k: torch.ones_like(v) for k, v in x.items()})
-    x, context = start(SimpleNamespace(request=request), flow, range(4), seed=3)
+    x, context = start(SimpleNamespace(request=request, numbered=False), flow, range(4), seed=3)
     assert set(context.known) == {"p"}
     for sample, noise in ((flow.transport(x, context, steps=2), x), (flow.sample(request(4), steps=2), None)):
         assert (sample["p"][:, 0] == 5).all()
@@ -105,5 +105,5 @@ def test_a_part_that_is_frozen_as_a_whole_stays_in_every_sample():
         return Context(torch.ones(n, 3).bool(), free={"g": frozen}, known={"g": torch.full((n, 1), 7.0)})
 
     flow = Flow(path, ProductPrior(p=Normal(), g=Normal()), lambda x, t, c: x)
-    x, context = start(SimpleNamespace(request=request), flow, range(4), seed=3)
+    x, context = start(SimpleNamespace(request=request, numbered=False), flow, range(4), seed=3)
     assert (flow.transport(x, context, steps=2)["g"] == 7).all()

@@ -54,7 +54,7 @@ def build(
     prior, network = recipe.prior(o["path"], sets), recipe.network(o["network"], o["path"], sets, shown)
     if shown:
         prior, network = recipe.completing(prior, network, o["objective"].shown_noise)
-    return Domain(
+    return Domain(  # type: ignore[abstract]  # a record of its parts
         name="function",
         path=recipe.path(o["path"], sets),
         prior=prior,

@@ -54,7 +54,7 @@ def build(
     features = Features(found, o["metrics"].cache)
     measures = measured.Measures(found, features, o["data"].flip)
     train, held_out = Images(found.train), Images(found.held_out)
-    return Domain(
+    return Domain(  # type: ignore[abstract]  # a record of its parts
         name="image",
         path=way,
         prior=Normal(),

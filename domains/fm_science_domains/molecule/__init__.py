@@ -63,7 +63,7 @@ def assembled(o: Mapping[str, Any], library: Library) -> Domain:
     equivariant = o["network"].kind != "transformer"
     pairs = recipe.coupling(o["coupling"], real, prior, len(vocabulary.elements))
     train, validation = (recipe.OneHot(d, counts, conditions) for d in (library.train, library.validation))
-    return Domain(
+    return Domain(  # type: ignore[abstract]  # a record of its parts
         name="molecule",
         path=trained,
         prior=prior,

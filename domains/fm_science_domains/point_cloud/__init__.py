@@ -111,7 +111,7 @@ class PointCloud(Domain):
         o = self.options
         return recipe.objective(o.objective, recipe.coupling(o.coupling, self.summary), self.summary, o.data.upright)
 
-    def request(
+    def request(  # type: ignore[override]  # the keywords are named
         self, n: int, points: int | None = None, label: str | None = None, known: str | None = None
     ) -> Context:  # fmt: skip
         """``n`` clouds of so many points, or of sizes drawn from the training clouds; of a class, or of classes drawn
@@ -194,10 +194,15 @@ class PointCloud(Domain):
         system = named(o.source, o.factor, o.points or 4, o.dim)
         return None if system is None else system.energy
 
+    def _known_energy(self) -> Energy:
+        energy = self.energy
+        assert energy is not None, "asked for where one is known"
+        return energy
+
     def build_metrics(self) -> Mapping[str, Metric]:
         o = self.options
         scored = self.summary.system is not None or o.data.energy is not None
-        return measures.metrics(o.metrics, (lambda: self.energy) if scored else None, o.data.source == "shapes")
+        return measures.metrics(o.metrics, self._known_energy if scored else None, o.data.source == "shapes")
 
     def references(self, samples: Sequence[Cloud]) -> dict[str, list[Cloud]]:
         """Held-out clouds, and training clouds."""

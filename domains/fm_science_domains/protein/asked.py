@@ -33,7 +33,7 @@ def words(context: Context, row: int) -> dict[str, Any]:
     return {"structure": spelt(asked), "sheet": written(pairs)}
 
 
-def fitting(structure: str, sheet: str, length: int) -> dict[str, str]:
+def fitting(structure: str, sheet: str, length: int) -> dict[str, Any]:
     """The same fields from a table, of a chain of ``length`` residues; none where they do not fit."""
     if len(structure) != length or set(structure) - set(LETTERS.values()):
         return {}

@@ -15,6 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,12 +49,12 @@ class Metrics:
     designs: int = option(8, "sequences that are designed and folded for each of the same samples", low=1)
 
 
-def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, float | str]]:
+def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, Any]]:
     """One row a backbone: name, all numbers of ``geometry.measure``, what it kept of what was asked, how its bonds were
     before they were closed, what ProteinMPNN says where it is installed, and its secondary structure in letters."""
     rows = []
     for b in backbones:
-        row = {"name": b.name, **measure(b), **asked.kept(b), **asked.closed(b)}
+        row: dict[str, Any] = {"name": b.name, **measure(b), **asked.kept(b), **asked.closed(b)}
         row |= {"mpnn_information": mpnn.information(b)} if mpnn.installed() else {}
         rows.append(
             {**row, "structure": letters(b.coords), "asked_structure": b.structure or "", "asked_sheet": b.sheet}

@@ -123,11 +123,10 @@ class FrameTransformer(nn.Module):
         first_strained = o.blocks - round(o.strain * o.blocks)
         self.blocks = nn.ModuleList(Block(o, i >= first_strained) for i in range(o.blocks))
         stages = range(0, o.blocks, self.revise)
-        self.pairs: nn.Module
         self.once = o.pairs == "once"
         if self.once:
             groups = (min(self.revise, o.blocks - i) for i in stages)
-            self.pairs = nn.ModuleList(PairBiases(o, TIME, n, first=i == 0) for i, n in enumerate(groups))
+            self.pairs: nn.Module = nn.ModuleList(PairBiases(o, TIME, n, first=i == 0) for i, n in enumerate(groups))
         else:
             self.pairs = PairDescription(o, TIME)
             self.updates = nn.ModuleList(PairUpdate(o) for _ in stages[1:])
@@ -155,10 +154,10 @@ class FrameTransformer(nn.Module):
     def _with_biases(
         self, h: Tensor, x: Tensor, rotations: Tensor, given: PairInput, layout: Layout
     ) -> tuple[Tensor, Tensor]:
-        biases: list[Tensor] = []
+        stages, biases = list(self.pairs.children()), list[Tensor]()
         for i, block in enumerate(self.blocks):
             if not biases:
-                biases = list(self.pairs[i // self.revise](x, rotations, given, h, layout.blocked))
+                biases = list(stages[i // self.revise](x, rotations, given, h, layout.blocked))
             h, x, rotations = block(h, biases.pop(0), x, rotations, layout)
         return x, rotations
 
