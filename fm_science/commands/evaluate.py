@@ -185,7 +185,8 @@ def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path, there: 
     each: list[dict[str, Any]] = _known(lambda: domain.per_sample_metrics(list(rows["samples"])), [], there)
     if each:
         write_rows(each, out / "samples.csv")
-    drawings: list[Path] = _known(lambda: domain.report({name: list(samples) for name, samples in rows.items()}, out), [], there)
+    lists = {name: list(samples) for name, samples in rows.items()}
+    drawings: list[Path] = _known(lambda: domain.report(lists, out), [], there)
     show(table)
     print(f"report: {', '.join(str(file) for file in [out / 'metrics.csv', *drawings])}")
 
