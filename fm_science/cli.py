@@ -16,9 +16,11 @@ from fm_science.errors import UserError, nearest
 
 COMMANDS = {
     "train": "train a flow on a domain's data",
-    "sample": "draw new samples from a trained run",
+    "sample": "draw new samples from a trained run or model",
     "evaluate": "measure samples beside held-out data and an untrained network",
     "domains": "list the domains that are installed, or every option of one",
+    "models": "list the models that are installed, or add one",
+    "export": "write a trained run as one file, a model",
     "info": "versions, devices and plugins, or the summary of a run",
     "new-domain": "write a package with a domain of your own, to install and to change",
 }

@@ -1,7 +1,7 @@
 """Versions, devices and plugins, or the summary of a run.
 
 usage: fm-science info          what is installed here and what it can run on
-       fm-science info RUN      what a run folder holds
+       fm-science info RUN      what a run folder holds, or a model, by its file or its name
 """
 
 from __future__ import annotations
@@ -26,8 +26,17 @@ def usage(rest: list[str]) -> str:
 def main(args: list[str]) -> None:
     """Print what is here, or what a run folder holds."""
     if len(args) > 1:
-        raise UserError("info takes one run folder at most")
-    print(run(Path(args[0])) if args else machine())
+        raise UserError("info takes one run folder, model file or name at most")
+    print(about(args[0]) if args else machine())
+
+
+def about(source: str) -> str:
+    """What a run or a model holds, in a few lines."""
+    from fm_science.commands.models import described
+    from fm_science.models import Model, find_trained
+
+    found = find_trained(source)
+    return described(found) if isinstance(found, Model) else run(Path(source))
 
 
 def machine() -> str:

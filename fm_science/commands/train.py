@@ -1,6 +1,7 @@
 """Train a flow.
 
 usage: fm-science train domain=NAME [preset=NAME] [run=DIR] [seed=0] [group.option=value ...]
+       fm-science train from=MODEL [data.option=value ...]         start from the weights of a model or run
        fm-science train resume=DIR [trainer.option=value ...]
 
 groups of options, the same in every domain:
@@ -24,6 +25,7 @@ examples:
   fm-science train -m domain=protein network.width=64,128 run=runs/widths     a sweep, one folder a job
   fm-science train domain=protein --cfg job                                   print the configuration and stop
   fm-science train resume=runs/widths/0 trainer.max_steps=4000
+  fm-science train from=protein data.dir=my_pdbs optimizer.lr=2e-4 trainer.max_steps=1000
 
 Every option with its default and meaning: fm-science domains NAME
 """
@@ -36,11 +38,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fm_science import config, launch
 from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError
 from fm_science.plugins import Plugin, domains, find
+
+if TYPE_CHECKING:
+    from fm_science.trained import Trained
 
 
 def usage(rest: list[str]) -> str:
@@ -68,7 +74,8 @@ def main(args: list[str]) -> None:
 
 def start(given: launch.Words) -> None:
     """Train from scratch into new run folders."""
-    chosen = [find(name) for name in given.values("domain")]
+    source = origin(given)
+    chosen = [find(name) for name in given.values("domain") or ([source.name] if source else [])]
     if not chosen:
         raise UserError(f"which domain? Write domain=NAME; known: {', '.join(domains())}")
     if given.sweep and given.values("run"):
@@ -77,9 +84,13 @@ def start(given: launch.Words) -> None:
         claim(Path(given.values("run")[0]))
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = f"runs/multirun/{stamp}" if given.sweep else f"runs/${{domain}}/{stamp}"
-    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None}
+    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None, "from": None}
     base = {**plain, **config.defaults(config.engine())}
     trees = {plugin.name: config.defaults(plugin.options()) for plugin in chosen}
+    if source is not None:
+        if [plugin.name for plugin in chosen] != [source.name]:
+            raise UserError(f"from={source.label} is of domain {source.name!r}: leave domain= out, or name that one")
+        trees = {source.name: source.groups()}  # the network and the path stay those of the model
     for tree in trees.values():
         launch.check(given, {**base, **tree})
     presets = {name: preset(chosen, name, {**base, **trees[chosen[0].name]}) for name in given.values("preset")}
@@ -89,6 +100,16 @@ def start(given: launch.Words) -> None:
         work({**tree, "run": str(run)}, run)
 
     launch.run("train", given, base, job, {"domain": trees, "preset": presets})
+
+
+def origin(given: launch.Words) -> Trained | None:
+    """The run or model whose weights and statistics training starts from, with ``from=``."""
+    from fm_science.models import find_trained
+
+    named = [item.value() for item in launch.parse(given.overrides) if item.key_or_group == "from"]
+    if given.sweep and named:
+        raise UserError("from= starts one run, not a sweep")
+    return find_trained(str(named[-1])) if named and named[-1] is not None else None
 
 
 def preset(chosen: list[Plugin], name: str, known: config.Tree) -> config.Tree:
@@ -135,6 +156,7 @@ def work(tree: config.Tree, run: Path) -> None:
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    from fm_science.models import find_trained
     from fm_science.training import fit
 
     with log_errors(run), restart(run):
@@ -142,7 +164,10 @@ def work(tree: config.Tree, run: Path) -> None:
         domain = plugin.build(groups)
         notes = {name: value for name, value in tree.items() if name not in config.engine()}
         try:
-            fit(domain, engine["trainer"], engine["optimizer"], run, seed, bool(tree["resume"]), notes=notes)
+            fit(
+                domain, engine["trainer"], engine["optimizer"], run, seed, bool(tree["resume"]), notes=notes,
+                start=find_trained(tree["from"]) if tree.get("from") and not tree["resume"] else None,
+            )  # fmt: skip
         except MisconfigurationException as error:  # such as a GPU where there is none
             raise UserError(f"the trainer cannot run so: {error}") from error
     if first:
