@@ -34,10 +34,11 @@ from fm_science.symmetries import Symmetry
 
 def option(
     default: Any, help: str, unit: str = "", low: float | None = None, high: float | None = None,
-    choices: Sequence[Any] | None = None,
+    choices: Sequence[Any] | None = None, before: Any = None,
 ) -> Any:  # fmt: skip
-    """A field of a dataclass of options: its default, one line of help, its unit, and what it may be."""
-    meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    """A field of a dataclass of options: its default, one line of help, its unit, what it may be, and what runs did
+    ``before`` there was this option, where that is not the default."""
+    meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "before": before}
     return field(default=default, metadata=meta)
 
 

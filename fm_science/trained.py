@@ -9,7 +9,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,9 @@ class Trained(ABC):
         """The averaged weights of the flow by name. Raises UserError where there are none."""
 
     def groups(self) -> Tree:
-        """Every option of the domain by group: as trained, with the defaults of those that are newer."""
+        """Every option of the domain by group: as trained; for those that are newer, what was done before them."""
         kinds, kept = self.plugin.options(), renamed(self.plugin, self.config)
-        return {name: {**asdict(kind()), **(kept.get(name) or {})} for name, kind in kinds.items()}
+        return {name: {**before(kind), **(kept.get(name) or {})} for name, kind in kinds.items()}
 
     def domain(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Domain:
         """The domain with its statistics, and with other options in some groups. Reads no data where statistics were
@@ -139,6 +139,12 @@ def renamed(plugin: Plugin, config: Mapping[str, Any]) -> Tree:
         if key in (found.get(before) or {}):
             found.setdefault(after, {})[now] = found[before].pop(key)
     return found
+
+
+def before(kind: Any) -> Tree:
+    """The options of a group, as they were before each of them was there, else their defaults."""
+    found: Tree = asdict(kind())
+    return found | {f.name: f.metadata["before"] for f in fields(kind) if f.metadata.get("before") is not None}
 
 
 def check_version(label: str, version: str) -> None:

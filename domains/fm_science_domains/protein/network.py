@@ -49,12 +49,14 @@ class Network:
     bins: int = option(8, "Gaussian bins of a distance", low=2)
     pairs: str = option(
         "once", "once: pairs are read once, for biases of attention; revised: they have a description that is revised",
-        choices=("once", "revised"),
+        choices=("once", "revised"), before="revised",
     )  # fmt: skip
     revise: int = option(0, "blocks between two looks at the pairs, or two revisions; 0: one look", low=0)
     triangle: int = option(16, "channels of the triangle update of revised pairs; 0 leaves it out", low=0)
-    strain: float = option(0.5, "share of the blocks, the last ones, that see the strain of bonds", low=0, high=1)
-    shrink: bool = option(True, "whether moves shrink with 1 - t")
+    strain: float = option(
+        0.5, "share of the blocks, the last ones, that see the strain of bonds", low=0, high=1, before=0.0
+    )  # fmt: skip
+    shrink: bool = option(True, "whether moves shrink with 1 - t", before=False)
 
 
 class Block(nn.Module):

@@ -81,7 +81,9 @@ class Sample:
 
     length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
     steps: int = option(50, "steps of the solver", low=1)
-    power: float = option(2.0, "steps shrink towards the data: t = 1 - (1 - i / steps)^power; 1: equal steps", low=0.1)
+    power: float = option(
+        2.0, "steps shrink towards the data: t = 1 - (1 - i / steps)^power; 1: equal steps", low=0.1, before=1.0
+    )  # fmt: skip
     rotation_rate: float = option(20.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
     structure: str = option(
         "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
@@ -98,7 +100,7 @@ class Sample:
     guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
     closure: str = option(
         "end", "make bonds and angles ideal, with torsions kept: at the end, in each step of the second half, or none",
-        choices=("end", "loop", "none"),
+        choices=("end", "loop", "none"), before="none",
     )  # fmt: skip
 
 
