@@ -131,7 +131,7 @@ def find_trained(source: str | os.PathLike[str]) -> Trained:
     if path.exists() or os.sep in str(source):
         return Run.open(path)  # which says what is missing
     hint = nearest(str(source), known) if known else "no model is installed"
-    raise UserError(f"no run folder, model file or model {str(source)!r}; models: {hint}")
+    raise UserError(f"no run folder, model file or model {str(source)!r}; {hint}")
 
 
 def load(source: str | os.PathLike[str], domain: Domain | type[Domain] | None = None) -> Flow:

@@ -41,7 +41,7 @@ def test_a_model_samples_as_its_run_does(fm, tmp_path, run):
 
 
 def test_a_name_stands_where_a_run_may(fm, tmp_path, run):
-    assert "no model" in fm("sample", "small", "n=1").err
+    assert "no run folder, model file or model" in fm("sample", "small", "n=1").err
     assert fm("export", "first", "out=small.safetensors").code == 0
     assert fm("models", "add", "small.safetensors").code == 0
     assert fm("models", "add", "small.safetensors").code == 2  # it is there already
