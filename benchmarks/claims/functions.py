@@ -109,8 +109,8 @@ def gaussian(study: Study, shown: bool) -> tuple[Domain, Flow]:
 
 def sets_of(domain: Domain) -> Sets:
     """The functions of a domain with what encodes them."""
-    request: Any = domain.request
-    return request.sets
+    sets: Sets = domain.data.source
+    return sets
 
 
 def resolution(study: Study) -> Result:

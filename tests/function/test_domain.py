@@ -12,6 +12,7 @@ from fm_science.errors import OptionError, UserError
 from fm_science.testing import check_domain
 from fm_science_domains.function import build
 from fm_science_domains.function.data import Data, load
+from tests.use import use
 
 FEW = {"train": 24, "held_out": 12, "batch": 8}
 SMALL = {"width": 8, "layers": 2, "modes": 3, "heads": 2, "tokens": 4, "waves": 3}
@@ -147,7 +148,7 @@ def test_observations_are_met_in_every_way(tmp_path: Path) -> None:
 def test_mistakes_are_told_in_one_line(groups: dict, words: str) -> None:
     groups["data"] = {**FEW, **groups.get("data", {})}
     with pytest.raises((UserError, OptionError), match=words):
-        build(**groups)
+        use(build(**groups))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_mistakes_are_told_in_one_line(groups: dict, words: str) -> None:
 def test_observations_that_do_not_fit_say_why(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "seen.csv").write_text(text)
     with pytest.raises(UserError, match=words):
-        build(data={**FEW, "grid": 16}, network=SMALL, sample={"observations": str(tmp_path / "seen.csv")})
+        use(build(data={**FEW, "grid": 16}, network=SMALL, sample={"observations": str(tmp_path / "seen.csv")}))
 
 
 @pytest.mark.parametrize("name", ["quick", "complete", "burgers", "darcy", "published", "scattered", "weather"])

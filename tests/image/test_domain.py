@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ from fm_science.errors import OptionError, UserError
 from fm_science.plugins import find
 from fm_science.state import Context
 from fm_science.testing import check_domain
-from fm_science_domains.image import OPTIONS, build
-from fm_science_domains.image.data import Data, sets
+from fm_science_domains.image import build
+from fm_science_domains.image.data import Summary
 from fm_science_domains.image.recipe import Mirror, network
+from tests.use import use
 
 SMALL = {"width": 8, "head": 8}
 PATCHES = {"kind": "transformer", "width": 16, "head": 8, "blocks": 1}
@@ -84,18 +84,17 @@ def test_a_class_is_drawn_and_guided() -> None:
 )
 def test_mistakes_are_told_in_one_line(groups, words: str) -> None:
     with pytest.raises((UserError, OptionError), match=words):
-        build(**groups)
+        use(build(**groups))
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_recipes_that_fit(name: str) -> None:
     plugin = find("image")
-    tree = config.preset(plugin, name, {**config.defaults(config.engine()), **config.defaults(OPTIONS)})
+    tree = config.preset(plugin, name, {**config.defaults(config.engine()), **config.defaults(plugin.options())})
     config.validate(config.engine(), tree)
-    groups = config.validate(OPTIONS, tree)
+    groups = config.validate(plugin.options(), tree)
     shape, least, most = PRESETS[name]
-    digits = sets(Data())
-    found = replace(digits, train=replace(digits.train, levels=torch.zeros(2, *shape, dtype=torch.uint8)), classes=0)
+    found = Summary(shape, 255, (), torch.zeros(0))
     with torch.device("meta"):
         made = network(groups["network"], found)
         assert made(torch.zeros(2, 1, *shape), torch.zeros(2), Context.full(2)).shape == (2, 1, *shape)

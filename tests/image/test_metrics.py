@@ -19,7 +19,7 @@ from fm_science_domains.image.data import Data, sets
 from fm_science_domains.image.features import Features
 from fm_science_domains.image.files import Image, rounded
 from fm_science_domains.image.likelihood import appraise, bits
-from fm_science_domains.image.metrics import Measures, Metrics, frechet, kernel_distance, support
+from fm_science_domains.image.metrics import Measures, Metrics, frechet, kernel_distance, share_finite, support
 from fm_science_domains.image.recipe import Dithered
 
 
@@ -63,7 +63,7 @@ def test_copies_are_found(digits) -> None:
     assert measures.copies(held_out, held_out)["copies"] == pytest.approx(0.01, abs=0.005)
     assert torch.equal(measures.neighbours(train[:3])[2].pixels, train[2].pixels)
     broken = Image(torch.full((1, 8, 8), torch.nan))
-    assert measures.law([broken, *train], held_out)["finite"] == pytest.approx(50 / 51)
+    assert share_finite([broken, *train], held_out)["finite"] == pytest.approx(50 / 51)
 
 
 def test_features_are_kept_and_named(digits, tmp_path) -> None:

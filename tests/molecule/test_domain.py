@@ -12,6 +12,7 @@ from fm_science.sampling import Drawing, draw
 from fm_science.testing import check_domain
 from fm_science_domains.molecule import build
 from fm_science_domains.molecule.molecule import Molecule
+from tests.use import use
 
 SMALL = {"width": 16, "edge": 8, "vectors": 4, "layers": 1, "heads": 2, "radial": 6}
 FEW = {"limit": 60, "max_atoms": 8}
@@ -67,7 +68,7 @@ def test_a_fragment_is_kept_and_the_rest_is_drawn(tmp_path: Path) -> None:
         assert torch.equal(m.bonds[:5, :5], given.bonds)
         assert torch.allclose(m.positions[:5], given.positions, atol=1e-3)  # an SDF keeps four digits
     with pytest.raises(OptionError, match="at least 6"):
-        build(data=FEW, network=SMALL, sample={"fragment": str(file), "atoms": 5})
+        use(build(data=FEW, network=SMALL, sample={"fragment": str(file), "atoms": 5}))
 
 
 @pytest.mark.parametrize(
@@ -84,4 +85,4 @@ def test_a_fragment_is_kept_and_the_rest_is_drawn(tmp_path: Path) -> None:
 )
 def test_mistakes_are_told_in_one_line(options: dict, words: str) -> None:
     with pytest.raises((UserError, OptionError), match=words):
-        build(**{"data": FEW, **options})
+        use(build(**{"data": FEW, **options}))

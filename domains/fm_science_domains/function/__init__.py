@@ -7,9 +7,9 @@ so a flow that was trained at one resolution samples at another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,66 +17,145 @@ import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, groups
+from fm_science.domain import Domain, Statistics
 from fm_science.errors import OptionError, UserError
-from fm_science.flow import Sampler
+from fm_science.flow import Flow, Sampler
+from fm_science.metrics import Metric
+from fm_science.objectives import Objective as Loss
 from fm_science.state import Context
 
-from . import appraisal, conditional, recipe
+from . import appraisal, conditional, noise, recipe
 from . import metrics as measures
 from . import report as pictures
-from .data import Data, Sets, decode, load
+from .data import Data, Sets, Summary, decode, load
 from .files import Layout, read, write
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .sensors import Sampled, Shape, parse, places, quadrature, refined
 
-OPTIONS = {
-    "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
-    "metrics": measures.Metrics,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen."""
+
+    data: Data = Data()
+    network: Network = Network()
+    path: Path = Path()
+    coupling: Coupling = Coupling()
+    objective: Objective = Objective()
+    sample: Sample = Sample()
+    metrics: measures.Metrics = measures.Metrics()
 
 
-def build(
-    data: Any = None, network: Any = None, path: Any = None, coupling: Any = None, objective: Any = None,
-    sample: Any = None, metrics: Any = None,
-) -> Domain:  # fmt: skip
-    """The domain of functions. Each argument is an options dataclass of this package, a mapping, or None.
+class Function(Domain):
+    """The domain of functions.
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no functions to learn from, or options do not go together.
     """
-    o = groups(OPTIONS, locals())
-    sets = load(o["data"])
-    shown = recipe.interval(o["objective"].shown, "objective.shown")[1] > 0
-    pairs = recipe.coupling(o["coupling"], sets, shown)
-    layout = Layout(periodic=o["data"].periodic)
-    prior, network = recipe.prior(o["path"], sets), recipe.network(o["network"], o["path"], sets, shown)
-    if shown:
-        prior, network = recipe.completing(prior, network, o["objective"].shown_noise)
-    return Domain(  # type: ignore[abstract]  # a record of its parts
-        name="function",
-        path=recipe.path(o["path"], sets),
-        prior=prior,
-        network=network,
-        data=TrainingData(sets.train, sets.held_out, o["data"].batch, 0, o["data"].workers),
-        objective=recipe.objective(o["objective"], o["path"], pairs),
-        sampler=Sampler(recipe.solver(o["sample"], sets, shown, pairs.independent), o["sample"].steps),
-        request=Request(sets, o["sample"]),
-        decode=partial(decode, sets.frame),
-        read=partial(comparable, sets, layout),
-        write=write,
-        metrics=measures.metrics(sets),
-        report=pictures.report,
-        references=partial(measures.references, o["metrics"], sets),
-        trajectory=trajectory,
-        table=partial(measures.table, sets),
-        appraise=partial(appraisal.appraise, sets, o["metrics"], Request(sets, Sample())),
-        options=OPTIONS,
-    )
+
+    name = "function"
+    options: Options
+
+    def load_data(self) -> TrainingData:
+        o = self.options.data
+        sets = load(o, None if self.given is None else self.summary)
+        return TrainingData(sets.train, sets.held_out, o.batch, 0, o.workers, sets)
+
+    @property
+    def sets(self) -> Sets:
+        """All that was read."""
+        return self.data.source  # type: ignore[no-any-return]
+
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        """Units, layouts of sensors, and the noise that is most like the data."""
+        o, sets = self.options.path, data.source
+        known = Summary.of(sets)
+        law = noise.fitted(sets, recipe.period(known), 1.0, o.factors) if o.noise == "auto" else None
+        return {**known.packed(), "noise": None if law is None else noise.packed(law)}
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What sampling needs of the training functions."""
+        return Summary.unpacked(self.statistics)
+
+    @cached_property
+    def shown(self) -> bool:
+        """Whether sensors are shown to the network in training."""
+        return recipe.interval(self.options.objective.shown, "objective.shown")[1] > 0
+
+    def build_flow(self, statistics: Statistics) -> Flow:
+        o, known = self.options, self.summary
+        prior = recipe.prior(o.path, known, statistics["noise"])
+        network = recipe.network(o.network, o.path, known, self.shown)
+        if self.shown:
+            prior, network = recipe.completing(prior, network, o.objective.shown_noise)
+        pairs = recipe.coupling(o.coupling, known, self.shown)
+        sampler = Sampler(recipe.solver(o.sample, known, self.shown, pairs.independent), o.sample.steps)
+        return Flow(recipe.path(o.path, known), prior, network, sampler)
+
+    def build_objective(self, statistics: Statistics) -> Loss:
+        o = self.options
+        return recipe.objective(o.objective, o.path, recipe.coupling(o.coupling, self.summary, self.shown))
+
+    @cached_property
+    def _wanted(self) -> Request:
+        """What is sampled when nothing else is said; observations are read once."""
+        return Request(self.summary, self.options.sample)
+
+    def request(  # type: ignore[override]  # the keywords are named
+        self, n: int, grid: str | int | None = None
+    ) -> Context:  # fmt: skip
+        """``n`` functions; see :class:`Request`."""
+        return self._wanted(n, grid)
+
+    def decode(self, state: Tensor, context: Context) -> list[Sampled]:
+        """States ``(B, N, C)`` to functions without their padding, in the units of the source."""
+        return decode(self.summary.frame, state, context)
+
+    def read(self, paths: Sequence[Any]) -> list[Sampled]:
+        """The functions of files, of the same kind as those that are learned."""
+        return comparable(self.summary, Layout(periodic=self.options.data.periodic), paths)
+
+    def write(self, samples: Sequence[Sampled], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """Files of functions; see :func:`~.files.write`."""
+        return write(samples, folder, first)
+
+    def trajectory(self, frames: Sequence[Sequence[Sampled]], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """One .npz file a sample with a function a step, and a picture of the first ways; numbered from ``first``."""
+        folder = FilePath(folder) / "trajectories"
+        files: list[FilePath] = []
+        for i, way in enumerate(zip(*frames, strict=True), start=first):
+            named = [replace(f, name=f"step_{k:04d}") for k, f in enumerate(way)]
+            files += [write(named, folder / f"function_{i:06d}")[0]]
+        return [*files, pictures.ways(frames, folder / f"ways_{first:06d}.png")]
+
+    def build_metrics(self) -> Mapping[str, Metric]:
+        return measures.metrics(lambda: self.sets)
+
+    def references(self, samples: Sequence[Sampled]) -> dict[str, list[Sampled]]:
+        """Held-out functions, and training functions."""
+        return measures.references(self.options.metrics, self.sets, samples)
+
+    def report(self, rows: Mapping[str, list[Sampled]], folder: FilePath) -> list[FilePath]:
+        """Pictures of all rows."""
+        return pictures.report(rows, folder)
+
+    def per_sample_metrics(self, samples: Sequence[Sampled]) -> list[dict[str, Any]]:
+        """Mean, spread, range and the nearest training function of each sample."""
+        try:
+            sets = self.sets
+        except UserError:
+            return measures.table(None, samples)
+        return measures.table(sets, samples)
+
+    def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
+        """How the flow behaves on finer grids, its likelihood and its completions; see :mod:`.appraisal`."""
+        plain = Request(self.summary, Sample())
+        return appraisal.appraise(self.sets, self.options.metrics, plain, flow, folder)
 
 
-def comparable(sets: Sets, layout: Layout, paths: Iterable[str | FilePath]) -> list[Sampled]:
+def comparable(sets: Summary, layout: Layout, paths: Iterable[str | FilePath]) -> list[Sampled]:
     """The functions of files and folders. Raises UserError where there are none, or they have other channels or
     coordinates than those of the sets."""
     found = read(paths, layout)
@@ -96,7 +175,7 @@ class Request:
     Raises UserError where observations do not fit the sensors.
     """
 
-    def __init__(self, sets: Sets, o: Sample) -> None:
+    def __init__(self, sets: Summary, o: Sample) -> None:
         self.sets, self.grid = sets, o.grid
         self.seen = None
         if o.observations is not None:
@@ -107,11 +186,8 @@ class Request:
     def __call__(self, n: int, grid: str | int | None = None) -> Context:
         """``n`` functions on a grid, or at the sensors of random training functions where there is none."""
         grid = self.grid if grid is None else grid
-        data = self.sets.train
         if grid is None:
-            index = torch.zeros(n, dtype=torch.long) if data.shared else torch.randint(len(data), (n,))
-            items = [data[int(i)] for i in index]
-            _, context = _collated(items)
+            context = _collated(self.sets.draw(n), self.sets.channels)
         else:
             context = self._on(n, finer(grid, self.sets))
         return context if self.seen is None else self._observed(context)
@@ -144,31 +220,26 @@ class Request:
         return conditional.show(context, seen, full.scatter(1, index, values.expand(context.size, -1, -1)))
 
 
-def _collated(items: Sequence[Any]) -> tuple[Tensor, Context]:
+def _collated(layouts: Sequence[Mapping[str, Tensor]], channels: int) -> Context:
+    """The context of functions at these sensors."""
     from fm_science.data import collate
     from fm_science.spaces import Functions
 
-    return collate(Functions(items[0][0].shape[1]), items)  # type: ignore[return-value]
+    items = [(torch.zeros(len(layout["coords"]), channels), layout) for layout in layouts]
+    return collate(Functions(channels), items)[1]
 
 
-def finer(grid: str | int, sets: Sets) -> Shape:
+def finer(grid: str | int, sets: Summary) -> Shape:
     """A grid from ``128``, ``64x64``, or ``4x``: four times as fine as the training grid. Raises OptionError."""
     text = str(grid).strip().lower()
     if not text.endswith("x"):
         return parse(text, sets.dim, "sample.grid")
-    own = sets.train.functions[0].grid
-    if own is None:
+    own = tuple(sets.conditions[0].get("grid", torch.zeros(0)).tolist())
+    if not own:
         raise OptionError(f"sample.grid={grid!r}: these functions have no grid to refine; name one, such as 128")
     if not text[:-1].isdigit() or int(text[:-1]) < 1:
         raise OptionError(f"sample.grid={grid!r}: expected a number of sensors, 64x64, or a factor such as 4x")
     return refined(own, sets.frame.periodic, int(text[:-1]))
 
 
-def trajectory(frames: Sequence[Sequence[Sampled]], folder: FilePath, first: int = 0) -> list[FilePath]:
-    """One .npz file a sample with a function a step, and a picture of the first ways; numbered from ``first``."""
-    folder = FilePath(folder) / "trajectories"
-    files: list[FilePath] = []
-    for i, way in enumerate(zip(*frames, strict=True), start=first):
-        named = [replace(f, name=f"step_{k:04d}") for k, f in enumerate(way)]
-        files += [write(named, folder / f"function_{i:06d}")[0]]
-    return [*files, pictures.ways(frames, folder / f"ways_{first:06d}.png")]
+build = Function

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from .sensors import Sampled, Shape, parse, places, quadrature, scattered_weight
 
 log = logging.getLogger(__name__)
 Item = tuple[Tensor, dict[str, Tensor]]
+MOST = 1 << 18  # sensors in all, of layouts that new functions may have
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,88 @@ class Sets:
         return len(self.frame.shift)
 
 
-def load(o: Data) -> Sets:
-    """The training and held-out functions. Raises UserError where there are none, or options do not fit."""
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What sampling needs of the training functions.
+
+    Attributes:
+        frame: the units of the source.
+        shared: whether all functions have the same sensors.
+        gridded: whether all are on regular grids.
+        conditions: of each layout of sensors that new functions may have: ``coords (N, d)``, ``weights (N,)`` and,
+            where there are grids, ``grid (d,)``. One where sensors are shared, else those of random functions.
+    """
+
+    frame: Frame
+    shared: bool
+    gridded: bool
+    conditions: Sequence[Mapping[str, Tensor]]
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a sensor."""
+        return len(self.frame.periodic)
+
+    @property
+    def channels(self) -> int:
+        """Values at a sensor."""
+        return len(self.frame.shift)
+
+    @staticmethod
+    def of(sets: Sets) -> Summary:
+        """That of the training functions of some sets."""
+        train = sets.train
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+        kept = order[train.sizes[order].cumsum(0) <= MOST].sort().values if not train.shared else order[:0]
+        chosen = [train[i][1] for i in (kept.tolist() or [0])]
+        return Summary(sets.frame, train.shared, train.gridded, chosen)
+
+    def packed(self) -> dict[str, Any]:
+        """Plain values and tensors, for the statistics of a run: all layouts one after the other."""
+        frame = {**vars(self.frame), "periodic": list(self.frame.periodic)}
+        layouts = {name: torch.cat([c[name] for c in self.conditions]) for name in self.conditions[0] if name != "grid"}
+        if self.gridded:
+            layouts["grid"] = torch.stack([c["grid"] for c in self.conditions])
+        sizes = torch.tensor([len(c["coords"]) for c in self.conditions])
+        return {"frame": frame, "shared": self.shared, "gridded": self.gridded, "sizes": sizes, "layouts": layouts}
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Any]) -> Summary:
+        """The inverse of :meth:`packed`."""
+        frame = Frame(**{**kept["frame"], "periodic": tuple(kept["frame"]["periodic"])})
+        sizes = kept["sizes"].tolist()
+        parts = {name: v.split(sizes) if name != "grid" else v.unbind() for name, v in kept["layouts"].items()}
+        rows = [{name: v[i] for name, v in parts.items()} for i in range(len(sizes))]
+        return Summary(frame, kept["shared"], kept["gridded"], rows)
+
+    def draw(self, n: int) -> list[Mapping[str, Tensor]]:
+        """The sensors of ``n`` functions: those that all share, or those of random training functions."""
+        chosen = [0] * n if self.shared else torch.randint(len(self.conditions), (n,)).tolist()
+        return [self.conditions[i] for i in chosen]
+
+    def check(self, sets: Sets) -> None:
+        """Raise UserError where functions are of another kind than those that were trained."""
+        have, wanted = ((s.channels, s.dim, s.frame.periodic) for s in (sets, self))
+        if have != wanted or (self.gridded and not sets.train.gridded):
+            grids = ["" if on else " and no grid" for on in (sets.train.gridded, self.gridded)]
+            raise UserError(
+                f"these functions have (values, coordinates, periods) {have}{grids[0]}; what was trained has "
+                f"{wanted}{grids[1]}"
+            )
+
+
+def load(o: Data, known: Summary | None = None) -> Sets:
+    """The training and held-out functions, in the units of ``known`` ones where there are some. Raises UserError where
+    there are none, they are of another kind, or options do not fit."""
+    sets = _load(o)
+    if known is None:
+        return sets
+    known.check(sets)
+    train, held_out = (Fields(part.functions, known.frame) for part in (sets.train, sets.held_out))
+    return Sets(train, held_out, known.frame, sets.family)
+
+
+def _load(o: Data) -> Sets:
     family = chosen(o)
     if family is not None:
         made = cached(family, o) if family.gridded else make(family, o)

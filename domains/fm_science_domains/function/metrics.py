@@ -8,9 +8,8 @@ much. That row is no better than the samples of a perfect flow.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -181,12 +180,24 @@ def memory_metric(s: Stage, sets: Sets, samples: Sequence[Sampled], reference: S
             "memorised": float((3 * near[:, 0] < near[:, 1]).double().mean())}  # fmt: skip
 
 
-def metrics(sets: Sets) -> Mapping[str, Metric]:
-    """The metrics by name."""
-    s = stage(sets)
+def value_metric(samples: Sequence[Sampled], reference: Sequence[Sampled]) -> dict[str, float]:
+    """The share of functions that are finite, and the mean and spread of their values, in the units of the source."""
+    finite = [f.values.double().flatten() for f in samples if bool(f.values.isfinite().all())]
+    values = torch.cat(finite) if finite else torch.full((1,), math.nan)
+    share = len(finite) / max(1, len(samples))
+    return {"finite": share, "mean": float(values.mean()), "spread": float(values.std(unbiased=False))}
+
+
+def metrics(sets: Callable[[], Sets]) -> Mapping[str, Metric]:
+    """The metrics by name; ``sets`` gives the data when one is called that needs them."""
+    on_stage = {"moments": moment_metric, "spectrum": spectrum_metric, "distance": distance_metric}
+
+    def staged(metric: Callable[..., dict[str, float]]) -> Metric:
+        return lambda samples, reference: metric(stage(sets()), samples, reference)
+
     return {
-        "moments": partial(moment_metric, s), "spectrum": partial(spectrum_metric, s),
-        "distance": partial(distance_metric, s), "memory": partial(memory_metric, s, sets),
+        "values": value_metric, **{name: staged(metric) for name, metric in on_stage.items()},
+        "memory": lambda samples, reference: memory_metric(stage(sets()), sets(), samples, reference),
     }  # fmt: skip
 
 
@@ -196,12 +207,10 @@ def references(o: Metrics, sets: Sets, samples: Sequence[Sampled]) -> dict[str, 
     return {"held-out": sets.held_out.functions[: o.functions], "training set": sets.train.functions[:count]}
 
 
-def table(sets: Sets, samples: Sequence[Sampled]) -> list[dict[str, object]]:
+def table(sets: Sets | None, samples: Sequence[Sampled]) -> list[dict[str, object]]:
     """Each sample: its mean, spread and range in the units of the source, and its distance to the nearest training
-    function in spreads of the data."""
-    s = stage(sets)
-    near = torch.cdist(s.flat(samples), s.flat(sets.train.functions[:2000])).min(1).values.tolist()
-    finite = iter(near)
+    function in spreads of the data; none where those are gone."""
+    finite = iter(_nearest(sets, samples) if sets is not None else [math.nan] * len(samples))
     rows: list[dict[str, object]] = []
     for f in samples:
         v = f.values.double()
@@ -211,3 +220,10 @@ def table(sets: Sets, samples: Sequence[Sampled]) -> list[dict[str, object]]:
             "high": float(v.max()), "nearest_training": next(finite) if fine else math.nan,
         })  # fmt: skip
     return rows
+
+
+def _nearest(sets: Sets, samples: Sequence[Sampled]) -> list[float]:
+    """The distance of each finite sample to the nearest training function."""
+    s = stage(sets)
+    found: list[float] = torch.cdist(s.flat(samples), s.flat(sets.train.functions[:2000])).min(1).values.tolist()
+    return found

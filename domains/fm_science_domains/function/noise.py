@@ -134,6 +134,27 @@ def fitted(sets: Sets, period: float, std: float, factors: int | None) -> Prior:
     return law if std == 1 else law.scaled(std)  # type: ignore[no-any-return]
 
 
+def packed(law: Prior) -> dict[str, Any]:
+    """A fitted process as plain values and tensors, for the statistics of a run."""
+    if isinstance(law, Factored):
+        kept = {"anchors": law.anchors, "smooth": _numbers(law.smooth), "weights": law.weights}
+        return {"kernel": _numbers(law.kernel), **kept}
+    assert isinstance(law, GaussianProcess)
+    return {"kernel": _numbers(law.kernel)}
+
+
+def _numbers(kernel: Kernel) -> dict[str, float | None]:
+    return {name: getattr(kernel, name) for name in ("nu", "length", "std", "period")}
+
+
+def unpacked(kept: Mapping[str, Any]) -> Prior:
+    """The inverse of :func:`packed`."""
+    fine = GaussianProcess(Matern(**kept["kernel"]), NUGGET)
+    if "weights" not in kept:
+        return fine
+    return Factored(fine, kept["anchors"], Matern(**kept["smooth"]), kept["weights"])
+
+
 def sample(sets: Sets) -> tuple[Tensor, Tensor]:
     """Places ``(n, d)`` and centred values ``(M, n, C)`` of some training functions at some of their sensors."""
     some = torch.linspace(0, len(sets.train) - 1, min(FUNCTIONS, len(sets.train))).long().tolist()

@@ -8,7 +8,9 @@ the samples, however well the network does elsewhere; noise as rough as the data
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -25,10 +27,10 @@ from fm_science.solvers import Heun, Solver
 from fm_science.spaces import Functions
 
 from .conditional import GUESS, SEEN, SHOWN, Amortised, Corrected, LatentPosterior
-from .data import Sets
+from .data import Summary
 from .families import kernel
 from .kriging import Conditioned, Regression, Told
-from .noise import fitted
+from .noise import unpacked
 from .norms import KernelNorm
 
 MODES, WIDTH = {1: 24, 2: 12, 3: 8}, {1: 64, 2: 32, 3: 24}
@@ -114,11 +116,11 @@ def interval(text: str, name: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def network(o: Network, how: Path, sets: Sets, shown: bool) -> nn.Module:
+def network(o: Network, how: Path, sets: Summary, shown: bool) -> nn.Module:
     """The network. Where it predicts functions it begins by passing on what it sees, which for fitted noise is a guess
     of the right variance. Raises UserError where it does not fit the sensors."""
     reads = {SEEN: 1, SHOWN: sets.channels, GUESS: sets.channels} if shown else {}
-    gridded = sets.train.gridded
+    gridded = sets.gridded
     if o.kind == "fno" and not gridded:
         raise UserError("network.kind=fno needs functions on regular grids; these need network.kind=operator")
     width = o.width if o.width is not None else WIDTH[sets.dim]
@@ -132,15 +134,23 @@ def network(o: Network, how: Path, sets: Sets, shown: bool) -> nn.Module:
                through=float(how.predicts == "endpoint"))  # fmt: skip
 
 
-def prior(o: Path, sets: Sets) -> Prior:
-    """The law of the noise. Its kernel is wrapped around the box, or around twice the box where functions have no
-    period, so that it takes N log N operations on every regular grid."""
+def prior(o: Path, sets: Summary, fitted: Mapping[str, Any] | None) -> Prior:
+    """The law of the noise; ``fitted`` is the one that was fitted to the data. Its kernel is wrapped around the box, or
+    around twice the box where functions have no period, so that it takes N log N operations on every regular grid.
+    Raises OptionError where a fitted law is wanted and there is none."""
     if o.noise == "white":
         return Normal(o.std)
-    period = 1.0 if all(sets.frame.periodic) else 2.0
-    if o.noise == "auto":
-        return fitted(sets, period, o.std, o.factors)
-    return GaussianProcess(kernel(o.noise, o.length, o.nu, o.std, period))
+    if o.noise != "auto":
+        return GaussianProcess(kernel(o.noise, o.length, o.nu, o.std, period(sets)))
+    if fitted is None:
+        raise OptionError("path.noise=auto: this run was trained with other noise, and none was fitted to its data")
+    law = unpacked(fitted)
+    return law if o.std == 1 else law.scaled(o.std)
+
+
+def period(sets: Summary) -> float:
+    """The sides of the torus that noise lives on, in sides of the box."""
+    return 1.0 if all(sets.frame.periodic) else 2.0
 
 
 def completing(law: Prior, net: nn.Module, noise: float) -> tuple[Prior, nn.Module]:
@@ -152,24 +162,24 @@ def completing(law: Prior, net: nn.Module, noise: float) -> tuple[Prior, nn.Modu
     return Conditioned(known), Told(net, known)
 
 
-def path(o: Path, sets: Sets) -> Geodesic:
+def path(o: Path, sets: Summary) -> Geodesic:
     """Straight lines between functions."""
     return Geodesic(Functions(sets.channels), predicts=Endpoint() if o.predicts == "endpoint" else Velocity())
 
 
-def coupling(o: Coupling, sets: Sets, shown: bool) -> Law:
+def coupling(o: Coupling, sets: Summary, shown: bool) -> Law:
     """The law of pairs, in the norm of the functions' weights. Raises UserError for transport of functions with
     observations, whose noise would then depend on what was observed."""
-    kind = o.kind or ("ot" if sets.train.shared and not shown else "independent")
+    kind = o.kind or ("ot" if sets.shared and not shown else "independent")
     if kind == "ot" and shown:
         raise UserError("coupling.kind=ot and objective.shown do not go together: noise would depend on what is shown")
-    if o.norm == "kernel" and not sets.train.shared:
+    if o.norm == "kernel" and not sets.shared:
         raise UserError("coupling.norm=kernel needs functions that share their sensors; these need coupling.norm=l2")
     if kind == "independent":
         return Independent()
-    where = ("coords", "weights", "grid") if sets.train.gridded else ("coords", "weights")
+    where = ("coords", "weights", "grid") if sets.gridded else ("coords", "weights")
     cost = KernelNorm(o.length) if o.norm == "kernel" else None
-    law = Transport(ignore=where, cost=cost) if sets.train.shared else Transport(within=where)
+    law = Transport(ignore=where, cost=cost) if sets.shared else Transport(within=where)
     return InWorkers(law) if o.in_workers else law
 
 
@@ -181,7 +191,7 @@ def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:
     return Amortised(plain, least, most, o.shown_noise) if most else plain
 
 
-def solver(o: Sample, sets: Sets, shown: bool, independent: bool) -> Solver:
+def solver(o: Sample, sets: Summary, shown: bool, independent: bool) -> Solver:
     """The walk from noise to functions. Raises UserError where the way to meet observations is not there, OptionError
     where there are none to meet."""
     if o.observations is None and o.method != "auto":

@@ -7,7 +7,9 @@ training, so that the flow has a density and bits per dimension can be compared;
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,124 +17,170 @@ import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, groups
+from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError, nearest
-from fm_science.flow import Sampler
-from fm_science.paths import Gaussian
+from fm_science.flow import Flow, Sampler
+from fm_science.metrics import Metric
+from fm_science.objectives import FlowMatching
 from fm_science.priors import Normal
 from fm_science.solvers import Heun, power_grid
 from fm_science.state import Context
 
 from . import metrics as measured
 from . import recipe, report
-from .data import Data, Images, Sets, sets
+from .data import Data, Images, Sets, Summary, sets
 from .features import Features
 from .files import Image, read, rounded
 from .likelihood import appraise
 from .recipe import Coupling, Network, Objective, Path, Sample
 
-OPTIONS = {
-    "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
-    "metrics": measured.Metrics,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen."""
+
+    data: Data = Data()
+    network: Network = Network()
+    path: Path = Path()
+    coupling: Coupling = Coupling()
+    objective: Objective = Objective()
+    sample: Sample = Sample()
+    metrics: measured.Metrics = measured.Metrics()
 
 
-def build(
-    data: Any = None, network: Any = None, path: Any = None, coupling: Any = None, objective: Any = None,
-    sample: Any = None, metrics: Any = None,
-) -> Domain:  # fmt: skip
-    """The domain of images. Each argument is an options dataclass of this package, a mapping, or None.
+class ImageDomain(Domain):
+    """The domain of images.
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no images to learn from.
     """
-    o = groups(OPTIONS, locals())
-    found = sets(o["data"])
-    wanted(found, o["sample"].label)  # a class that does not exist is told before any work
-    way = recipe.path(o["path"], found.shape)
-    features = Features(found, o["metrics"].cache)
-    measures = measured.Measures(found, features, o["data"].flip)
-    train, held_out = Images(found.train), Images(found.held_out)
-    return Domain(  # type: ignore[abstract]  # a record of its parts
-        name="image",
-        path=way,
-        prior=Normal(),
-        network=recipe.network(o["network"], found),
-        data=TrainingData(train, held_out, o["data"].batch, 0, o["data"].workers),  # type: ignore[arg-type]
-        objective=recipe.objective(
-            o["objective"], recipe.coupling(o["coupling"], found, o["data"].dither), found.classes
-        ),
-        sampler=Sampler(Heun(), grid(way, o["sample"].steps)),
-        symmetries=(recipe.Mirror(),) if o["data"].flip else (),
-        equivariant=False,
-        request=partial(request, found, o["sample"]),
-        decode=partial(decode, found.train.top),
-        read=partial(read, top=found.train.top, size=o["data"].size, classes=found.train.classes),
-        write=report.write_all,
-        metrics=measured.metrics(o["metrics"], measures),
-        report=partial(report.report, measures),
-        references=partial(measured.references, o["metrics"], found),
-        trajectory=report.trajectory,
-        record=partial(record, found, features),
-        appraise=partial(appraise, found, o["metrics"]),
-        options=OPTIONS,
-    )
+
+    name = "image"
+    options: Options
+
+    def load_data(self) -> TrainingData:
+        o = self.options.data
+        found = sets(o)
+        if self.given is not None:
+            self.summary.check(found)
+        train, held_out = Images(found.train), Images(found.held_out)
+        return TrainingData(train, held_out, o.batch, 0, o.workers, found)  # type: ignore[arg-type]
+
+    @property
+    def sets(self) -> Sets:
+        """All that was read."""
+        return self.data.source  # type: ignore[no-any-return]
+
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        """Shape, grey levels and classes."""
+        return vars(Summary.of(data.source))
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What sampling needs of the training images."""
+        return Summary.unpacked(self.statistics)
+
+    @cached_property
+    def symmetries(self) -> tuple[recipe.Mirror, ...]:
+        return (recipe.Mirror(),) if self.options.data.flip else ()
+
+    @cached_property
+    def equivariant(self) -> bool:
+        return False
+
+    def build_flow(self, statistics: Statistics) -> Flow:
+        o = self.options
+        path = recipe.path(o.path, self.summary.shape)
+        steps = power_grid(o.sample.steps) if path.singular else o.sample.steps  # steps shrink towards a singular end
+        return Flow(path, Normal(), recipe.network(o.network, self.summary), Sampler(Heun(), steps))
+
+    def build_objective(self, statistics: Statistics) -> FlowMatching:
+        o, known = self.options, self.summary
+        return recipe.objective(o.objective, recipe.coupling(o.coupling, known, o.data.dither), known.classes)
+
+    def class_number(self, label: int | str | None) -> int | None:
+        """The number of a class. Raises UserError where there is none of that name."""
+        names = self.summary.names
+        if label is None:
+            return None
+        if not names:
+            raise UserError(f"sample.label={label}: these images have no classes, or data.labels=false leaves them out")
+        if str(label) in names:
+            return names.index(str(label))
+        if str(label).isdigit() and int(label) < len(names):
+            return int(label)
+        raise UserError(f"sample.label={label}: no such class; {nearest(str(label), names)}")
+
+    def request(  # type: ignore[override]  # the keywords are named
+        self, n: int, label: int | str | None = None, guidance: float | None = None
+    ) -> Context:
+        """``n`` images; of a class, or of classes as frequent as in training, where classes are learned."""
+        o = self.options.sample
+        chosen = self.class_number(o.label if label is None else label)
+        strength = o.guidance if guidance is None else guidance
+        if not self.summary.classes:
+            if strength != 1:
+                raise UserError(f"sample.guidance={strength}: these images have no classes to be guided by")
+            return Context.full(n)
+        labels = self.summary.draw(n) if chosen is None else torch.full((n,), chosen)
+        if strength == 1:
+            return Context.full(n, label=labels)
+        return Context.full(n, label=labels, guidance=torch.full((n,), float(strength)))
+
+    def decode(self, state: Tensor, context: Context) -> list[Image]:
+        """States ``(B, 1, C, H, W)`` to images rounded to grey levels; what is not finite stays so."""
+        labels = context.cond.get("label")
+        asked = [None] * len(state) if labels is None else [k if k >= 0 else None for k in labels.tolist()]
+        pixels = rounded(state.detach().cpu().float()[:, 0], self.summary.top)
+        return [Image(x, k, f"sample_{i:06d}") for i, (x, k) in enumerate(zip(pixels, asked, strict=True))]
+
+    def read(self, paths: Sequence[Any]) -> list[Image]:
+        """Images from files and folders, at the grey levels and size of those that are learned."""
+        return read(paths, self.summary.top, self.options.data.size, self.summary.names)
+
+    def write(self, samples: Sequence[Image], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """One picture a sample and an array of all; see :func:`~.report.write_all`."""
+        return report.write_all(samples, folder, first)
+
+    def trajectory(self, frames: Sequence[Sequence[Image]], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """Pictures of the ways; see :func:`~.report.trajectory`."""
+        return report.trajectory(frames, folder, first)
+
+    @cached_property
+    def measures(self) -> measured.Measures:
+        """What samples are measured by; reads the data."""
+        features = Features(self.sets, self.options.metrics.cache)
+        return measured.Measures(self.sets, features, self.options.data.flip)
+
+    def build_metrics(self) -> Mapping[str, Metric]:
+        return measured.metrics(self.options.metrics, lambda: self.measures)
+
+    def references(self, samples: Sequence[Image]) -> dict[str, list[Image]]:
+        """Held-out images, and training images."""
+        return measured.references(self.options.metrics, self.sets, samples)
+
+    def report(self, rows: Mapping[str, list[Image]], folder: FilePath) -> list[FilePath]:
+        """Sheets of all rows, and the training images nearest to samples."""
+        return report.report(self.measures, rows, folder)
+
+    def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
+        """Bits per dimension, and evaluations of the network; see :mod:`.likelihood`."""
+        return appraise(self.sets, self.options.metrics, flow, folder)
+
+    def write_provenance(self, folder: FilePath) -> list[FilePath]:
+        """What was learned from, and which features samples are measured in, as ``images.json``."""
+        found, features = self.sets, self.measures.features
+        about = {
+            "shape": found.shape, "grey_levels": found.train.top + 1, "train": len(found.train),
+            "held_out": len(found.held_out), "classes": list(found.train.classes),
+            "features": {
+                "learned": "quarter turns" if features.turns else "classes", "key": features.key,
+                "weights": features.digest, "held_out_accuracy": features.accuracy(),
+            },
+        }  # fmt: skip
+        (folder / "images.json").write_text(json.dumps(about, indent=2) + "\n")
+        return [folder / "images.json"]
 
 
-def grid(path: Gaussian, steps: int) -> int | Tensor:
-    """Even steps, or steps that shrink towards the data where the velocity is not defined there."""
-    return power_grid(steps) if path.singular else steps
-
-
-def wanted(found: Sets, label: int | str | None) -> int | None:
-    """The number of a class. Raises UserError where there is none of that name."""
-    if label is None:
-        return None
-    if not found.classes:
-        raise UserError(f"sample.label={label}: these images have no classes, or data.labels=false leaves them out")
-    names = found.train.classes
-    if str(label) in names:
-        return names.index(str(label))
-    if str(label).isdigit() and int(label) < found.classes:
-        return int(label)
-    raise UserError(f"sample.label={label}: no such class; {nearest(str(label), names)}")
-
-
-def request(
-    found: Sets, o: Sample, n: int, label: int | str | None = None, guidance: float | None = None
-) -> Context:  # fmt: skip
-    """``n`` images; of a class, or of classes as frequent as in training, where classes are learned."""
-    chosen = wanted(found, o.label if label is None else label)
-    strength = o.guidance if guidance is None else guidance
-    if not found.classes:
-        if strength != 1:
-            raise UserError(f"sample.guidance={strength}: these images have no classes to be guided by")
-        return Context.full(n)
-    drawn = found.train.labels[torch.randint(len(found.train), (n,))]  # type: ignore[index]
-    labels = drawn if chosen is None else torch.full((n,), chosen)
-    if strength == 1:
-        return Context.full(n, label=labels)
-    return Context.full(n, label=labels, guidance=torch.full((n,), float(strength)))
-
-
-def decode(top: int, state: Tensor, context: Context) -> list[Image]:
-    """States ``(B, 1, C, H, W)`` to images rounded to grey levels; what is not finite stays so."""
-    labels = context.cond.get("label")
-    asked = [None] * len(state) if labels is None else [k if k >= 0 else None for k in labels.tolist()]
-    pixels = rounded(state.detach().cpu().float()[:, 0], top)
-    return [Image(x, k, f"sample_{i:06d}") for i, (x, k) in enumerate(zip(pixels, asked, strict=True))]
-
-
-def record(found: Sets, features: Features, folder: FilePath) -> list[FilePath]:
-    """What was learned from, and which features samples are measured in, as ``images.json``."""
-    told = {
-        "shape": found.shape, "grey_levels": found.train.top + 1, "train": len(found.train),
-        "held_out": len(found.held_out), "classes": list(found.train.classes),
-        "features": {
-            "learned": "quarter turns" if features.turns else "classes", "key": features.key,
-            "weights": features.digest, "held_out_accuracy": features.accuracy(),
-        },
-    }  # fmt: skip
-    (folder / "images.json").write_text(json.dumps(told, indent=2) + "\n")
-    return [folder / "images.json"]
+build = ImageDomain

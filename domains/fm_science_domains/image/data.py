@@ -8,9 +8,11 @@ dequantisation; Theis, van den Oord & Bethge 2016).
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +90,57 @@ class Sets:
     def spread(self) -> float:
         """Standard deviation of a value over some training images."""
         return float(self.train.pixels(slice(10_000)).std())
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What sampling needs of the training images.
+
+    Attributes:
+        shape: channels, height and width.
+        top: the grey level that is white.
+        names: of the classes that are learned.
+        counts: ``(classes,)`` how many training images are of each.
+    """
+
+    shape: tuple[int, int, int]
+    top: int
+    names: tuple[str, ...]
+    counts: Tensor
+
+    @staticmethod
+    def of(found: Sets) -> Summary:
+        """That of the training images of some sets."""
+        labels = torch.zeros(0, dtype=torch.long) if found.train.labels is None else found.train.labels
+        counts = torch.bincount(labels, minlength=found.classes)
+        return Summary(found.shape, found.train.top, found.train.classes, counts)
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Any]) -> Summary:
+        """From the statistics of a run: a mapping of the attributes."""
+        channels, height, width = kept["shape"]
+        return Summary((channels, height, width), kept["top"], tuple(kept["names"]), kept["counts"])
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are; 0: none are learned."""
+        return len(self.names)
+
+    @property
+    def bin(self) -> float:
+        """The width of one grey level."""
+        return 2 / self.top
+
+    def draw(self, n: int) -> Tensor:
+        """The classes ``(n,)`` of random training images."""
+        return torch.searchsorted(self.counts.cumsum(0), torch.randint(int(self.counts.sum()), (n,)), right=True)
+
+    def check(self, found: Sets) -> None:
+        """Raise UserError where images have another shape, depth or classes than those that were trained."""
+        other = Summary.of(found)
+        have, wanted = ((s.shape, s.top + 1, s.names) for s in (other, self))
+        if have != wanted:
+            raise UserError(f"these images have (shape, grey levels, classes) {have}; what was trained has {wanted}")
 
 
 def digits() -> Stack:

@@ -8,9 +8,9 @@ held-out images for what is measured against training ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -121,7 +121,6 @@ class Measures:
         (the held-out row is the floor); precision, recall and coverage of the held-out images."""
         x, y = self.features(finite(samples))[0], self.features(reference)[0]
         return {
-            "finite": len(x) / max(1, len(samples)),
             "frechet": frechet(x, y), "frechet_to_training": frechet(x, self.trained),
             "kernel": kernel_distance(x, y), "kernel_to_training": kernel_distance(x, self.trained),
             **support(x, y),
@@ -168,14 +167,24 @@ class Measures:
         return [self.sets.train.take(i[None]).images()[0] for i in self.nearest(stacked(samples))[1]]
 
 
-def metrics(o: Metrics, measures: Measures) -> Mapping[str, Metric]:
-    """The metrics by name."""
-    known: dict[str, Metric] = {"law": measures.law, "classes": measures.classes, "copies": measures.copies}
+def metrics(o: Metrics, measures: Callable[[], Measures]) -> Mapping[str, Metric]:
+    """The metrics by name; ``measures`` gives those of the training images, when one is called."""
+    known: dict[str, Metric] = {
+        "finite": share_finite,
+        "law": lambda samples, reference: measures().law(samples, reference),
+        "classes": lambda samples, reference: measures().classes(samples, reference),
+        "copies": lambda samples, reference: measures().copies(samples, reference),
+    }
     if o.fid:
         from .fid import fid
 
-        known["fid"] = partial(fid, measures.sets.train)
+        known["fid"] = lambda samples, reference: fid(measures().sets.train, samples, reference)
     return known
+
+
+def share_finite(samples: Sequence[Image], reference: Sequence[Image]) -> dict[str, float]:
+    """The share of the images whose values are all finite."""
+    return {"finite": len(finite(samples)) / max(1, len(samples))}
 
 
 def references(o: Metrics, found: Sets, samples: Sequence[Image]) -> dict[str, list[Image]]:

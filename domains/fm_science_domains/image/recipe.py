@@ -20,7 +20,7 @@ from fm_science.spaces import Euclidean
 from fm_science.state import Context, State, lift
 from fm_science.symmetries import Symmetry
 
-from .data import Sets
+from .data import Summary
 from .embedding import Steerable
 from .transformer import Transformer
 from .unet import UNet
@@ -84,7 +84,7 @@ class Sample:
     steps: int = option(50, "steps of the solver", low=1)
 
 
-def network(o: Network, found: Sets) -> nn.Module:
+def network(o: Network, found: Summary) -> nn.Module:
     """The network for images of this shape and so many classes."""
     shape, classes = found.shape, found.classes
     if o.kind == "transformer":
@@ -141,7 +141,7 @@ def dither(x: Tensor, width: float) -> Tensor:
     return x + width * (torch.rand_like(x) - 0.5)
 
 
-def coupling(o: Coupling, found: Sets, dithered: bool) -> Law:
+def coupling(o: Coupling, found: Summary, dithered: bool) -> Law:
     """The law of pairs of noise and image."""
     within = ("label",) if found.classes else ()
     law: Law = Transport(within=within) if o.kind == "ot" else Independent()

@@ -7,85 +7,205 @@ rings as one of their Kekulé structures). All parts flow together, so that grap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.data import TrainingData
-from fm_science.domain import Domain, groups
+from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError
+from fm_science.flow import Flow
+from fm_science.metrics import Metric
+from fm_science.objectives import FlowMatching
 from fm_science.state import Context
-from fm_science.symmetries import Permutations, Rotations
+from fm_science.symmetries import Permutations, Rotations, Symmetry
 
 from . import conditioning, files, network, recipe
 from . import metrics as measures
 from . import report as pictures
-from .data import Data, Library, load
+from .data import Data, Library, Summary, load
 from .molecule import Molecule, without_hydrogens
 from .network import Network
 from .recipe import Coupling, Objective, Path, Sample
 from .vocabulary import Vocabulary
 
-OPTIONS = {
-    "data": Data, "network": Network, "path": Path, "coupling": Coupling, "objective": Objective, "sample": Sample,
-    "metrics": measures.Metrics,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen."""
+
+    data: Data = Data()
+    network: Network = Network()
+    path: Path = Path()
+    coupling: Coupling = Coupling()
+    objective: Objective = Objective()
+    sample: Sample = Sample()
+    metrics: measures.Metrics = measures.Metrics()
 
 
-def build(
-    data: Any = None, network: Any = None, path: Any = None, coupling: Any = None, objective: Any = None,
-    sample: Any = None, metrics: Any = None,
-) -> Domain:  # fmt: skip
-    """The domain of molecules. Each argument is an options dataclass of this package, a mapping of its fields, or None.
+class MoleculeDomain(Domain):
+    """The domain of molecules.
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
         UserError: when there are no molecules to learn from, or a fragment cannot be used.
     """
-    o = groups(OPTIONS, locals())
-    return assembled(o, load(o["data"]))
+
+    name = "molecule"
+    options: Options
+    slow = frozenset({"quantum"})
+
+    def load_data(self) -> TrainingData:
+        o = self.options.data
+        library = load(o, None if self.given is None else self.summary.vocabulary)
+        known = Summary.of(library) if self.given is None else self.summary
+        conditions = conditioning.names(self.options.objective.condition, known.properties, "objective.condition")
+        conditioning.names("+".join(conditions), library.properties, "objective.condition")
+        counts = self._counts(known)
+        train, validation = (recipe.OneHot(d, counts, conditions) for d in (library.train, library.validation))
+        return TrainingData(train, validation, o.batch, o.budget, o.workers, library)
+
+    @property
+    def library(self) -> Library:
+        """All that was read."""
+        return self.data.source  # type: ignore[no-any-return]
+
+    def fit_statistics(self, data: TrainingData) -> Statistics:
+        """Vocabulary, spread, sizes, properties and valences."""
+        return Summary.of(data.source).packed()
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What sampling needs of the training molecules."""
+        return Summary.unpacked(self.statistics)
+
+    def _counts(self, known: Summary) -> dict[str, int]:
+        """Number of classes of each part, a mask class included."""
+        real = classes(known.vocabulary, self.options.coupling.fakes > 0)
+        return {name: count + (self.options.path.classes == "masked") for name, count in real.items()}
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """The properties that the network is told."""
+        return conditioning.names(self.options.objective.condition, self.summary.properties, "objective.condition")
+
+    @cached_property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        return (Permutations(), Rotations()) if self.equivariant else (Rotations(),)
+
+    @cached_property
+    def equivariant(self) -> bool:
+        return self.options.network.kind != "transformer"
+
+    @cached_property
+    def _std(self) -> float:
+        """The spread of the noise, angstrom."""
+        return self.options.path.std or self.summary.spread
+
+    def build_flow(self, statistics: Statistics) -> Flow:
+        o, known = self.options, self.summary
+        real = classes(known.vocabulary, o.coupling.fakes > 0)
+        path, prior = recipe.path(o.path, real, self._std)
+        given = {name: known.properties[name] for name in self.conditions}
+        kinds = network.Kinds.of(self._counts(known), self._std, o.objective.self_condition > 0, given)
+        trained = recipe.worn(o.objective, network.network(o.network, kinds))
+        return Flow(path, prior, trained, recipe.sampler(o.sample, tuple(real), self.conditions, o.coupling.kind))
+
+    def build_objective(self, statistics: Statistics) -> FlowMatching:
+        o, vocabulary = self.options, self.summary.vocabulary
+        real = classes(vocabulary, o.coupling.fakes > 0)
+        pairs = recipe.coupling(o.coupling, real, self.prior, len(vocabulary.elements))  # type: ignore[arg-type]
+        return recipe.objective(o.objective, pairs, self.conditions, self._std)
+
+    @cached_property
+    def _wanted(self) -> conditioning.Request:
+        """What is asked of new molecules, from the options; a fragment is read once."""
+        o, known = self.options, self.summary
+        fragment, origin = None, torch.zeros(3)
+        if o.sample.fragment is not None:
+            fragment, origin = fragment_of(o.sample.fragment, known.vocabulary)
+        return conditioning.Request(
+            known.histogram, self._counts(known), self.conditions, o.sample.atoms, o.sample.target, fragment, origin,
+            o.coupling.fakes,
+        )  # fmt: skip
+
+    def request(  # type: ignore[override]  # the keywords are named
+        self, n: int, atoms: int | str | None = None, target: str | None = None
+    ) -> Context:
+        """``n`` molecules; see :class:`~.conditioning.Request`."""
+        return self._wanted(n, atoms, target)
+
+    def decode(self, state: dict[str, Tensor], context: Context) -> list[Molecule]:
+        """States ``(B, N, ...)`` to molecules in angstrom; undecided atoms have the atomic number 0. What was asked for
+        stands in their properties as ``target_NAME``. Where atoms may vanish, the class beyond the elements is "not
+        there"."""
+        found, vocabulary, fakes = [], self.summary.vocabulary, self.options.coupling.fakes > 0
+        x = {name: part.detach().cpu() for name, part in state.items()}
+        numbers = {name: part.argmax(-1) for name, part in x.items() if name != "positions"}
+        cond = {name: value.detach().cpu() for name, value in context.cond.items()}
+        there = context.mask.cpu() & (numbers["atoms"] != len(vocabulary.elements) if fakes else context.mask.cpu())
+        for i, real in enumerate(there):
+            places = x["positions"][i][real] + (cond["origin"][i] if "origin" in cond else 0.0)
+            charges = numbers["charges"][i][real] if "charges" in numbers else None
+            made = vocabulary.decode(
+                places, numbers["atoms"][i][real], numbers["bonds"][i][real][:, real], charges, f"sample_{i:04d}"
+            )
+            asked = {f"target_{name}": float(cond[name][i]) for name in self.conditions if name in cond}
+            asked = {name: value for name, value in asked.items() if value == value}
+            found.append(replace(made, properties={**made.properties, **asked}) if asked else made)
+        return found
+
+    def read(self, paths: Sequence[Any]) -> list[Molecule]:
+        """The molecules of SDF files."""
+        return files.read(paths, hydrogens=self.summary.vocabulary.hydrogens)
+
+    def write(self, samples: Sequence[Molecule], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """Files of molecules; see :func:`~.files.write`."""
+        return files.write(samples, folder, first)
+
+    def trajectory(self, frames: Sequence[Sequence[Molecule]], folder: FilePath, first: int = 0) -> list[FilePath]:
+        """The ways of molecules; see :func:`~.files.trajectory`."""
+        return files.trajectory(frames, folder, first)
+
+    def build_metrics(self) -> Mapping[str, Metric]:
+        return measures.metrics(self.options.metrics, Judged(self))
+
+    def references(self, samples: Sequence[Molecule]) -> dict[str, list[Molecule]]:
+        """Molecules held out from training, and training molecules."""
+        return measures.references(samples, self.library, torch.Generator().manual_seed(0))
+
+    def report(self, rows: Mapping[str, list[Molecule]], folder: FilePath) -> list[FilePath]:
+        """Pictures of all rows."""
+        return pictures.report(rows, folder)
+
+    def per_sample_metrics(self, samples: Sequence[Molecule]) -> list[dict[str, Any]]:
+        """SMILES, verdicts and what else is measured of each sample."""
+        return measures.table(samples, Judged(self), self.options.metrics)
+
+    def write_provenance(self, folder: FilePath) -> list[FilePath]:
+        """``dropped.csv``, the molecules that were left out, where there are any."""
+        return files.drops(self.library, folder)
 
 
-def assembled(o: Mapping[str, Any], library: Library) -> Domain:
-    """The domain of these options on this library of molecules."""
-    vocabulary, std = library.vocabulary, o["path"].std or spread(library)
-    real = classes(vocabulary, o["coupling"].fakes > 0)
-    counts = {name: count + (o["path"].classes == "masked") for name, count in real.items()}
-    conditions = conditioning.names(o["objective"].condition, library.properties, "objective.condition")
-    wishes = request(library, o, conditions, counts)
-    trained, prior = recipe.path(o["path"], real, std)
-    told = {name: library.properties[name] for name in conditions}
-    kinds = network.Kinds.of(counts, std, o["objective"].self_condition > 0, told)
-    equivariant = o["network"].kind != "transformer"
-    pairs = recipe.coupling(o["coupling"], real, prior, len(vocabulary.elements))
-    train, validation = (recipe.OneHot(d, counts, conditions) for d in (library.train, library.validation))
-    return Domain(  # type: ignore[abstract]  # a record of its parts
-        name="molecule",
-        path=trained,
-        prior=prior,
-        network=recipe.worn(o["objective"], network.network(o["network"], kinds)),
-        data=TrainingData(train, validation, o["data"].batch, o["data"].budget, o["data"].workers),
-        objective=recipe.objective(o["objective"], pairs, conditions, std),
-        sampler=recipe.sampler(o["sample"], tuple(real), conditions, o["coupling"].kind),
-        symmetries=(Permutations(), Rotations()) if equivariant else (Rotations(),),
-        equivariant=equivariant,
-        request=wishes,
-        decode=partial(decode, vocabulary, conditions, o["coupling"].fakes > 0),
-        read=partial(files.read, hydrogens=vocabulary.hydrogens),
-        write=files.write,
-        trajectory=files.trajectory,
-        record=partial(files.drops, library),
-        table=lambda samples: measures.table(samples, library, o["metrics"]),
-        metrics=measures.metrics(o["metrics"], library),
-        slow=frozenset({"quantum"}),
-        report=pictures.report,
-        references=lambda samples: measures.references(samples, library, torch.Generator().manual_seed(0)),
-        options=OPTIONS,
-    )
+class Judged:
+    """What molecules are judged by: small things from the statistics, the training molecules from the data, while
+    those are there."""
+
+    def __init__(self, domain: MoleculeDomain) -> None:
+        self.domain = domain
+        self.vocabulary, self.valences = domain.summary.vocabulary, domain.summary.valences
+
+    @cached_property
+    def smiles(self) -> frozenset[str] | None:
+        try:
+            return self.domain.library.smiles
+        except UserError:
+            return None
 
 
 def classes(vocabulary: Vocabulary, fakes: bool = False) -> dict[str, int]:
@@ -93,27 +213,6 @@ def classes(vocabulary: Vocabulary, fakes: bool = False) -> dict[str, int]:
     are not part of the state."""
     charges = {"charges": len(vocabulary.charges)} if len(vocabulary.charges) > 1 else {}
     return {"atoms": max(2, len(vocabulary.elements) + fakes), "bonds": len(vocabulary.bonds), **charges}
-
-
-def spread(library: Library, most: int = 1000) -> float:
-    """Standard deviation of a coordinate over training molecules, angstrom."""
-    count = len(library.train.sizes)
-    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].tolist()
-    return float(torch.cat([library.train[i][0]["positions"] for i in chosen]).square().mean().sqrt().clamp_min(0.1))
-
-
-def request(
-    library: Library, o: Mapping[str, Any], conditions: tuple[str, ...], counts: dict[str, int]
-) -> conditioning.Request:  # fmt: skip
-    """What is asked of new molecules, from the options. Raises OptionError or UserError where it cannot be given."""
-    wish, fragment, origin = o["sample"], None, torch.zeros(3)
-    if wish.fragment is not None:
-        fragment, origin = fragment_of(wish.fragment, library.vocabulary)
-    asked = conditioning.Request(
-        library.sizes_histogram, counts, conditions, wish.atoms, wish.target, fragment, origin, o["coupling"].fakes
-    )
-    asked(1)
-    return asked
 
 
 def fragment_of(file: str, vocabulary: Vocabulary) -> tuple[dict[str, Tensor], Tensor]:
@@ -129,23 +228,4 @@ def fragment_of(file: str, vocabulary: Vocabulary) -> tuple[dict[str, Tensor], T
         raise UserError(f"sample.fragment={file}: {error}") from error
 
 
-def decode(
-    vocabulary: Vocabulary, conditions: tuple[str, ...], fakes: bool, state: dict[str, Tensor], context: Context
-) -> list[Molecule]:
-    """States ``(B, N, ...)`` to molecules in angstrom; undecided atoms have the atomic number 0. What was asked for
-    stands in their properties as ``target_NAME``. With ``fakes`` the class beyond the elements is "not there"."""
-    found = []
-    x = {name: part.detach().cpu() for name, part in state.items()}
-    numbers = {name: part.argmax(-1) for name, part in x.items() if name != "positions"}
-    cond = {name: value.detach().cpu() for name, value in context.cond.items()}
-    there = context.mask.cpu() & (numbers["atoms"] != len(vocabulary.elements) if fakes else context.mask.cpu())
-    for i, real in enumerate(there):
-        places = x["positions"][i][real] + (cond["origin"][i] if "origin" in cond else 0.0)
-        charges = numbers["charges"][i][real] if "charges" in numbers else None
-        made = vocabulary.decode(
-            places, numbers["atoms"][i][real], numbers["bonds"][i][real][:, real], charges, f"sample_{i:04d}"
-        )
-        asked = {f"target_{name}": float(cond[name][i]) for name in conditions if name in cond}
-        asked = {name: value for name, value in asked.items() if value == value}
-        found.append(replace(made, properties={**made.properties, **asked}) if asked else made)
-    return found
+build = MoleculeDomain

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,14 +139,64 @@ class Library:
         return frozenset(kept if self.source != "fixture" else fixture.canonical(kept))
 
 
-def load(options: Data | None = None) -> Library:
-    """The molecules that the options name.
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What sampling needs of the training molecules, and what judging needs that is small.
+
+    Attributes:
+        vocabulary: the classes.
+        spread: standard deviation of a coordinate, angstrom.
+        histogram: ``(M + 1,)`` how many training molecules have so many atoms.
+        properties: mean and standard deviation of each property.
+        valences: the sums of bond orders that occur, by (atomic number, formal charge).
+    """
+
+    vocabulary: Vocabulary
+    spread: float
+    histogram: Tensor
+    properties: Mapping[str, tuple[float, float]]
+    valences: Mapping[tuple[int, int], frozenset[int]]
+
+    @staticmethod
+    def of(library: Library) -> Summary:
+        """That of the training part of a library."""
+        return Summary(
+            library.vocabulary, spread(library), library.sizes_histogram, library.properties, library.valences
+        )  # fmt: skip
+
+    def packed(self) -> dict[str, Any]:
+        """Plain values and tensors, for the statistics of a run."""
+        valences = [[z, q, sorted(found)] for (z, q), found in self.valences.items()]
+        return {
+            "vocabulary": vars(self.vocabulary), "spread": self.spread, "histogram": self.histogram,
+            "properties": {name: list(known) for name, known in self.properties.items()}, "valences": valences,
+        }  # fmt: skip
+
+    @staticmethod
+    def unpacked(kept: Mapping[str, Any]) -> Summary:
+        """The inverse of :meth:`packed`."""
+        words: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in kept["vocabulary"].items()}
+        properties = {name: (mean, std) for name, (mean, std) in kept["properties"].items()}
+        valences = {(z, q): frozenset(found) for z, q, found in kept["valences"]}
+        return Summary(Vocabulary(**words), kept["spread"], kept["histogram"], properties, valences)
+
+
+def spread(library: Library, most: int = 1000) -> float:
+    """Standard deviation of a coordinate over training molecules, angstrom."""
+    count = len(library.train.sizes)
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].tolist()
+    return float(torch.cat([library.train[i][0]["positions"] for i in chosen]).square().mean().sqrt().clamp_min(0.1))
+
+
+def load(options: Data | None = None, known: Vocabulary | None = None) -> Library:
+    """The molecules that the options name, in the classes of a ``known`` vocabulary where there is one.
 
     Published splits are kept (QM9, and the shipped molecules, which are a part of it); other sources are split by a
     hash of the SMILES, so that all conformers of a molecule fall on one side: one in ten to validate, one to test.
 
     Raises:
-        UserError: when the source is unknown, cannot be read, or nothing usable remains.
+        UserError: when the source is unknown, cannot be read, nothing usable remains, or molecules have classes that
+            are not known.
     """
     options = options or Data()
     pack, dropped = _source(options)
@@ -155,6 +206,8 @@ def load(options: Data | None = None) -> Library:
         raise UserError(f"no usable molecule in {options.source}: {summary(dropped)}")
     pack = _limited(pack, options.limit)
     vocabulary = Vocabulary.of(pack.atoms.tolist(), pack.charges.tolist(), pack.hydrogens)
+    if known is not None:
+        vocabulary = known.covering(vocabulary, f"the molecules of data.source={options.source}")
     parts = [pack.take(pack.part == k) for k in range(3)]
     parts = [part if len(part) else parts[0] for part in parts]
     counts = "{} molecules to train, {} to validate, {} to test".format(*map(len, parts))

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from .data import Library
 from .geometry import Geometry
 from .molecule import Molecule, quiet
 from .validity import formula, judge, stable, stable_by_distance
+from .vocabulary import Vocabulary
 
 HELD_OUT = 1_000  # molecules of the reference, at least (as far as there are)
 COMMON = {"C-C": (6, 1, 6), "C=C": (6, 2, 6), "C-N": (6, 1, 7), "C-O": (6, 1, 8), "C=O": (6, 2, 8)}
@@ -45,6 +46,23 @@ class Metrics:
     processes: int = option(0, "processes for these; 0: one a core", low=0)
 
 
+class Known(Protocol):
+    """What molecules are judged by beside the reference; a :class:`~.data.Library` has all of it.
+
+    Attributes:
+        vocabulary: the classes of atoms, charges and bonds.
+        valences: the sums of bond orders that occur, by (atomic number, formal charge).
+        smiles: canonical SMILES of the training molecules; ``None``: they are gone, and novelty with them.
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+    @property
+    def valences(self) -> Mapping[tuple[int, int], frozenset[int]]: ...
+    @property
+    def smiles(self) -> frozenset[str] | None: ...
+
+
 def _mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
@@ -57,7 +75,7 @@ def _quantile(values: Sequence[float], at: float) -> float:
 # ------------------------------------------------------------------------------------------------------- the graph
 
 
-def validity(library: Library, samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
+def validity(library: Known, samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
     """valid: sanitised as a whole without radicals. connected: valid and one fragment. unique: different SMILES among
     the connected. novel: of those, not in the training set. neutral: valid without net charge. Without stereo."""
     verdicts = [judge(m) for m in samples]
@@ -68,11 +86,11 @@ def validity(library: Library, samples: Sequence[Molecule], reference: Sequence[
         "connected": _mean([v.connected for v in verdicts]),
         "neutral": _mean([v.neutral for v in verdicts]),
         "unique": len(different) / len(whole) if whole else math.nan,
-        "novel": len(different - library.smiles) / len(different) if different else math.nan,
+        "novel": _mean([v not in library.smiles for v in different]) if library.smiles is not None else math.nan,
     }
 
 
-def stability(library: Library, samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
+def stability(library: Known, samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
     """atom_stable, molecule_stable: atoms whose element, charge and sum of bond orders occur together in the training
     set, and molecules of such atoms only. edm_*: the same from distances alone, by EDM's rule (explicit hydrogens)."""
     found = {"atom_stable": [stable(m, library.valences) for m in samples]}
@@ -202,7 +220,7 @@ def drug_likeness(o: Metrics, samples: Sequence[Molecule], reference: Sequence[M
 # ---------------------------------------------------------------------------------------------------------- together
 
 
-def metrics(options: Metrics | None, library: Library) -> dict[str, Metric]:
+def metrics(options: Metrics | None, library: Known) -> dict[str, Metric]:
     """All metrics by name, as far as they are asked for and their packages installed."""
     o = options or Metrics()
     known: dict[str, tuple[bool, Metric]] = {
@@ -230,16 +248,16 @@ def references(
     }
 
 
-def table(samples: Sequence[Molecule], library: Library, options: Metrics | None = None) -> list[dict[str, Any]]:
+def table(samples: Sequence[Molecule], library: Known, options: Metrics | None = None) -> list[dict[str, Any]]:
     """One row a sample: its SMILES, verdicts and what else was measured of it."""
     o = options or Metrics()
     strains = strain.many(strain.force_field, samples, o.strain, o.processes) if o.strain else []
-    rows = []
+    rows, known = [], library.smiles
     for i, molecule in enumerate(samples):
         v = judge(molecule)
         row: dict[str, Any] = {
             "name": molecule.name, "formula": formula(molecule), "smiles": v.smiles, "valid": v.valid,
-            "connected": v.connected, "novel": v.connected and v.smiles not in library.smiles,
+            "connected": v.connected, "novel": math.nan if known is None else v.connected and v.smiles not in known,
             "stable": bool(stable(molecule, library.valences).all()), "charge": int(molecule.charges.sum()),
             "reason": v.reason, **molecule.properties,
         }  # fmt: skip

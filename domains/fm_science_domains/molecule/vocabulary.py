@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.errors import UserError
+
 from .molecule import Molecule, symbol
 
 
@@ -40,6 +42,16 @@ class Vocabulary:
         """The vocabulary of these atomic numbers and charges, sorted; all three bond orders are always in it."""
         others = sorted(set(charges) - {0}, key=lambda q: (abs(q), -q))
         return Vocabulary(tuple(sorted(set(elements))), (0, *others), hydrogens=hydrogens)
+
+    def covering(self, other: Vocabulary, whose: str) -> Vocabulary:
+        """This vocabulary, which must hold every class of another. Raises UserError otherwise."""
+        strange = [symbol(z) for z in sorted(set(other.elements) - set(self.elements))]
+        strange += [f"charge {q:+d}" for q in sorted(set(other.charges) - set(self.charges))]
+        if other.hydrogens != self.hydrogens:
+            strange.append("hydrogens as atoms" if other.hydrogens else "implied hydrogens")
+        if strange:
+            raise UserError(f"{whose} have {', '.join(strange)}, which what was trained does not know; leave them out")
+        return self
 
     @property
     def symbols(self) -> tuple[str, ...]:
