@@ -21,6 +21,7 @@ from torch import Tensor
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError, nearest
+from fm_science.files import write_dropped
 from fm_science.flow import Flow
 from fm_science.metrics import Metric
 from fm_science.objectives import Objective as Loss
@@ -143,7 +144,7 @@ class PointCloud(Domain):
     def _completing(self, context: Context, file: str) -> Context:
         """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre
         was, and ``turn`` brings upright clouds back into its pose."""
-        part, dim = read([file])[0].points, self.summary.dim
+        part, dim = read([file])[0].points.float(), self.summary.dim
         if part.shape[1] != dim:
             raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {dim}")
         n, sites = context.mask.shape
@@ -234,10 +235,10 @@ class PointCloud(Domain):
         return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system, folder)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """How the reference samples were tested, as ``reference.json``."""
-        r, s = self.sets.reference, self.sets.system
+        """How the reference samples were tested, as ``reference.json``; what was left out, as ``dropped.csv``."""
+        r, s, dropped = self.sets.reference, self.sets.system, self.sets.dropped
         if r is None or s is None:
-            return []
+            return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []
         found = {"mean_energy": r.mean_energy, "virial": r.virial, "log_z": r.log_z, "log_z_above": r.log_z_above}
         known = {"mean_energy": s.mean_energy, "virial": (s.freedom, 0.0), "log_z": s.log_z}
         energy = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(s.energy))

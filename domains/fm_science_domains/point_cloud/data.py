@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
+from fm_science.files import Dropped
 
 from .cache import cached
 from .energies import Energy
@@ -37,7 +38,7 @@ class Data:
 
     source: str = option(
         "dw4",
-        "dw4, lj13, lj55, shapes, module:energy of your own, or a file or folder of .npz, .csv, .xyz or .ply; "
+        "dw4, lj13, lj55, shapes, module:energy of your own, or a file or folder of .npz, .csv, .xyz, .ply, ...; "
         "subfolders and labels are classes",
     )
     factor: float = option(1.0, "weight of Lennard-Jones pairs: 1 counts ordered pairs, 0.5 unordered", low=0)
@@ -66,7 +67,7 @@ class Clouds(Dataset):
     def __init__(
         self, clouds: Sequence[Tensor], labels: Sequence[int] = (), classes: Sequence[str] = (), upright: bool = False
     ) -> None:  # fmt: skip
-        self.clouds = [c - c.mean(0) for c in clouds]
+        self.clouds = [(c.double() - c.double().mean(0)).float() for c in clouds]  # far clouds keep their digits
         self.clouds = turned(self.clouds) if upright else self.clouds
         self.sizes = torch.tensor([len(c) for c in clouds], dtype=torch.long)
         self.labels, self.classes = torch.tensor(labels, dtype=torch.long), tuple(classes)
@@ -96,6 +97,7 @@ class Sets:
         classes: names of the classes, where there are any.
         shapes: whether the clouds are procedural shapes, whose parameters can be fitted.
         upright: whether they stand on their principal axes, and new ones are to be turned at random.
+        dropped: files and clouds that were left out.
     """
 
     train: Clouds
@@ -108,6 +110,7 @@ class Sets:
     classes: tuple[str, ...] = ()
     shapes: bool = False
     upright: bool = False
+    dropped: tuple[Dropped, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +192,13 @@ def procedural(o: Data) -> Sets:
 def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     """The clouds of a file or folder; a tenth of them is held out. They have classes where every cloud is labelled:
     those that are ``known``, where theirs are among them."""
-    clouds = read([o.source])
+    dropped: list[Dropped] = []
+    clouds = read([o.source], dropped)
+    single = [c for c in clouds if len(c) < 2]
+    dropped += [Dropped(o.source, c.name, "a cloud of one point") for c in single]
+    clouds = [c for c in clouds if len(c) > 1]
+    if not clouds:
+        raise UserError(f"{o.source} holds clouds of one point alone; a cloud has two points or more")
     named = {c.label for c in clouds}
     classes = tuple(sorted(named)) if "" not in named else ()
     classes = known if classes and named <= set(known) else classes
@@ -212,7 +221,7 @@ def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     energy = imported(o.energy) if o.energy else None
     if energy is not None:
         probe(energy, held_out.clouds[0][None].double(), f"data.energy={o.energy}")
-    return Sets(train, held_out, dims.pop(), spread, energy, classes=classes, upright=o.upright)
+    return Sets(train, held_out, dims.pop(), spread, energy, classes=classes, upright=o.upright, dropped=tuple(dropped))
 
 
 def plan(system: System, effort: float) -> Plan:
