@@ -116,7 +116,7 @@ def read_bytes(file: Path) -> bytes:
             data = stream.read(max(SUSPICIOUS, TIGHTEST * len(raw)) + 1)
     except (EOFError, zlib.error) as error:
         raise ValueError(f"the compressed file is cut short or damaged ({error})") from error
-    _refuse_bomb(len(data), len(raw))
+    refuse_bomb(len(data), len(raw))
     return data
 
 
@@ -136,7 +136,7 @@ def read_text(file: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _refuse_bomb(unpacked: int, packed: int) -> None:
+def refuse_bomb(unpacked: int, packed: int) -> None:
     """Raises ValueError where data of ``packed`` bytes unpack to more than can be meant, or than memory holds."""
     if unpacked > SUSPICIOUS and unpacked > TIGHTEST * max(1, packed):
         raise ValueError(
@@ -217,7 +217,7 @@ class Arrays(Mapping[str, np.ndarray]):
         if dtype.kind != "O":
             if bytes_ > size:
                 raise ValueError(f"the array {member or self.file.name} is cut short: {size} of {bytes_} bytes")
-            _refuse_bomb(bytes_, packed)
+            refuse_bomb(bytes_, packed)
         return Header(shape, dtype, member)
 
     def __len__(self) -> int:
@@ -260,9 +260,9 @@ class Arrays(Mapping[str, np.ndarray]):
 
 
 def cells(text: str) -> list[list[str]]:
-    """The cells of a table, one list a line, whatever separates them: commas, semicolons (then decimal commas become
+    """The cells of a table, a list a line, whatever separates them: commas, semicolons (then decimal commas become
     points), tabs or blanks. Empty lines and comments (``#``, ``%``) are left out, except that a comment right above
-    numbers, with as many words as they have columns, is their header. Raises ValueError where nothing is left."""
+    rows with numbers, with as many cells as they have, is their header. Raises ValueError where nothing is left."""
     lines = text.splitlines()
     data = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "%"))]
     if not data:
@@ -271,9 +271,10 @@ def cells(text: str) -> list[list[str]]:
     rows = [_split(line, mark) for line in data]
     first = next(k for k, line in enumerate(lines) if line is data[0] or line == data[0])
     above = lines[first - 1].strip() if first else ""
-    if above.startswith(("#", "%")) and all(map(is_number, rows[0])):
-        header = _split(above.lstrip("#% "), mark)
-        if len(header) == len(rows[0]) > 1 and not any(map(is_number, header)):
+    if above.startswith(("#", "%")):
+        header, numeric = _split(above.lstrip("#% "), mark), [*map(is_number, rows[0])]
+        plain = all(numeric) and not any(map(is_number, header))  # words of a sentence are parted by blanks, too
+        if len(header) == len(numeric) > 1 and (plain if mark is None else any(numeric)):
             rows.insert(0, header)
     return [row for row in rows if any(row)]
 
@@ -304,6 +305,9 @@ def number(word: str) -> float:
         raise ValueError(f"{word!r} is no number") from None
 
 
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil", "-", "--"}  # as tables write it
+
+
 def is_number(word: str) -> bool:
     """Whether a cell of a table is a number (``nan`` and ``inf`` are)."""
     try:
@@ -313,14 +317,18 @@ def is_number(word: str) -> bool:
     return True
 
 
-def table_hint(rows: Sequence[Sequence[str]]) -> str:
+def measured(word: str) -> float:
+    """The number in a cell, NaN where it was not measured (empty, NA, null, ...). Raises ValueError at another word."""
+    return math.nan if word.strip().lower() in MISSING else number(word)
+
+
+def table_hint(rows: Sequence[Sequence[str]], names: int = 0) -> str:
     """A sentence that points to the domain of tables, where rows of cells under a header are clearly one: text stands
-    in one column and numbers in another, all of the same length; else nothing."""
+    in one column (beyond the first ``names``, which may hold names) and numbers in another; else nothing."""
     body = [row for row in rows[1:] if any(row)]
     if len(body) < 2 or len({len(row) for row in rows}) != 1 or any(is_number(word) for word in rows[0] if word):
         return ""
-    numeric = [all(is_number(row[k]) for row in body if row[k]) for k in range(len(rows[0]))]
-    text = [not any(is_number(row[k]) for row in body if row[k]) and any(row[k] for row in body)
-            for k in range(len(rows[0]))]  # fmt: skip
-    mixed = any(numeric[k] and any(row[k] for row in body) for k in range(len(rows[0]))) and any(text)
-    return "; it looks like a table of plain rows: say domain=table" if mixed else ""
+    columns = [[is_number(word) for word in column if word] for column in zip(*body, strict=True)]
+    text = any(column and not any(column) for column in columns[names:])
+    numbers = any(column and all(column) for column in columns)
+    return "; it looks like a table of plain rows: say domain=table" if text and numbers else ""

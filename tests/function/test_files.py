@@ -109,10 +109,24 @@ def test_uneven_axes_are_no_grid(tmp_path: Path) -> None:
         ("a.csv", "1,2\n3\n", "each must have as many"),
         ("a.csv", "", "the file is empty"),
         ("a.csv", "1,2\nx,y\n", "holds no functions"),
-        ("a.csv", "name,0,2,1\na,1,2,3\n", "must ascend"),
+        ("a.csv", "name,0,2,1\na,1,2,3\n", "must ascend, or descend"),
+        ("a.csv", "name,0,1\na,1,2\nb,1,two\n", "row 3: 'two' is no number"),
+        ("a.csv", "function,x,v\na,0,1\na,1,?\n", r"row 3: '\?' is no number"),
+        ("a.csv", "function,x,v\na,0\n", "row 2 has 2 cells"),
+        ("a.csv", "wavelength,absorbance\n400,1\n410,2\n", "neither gives the places"),
+        ("a.csv", "mass,name,age\n1,Ada,2\n2,Bob,3\n", "say domain=table"),
+        ("a.csv", "1\n2\n", "two sensors or more"),
+        ("a.npy", "", "the file is empty"),
+        ("a.nc", "", "the file is empty"),
+        ("a.nc", "no such thing", "no netCDF file"),
+        ("a.npz", {"values": np.zeros((2, 3), bool)}, "true and false"),
+        ("a.npz", {"values": np.full((2, 3), "a")}, "text"),
+        ("a.npz", {"values": np.array([[{}, {}]], dtype=object)}, "Python objects"),
+        ("a.npz", {"values": np.full((2, 3), 1e300)}, "values up to 1e[+]300"),
+        ("a.npz", {"values": np.zeros((2, 1))}, "axis 0 has 1 sensors"),
         ("a.csv", "name,0,1\na,,\n", "measured nowhere"),
         ("a.npz", "no archive", "holds no functions"),
-        ("a.mat", "", "read from .npz, .csv"),
+        ("a.mat", "", "read from .npz, .npy, .csv"),
         ("a.npz", {"t": np.zeros(3)}, "name one with data.array"),
         ("a.npz", {"values": np.zeros((2, 3)), "axis0": np.zeros(3)}, "ascending"),
         ("a.npz", {"values": np.zeros((4, 1)), "coords": np.zeros((3, 1)), "sizes": [4]}, "4 values at 3 places"),
@@ -183,12 +197,3 @@ def test_classic_netcdf_is_read(tmp_path: Path, version: int) -> None:
     assert len(read([tmp_path / "fields.nc"], Layout(array="t2m", axis=None))) == 3
     with pytest.raises(UserError, match=r"no variable 't2n'.*'t2m'"):
         read([tmp_path / "fields.nc"], Layout(array="t2n"))
-
-
-def test_netcdf_4_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "new.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
-    with pytest.raises(UserError, match="nccopy -k classic"):
-        read([tmp_path / "new.nc"])
-    (tmp_path / "other.nc").write_bytes(b"no such thing")
-    with pytest.raises(UserError, match="no classic netCDF"):
-        read([tmp_path / "other.nc"])

@@ -19,6 +19,7 @@ from torch import Tensor
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, Statistics
 from fm_science.errors import OptionError, UserError
+from fm_science.files import write_dropped
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import Objective as Loss
@@ -140,6 +141,11 @@ class Function(Domain):
     def report(self, rows: Mapping[str, list[Sampled]], folder: FilePath) -> list[FilePath]:
         """Pictures of all rows."""
         return pictures.report(rows, folder)
+
+    def write_provenance(self, folder: FilePath) -> list[FilePath]:
+        """What was left out of the data, as ``dropped.csv``; nothing where nothing was."""
+        dropped = self.sets.dropped
+        return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []
 
     def per_sample_metrics(self, samples: Sequence[Sampled]) -> list[dict[str, Any]]:
         """Mean, spread, range and the nearest training function of each sample."""

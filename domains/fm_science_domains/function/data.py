@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
+from fm_science.files import Dropped
 from fm_science.state import Context
 
 from . import families
@@ -36,7 +37,7 @@ MOST = 1 << 18  # sensors in all, of layouts that new functions may have
 class Data:
     """Which functions to learn from, and how many at a time."""
 
-    source: str = option("gp", "gp, mogp, heat, stokes, burgers, darcy, or a file or folder of .npz, .csv or .nc")
+    source: str = option("gp", "gp, mogp, heat, stokes, burgers, darcy, or a file or folder of .npz, .npy, .csv or .nc")
     grid: int | str = option(64, "sensors of a family on each axis, such as 64 or 32x48")
     sensors: int = option(0, "with a positive value, so many random sensors for each function instead of a grid", low=0)
     dim: int = option(1, "dimension of a gp", low=1, high=3)
@@ -46,7 +47,9 @@ class Data:
     periodic: bool = option(False, "whether a gp, or the functions of a file, are periodic on their box")
     train: int = option(2_000, "training functions of a family", low=1)
     held_out: int = option(500, "held-out functions of a family", low=1)
-    array: str | None = option(None, "the array of a .npz or .nc file; none: values, x, or the only one")
+    array: str | None = option(
+        None, "array of a .npz or .nc file, or several with commas as channels; none: values, x, or the only one"
+    )
     axis: str | None = option(None, "the array of such a file with the coordinates of its only axis")
     channel_axis: bool = option(False, "whether the last axis of the array counts channels")
     missing: str = option(
@@ -125,13 +128,14 @@ class Fields(Dataset):
 
 @dataclass(frozen=True)
 class Sets:
-    """What a source gives: training and held-out functions, the frame they share, and the family, where there is
-    one."""
+    """What a source gives: training and held-out functions, the frame they share, the family, where there is one, and
+    what was left out."""
 
     train: Fields
     held_out: Fields
     frame: Frame
     family: Family | None = None
+    dropped: tuple[Dropped, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -235,7 +239,9 @@ def _load(o: Data) -> Sets:
     if o.source in families.names() or not Path(o.source).exists():
         close = nearest(o.source, families.names())
         raise UserError(f"no file or folder {o.source!r}, and no family of that name; {close}")
-    train, held = split(kept(read([o.source], Layout(o.array, o.axis, o.channel_axis, o.periodic)), o), o)
+    dropped: list[Dropped] = []
+    found = read([o.source], Layout(o.array, o.axis, o.channel_axis, o.periodic), dropped)
+    train, held = split(kept(found, o, dropped), o)
     coords = torch.cat([f.coords for f in {id(f.coords): f for f in train}.values()]).double()
     low, size = coords.amin(0), (coords.amax(0) - coords.amin(0)).clamp_min(1e-12)
     periodic = (o.periodic,) * len(low)
@@ -243,7 +249,7 @@ def _load(o: Data) -> Sets:
         n = torch.tensor(train[0].grid)
         size = size * n / (n - 1)
     frame = framed(train, low, size, periodic, o.scale)
-    return Sets(Fields(train, frame), Fields(held, frame), frame)
+    return Sets(Fields(train, frame), Fields(held, frame), frame, dropped=tuple(dropped))
 
 
 def chosen(o: Data) -> Family | None:
@@ -301,9 +307,10 @@ def cached(family: Family, o: Data) -> list[Sampled]:
     return [Sampled(v, coords, grid, weights, f"{o.source}_{i:05d}") for i, v in enumerate(values)]
 
 
-def kept(found: list[Sampled], o: Data) -> list[Sampled]:
+def kept(found: list[Sampled], o: Data, dropped: list[Dropped]) -> list[Sampled]:
     """The functions that are learned from: of one number of channels and coordinates, and on grids only where some are
-    on a grid and missing values are to be dropped. Raises UserError where that is none."""
+    on a grid and missing values are to be dropped; those are listed in ``dropped``. Raises UserError where the numbers
+    differ."""
     kinds = {(f.values.shape[1], f.coords.shape[1]) for f in found}
     if len(kinds) > 1:
         raise UserError(f"the functions in {o.source} differ in (channels, coordinates): {sorted(kinds)}")
@@ -311,6 +318,7 @@ def kept(found: list[Sampled], o: Data) -> list[Sampled]:
     if o.missing == "drop" and whole and len(whole) < len(found):
         log.warning("%s: %d of %d functions have missing values and are left out (data.missing=keep keeps them)",
                     o.source, len(found) - len(whole), len(found))  # fmt: skip
+        dropped += [Dropped(o.source, f.name, "missing values") for f in found if f.grid is None]
         found = whole
     return found
 

@@ -8,10 +8,10 @@ sensors, d)`` and ``sizes``, the number of sensors of each; with sensors in comm
 
 A .csv file is wide or long. Wide: a function a line; the first line may give the places of the sensors,
 ``name,0,0.1,...`` with the name of the function in the first column; an empty first cell says so too. Long: a sensor a
-line under ``function,x,value`` or ``function,x,y,value1,value2``, in any order. Empty cells and ``nan`` are values that
-were not measured.
+line under ``function,x,value`` or ``function,x,y,value1,value2``, in any order. Empty cells, ``NA`` and ``nan`` are
+values that were not measured.
 
-Classic netCDF files, .nc, are read as their module says.
+An .npy file holds ``values`` alone, and netCDF files, .nc, are read as their module says.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from fm_science.errors import UserError, nearest
+from fm_science.files import UNREADABLE, Arrays, Dropped, read_each, reason_of
 
 from . import netcdf, tables
 from .sensors import Sampled, line, on_axes, scattered, scattered_weights
@@ -40,7 +41,8 @@ class Layout:
     """How an array of a file is to be understood.
 
     Args:
-        array: its name; ``None``: ``values``, else ``x``, else the only one with two axes or more.
+        array: its name, or several with commas, which are channels; ``None``: ``values``, else ``x``, else the only one
+            with two axes or more; in netCDF all of them where their dimensions are the same.
         axis: the name of the array with the coordinates of its only axis.
         channel_axis: whether the last axis counts channels.
         periodic: whether the axes have a period.
@@ -52,29 +54,36 @@ class Layout:
     periodic: bool = False
 
 
-def read(paths: Iterable[str | Path], layout: Layout | None = None) -> list[Sampled]:
+def read(
+    paths: Iterable[str | Path], layout: Layout | None = None, dropped: list[Dropped] | None = None
+) -> list[Sampled]:
     """The functions of files and folders; of files in one folder that differ in their ending only, one is read.
     Values that were not measured are left out, and the function then has sensors of its own; functions that were
-    measured nowhere are left out and counted in a warning.
+    measured nowhere are left out. They are listed in ``dropped``, and so are files of a folder that cannot be read; a
+    file that is named itself is refused.
 
     Raises:
         UserError: for a path that is not there, a file that holds no functions, and an unknown ending.
     """
-    layout, found = layout or Layout(), []
-    for path in map(Path, paths):
-        files = [path]
+    layout, dropped = layout or Layout(), [] if dropped is None else dropped
+    asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    files: list[Path] = []
+    for path in asked:
         if path.is_dir():
-            known = [f for f in path.iterdir() if f.suffix.lower() in READERS]
+            known = [f for f in path.iterdir() if f.suffix.lower() in READERS and f.is_file() and f.name not in OURS]
             known.sort(key=lambda f: ORDER.index(f.suffix.lower()))
-            files = sorted({f.stem: f for f in reversed(known)}.values())
-        for file in files:
-            found += _file(file, layout)
+            files += sorted({f.stem: f for f in reversed(known)}.values())
+        else:
+            files.append(path)
+    nowhere: list[Dropped] = []
+    found = read_each(files, lambda file: _file(file, layout, nowhere), asked, dropped)
     if not found:
-        raise UserError(f"no functions in {', '.join(map(str, paths))}: expected .npz, .csv or .nc files")
+        raise UserError(f"no functions in {', '.join(map(str, asked))}: expected {', '.join(ORDER)} files")
+    dropped += nowhere
     return found
 
 
-def _file(file: Path, layout: Layout) -> list[Sampled]:
+def _file(file: Path, layout: Layout, nowhere: list[Dropped]) -> list[Sampled]:
     if not file.is_file():
         raise UserError(f"no file or folder {str(file)!r}")
     if file.suffix.lower() not in READERS:
@@ -83,16 +92,20 @@ def _file(file: Path, layout: Layout) -> list[Sampled]:
         found = READERS[file.suffix.lower()](file, layout)
     except UserError:
         raise
-    except (ValueError, KeyError, IndexError, OSError, StopIteration) as error:
-        raise UserError(f"{file} holds no functions: {str(error) or type(error).__name__}") from error
+    except UNREADABLE as error:
+        raise UserError(f"{file} holds no functions: {reason_of(error)}") from error
     if any(bool(f.values.isinf().any()) for f in found):
         raise UserError(f"{file} holds values that are infinite")
     there = [f for f in found if not bool(f.values.isnan().any(1).all())]
     if not there:
         raise UserError(f"{file} holds functions that were measured nowhere: all of their values are missing")
+    most = max(float(f.values.nan_to_num().abs().max()) for f in there)
+    if most > LARGEST:
+        raise UserError(f"{file} holds values up to {most:.3g}; give them in units in which they are smaller")
     if len(there) < len(found):
         log.warning("%s: %d of %d functions were measured nowhere and are left out",
                     file, len(found) - len(there), len(found))  # fmt: skip
+        nowhere += [Dropped(str(file), f.name, "measured nowhere") for f in found if f not in there]
     return [measured(f) for f in there]
 
 
@@ -106,25 +119,27 @@ def measured(f: Sampled) -> Sampled:
 
 
 def _npz(file: Path, layout: Layout) -> list[Sampled]:
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored}
-    name = _named(file, arrays, layout.array)
-    if arrays[name].dtype.kind == "c":
-        raise ValueError(f"{name!r} is complex; save its real and imaginary parts as two channels")
-    values = arrays[name].astype(np.float64)
+    arrays = Arrays(file)
+    names = _named(file, arrays, layout.array)
+    parts = [arrays.numbers(name).astype(np.float64) for name in names]
+    if len({part.shape for part in parts}) > 1:
+        raise ValueError(f"{', '.join(names)} differ in shape; channels of one function have the same")
+    values, name = parts[0], ", ".join(names)
+    if len(parts) > 1:
+        values, layout = np.stack(parts, -1), replace(layout, channel_axis=True)
     if "sizes" in arrays:
-        return _ragged(values, arrays["coords"], arrays["sizes"], file.stem)
+        return _ragged(values, arrays.numbers("coords"), arrays["sizes"], file.stem)
     channels = int(arrays["channels"]) if "channels" in arrays else (values.shape[-1] if layout.channel_axis else 0)
     if channels and values.shape[-1] != channels:
         raise ValueError(f"the last axis of {name!r} has {values.shape[-1]} entries, not {channels} channels")
     if "coords" in arrays:
+        coords = arrays.numbers("coords")
         values = values if values.ndim == 3 else values[..., None]
-        return [scattered(v, arrays["coords"], f"{file.stem}_{i:04d}") for i, v in enumerate(values)]
+        return [scattered(v, coords, f"{file.stem}_{i:04d}") for i, v in enumerate(values)]
     values = values if channels else values[..., None]
     if not 3 <= values.ndim <= 5:
-        raise ValueError(f"{name!r} has shape {arrays[name].shape}; expected (functions, n1[, n2[, n3]][, channels])")
-    axes = _axes(file, arrays, layout, values.shape[1:-1])
-    return on_axes(torch.from_numpy(values), axes, layout.periodic, file.stem)
+        raise ValueError(f"{name!r} has shape {parts[0].shape}; expected (functions, n1[, n2[, n3]][, channels])")
+    return _gridded(values, _axes(file, arrays, layout, values.shape[1:-1]), layout.periodic, file.stem)
 
 
 def _ragged(values: np.ndarray, coords: np.ndarray, sizes: np.ndarray, stem: str) -> list[Sampled]:
@@ -139,22 +154,33 @@ def _ragged(values: np.ndarray, coords: np.ndarray, sizes: np.ndarray, stem: str
     return [scattered(v, x, f"{stem}_{i:04d}") for i, (v, x) in enumerate(zip(*parts, strict=True))]
 
 
-def _named(file: Path, arrays: Mapping[str, Any], wanted: str | None) -> str:
+def _named(file: Path, arrays: Arrays, wanted: str | None) -> list[str]:
+    """The arrays that hold functions."""
+    if arrays.single:
+        return [""]
     if wanted is not None:
-        if wanted not in arrays:
-            raise UserError(f"{file} holds no array {wanted!r}; {nearest(wanted, arrays)}")
-        return wanted
+        names = [word.strip() for word in wanted.split(",")]
+        for name in names:
+            if name not in arrays:
+                raise UserError(f"{file} holds no array {name!r}; {nearest(name, arrays)}")
+        return names
     for name in ("values", "x"):
-        if name in arrays and arrays[name].ndim >= 2:
-            return name
-    wide = [name for name, a in arrays.items() if a.ndim >= 2 and a.dtype.kind in "fiu"]
+        if name in arrays and arrays.headers[name].ndim >= 2:
+            return [name]
+    wide = [name for name, header in arrays.headers.items() if header.ndim >= 2 and header.numeric]
     if len(wide) != 1:
-        raise UserError(f"{file} holds {', '.join(wide) or 'no arrays of functions'}: name one with data.array=NAME")
-    return wide[0]
+        odd = [n for n, h in arrays.headers.items() if h.ndim >= 2 and not h.numeric]
+        if odd and not wide:
+            arrays.refuse(odd[0])
+        raise UserError(
+            f"{file} holds {', '.join(wide) or 'no arrays of functions'}: name one with data.array=NAME, or several of "
+            "one shape, which are channels"
+        )
+    return wide
 
 
 def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence[int]) -> list[Tensor]:
-    """The coordinates of each axis, from 0 to 1 where the file does not say."""
+    """The coordinates of each axis, ascending or descending; from 0 to 1 where the file does not say."""
     if layout.axis is not None:
         if layout.axis not in arrays:
             raise UserError(f"{file} holds no array {layout.axis!r}; {nearest(layout.axis, arrays)}")
@@ -166,27 +192,45 @@ def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence
         told = given[k] if k < len(given) else None
         even = np.arange(n) / (n if layout.periodic else max(1, n - 1))
         places = torch.as_tensor(np.asarray(even if told is None else told, dtype=np.float64))
-        if places.shape != (n,) or not bool((places.diff() > 0).all()):
-            raise ValueError(f"axis {k} must hold {n} ascending coordinates")
+        if n < 2:
+            raise ValueError(f"axis {k} has {n} sensors; a function is known at two or more")
+        steps = places.diff() if places.shape == (n,) else torch.zeros(1)
+        if not bool((steps > 0).all()) and not bool((steps < 0).all()):
+            raise ValueError(f"axis {k} must hold {n} ascending or descending coordinates")
         axes.append(places)
     return axes
 
 
+def _gridded(values: np.ndarray, axes: Sequence[Tensor], periodic: bool, stem: str) -> list[Sampled]:
+    """Functions on axes, of which those that descend, as latitudes and wavenumbers often do, are turned around."""
+    down = [k for k, places in enumerate(axes) if float(places[0]) > float(places[-1])]
+    values = np.ascontiguousarray(np.flip(values, [k + 1 for k in down]))
+    turned = [places.flip(0) if k in down else places for k, places in enumerate(axes)]
+    return on_axes(torch.from_numpy(values), turned, periodic, stem)
+
+
 def _netcdf(file: Path, layout: Layout) -> list[Sampled]:
     values, coords, name = netcdf.arrays(file, layout.array, layout.axis)
-    values = values if layout.channel_axis else values[..., None]
+    if layout.channel_axis:
+        if values.shape[-1] > 1:
+            raise ValueError(f"{name} are channels, so the last axis of each cannot count channels too")
+        values = values[..., 0]
     if not 3 <= values.ndim <= 5:
         raise ValueError(f"{name!r} has shape {values.shape[:-1]}; expected (functions, n1[, n2[, n3]][, channels])")
     told = {f"axis{k}": c for k, c in enumerate(coords) if c is not None}
     axes = _axes(file, told, replace(layout, axis=None), values.shape[1:-1])
-    return on_axes(torch.from_numpy(values), axes, layout.periodic, file.stem)
+    return _gridded(values, axes, layout.periodic, file.stem)
 
 
 def _csv(file: Path, layout: Layout) -> list[Sampled]:
     return tables.functions(tables.rows(file), file.stem, layout.periodic)
 
 
-READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {".npz": _npz, ".csv": _csv, ".nc": _netcdf}
+LARGEST = 1e37  # a value that single precision still holds
+OURS = ("dropped.csv", "samples.csv", "metrics.csv")  # tables beside samples and runs
+READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {
+    ".npz": _npz, ".npy": _npz, ".csv": _csv, ".nc": _netcdf, ".nc4": _netcdf, ".cdf": _netcdf,
+}  # fmt: skip
 ORDER = list(READERS)
 
 

@@ -1,13 +1,16 @@
-"""Functions in tables of cells, .csv: a function a line, or a sensor a line."""
+"""Functions in tables of cells, .csv: a function a line, or a sensor a line.
+
+Cells are parted by commas, semicolons, tabs or blanks; comments are passed over; empty cells and NA were not measured.
+"""
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+
+from fm_science.files import cells, is_number, measured, read_text, table_hint
 
 from .sensors import Sampled, on_axes, scattered
 
@@ -16,11 +19,7 @@ AXES = ("x", "y", "z")
 
 def rows(file: Path) -> list[list[str]]:
     """The cells of a .csv file, without lines that are empty. Raises ValueError where none is left."""
-    every = [[w.strip() for w in row] for row in csv.reader(file.read_text(encoding="utf-8-sig").splitlines())]
-    found = [row for row in every if any(row)]
-    if not found:
-        raise ValueError("the file is empty")
-    return found
+    return cells(read_text(file))
 
 
 def functions(rows: list[list[str]], stem: str, periodic: bool) -> list[Sampled]:
@@ -28,21 +27,32 @@ def functions(rows: list[list[str]], stem: str, periodic: bool) -> list[Sampled]
     otherwise functions are named after ``stem``. Raises ValueError where the table is neither."""
     if "function" in [w.lower() for w in rows[0]]:
         return listed(rows)
-    named = not rows[0][0] or not _number(rows[0][0])
-    places = rows.pop(0)[1:] if named and all(_number(w) for w in rows[0][1:]) else None
-    values = [[_cell(w) for w in (row[1:] if named else row)] for row in rows]
+    named = not is_number(rows[0][0])
+    places = rows[0][1:] if named and all(map(is_number, rows[0][1:])) else None
+    if named and places is None and not any(is_number(word) for word in rows[0]):
+        raise ValueError(
+            f"its first line, {','.join(rows[0])[:60]}, neither gives the places of sensors (name,0,0.5,1) nor names "
+            f"the columns of a long table (function,x,value){table_hint(rows, names=1)}"
+        )
+    body = rows[1:] if places else rows
+    values = [_row(row[1:] if named else row, k) for k, row in enumerate(body, len(rows) - len(body) + 1)]
     width = {len(v) for v in values} | ({len(places)} if places else set())
     if len(width) != 1:
         raise ValueError(f"lines of {', '.join(map(str, sorted(width)))} values; each must have as many as the first")
     n = width.pop()
+    if n < 2:
+        raise ValueError("a line has one value; a function is known at two sensors or more")
     even = torch.arange(n, dtype=torch.float64) / (n if periodic else max(1, n - 1))
     along = torch.tensor([float(w) for w in places], dtype=torch.float64) if places else even
+    there = torch.tensor(values, dtype=torch.float64)
+    if bool((along.diff() < 0).all()):  # as spectra are written
+        along, there = along.flip(0), there.flip(1)
     if not bool((along.diff() > 0).all()):
-        raise ValueError("the places in the first line must ascend")
-    found = on_axes(torch.tensor(values, dtype=torch.float64)[..., None], [along], periodic, stem)
+        raise ValueError("the places in the first line must ascend, or descend")
+    found = on_axes(there[..., None], [along], periodic, stem)
     if not named:
         return found
-    return [Sampled(f.values, f.coords, f.grid, f.weights, row[0]) for f, row in zip(found, rows, strict=True)]
+    return [Sampled(f.values, f.coords, f.grid, f.weights, row[0]) for f, row in zip(found, body, strict=True)]
 
 
 def listed(rows: Sequence[Sequence[str]]) -> list[Sampled]:
@@ -53,25 +63,24 @@ def listed(rows: Sequence[Sequence[str]]) -> list[Sampled]:
     where = [head.index(a) for a in AXES if a in head]
     what = [k for k, word in enumerate(head) if word not in (*AXES, "function") and (k or word)]
     if not where or not what:
-        raise ValueError("the first line must name the columns x[, y[, z]] and at least one of values")
+        wanted = "the first line must name the columns x[, y[, z]] and at least one of values"
+        raise ValueError(wanted + table_hint(rows))
     key = head.index("function") if "function" in head else None
-    tables: dict[str, list[Sequence[str]]] = {}
-    for row in rows[1:]:
-        tables.setdefault(row[key] if key is not None else "", []).append(row)
+    tables: dict[str, list[tuple[int, Sequence[str]]]] = {}
+    for k, row in enumerate(rows[1:], 2):
+        if len(row) != len(head):
+            raise ValueError(f"row {k} has {len(row)} cells, the first line {len(head)}")
+        tables.setdefault(row[key] if key is not None else "", []).append((k, row))
     found = []
     for name, table in tables.items():
-        values, coords = ([[_cell(row[k]) for k in columns] for row in table] for columns in (what, where))
+        values, coords = ([_row([row[c] for c in columns], k) for k, row in table] for columns in (what, where))
         found.append(scattered(values, coords, name))
     return found
 
 
-def _number(word: str) -> bool:
+def _row(words: Sequence[str], number: int) -> list[float]:
+    """The values of a row. Raises ValueError with its number at a word that is no value."""
     try:
-        float(word or "nan")
-    except ValueError:
-        return False
-    return True
-
-
-def _cell(word: str) -> float:
-    return float(word) if word else math.nan
+        return [measured(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"row {number}: {error}") from None
