@@ -150,7 +150,7 @@ def test_values_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     x = np.zeros((2, 4, 4))
     x[0, 1, 2] = np.nan
     np.savez(tmp_path / "a.npz", x=x)
-    with pytest.raises(UserError, match=r"floats in \[0, 1\]; it is float64, nan to nan"):
+    with pytest.raises(UserError, match=r"or floats in \[0, 1\]; it is float64, nan to nan"):
         load([tmp_path / "a.npz"])
 
 
@@ -199,7 +199,7 @@ def test_the_shipped_digits() -> None:
     assert len(sets(Data(limit=100)).train) == 100
 
 
-@pytest.mark.parametrize("name", ["a.npz", "a.bin", "a.png"])
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.bin", "a.png", "a.tif", "a.gif"])
 def test_what_is_no_image_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match=name):

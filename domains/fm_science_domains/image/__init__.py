@@ -19,6 +19,7 @@ from torch import Tensor
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError, nearest
+from fm_science.files import write_dropped
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching
@@ -137,7 +138,8 @@ class ImageDomain(Domain):
 
     def read(self, paths: Sequence[Any]) -> list[Image]:
         """Images from files and folders, at the grey levels and size of those that are learned."""
-        return read(paths, self.summary.top, self.options.data.size, self.summary.names)
+        o, known = self.options.data, self.summary
+        return read(paths, known.top, o.size, known.names, o.background, o.white or known.white)
 
     def write(self, samples: Sequence[Image], folder: FilePath, first: int = 0) -> list[FilePath]:
         """One picture a sample and an array of all; see :func:`~.report.write_all`."""
@@ -169,7 +171,8 @@ class ImageDomain(Domain):
         return appraise(self.sets, self.options.metrics, flow, folder)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """What was learned from, and which features samples are measured in, as ``images.json``."""
+        """What was learned from, and which features samples are measured in, as ``images.json``; files that were left
+        out, as ``dropped.csv``."""
         found, features = self.sets, self.measures.features
         about = {
             "shape": found.shape, "grey_levels": found.train.top + 1, "train": len(found.train),
@@ -180,7 +183,8 @@ class ImageDomain(Domain):
             },
         }  # fmt: skip
         (folder / "images.json").write_text(json.dumps(about, indent=2) + "\n")
-        return [folder / "images.json"]
+        lost = [write_dropped(found.dropped, folder / "dropped.csv")] if found.dropped else []
+        return [folder / "images.json", *lost]
 
 
 build = ImageDomain

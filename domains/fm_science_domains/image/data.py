@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from torch.utils.data import Dataset
 
 from fm_science.domain import option
 from fm_science.errors import UserError
+from fm_science.files import Dropped
 
 from .files import Stack, listed, load
+from .formats import BACKGROUNDS
 
 log = logging.getLogger(__name__)
 Item = tuple[Tensor, dict[str, Tensor]]
@@ -37,6 +39,11 @@ class Data:
     held_out: str | None = option(None, "file or folder of the held-out images; none: a share of the source")
     share: float = option(0.2, "share of the source that is held out where nothing else is", low=0, high=0.9)
     size: int | None = option(None, "cut and scale to this many pixels a side; none: as they are", "pixels", low=2)
+    background: str = option("white", "what transparent pixels show", choices=tuple(BACKGROUNDS))
+    white: int | None = option(
+        None, "the level that is white in pictures of 16 bits; none: the end of the least depth that holds them all",
+        low=1, high=65535,
+    )  # fmt: skip
     labels: bool = option(True, "learn the classes, where the source has them")
     flip: bool = option(False, "mirror half of the images left to right in training")
     dither: bool = option(True, "spread each grey level evenly over its width, as a likelihood needs")
@@ -82,6 +89,11 @@ class Sets:
         return channels, height, width
 
     @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Files that were left out."""
+        return tuple(dict.fromkeys((*self.train.dropped, *self.held_out.dropped)))
+
+    @property
     def bin(self) -> float:
         """The width of one grey level."""
         return 2 / self.train.top
@@ -101,25 +113,27 @@ class Summary:
         top: the grey level that is white.
         names: of the classes that are learned.
         counts: ``(classes,)`` how many training images are of each.
+        white: the level that was white in pictures of more than 8 bits; ``None`` where all had 8.
     """
 
     shape: tuple[int, int, int]
     top: int
     names: tuple[str, ...]
     counts: Tensor
+    white: int | None = None
 
     @staticmethod
     def of(found: Sets) -> Summary:
         """That of the training images of some sets."""
         labels = torch.zeros(0, dtype=torch.long) if found.train.labels is None else found.train.labels
         counts = torch.bincount(labels, minlength=found.classes)
-        return Summary(found.shape, found.train.top, found.train.classes, counts)
+        return Summary(found.shape, found.train.top, found.train.classes, counts, found.train.white)
 
     @staticmethod
     def unpacked(kept: Mapping[str, Any]) -> Summary:
         """From the statistics of a run: a mapping of the attributes."""
         channels, height, width = kept["shape"]
-        return Summary((channels, height, width), kept["top"], tuple(kept["names"]), kept["counts"])
+        return Summary((channels, height, width), kept["top"], tuple(kept["names"]), kept["counts"], kept.get("white"))
 
     @property
     def classes(self) -> int:
@@ -174,14 +188,16 @@ def _split(o: Data) -> tuple[Stack, Stack]:
     if o.held_out is not None:
         apart = Path(o.held_out)
         files = [f.resolve() for f in listed(apart)]
-        source = digits() if o.source == "digits" else load([o.source], o.size, without=files)
-        return source, load([apart], o.size, classes=source.classes if o.labels else ())
+        read = partial(load, size=o.size, background=o.background)
+        source = digits() if o.source == "digits" else read([o.source], without=files, white=o.white)
+        white = o.white or source.white
+        return source, read([apart], classes=source.classes if o.labels else (), white=white)
     if o.source == "digits":
         if o.size not in (None, 8):
             raise UserError(f"data.size={o.size}: the shipped digits have 8x8 pixels")
         whole = digits()
     else:
-        whole = load([o.source], o.size)
+        whole = load([o.source], o.size, background=o.background, white=o.white)
     order = _order(len(whole))
     some = max(1, round(o.share * len(whole)))
     if some >= len(whole):

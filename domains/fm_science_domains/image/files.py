@@ -1,8 +1,8 @@
-"""Images in files: folders of PNG or JPEG pictures, .npz arrays, and CIFAR's binary batches.
+"""Images in files: folders of PNG, JPEG or TIFF pictures, .npz and .npy arrays, and CIFAR's binary batches.
 
 An image is a tensor (channels, height, width) of values in [-1, 1], black to white. A folder may hold one folder for
 each class, named after it. Whatever is read becomes whole grey levels first, 8 bits unless the file says otherwise, so
-that densities of pixels have a unit.
+that densities of pixels have a unit; where pictures have more bits, one level is white for all of them.
 
 Classes have names: those of their folders, or the values of an array's labels. Numbers count the names in order, once
 over all files; what is compared with training images counts theirs.
@@ -16,13 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fm_science.errors import UserError, nearest
+from fm_science.files import Dropped, read_each
 from fm_science.samples import RECORD, files_in
 
 from . import formats
+from .formats import Page
 
 SHEET = "sheet.png"  #: the contact sheet that is written beside samples
 MARK = "contact sheet of fm-science"  #: and its title inside
@@ -53,6 +56,8 @@ class Stack:
         top: the level that is white.
         names: of the images.
         classes: names of the classes, in the order that labels count; none without labels.
+        white: the level of deeper pictures that was taken to be white; ``None`` where all had 8 bits.
+        dropped: files that were left out.
     """
 
     levels: Tensor
@@ -60,6 +65,8 @@ class Stack:
     top: int = 255
     names: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    white: int | None = None
+    dropped: tuple[Dropped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -83,15 +90,16 @@ class Stack:
 
 
 def read(
-    paths: Sequence[str | Path], top: int = 255, size: int | None = None, classes: Sequence[str] | None = None
-) -> list[Image]:
+    paths: Sequence[str | Path], top: int = 255, size: int | None = None, classes: Sequence[str] | None = None,
+    background: str = "white", white: int | None = None,
+) -> list[Image]:  # fmt: skip
     """Images from files and folders, one a picture; grey levels are rounded to ``top`` + 1 of them. Labels count
-    ``classes``, as in :func:`load`.
+    ``classes``, and transparency and deep pictures are understood, as in :func:`load`.
 
     Raises:
         UserError: where there is no image, a file cannot be read as one, or a class is unknown.
     """
-    stack = load(paths, size, classes=classes)
+    stack = load(paths, size, classes=classes, background=background, white=white)
     images = stack.images()
     if top == stack.top:
         return images
@@ -105,9 +113,9 @@ def rounded(x: Tensor, top: int) -> Tensor:
 
 def load(
     paths: Sequence[str | Path], size: int | None = None, without: Sequence[Path] = (),
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None, background: str = "white", white: int | None = None,
 ) -> Stack:  # fmt: skip
-    """All images of files and folders as one stack.
+    """All images of files and folders as one stack. Files of folders that cannot be read are left out and listed in it.
 
     Args:
         paths: files and folders, as :func:`listed` reads them.
@@ -115,19 +123,27 @@ def load(
         without: files that are left out.
         classes: names of the classes that labels count, such as those of training; none: labels are left out;
             ``None``: the classes that the files have.
+        background: ``white`` or ``black``, what transparent pixels show.
+        white: the level that is white in pictures of more than 8 bits; ``None``: found over all of them.
 
     Raises:
-        UserError: where there is no image, shapes differ, a file cannot be read, or a class is not in ``classes``.
+        UserError: where there is no image, shapes differ, a file that is named itself cannot be read, or a class is not
+            in ``classes``.
     """
-    files = [f for path in map(Path, paths) for f in listed(path) if f.resolve() not in without]
-    arrays = [f for f in files if f.suffix.lower() in formats.READERS]
-    pictures = [f for f in files if f.suffix.lower() in formats.PICTURES]
-    stacks = [_array(f, size) for f in arrays] + ([_pictures(pictures, size, classes)] if pictures else [])
+    asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    files = [f for path in asked for f in listed(path) if f.resolve() not in without]
+    known = [f for f in files if f.suffix.lower() in (*formats.READERS, *formats.PICTURES)]
+    dropped: list[Dropped] = []
+    found = read_each(known, lambda file: _file(file, size, background, white), asked, dropped)
+    pages = [(f, page) for f, page in found if isinstance(page, Page)]
+    stacks = [stack for _, stack in found if isinstance(stack, Stack)]
+    stacks += [_pictures(pages, size, classes, white)] if pages else []
     if not stacks:
         raise UserError(
-            f"no images in {', '.join(map(str, paths))}: expected .png, .jpg, ..., .npz or CIFAR-10 .bin files"
+            f"no images in {', '.join(map(str, asked))}: expected .png, .jpg, .tif, ..., .npz, .npy or CIFAR-10 .bin "
+            "files"
         )
-    stack = _joined(stacks)
+    stack = replace(_joined(stacks), dropped=tuple(dropped))
     return stack if classes is None else _counted(stack, classes)
 
 
@@ -163,7 +179,7 @@ def _joined(stacks: Sequence[Stack]) -> Stack:
     labels = [_counted(s, classes).labels for s in stacks]
     together = torch.cat([v for v in labels if v is not None]) if classes else None
     names = tuple(name for s in stacks for name in s.names)
-    return Stack(torch.cat([s.levels for s in stacks]), together, stacks[0].top, names, classes)
+    return Stack(torch.cat([s.levels for s in stacks]), together, stacks[0].top, names, classes, stacks[-1].white)
 
 
 def _counted(stack: Stack, classes: Sequence[str]) -> Stack:
@@ -181,9 +197,16 @@ def _counted(stack: Stack, classes: Sequence[str]) -> Stack:
     return replace(stack, labels=number[stack.labels], classes=tuple(classes))
 
 
-def _array(file: Path, size: int | None) -> Stack:
+def _file(file: Path, size: int | None, background: str, white: int | None) -> list[tuple[Path, Page | Stack]]:
+    """The pictures of a file as they are stored, or an array file as a stack."""
+    if file.suffix.lower() in formats.READERS:
+        return [(file, _array(file, size, white))]
+    return [(file, page) for page in formats.pictures(file, background)]
+
+
+def _array(file: Path, size: int | None, white: int | None) -> Stack:
     """An array file as a stack; its classes are the values of its labels, in order."""
-    levels, values, top = formats.array(file, size)
+    levels, values, top = formats.array(file, size, white)
     names = tuple(f"{file.stem}_{i:06d}" for i in range(len(levels)))
     if values is None:
         return Stack(levels, None, top, names)
@@ -191,25 +214,43 @@ def _array(file: Path, size: int | None) -> Stack:
     return Stack(levels, labels, top, names, tuple(map(str, known.tolist())))
 
 
-def _pictures(files: Sequence[Path], size: int | None, classes: Sequence[str] | None) -> Stack:
+def _pictures(
+    pages: Sequence[tuple[Path, Page]], size: int | None, classes: Sequence[str] | None, white: int | None
+) -> Stack:
     """Pictures as a stack. Their classes are the numbers that are kept inside, where all have one; else the folders in
     which they lie, where there are several or the one is among ``classes``."""
-    pixels, kept = zip(*(formats.picture(file, size) for file in files), strict=True)
+    deep = [page.values for _, page in pages if page.values.dtype != np.uint8]
+    level = formats.white_level(deep, white, f"{len(deep)} pictures of more than 8 bits") if deep else None
+    pixels = tuple(formats.scaled(_levels(page.values, level), size) for _, page in pages)
     channels = max(p.shape[0] for p in pixels)
     pixels = tuple(p if p.shape[0] == channels else p.expand(channels, -1, -1) for p in pixels)
     shapes = {tuple(p.shape[1:]) for p in pixels}
     if len(shapes) > 1:
         raise UserError(f"the pictures have {len(shapes)} sizes, such as {sorted(shapes)[:3]}; give data.size")
-    folders = tuple(sorted({f.parent.name for f in files}))
-    labels = None
-    found: tuple[str, ...] = ()
-    if all(number is not None for number in kept):
-        labels, found = torch.tensor(kept), tuple(classes or map(str, range(max(kept) + 1)))
-        if max(kept) >= len(found):
-            raise UserError(f"a picture of class number {max(kept)}, but the training images have {len(found)} classes")
-    elif len(folders) > 1 or folders[0] in (classes or ()):
-        labels, found = torch.tensor([folders.index(f.parent.name) for f in files]), folders
-    return Stack(torch.stack(pixels), labels, 255, tuple(f.stem for f in files), found)
+    labels, found = _labels([f.parent.name for f, _ in pages], [page.label for _, page in pages], classes)
+    return Stack(torch.stack(pixels), labels, 255, tuple(page.name for _, page in pages), found, level)
+
+
+def _levels(values: np.ndarray, white: int | None) -> np.ndarray:
+    return values if white is None or values.dtype == np.uint8 else formats.eight_bits(values, white)
+
+
+def _labels(
+    places: Sequence[str], kept: Sequence[int | None], classes: Sequence[str] | None
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The numbers of classes of pictures in the folders ``places``, and the names of these classes."""
+    folders = tuple(sorted({*places}))
+    inside = [number for number in kept if number is not None]
+    if len(inside) == len(kept):
+        found = tuple(classes or map(str, range(max(inside) + 1)))
+        if max(inside) >= len(found):
+            raise UserError(
+                f"a picture of class number {max(inside)}, but the training images have {len(found)} classes"
+            )
+        return torch.tensor(inside), found
+    if len(folders) > 1 or folders[0] in (classes or ()):
+        return torch.tensor([folders.index(place) for place in places]), folders
+    return None, ()
 
 
 def write(samples: Sequence[Image], folder: str | Path, first: int = 0) -> list[Path]:
