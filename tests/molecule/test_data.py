@@ -320,7 +320,7 @@ def test_a_users_own_sdf(tmp_path, explicit):
         assert (found[m.name].bonds == m.bonds).all()
         torch.testing.assert_close(found[m.name].positions, m.positions, atol=1e-4, rtol=0)
         assert found[m.name].properties["gap"] == pytest.approx(m.properties["gap"], rel=1e-5)
-    assert [(d.name, d.reason) for d in library.drops] == [("b:2", "no readable MOL block")]
+    assert [(d.part, d.reason) for d in library.drops] == [("b:2", "no readable MOL block")]
     assert min(map(len, (library.train, library.validation, library.test))) >= 1
     assert not set(library.train.pack.smiles) & set(library.test.pack.smiles)
 
@@ -346,7 +346,7 @@ def test_reasons_for_what_is_left_out(tmp_path):
     (tmp_path / "x.sdf").write_text(good + "".join(text for text, _ in cases.values()))
     library = load(Data(source=str(tmp_path / "x.sdf"), cache=str(tmp_path / "kept"), processes=1))
     assert len(library.train) == 1
-    reasons = {d.name: d.reason for d in library.drops}
+    reasons = {d.part: d.reason for d in library.drops}
     for k, (_, why) in enumerate(cases.values(), 2):
         assert why in reasons[f"x:{k}"].lower() or why in reasons[f"x:{k}"], reasons
     with pytest.raises(UserError, match=r"say data\.hydrogens=false"):
@@ -374,13 +374,13 @@ def test_a_broken_file_is_made_anew_and_the_place_follows_the_environment(tmp_pa
 
     def make() -> cache.Prepared:
         made.append(1)
-        return some, [Dropped("x", "why, not")]
+        return some, [Dropped("x.sdf", "x:3", "why, not")]
 
     for _ in range(2):
         found, dropped = cache.cached(tmp_path, "some", make)
         assert (found.positions == some.positions).all()
         assert found.properties.keys() == some.properties.keys()
-        assert dropped == [Dropped("x", "why, not")]
+        assert dropped == [Dropped("x.sdf", "x:3", "why, not")]
     assert len(made) == 1
     (tmp_path / "some.npz").write_bytes(b"half a file")
     cache.cached(tmp_path, "some", make)

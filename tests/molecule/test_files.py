@@ -148,12 +148,12 @@ def test_trajectories_are_films(samples, tmp_path):
         assert all(len(line.split()) == 4 for line in lines[2 : 2 + n])
         lines = lines[2 + n :]
     assert not lines
-    assert files.xyz(samples[8]).splitlines()[2].startswith("X ")
+    assert files.frame(samples[8]).splitlines()[2].startswith("X ")
 
 
 def test_what_was_left_out_is_recorded(tmp_path):
     library = load(Data(max_atoms=5))
     (file,) = files.drops(library, tmp_path)
-    assert file.read_text().splitlines()[0] == "molecule,reason"
+    assert file.read_text().splitlines()[0] == "file,part,reason"
     assert len(file.read_text().splitlines()) == len(library.drops) + 1
     assert files.drops(load(Data()), tmp_path) == []

@@ -6,29 +6,20 @@ user's cache folder. A file's name holds a digest of everything its content depe
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from fm_science.errors import UserError
+from fm_science.files import Dropped, read_dropped, write_dropped
 
 from .molecule import Molecule
 from .pack import FORMAT, Pack
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A molecule that was not used, and why."""
-
-    name: str
-    reason: str
 
 
 Prepared = tuple[Pack, list[Dropped]]
@@ -71,23 +62,6 @@ def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
         raise UserError(f"cannot keep prepared data in {place} ({error}); name another, data.cache=DIR") from error
     log.info("kept in %s (%.0f MB)", file, file.stat().st_size / 1e6)
     return pack, dropped
-
-
-def write_dropped(dropped: Iterable[Dropped], path: Path) -> Path:
-    """One line (molecule, reason) for each, as CSV."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["molecule", "reason"])
-        writer.writerows([d.name, d.reason] for d in dropped)
-    return path
-
-
-def read_dropped(path: Path) -> list[Dropped]:
-    """What :func:`write_dropped` wrote."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [Dropped(row["molecule"], row["reason"]) for row in csv.DictReader(stream)]
 
 
 def gather(found: Iterable[Parsed], part: Callable[[int, str], int]) -> Prepared:

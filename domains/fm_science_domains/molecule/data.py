@@ -38,7 +38,7 @@ class Data:
     """Which molecules to learn from, and how many at a time."""
 
     source: str = option(
-        "fixture", "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, a folder of SDF, or .smi"
+        "fixture", "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, XYZ, a folder of them, .smi"
     )
     hydrogens: bool = option(False, "whether hydrogens are atoms of their own; else they are implied by valence")
     max_atoms: int = option(0, "leave out larger molecules; 0: none", unit="atoms", low=0)
@@ -237,7 +237,8 @@ def _source(options: Data) -> Prepared:
     files = sdf.files([path])
     stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
-    return cached(place, f"sdf-{digest(stamp, rdkit())}", lambda: _split(gather(sdf.read(files, hands), lambda *_: 0)))
+    found = partial(sdf.read, files, hands, named=[path])
+    return cached(place, f"sdf-{digest(sdf.RECIPE, stamp, rdkit())}", lambda: _split(gather(found(), lambda *_: 0)))
 
 
 def _folded(lines: list[tuple[str, str]], options: Data) -> Prepared:
@@ -266,7 +267,7 @@ def _cut(pack: Pack, options: Data) -> tuple[Pack, list[Dropped]]:
 
     def keep(good: np.ndarray, reason: Callable[[int], str]) -> None:
         nonlocal pack
-        dropped.extend(Dropped(str(pack.names[i]), reason(int(i))) for i in np.flatnonzero(~good))
+        dropped.extend(Dropped(options.source, str(pack.names[i]), reason(int(i))) for i in np.flatnonzero(~good))
         pack = pack.take(good) if not good.all() else pack
 
     if options.hydrogens and not pack.hydrogens:

@@ -18,10 +18,10 @@ import torch
 from fm_science.errors import UserError
 
 from .cache import Dropped, Parsed
-from .molecule import Molecule, quiet
+from .molecule import Molecule, plain_smiles, quiet
 from .workers import spread
 
-RECIPE = "ETKDGv3 seed 7, MMFF94s 1000 steps, format 1"  # part of the name of what is kept
+RECIPE = "ETKDGv3 seed 7, MMFF94s 1000 steps, format 2"  # part of the name of what is kept
 RELAX = 1000  # steps of the force field at most
 PATIENCE = 30  # seconds that embedding one molecule may take
 SUFFIXES = (".smi", ".smiles", ".txt", ".csv")
@@ -87,23 +87,23 @@ def conformer(line: tuple[str, str]) -> Parsed:
     with quiet():
         flat = Chem.MolFromSmiles(smiles)
         if flat is None:
-            return Dropped(name, "no valid SMILES")
+            return Dropped("", name, "no valid SMILES")
         if len(Chem.GetMolFrags(flat)) > 1:
-            return Dropped(name, "several fragments (a salt or a complex)")
+            return Dropped("", name, "several fragments (a salt or a complex)")
         mol = Chem.AddHs(flat)
         if rdDistGeom.EmbedMolecule(mol, _settings()) != 0:
-            return Dropped(name, "no conformer found")
+            return Dropped("", name, "no conformer found")
         if fields.MMFFHasAllMoleculeParams(mol):
             fields.MMFFOptimizeMolecule(mol, mmffVariant="MMFF94s", maxIters=RELAX)
         elif fields.UFFHasAllMoleculeParams(mol):
             fields.UFFOptimizeMolecule(mol, maxIters=RELAX)
         else:
-            return Dropped(name, "no force field knows its atoms")
+            return Dropped("", name, "no force field knows its atoms")
         try:
             molecule = Molecule.from_rdkit(mol, name)
         except ValueError as error:
-            return Dropped(name, str(error))
-        return molecule, Chem.MolToSmiles(flat, isomericSmiles=False)
+            return Dropped("", name, str(error))
+        return molecule, plain_smiles(flat)
 
 
 def _settings() -> Any:

@@ -1,4 +1,4 @@
-"""Molecules in files: SDF and SMILES out, SDF from anybody in, and films of how a molecule came to be.
+"""Molecules in files: SDF and SMILES out, SDF and XYZ from anybody in, and films of how a molecule came to be.
 
 Samples go into one ``samples.sdf`` with what is known of each in its fields, and their SMILES into ``samples.smi``.
 They are written as they are, broken ones too. Reading keeps broken molecules as well: they are there to be judged.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from fm_science.errors import UserError
+from fm_science.files import Dropped, write_dropped
 
-from . import sdf
-from .cache import write_dropped
+from . import sdf, xyz
 from .data import Library
 from .molecule import OTHER, Molecule, quiet, symbol
 from .validity import NO_NUMBERS, judge
@@ -79,39 +79,60 @@ def write(samples: Sequence[Molecule], folder: str | os.PathLike, first: int = 0
     return files
 
 
-def read(paths: str | os.PathLike | Iterable[Any], hydrogens: bool | None = None) -> list[Molecule]:
-    """All molecules of SDF files and folders, broken ones too, in the order of the files.
+def read(
+    paths: str | os.PathLike | Iterable[Any], hydrogens: bool | None = None, dropped: list[Dropped] | None = None
+) -> list[Molecule]:
+    """All molecules of SDF and XYZ files and folders, broken ones too, in the order of the files.
 
     Files of SMILES are passed over when an SDF file is there as well. Whether hydrogens are explicit is what the files
     say if they are ours; in other files they are when any molecule has a hydrogen atom. ``hydrogens`` is what the
-    molecules will be compared with: explicit ones are refused where False is said, and the other way round.
+    molecules will be compared with: explicit ones are refused where False is said, and the other way round. Records
+    that are no molecules, and files of a folder that cannot be read, are listed in ``dropped``.
 
     Raises:
-        UserError: when a path does not exist, holds no molecule in space, or hydrogens are not as expected.
+        UserError: when a path does not exist, holds no molecule in space, a file that is named itself cannot be read,
+            or hydrogens are not as expected.
     """
     asked = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    solid = [p for p in asked if p.is_dir() or sdf.suffix(p) in sdf.SUFFIXES or not p.exists()]
+    solid = [p for p in asked if p.is_dir() or sdf.suffix(p) in (*sdf.SUFFIXES, xyz.SUFFIX) or not p.exists()]
     if not solid:
         raise UserError(f"{', '.join(map(str, asked[:3]))}: no SDF file; expected {', '.join(sdf.SUFFIXES)} (or .gz)")
     found: list[Molecule] = []
-    strange: list[str] = []
+    strange: list[Dropped] = []
     said: set[str] = set()
-    for file in sdf.files(solid):
-        for name, text in sdf.records(file):
-            molecule = _read(name, text)
-            if isinstance(molecule, str):
-                strange.append(f"{name}: {molecule}")
-            else:
-                found.append(molecule)
-                said |= {word for word in ("explicit", "implied") if f"> <{HYDROGENS}>\n{word}\n" in text}
+    lengths = sdf.Lengths()
+    for record in _records(sdf.files(solid), asked, strange):
+        molecule = _read(record)
+        if isinstance(molecule, str):
+            strange.append(Dropped(record.file, record.name, molecule))
+        else:
+            found.append(molecule)
+            if f"> <{HYDROGENS}>" not in record.text:  # half-learned molecules of our own are in no other unit
+                lengths.add(molecule)
+            said |= {word for word in ("explicit", "implied") if f"> <{HYDROGENS}>\n{word}\n" in record.text}
     if not found:
-        first = f"; first: {strange[0]}" if strange else ""
+        first = f"; first: {strange[0].part or strange[0].file}: {strange[0].reason}" if strange else ""
         raise UserError(f"no molecule in {', '.join(map(str, asked[:3]))} ({len(strange)} unreadable{first})")
     if strange:
-        log.warning("%d records are no molecules and are not counted; first: %s", len(strange), strange[0])
+        log.warning("%d records are no molecules and are not counted; first: %s: %s",
+                    len(strange), strange[0].part or strange[0].file, strange[0].reason)  # fmt: skip
+    if dropped is not None:
+        dropped += strange
+    lengths.warn(asked)
     explicit = said == {"explicit"} if said else any(bool((m.atoms == 1).any()) for m in found)
     _expected(explicit, hydrogens, asked)
     return [replace(m, hydrogens=explicit) for m in found]
+
+
+def _records(files: Sequence[Path], named: Sequence[Path], strange: list[Dropped]) -> Iterator[sdf.Record]:
+    """The records of files; those of a folder that cannot be read are listed in ``strange``."""
+    for file in files:
+        try:
+            yield from sdf.records(file)
+        except UserError as error:
+            if file in named:
+                raise
+            strange.append(Dropped(str(file), "", str(error)))
 
 
 def _expected(explicit: bool, wanted: bool | None, paths: Sequence[Path]) -> None:
@@ -123,20 +144,25 @@ def _expected(explicit: bool, wanted: bool | None, paths: Sequence[Path]) -> Non
         )
 
 
-def _read(name: str, text: str) -> Molecule | str:
+def _read(record: sdf.Record) -> Molecule | str:
     """A record as a molecule, or why it is none."""
+    from rdkit import Chem
+
+    ours = f"> <{HYDROGENS}>" in record.text
     with quiet():
-        mol = sdf.block(text)
-        if mol is None:
-            return "no readable MOL block"
         try:
-            made = Molecule.from_rdkit(mol, properties=sdf.fields(text), strict=False)
+            mol = sdf.block(record)
+            if mol is None:
+                return "no readable MOL block"
+            if not ours:  # as training reads them: N(=O)=O is written with charges
+                Chem.Cleanup(mol)
+            made = Molecule.from_rdkit(mol, properties=sdf.fields(record.text), strict=False)
         except ValueError as error:
             return str(error)
     own = {key: value for key, value in made.properties.items() if key not in ("valid", "connected")}
-    lost = f"> <reason>\n{NO_NUMBERS}\n" in text  # they could not be written as numbers
+    lost = f"> <reason>\n{NO_NUMBERS}\n" in record.text  # they could not be written as numbers
     places = torch.full_like(made.positions, torch.nan) if lost else made.positions
-    return replace(made, positions=places, name=made.name or name, properties=own)
+    return replace(made, positions=places, name=made.name or record.name, properties=own)
 
 
 def trajectory(frames: Sequence[Sequence[Molecule]], folder: str | os.PathLike, first: int = 0) -> list[Path]:
@@ -147,11 +173,11 @@ def trajectory(frames: Sequence[Sequence[Molecule]], folder: str | os.PathLike, 
     files = []
     for i, way in enumerate(zip(*frames, strict=True)):
         files.append(place / f"sample_{first + i:04d}.xyz")
-        files[-1].write_text("".join(xyz(m, f"step {k}") for k, m in enumerate(way)), encoding="ascii")
+        files[-1].write_text("".join(frame(m, f"step {k}") for k, m in enumerate(way)), encoding="ascii")
     return files
 
 
-def xyz(molecule: Molecule, comment: str = "") -> str:
+def frame(molecule: Molecule, comment: str = "") -> str:
     """A frame of an XYZ file, angstrom."""
     places = torch.nan_to_num(molecule.positions, 0.0, 0.0, 0.0).tolist()
     names = [symbol(n) if n else "X" for n in molecule.atoms.tolist()]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from fm_science.errors import UserError
 
 ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3}
 OTHER = 4  # a bond that is none of these: dative, or aromatic without a Kekulé structure. Never valid, never data
+SHORTER = {"DOUBLE": 0.87, "TRIPLE": 0.79, "AROMATIC": 0.92}  # than a single bond
 UNKNOWN = 0  # the atomic number of an atom that is not decided yet
 
 
@@ -94,7 +96,9 @@ class Molecule:
         mol = Chem.Mol(mol)
         mol.UpdatePropertyCache(strict=False)
         try:
-            Chem.Kekulize(mol, clearAromaticFlags=True)
+            plain = Chem.Mol(mol)  # what fails leaves half of the bonds changed
+            Chem.Kekulize(plain, clearAromaticFlags=True)
+            mol = plain
         except Chem.KekulizeException as error:
             if strict:
                 raise ValueError("aromatic bonds without a Kekulé structure") from error
@@ -123,12 +127,53 @@ def _refuse(mol: Any, strict: bool) -> None:
         if strict:
             raise ValueError("no atoms")
         return
-    if mol.GetNumConformers() == 0 or not mol.GetConformer().Is3D():
+    if mol.GetNumConformers() == 0 or (not mol.GetConformer().Is3D() and is_drawing(mol)):
         raise ValueError("no coordinates in space (a 2D drawing?)")
     if strict and any(a.GetAtomicNum() == 0 for a in mol.GetAtoms()):
         raise ValueError("a placeholder atom (R, * or A)")
     if strict and any(a.GetNumRadicalElectrons() for a in mol.GetAtoms()):
         raise ValueError("a radical: an unpaired electron")
+
+
+def is_drawing(mol: Any) -> bool:
+    """Whether a flat RDKit molecule is a drawing rather than a planar molecule in space.
+
+    A header that says 2D says so; else lengths do: those of a drawing are all alike whatever the bonds are, or far
+    from chemical ones.
+    """
+    said = (mol.GetProp("_MolFileInfo") if mol.HasProp("_MolFileInfo") else "")[20:22].upper()
+    lengths, expected = bond_lengths(mol)
+    if said == "2D" or not len(lengths) or lengths.min() < 1e-3:
+        return True
+    ratio = lengths / expected
+    if said == "3D" or ratio.min() < 0.8 or ratio.max() > 1.2:
+        return said != "3D"
+    alike = bool(np.ptp(lengths) < 0.01 * lengths.mean())
+    return alike and (np.ptp(expected) > 0.01 or all(a.GetAtomicNum() != 1 for a in mol.GetAtoms()))
+
+
+def bond_lengths(mol: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(E,) the length of each bond of an RDKit molecule with coordinates, and what it is expected to be, angstrom: the
+    sum of the covalent radii (Pyykkö & Atsumi 2009 shorten double and triple bonds by about an eighth and a fifth)."""
+    from rdkit import Chem
+
+    table, places = Chem.GetPeriodicTable(), mol.GetConformer().GetPositions()
+    ends = [(bond.GetBeginAtom(), bond.GetEndAtom(), str(bond.GetBondType())) for bond in mol.GetBonds()]
+    radii = [table.GetRcovalent(a.GetAtomicNum()) + table.GetRcovalent(b.GetAtomicNum()) for a, b, _ in ends]
+    shorter = [SHORTER.get(kind, 1.0) for _, _, kind in ends]
+    apart = [float(np.linalg.norm(places[a.GetIdx()] - places[b.GetIdx()])) for a, b, _ in ends]
+    return np.array(apart), np.array(radii) * np.array(shorter)
+
+
+def plain_smiles(mol: Any) -> str:
+    """Canonical SMILES of a sanitised RDKit molecule without stereo, isotopes and hydrogens: what it is known by, in
+    the data and among samples alike. ``mol`` is not changed."""
+    from rdkit import Chem
+
+    plain = Chem.Mol(mol)
+    for atom in plain.GetAtoms():  # RDKit takes deuterium for an atom of its own
+        atom.SetIsotope(0)
+    return str(Chem.MolToSmiles(Chem.RemoveHs(plain), isomericSmiles=False))
 
 
 def without_hydrogens(molecule: Molecule) -> Molecule:

@@ -101,12 +101,12 @@ def parse(row: Row) -> Parsed:
     mol = Chem.MolFromSmiles(row[2])
     heavy = np.flatnonzero(numbers > 1)
     if mol is None or numbers[heavy].tolist() != [a.GetAtomicNum() for a in mol.GetAtoms()]:
-        return Dropped(name, "SMILES and geometry list different atoms")
+        return Dropped("", name, "SMILES and geometry list different atoms")
     smiles = Chem.MolToSmiles(mol, isomericSmiles=False)
     bonds = np.zeros((len(numbers), len(numbers)), np.int64)
     reason = _hydrogens(mol, numbers, places, bonds) or _heavy(mol, heavy, places, bonds)
     if reason:
-        return Dropped(name, reason)
+        return Dropped("", name, reason)
     charges = np.zeros(len(numbers), np.int64)
     charges[heavy] = [a.GetFormalCharge() for a in mol.GetAtoms()]
     values = {key: factor * float(row[column]) for key, (column, factor) in PROPERTIES.items()}

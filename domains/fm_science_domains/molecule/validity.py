@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from .molecule import ORDERS, Molecule, quiet, symbol
+from .molecule import ORDERS, Molecule, plain_smiles, quiet, symbol
 
 NO_NUMBERS = "coordinates that are no numbers"
 Valences = Mapping[tuple[int, int], frozenset[int]]
@@ -64,8 +64,9 @@ def _judged(molecule: Molecule) -> Verdict:
             return Verdict(reason=_short(str(error)))
         lonely = next((a for a in mol.GetAtoms() if a.GetNumRadicalElectrons()), None)
         if lonely is not None:
-            return Verdict(reason=f"unpaired electron on {lonely.GetSymbol()} (atom {lonely.GetIdx()})")
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
+            missing = ": hydrogens are missing" if molecule.hydrogens else ""
+            return Verdict(reason=f"unpaired electron on {lonely.GetSymbol()} (atom {lonely.GetIdx()}){missing}")
+        smiles = plain_smiles(mol)
         connected = len(Chem.GetMolFrags(mol)) == 1
     return Verdict(True, connected, int(molecule.charges.sum()) == 0, smiles, "", mol)
 
@@ -86,7 +87,7 @@ def _unfit(molecule: Molecule) -> str:
     if bool((molecule.atoms == 0).any()):
         return "an atom without an element"
     if int(molecule.bonds.max()) > max(ORDERS.values()):
-        return "a bond that is neither single, double nor triple"
+        return "a bond that is neither single, double nor triple (dative, or aromatic without a Kekulé structure)"
     return ""
 
 
