@@ -10,17 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fm_science.cells import cells, number, table_hint
 from fm_science.errors import UserError
 from fm_science.files import (
     Arrays,
     Dropped,
-    cells,
-    number,
     read_bytes,
     read_dropped,
     read_each,
     read_text,
-    table_hint,
     write_dropped,
 )
 

@@ -261,7 +261,7 @@ def test_smiles_become_conformers_kept_for_the_next_time(tmp_path, monkeypatch):
     library = load(options)
     whole = {m.name: m for name in ("train", "validation", "test") for m in library.molecules(name)}
     assert set(whole) == {"ethanol", "benzene", "acid", "mine_000005"}
-    assert {d.name: d.reason for d in library.drops} == {
+    assert {d.part: d.reason for d in library.drops} == {
         "bad": "no valid SMILES", "salt": "several fragments (a salt or a complex)",
     }  # fmt: skip
     assert sorted(whole["benzene"].bonds[:6, :6].triu(1).flatten().tolist())[-6:] == [1, 1, 1, 2, 2, 2]

@@ -204,7 +204,7 @@ def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence
 def _gridded(values: np.ndarray, axes: Sequence[Tensor], periodic: bool, stem: str) -> list[Sampled]:
     """Functions on axes, of which those that descend, as latitudes and wavenumbers often do, are turned around."""
     down = [k for k, places in enumerate(axes) if float(places[0]) > float(places[-1])]
-    values = np.ascontiguousarray(np.flip(values, [k + 1 for k in down]))
+    values = np.ascontiguousarray(np.flip(values, tuple(k + 1 for k in down)))
     turned = [places.flip(0) if k in down else places for k, places in enumerate(axes)]
     return on_axes(torch.from_numpy(values), turned, periodic, stem)
 

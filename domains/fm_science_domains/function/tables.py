@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from fm_science.files import cells, is_number, measured, read_text, table_hint
+from fm_science.cells import cells, is_number, measured, table_hint
+from fm_science.files import read_text
 
 from .sensors import Sampled, on_axes, scattered
 

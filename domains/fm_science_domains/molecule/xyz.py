@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fm_science.files import number
+from fm_science.cells import number
 
 SUFFIX = ".xyz"
 MOST = 10_000  # trials of bond orders before a molecule is given up

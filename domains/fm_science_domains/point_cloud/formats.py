@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fm_science.files import Arrays, cells, is_number, number, read_text, table_hint
+from fm_science.cells import cells, is_number, number, table_hint
+from fm_science.files import Arrays, read_text
 
 log = logging.getLogger(__name__)
 AXES = "xyz"

@@ -97,7 +97,7 @@ def _pdb_atom(line: str, number: int, ends: int) -> Atom:
     name = line[12:16].strip()
     order, text = _residue_number(line, number)
     try:
-        place = _place(line) if name in BACKBONE else None
+        place = (float(line[30:38]), float(line[38:46]), float(line[46:54])) if name in BACKBONE else None
         occupancy = float(line[54:60].strip() or 1)
     except ValueError as error:
         raise ValueError(
@@ -108,11 +108,6 @@ def _pdb_atom(line: str, number: int, ends: int) -> Atom:
         line[:6].upper() == "HETATM", name, line[16:17].strip(), line[17:21].strip().upper(),
         line[21:22].strip(), text, order, occupancy, place, str(ends),
     )  # fmt: skip
-
-
-def _place(line: str) -> tuple[float, float, float]:
-    """Where an atom is, in angstrom. Raises ValueError where there are no numbers."""
-    return float(line[30:38]), float(line[38:46]), float(line[46:54])
 
 
 def _residue_number(line: str, at: int) -> tuple[int, str]:
