@@ -1,18 +1,24 @@
 """The command ``fm-science``: finds the module of a command, runs it and turns every ending into one exit code.
 
-0 is success, 2 a mistake of the user (one line on stderr), 1 a failure of the program. Nothing heavy is imported here:
-a command imports what it needs, when it needs it, so that ``fm-science --help`` answers at once.
+0 is success, 2 a mistake of the user (one line on stderr), 1 a failure of the program; 130 and 143 say that SIGINT
+(Ctrl-C) or SIGTERM ended it, with what it had saved. Nothing heavy is imported here: a command imports what it needs,
+when it needs it, so that ``fm-science --help`` answers at once.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
-from fm_science import __version__
-from fm_science.errors import UserError, nearest
+from fm_science import __version__, ranks
+from fm_science.errors import Stopped, UserError, nearest, signal_name
 
 COMMANDS = {
     "train": "train a flow on a domain's data",
@@ -39,18 +45,52 @@ commands:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     debug = bool(os.environ.get("FM_SCIENCE_DEBUG"))
+    # threads that wait for work must not spin: beside other programs, a small network would train many times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return dispatch(list(sys.argv[1:] if argv is None else argv))
+        with _interruptible(), ranks.settled() as stray:
+            if stray:
+                _say(f"ignoring {', '.join(stray)} from the environment: no launcher's whole set of variables is there")
+            return dispatch(list(sys.argv[1:] if argv is None else argv))
+    except Stopped as stop:
+        _say(str(stop))
+        return stop.code
     except KeyboardInterrupt:
-        return 130
+        _say(str(_stopped(signal.SIGINT)))
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone: that is no failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"fm-science: {summary(error)}", file=sys.stderr)
+        _say(summary(error))
         return 2 if isinstance(error, UserError) else 1
+
+
+def _say(line: str) -> None:
+    print(f"fm-science: {line}", file=sys.stderr, flush=True)
+
+
+def _stopped(signum: int) -> Stopped:
+    return Stopped(f"stopped by {signal_name(signum)}; the same command starts again, or resumes what it finds", signum)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, by an exception, so that files are closed and the exit code is told."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise _stopped(signum)
+
+    if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def dispatch(args: list[str]) -> int:
@@ -73,9 +113,13 @@ def dispatch(args: list[str]) -> int:
 
 
 def summary(error: Exception) -> str:
-    """One line for an error: a user's mistake in its own words, anything else with its type and where to read more."""
+    """One line for an error: a user's mistake in its own words, a full disk or a missing right with its file, anything
+    else with its type and where to read more."""
     words = " ".join(str(error).split())
     if isinstance(error, UserError):
         return words
+    if isinstance(error, OSError) and error.strerror:
+        place = f" ({error.filename})" if error.filename else ""
+        words = f"{error.strerror}{place}"
     notes = getattr(error, "__notes__", None) or ["set FM_SCIENCE_DEBUG=1 for the traceback"]
     return f"{type(error).__name__}: {words} ({'; '.join(notes)})"

@@ -38,10 +38,18 @@ def validate(groups: Mapping[str, type], values: Mapping[str, Any]) -> dict[str,
     return {name: group(cls, values.get(name), name) for name, cls in groups.items()}
 
 
-def whole(name: str, value: Any, low: int = 0) -> int:
-    """A whole number of at least ``low``. Raises OptionError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise OptionError(f"{name} must be a whole number of at least {low}, not {value!r}")
+def whole(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
+    """A whole number from ``low`` to ``high``. Raises OptionError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high:,}"
+        raise OptionError(f"{name} must be a whole number {limits}, not {value!r}")
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    """True or false. Raises OptionError otherwise."""
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be true or false, not {value!r}")
     return value
 
 

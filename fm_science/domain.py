@@ -9,6 +9,7 @@ it finds one through an entry point of the group ``fm_science.domains`` that nam
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -74,6 +75,8 @@ def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     if (isinstance(value, bool) and bool not in accepted) or not isinstance(value, accepted):
         wanted = " or ".join("null" if k is types.NoneType else k.__name__ for k in accepted)
         raise OptionError(f"{name}={value!r}: expected {wanted}, got {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OptionError(f"{name}={value!r}: expected a finite number")
     low, high, choices = meta.get("low"), meta.get("high"), meta.get("choices")
     if choices is not None and value is not None and value not in choices:
         raise OptionError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")

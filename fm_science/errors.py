@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -17,6 +18,33 @@ class ContractError(UserError):
 
 class OptionError(UserError):
     """A configuration key or value that does not exist or does not fit."""
+
+
+class DivergedError(RuntimeError):
+    """Numbers are no longer finite: training or sampling has failed, and says where it did."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work. The message says what was saved and how to go on.
+
+    Args:
+        message: one line.
+        signum: the signal, such as ``signal.SIGTERM``.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+    @property
+    def code(self) -> int:
+        """The exit code that shells give to a process which this signal ended: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signum
+
+
+def signal_name(signum: int) -> str:
+    """``SIGTERM`` for 15."""
+    return signal.Signals(signum).name
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

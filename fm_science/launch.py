@@ -1,12 +1,13 @@
 """From the words on the command line to the configuration of a job, by Hydra.
 
 Hydra gives the grammar of ``key=value``, sweeps (``-m``) and launchers; the tree it starts from is made by
-``fm_science.config`` and handed over in memory. A single job runs after Hydra has left; only the jobs of a sweep run
-inside it. Hydra writes nothing into a run folder and never changes the working directory.
+``fm_science.config`` and handed over in memory. A single job is composed, and then runs on its own; only the jobs of a
+sweep run inside Hydra. Hydra writes nothing into a run folder and never changes the working directory.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -16,20 +17,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fm_science import config
+from fm_science import config, trust
 from fm_science.errors import UserError, nearest
+from fm_science.ranks import launched as launched
+from fm_science.ranks import rank as rank
+from fm_science.ranks import wait_for_first as wait_for_first
 
+TRUST = "trust"  # trust=true: code that a run folder names may be imported
 SWITCHES = ("-m", "--multirun", "--resolve")
 VALUED = ("-c", "--cfg", "-p", "--package")  # flags that are followed by a value
 
 
 @dataclass(frozen=True)
 class Words:
-    """The arguments of a command, sorted: paths first, Hydra's flags, and overrides ``key=value``."""
+    """The arguments of a command, sorted: paths first, Hydra's flags, and overrides ``key=value``; and whether code
+    that a run names is trusted."""
 
     paths: tuple[str, ...]
     flags: tuple[str, ...]
     overrides: tuple[str, ...]
+    trust: bool = False
 
     @property
     def sweep(self) -> bool:
@@ -44,8 +51,8 @@ class Words:
 def words(args: list[str]) -> Words:
     """Sort the arguments of a command. Outside a sweep, what Hydra's grammar cannot read is taken as text.
 
-    Raises UserError at a flag that does not exist."""
-    paths, flags, overrides = [], [], []
+    Raises UserError at a flag that does not exist, and at a word that cannot be one of these."""
+    paths, flags, overrides, trusted = [], [], [], False
     rest = iter(args)
     for word in rest:
         if word in SWITCHES:
@@ -56,12 +63,38 @@ def words(args: list[str]) -> Words:
             flags.append(word)
         elif word.startswith("-"):
             raise UserError(f"unknown flag {word!r}; {nearest(word, [*SWITCHES, *VALUED, '--help'])}")
-        elif ("=" in word and not Path(word).exists()) or word.startswith("~"):
+        elif word.startswith("="):
+            raise UserError(f"cannot read {word!r}: there is no key before the =")
+        elif word.startswith(f"{TRUST}="):
+            trusted = _trusted(word)
+        elif ("=" in word and not _there(word)) or word.startswith("~"):
             overrides.append(word)
         else:
-            paths.append(word)
-    found = Words(tuple(paths), tuple(flags), tuple(overrides))
+            paths.append(_path(word))
+    found = Words(tuple(paths), tuple(flags), tuple(overrides), trusted)
     return found if found.sweep else replace(found, overrides=tuple(map(_literal, overrides)))
+
+
+def _trusted(word: str) -> bool:
+    known = {"true": True, "false": False}
+    value = word.partition("=")[2]
+    if value not in known:
+        raise UserError(f"{word}: expected {TRUST}=true or {TRUST}=false")
+    return known[value]
+
+
+def _there(path: str) -> bool:
+    """Whether there is a file or folder; words that no file could be called are none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long, or with a null
+        return False
+
+
+def _path(word: str) -> str:
+    if not word.strip() or "\0" in word:
+        raise UserError(f"{word!r} names no file or folder: leave it out, or give a path")
+    return word
 
 
 def _literal(override: str) -> str:
@@ -71,7 +104,7 @@ def _literal(override: str) -> str:
     key, given, text = override.partition("=")
     try:
         (item,) = parse((override,))
-        bare = item.is_sweep_override() and (":" in text or Path(text).exists())
+        bare = item.is_sweep_override() and (":" in text or _there(text))
     except UserError:
         bare = bool(given)
     # inside quotes, backslashes count only before a quote
@@ -94,17 +127,30 @@ def parse(overrides: tuple[str, ...]) -> list[Any]:
     return found
 
 
+def _values(item: Any) -> list[Any]:
+    return list(item.sweep_string_iterator()) if item.is_sweep_override() else [item.value()]
+
+
 def _texts(item: Any) -> list[str]:
-    if item.is_sweep_override():
-        return [str(value) for value in item.sweep_string_iterator()]
-    value = item.value()
-    return [] if value is None else [str(value)]
+    return [str(value) for value in _values(item) if value is not None]
+
+
+PLACES = ("run", "resume", "out")  # keys whose value is a folder
 
 
 def check(given: Words, known: config.Tree) -> None:
-    """Raise OptionError at the first override whose key does not exist (Hydra's own ``hydra.`` keys are left to it)."""
-    keys = [item.key_or_group for item in parse(given.overrides)]
+    """Raise OptionError at the first override whose key does not exist (Hydra's own ``hydra.`` keys are left to it),
+    and UserError where one takes away what a command needs, or names a folder by nothing."""
+    found = parse(given.overrides)
+    keys = [item.key_or_group for item in found]
     config.check_names([key for key in keys if not key.startswith(("hydra.", "hydra/"))], known)
+    for item in found:
+        if isinstance(known.get(item.key_or_group), Mapping) and not all(isinstance(v, dict) for v in _values(item)):
+            raise UserError(f"{item.key_or_group} is a group of options: write {item.key_or_group}.NAME=value")
+        if item.is_delete():
+            raise UserError(f"~{item.key_or_group} would take the option away: leave it out to use its default")
+        if item.key_or_group in PLACES and any(not text.strip() or "\0" in text for text in _texts(item)):
+            raise UserError(f"{item.key_or_group}='' names no folder: leave it out to use its default")
 
 
 def run(
@@ -114,37 +160,85 @@ def run(
     job: Callable[[config.Tree, int | None], None],
     choices: Mapping[str, Mapping[str, config.Tree]] | None = None,
     place: str = "run",
+    origin: str | None = None,
 ) -> None:
     """Compose the configuration of each job and call ``job(tree, number)``; the number is None outside a sweep.
+
+    ``origin`` is the run folder that options come from, where they were not typed: code that it names is imported only
+    with ``trust=true``.
 
     ``choices`` are Hydra's config groups: ``{"preset": {"quick": tree}}`` lets ``preset=quick`` merge that tree into
     the root. A group whose name stands in ``base`` with a value starts with that choice. ``place`` is the key that
     names the folder of a sweep.
     """
+    with trust.source(None if given.trust else origin):
+        with _stored(command, base, choices or {}, place):
+            if given.sweep:
+                return _sweep(command, given, job)
+            tree = _compose(command, given)
+        if tree is not None:
+            job(tree, None)
+    return None
+
+
+def _compose(command: str, given: Words) -> config.Tree | None:
+    """The configuration of a single job; ``None`` where it was only to be printed."""
+    from hydra import compose, initialize
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    shown = _shown(given.flags)
+    try:
+        with initialize(config_path=None, **_version()):  # type: ignore[arg-type]
+            tree = compose(command, list(given.overrides))
+            if shown is not None:
+                part = OmegaConf.select(tree, shown, throw_on_missing=True) if shown else tree
+                if part is None:
+                    raise UserError(f"--package {shown}: there is no such group; {nearest(shown, map(str, tree))}")
+                print(OmegaConf.to_yaml(part, resolve="--resolve" in given.flags), end="")
+                return None
+            plain: Any = OmegaConf.to_container(tree, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(str(error)) from error
+    return plain  # type: ignore[no-any-return]
+
+
+def _shown(flags: tuple[str, ...]) -> str | None:
+    """What the flags ask to print in place of a job: "" for all of it, else a group. Raises UserError where Hydra's own
+    configuration is asked for, which only sweeps have."""
+    pairs = {"-c": "--cfg", "-p": "--package"}
+    split = [part for flag in flags for part in (flag.split("=", 1) if flag.startswith("--") else [flag])]
+    given = {pairs.get(a, a): b for a, b in itertools.pairwise([*split, ""])}
+    if "--cfg" not in given:
+        return None
+    if given["--cfg"] != "job":
+        raise UserError(f"--cfg {given['--cfg']}: a single job has its own configuration only: --cfg job")
+    return given.get("--package", "")
+
+
+def _version() -> dict[str, str]:
     import hydra
 
-    composed: list[config.Tree] = []
+    return {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+
+
+def _sweep(command: str, given: Words, job: Callable[[config.Tree, int | None], None]) -> None:
+    """Let Hydra start the jobs of a sweep, by the launcher that is configured."""
+    import hydra
 
     def task(tree: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
         plain: Any = OmegaConf.to_container(tree, resolve=True)
-        if not given.sweep:
-            composed.append(plain)
-            return
         number = int(HydraConfig.get().job.num)
         print(f"job {number}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
         with _alone():
             job(plain, number)
 
-    version = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
-    words = [*given.flags, *given.overrides]
-    with _stored(command, base, choices or {}, place), _arguments(words), _plain_errors():
-        hydra.main(config_path=None, config_name=command, **version)(task)()
-    _leave()
-    for tree in composed:
-        job(tree, None)
+    with _arguments([*given.flags, *given.overrides]), _plain_errors():
+        hydra.main(config_path=None, config_name=command, **_version())(task)()
 
 
 @contextmanager
@@ -224,17 +318,3 @@ def _leave() -> None:
     from hydra.core.hydra_config import HydraConfig
 
     HydraConfig.instance().cfg = None
-
-
-def rank() -> int:
-    """This process's number among those that train together; 0 when it is alone."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
-
-
-def launched() -> bool:
-    """Whether another program (torchrun, srun) started several processes of this command at once."""
-    world = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or "1"
-    return int(world) > 1

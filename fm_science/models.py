@@ -19,6 +19,7 @@ from fm_science.plugins import domains
 from fm_science.runs import Run, is_run
 from fm_science.storage import load_tree, save_tree, writable
 from fm_science.trained import Trained
+from fm_science.trust import source as trust_source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,11 @@ class Model(Trained):
         self.file, self.card = file, dict(kept["card"])
         self._weights_by_name: Mapping[str, Tensor] = _dotted(kept["weights"])
         super().__init__(file.stem, kept["config"], kept["statistics"])
+
+    @property
+    def fingerprint(self) -> list[int]:
+        about = self.file.stat()
+        return [about.st_size, about.st_mtime_ns]
 
     def weights(self) -> Mapping[str, Tensor]:
         return {name: w.float() if w.is_floating_point() else w for name, w in self._weights_by_name.items()}
@@ -134,12 +140,15 @@ def find_trained(source: str | os.PathLike[str]) -> Trained:
     raise UserError(f"no run folder, model file or model {str(source)!r}; {hint}")
 
 
-def load(source: str | os.PathLike[str], domain: Domain | type[Domain] | None = None) -> Flow:
+def load(
+    source: str | os.PathLike[str], domain: Domain | type[Domain] | None = None, trust: bool = False
+) -> Flow:  # fmt: skip
     """The flow of what was trained, with its averaged weights and its domain; no data are read.
 
     Args:
         source: a run folder, a model file, or the name of a model.
         domain: the domain, or its class, where that is not installed as a plugin; its own statistics do not count.
+        trust: whether code that a run names, such as an energy of the user's own, may be imported.
 
     Raises:
         UserError: when there is none of that name, it cannot be used here, or holds no weights yet.
@@ -147,4 +156,5 @@ def load(source: str | os.PathLike[str], domain: Domain | type[Domain] | None = 
     found = find_trained(source)
     if isinstance(domain, type):
         domain = domain(**{name: found.config[name] for name in domain.groups() if name in found.config})
-    return found.flow(found.adopt(domain) if domain is not None else None)
+    with trust_source(None if trust else found.label):
+        return found.flow(found.adopt(domain) if domain is not None else None)

@@ -92,6 +92,11 @@ class Run(Trained):
             raise UserError(f"{self.label} holds no checkpoint ({CHECKPOINT}): train first, or choose another run")
         return self.folder / CHECKPOINT
 
+    @property
+    def fingerprint(self) -> list[int]:
+        about = self.checkpoint.stat()
+        return [about.st_size, about.st_mtime_ns]
+
     def weights(self) -> Mapping[str, Tensor]:
         return read_weights(self.checkpoint)
 

@@ -19,11 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from fm_science import solvers
 from fm_science.data import collate
 from fm_science.domain import Domain
-from fm_science.errors import OptionError, nearest
+from fm_science.errors import DivergedError, OptionError, nearest
 from fm_science.flow import Flow
 from fm_science.seeds import SEEDS, seeded
 from fm_science.solvers import Solver
-from fm_science.state import Context, State, tree_map
+from fm_science.state import Context, State, leaves, tree_map
 
 Frames = list[list[Any]]
 
@@ -121,8 +121,20 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
                 x = state
                 if watch:
                     frames.append(domain.decode(x, context))
+            _check_finite(x, numbers)
             samples = frames[-1] if watch else domain.decode(x, context)
         yield numbers[0], samples, frames
+
+
+def _check_finite(x: State, numbers: range) -> None:
+    """Raise DivergedError, with the number of the sample, where one is not finite."""
+    for leaf in leaves(x):
+        rows = (~leaf.isfinite().flatten(1).all(1)).nonzero()
+        if len(rows):
+            raise DivergedError(
+                f"sample {numbers[int(rows[0])]} is not finite, nor are {len(rows) - 1} others of {len(numbers)}: the "
+                "training has diverged, or the solver needs more steps"
+            )
 
 
 def _seed(seed: int, number: int) -> int:

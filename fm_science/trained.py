@@ -75,9 +75,18 @@ class Trained(ABC):
         """Where measurements are written when nothing else is said."""
         return Path("report", self.label)
 
+    def require_weights(self) -> None:
+        """Raise UserError where no weights were kept yet; they are not read."""
+        _ = self.fingerprint
+
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
         """The averaged weights of the flow by name. Raises UserError where there are none."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> list[int]:
+        """Numbers that change when the weights do: size and time of their file."""
 
     def groups(self) -> Tree:
         """Every option of the domain by group: as trained; for those that are newer, what was done before them."""

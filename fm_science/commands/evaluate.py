@@ -37,8 +37,9 @@ from fm_science.commands import sample
 from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError
 from fm_science.plugins import find
-from fm_science.samples import RECORD
-from fm_science.storage import load_yaml, writable
+from fm_science.samples import RECORD, read_record
+from fm_science.storage import writable
+from fm_science.tables import cell
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
@@ -76,7 +77,7 @@ def run(place: str, given: launch.Words) -> None:
     from fm_science.models import find_trained
 
     source = find_trained(place)
-    source.weights()
+    source.require_weights()
     groups = source.groups()
     plain = {**sample.PLAIN, "untrained": True, "out": str(source.report)}
     del plain["trajectory"]
@@ -90,11 +91,12 @@ def run(place: str, given: launch.Words) -> None:
         with log_errors(source.folder):
             judge(source, sample_settings(source, tree, new), out)
 
-    launch.run("evaluate", given, base, job, place="out")
+    launch.run("evaluate", given, base, job, place="out", origin=source.label)
 
 
 def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     """Measure samples of a run or model as the settings say, and write everything into a folder."""
+    untrained = config.truth("untrained", settings["untrained"])
     flow = sample.restore(source, settings)
     domain: Domain = flow.domain
     if settings["n"] is None:
@@ -102,7 +104,7 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     samples = written(source, domain, settings) if settings["drawn"] else drawn(flow, settings)
     there = data_there(domain)
     rows = {"samples": samples, **(domain.references(samples) if there else {})}
-    if settings["untrained"]:
+    if untrained:
         few = {**settings, "n": min(settings["n"], UNTRAINED)}
         rows["untrained network"] = drawn(sample.restore(source, few, trained=False), few, "untrained network")
     finish(domain, rows, out, there)
@@ -147,7 +149,7 @@ def sample_settings(source: Trained, tree: config.Tree, new: bool) -> config.Tre
     kept = source.samples / RECORD
     if kept.is_file() and not new:
         own = {key: tree[key] for key in ("batch", "device", "metrics", "untrained")}
-        return {**load_yaml(kept), "drawn": True, **own}
+        return {**read_record(kept), "drawn": True, **own}
     return {**tree, "drawn": False}
 
 
@@ -224,7 +226,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()})
+            writer.writerow({k: "" if isinstance(v, float) and math.isnan(v) else cell(v) for k, v in row.items()})
 
 
 def show(table: Table) -> None:

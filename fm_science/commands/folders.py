@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fm_science import launch
@@ -21,6 +21,7 @@ def log_errors(run: Path | None) -> Iterator[None]:
     except Exception as error:
         if run is not None:
             file = run / ("error.log" if launch.rank() == 0 else f"error-{launch.rank()}.log")
-            file.write_text(traceback.format_exc())
-            error.add_note(f"traceback in {file}")
+            with suppress(OSError):  # such as on a full disk, which may be the failure itself
+                file.write_text(traceback.format_exc())
+                error.add_note(f"traceback in {file}")
         raise

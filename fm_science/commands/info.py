@@ -14,6 +14,7 @@ from pathlib import Path
 from fm_science import __version__
 from fm_science.commands.domains import listing
 from fm_science.errors import UserError
+from fm_science.trust import wanted
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "e3nn", "torch-geometric", "rdkit")
 
@@ -71,6 +72,7 @@ def run(folder: Path) -> str:
     for name in ("samples", "report"):
         files = [file for file in (folder / name).rglob("*") if file.is_file()]
         lines.append(f"{name}: {len(files)} files")
+    lines += [f"imports code, with trust=true only: {name}" for name in wanted(tree)]
     return "\n".join([*lines, *last_metrics(folder / "metrics.csv")])
 
 

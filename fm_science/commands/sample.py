@@ -8,9 +8,11 @@ usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
   solver       euler, heun, ...; default: the domain's
   steps        steps of the solver; default: the domain's
   batch        how many samples are carried at once; bounds the memory; default: the domain's
-  out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced
+  out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced once all new samples
+               are there. A drawing that was ended goes on where it was when the same is asked again
   trajectory   true: also write the way from noise to each sample
   device       auto, cpu, cuda, cuda:1
+  trust        true: import code that the run names; see docs/security.md
   and the options of the domain's group `sample`, such as length=60-100 for proteins
 
 examples:
@@ -21,6 +23,7 @@ examples:
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -28,10 +31,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_science import __version__, config, launch
+from fm_science.commands.delivery import Delivery
 from fm_science.commands.folders import log_errors
-from fm_science.errors import UserError
-from fm_science.samples import RECORD
-from fm_science.storage import load_yaml, save_yaml, writable
+from fm_science.errors import OptionError, UserError
+from fm_science.storage import writable
 
 if TYPE_CHECKING:
     from fm_science.domain import Domain
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from fm_science.sampling import Drawing
     from fm_science.trained import Trained
 
+FIRST, EVERY = 10.0, 60.0  # seconds before the first line of progress, and between lines
+MOST = 1_000_000  # steps of a solver
 PLAIN = {
     "n": None, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": None, "trajectory": False,
     "device": "auto",
@@ -58,7 +63,7 @@ def main(args: list[str]) -> None:
     from fm_science.models import find_trained
 
     source = find_trained(given.paths[0])
-    source.weights()
+    source.require_weights()
     base = {**PLAIN, "out": str(source.samples), **source.groups()["sample"]}
     launch.check(given, base)
 
@@ -67,12 +72,14 @@ def main(args: list[str]) -> None:
         with log_errors(source.folder):
             write(source, {**tree, "out": str(out)}, out)
 
-    launch.run("sample", given, base, job, place="out")
+    launch.run("sample", given, base, job, place="out", origin=source.label)
 
 
 def write(source: Trained, tree: config.Tree, out: Path) -> None:
     """Draw what the tree of settings asks for and write it, chunk by chunk."""
     plan = drawing(tree, source.groups()["sample"])
+    if out == source.samples and out.is_symlink():
+        raise UserError(f"{out} is a link, which is not followed: choose the folder with out=DIR")
     writable(out)
     flow = restore(source, tree)
     domain = flow.domain
@@ -82,16 +89,19 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
     from fm_science.sampling import draw
 
-    forget(out)
-    files: list[Path] = []
-    ways: list[Path] = []
-    with progress(plan.n, "sampling") as advance:
-        for first, samples, frames in draw(domain, flow, plan, watch=tree["trajectory"]):
-            files += domain.write(samples, out, first=first)
-            ways += domain.trajectory(frames, out, first=first) if frames else []
+    kept = {key: value for key, value in tree.items() if key != "out"} | {"n": plan.n}
+    how = {"version": __version__, "run": source.label, "domain": source.name, **kept}
+    place = Delivery(out, {**how, "options": source.config, "weights": source.fingerprint})
+    if place.made:
+        print(f"resuming after {place.made} samples", flush=True)
+    rest = replace(plan, first=plan.first + place.made, n=plan.n - place.made)
+    with progress(plan.n, "sampling", place.made) as advance:
+        for first, samples, frames in draw(domain, flow, rest, watch=tree["trajectory"]):
+            files = domain.write(samples, place.folder, first=first)
+            ways = domain.trajectory(frames, place.folder, first=first) if frames else []
+            place.keep(len(samples), files, ways)
             advance(len(samples))
-    kept = {**tree, "n": plan.n if tree["n"] is None else tree["n"]}
-    record(out, source, kept, {"files": list(dict.fromkeys(files)), "trajectories": ways})
+    place.finish(how)
     print(f"{plan.n} samples in {out}")
 
 
@@ -117,7 +127,11 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     """
     from fm_science.sampling import Drawing, solver
 
-    steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1)
+    steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1, MOST)
+    if isinstance(tree["steps"], int) and tree["steps"] > MOST:  # also where the option is the domain's own
+        raise OptionError(f"steps={tree['steps']} are too many: expected at most {MOST:,}")
+    if "trajectory" in tree:
+        config.truth("trajectory", tree["trajectory"])
     return Drawing(
         n=1 if tree["n"] is None else config.whole("n", tree["n"], 1),
         seed=config.seed(tree["seed"]),
@@ -161,28 +175,24 @@ def device(name: str) -> Any:
     return found
 
 
-def forget(out: Path) -> None:
-    """Remove what an earlier drawing wrote, and nothing else."""
-    if (out / RECORD).is_file():
-        kept = load_yaml(out / RECORD)
-        for name in [*kept["files"], *kept["trajectories"]]:
-            (out / name).unlink(missing_ok=True)
-        (out / RECORD).unlink()
-
-
-def record(out: Path, source: Trained, tree: Mapping[str, Any], written: Mapping[str, list[Path]]) -> None:
-    """Write down how the samples were drawn, and which files they are."""
-    kept = {key: value for key, value in tree.items() if key != "out"}
-    names = {key: [str(file.relative_to(out)) for file in files] for key, files in written.items()}
-    about = {"version": __version__, "run": source.label, "domain": source.name}
-    save_yaml({**about, **kept, **names}, out / RECORD)
-
-
 @contextmanager
-def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
-    """A bar with the time that is left; the value is called with how much was done."""
+def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar with the time that is left, or a line a minute where there is no terminal; the value is called with how
+    much was done."""
     from rich.progress import Progress
 
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as shown:
-        task = shown.add_task(label, total=total)
-        yield lambda done: shown.advance(task, done)
+    terminal, begin = sys.stdout.isatty(), time.monotonic()
+    made, line = done, begin + FIRST
+    with Progress(transient=True, disable=not terminal) as shown:
+        task = shown.add_task(label, total=total, completed=done)
+
+        def advance(n: int) -> None:
+            nonlocal made, line
+            made, now = made + n, time.monotonic()
+            shown.advance(task, n)
+            if not terminal and now >= line:
+                left = (now - begin) * (total - made) / (made - done)
+                print(f"{label}: {made} of {total}, {left / 60:.1f} min left", flush=True)
+                line = now + EVERY
+
+        yield advance

@@ -15,6 +15,10 @@ groups of options, the same in every domain:
   trainer     how long, on what and how precisely to train
   optimizer   how the weights are changed
 
+Without preset=NAME the preset `quick` is taken where the domain has one; preset=null takes the defaults. Ctrl-C or
+SIGTERM ends a training after its step, with a checkpoint; resume=DIR goes on. resume=DIR trust=true also imports code
+that the run names (docs/security.md).
+
 The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, metrics.csv, checkpoints/, samples/ and report/.
 A folder that already holds something is refused, but for what a run left that failed before it learned anything;
 resume=DIR goes on with its own configuration.
@@ -32,21 +36,25 @@ Every option with its default and meaning: fm-science domains NAME
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fm_science import config, launch
 from fm_science.commands.folders import log_errors
-from fm_science.errors import UserError
+from fm_science.errors import UserError, nearest
 from fm_science.plugins import Plugin, domains, find
 
 if TYPE_CHECKING:
     from fm_science.trained import Trained
+
+QUICK = "quick"  # the preset that is taken where none is named
 
 
 def usage(rest: list[str]) -> str:
@@ -69,7 +77,21 @@ def main(args: list[str]) -> None:
         raise UserError(f"train takes key=value, not {given.paths[0]!r}; write domain=NAME, run=DIR or resume=DIR")
     if launch.launched() and not given.values("run") + given.values("resume"):
         raise UserError("several processes were started from outside: name their common folder with run=DIR")
+    again = requeued(given)
+    if again is not None:
+        return resume(launch.words([f"resume={again}", *(["trust=true"] if given.trust else [])]))
     return resume(given) if given.values("resume") else start(given)
+
+
+def requeued(given: launch.Words) -> Path | None:
+    """The run folder that this very job of SLURM trained before it was started again; ``None``: no such thing."""
+    from fm_science.runs import CHECKPOINT
+
+    for run in map(Path, given.values("run") if int(os.environ.get("SLURM_RESTART_COUNT") or 0) else ()):
+        if (run / CHECKPOINT).is_file():
+            print(f"started again by SLURM: resuming {run}", flush=True)
+            return run
+    return None
 
 
 def start(given: launch.Words) -> None:
@@ -77,7 +99,8 @@ def start(given: launch.Words) -> None:
     source = origin(given)
     chosen = [find(name) for name in given.values("domain") or ([source.name] if source else [])]
     if not chosen:
-        raise UserError(f"which domain? Write domain=NAME; known: {', '.join(domains())}")
+        raise UserError(f"which domain? {misspelt(given)}Write domain=NAME; known: {', '.join(domains())}")
+    given = quick(given, chosen) if source is None else given
     if given.sweep and given.values("run"):
         from fm_science.runs import claim
 
@@ -110,6 +133,24 @@ def origin(given: launch.Words) -> Trained | None:
     if given.sweep and named:
         raise UserError("from= starts one run, not a sweep")
     return find_trained(str(named[-1])) if named and named[-1] is not None else None
+def misspelt(given: launch.Words) -> str:
+    """A hint where a key is nearly ``domain``."""
+    for item in launch.parse(given.overrides):
+        close = nearest(item.key_or_group, ["domain", "resume"])
+        if close.startswith("did you mean"):
+            return f"{item.key_or_group!r}: {close} "
+    return ""
+
+
+def quick(given: launch.Words, chosen: list[Plugin]) -> launch.Words:
+    """With the preset ``quick`` where none is named and the domain has one: defaults may train for hours."""
+    named = any(item.key_or_group == "preset" for item in launch.parse(given.overrides))
+    known = config.presets(chosen[0])
+    if named or len(chosen) > 1 or QUICK not in known:
+        return given
+    others = ", ".join(name for name in known if name != QUICK)
+    print(f"preset={QUICK}, since none was named (others: {others or 'none'}; preset=null: the defaults)", flush=True)
+    return replace(given, overrides=(*given.overrides, f"preset={QUICK}"))
 
 
 def preset(chosen: list[Plugin], name: str, known: config.Tree) -> config.Tree:
@@ -121,6 +162,8 @@ def preset(chosen: list[Plugin], name: str, known: config.Tree) -> config.Tree:
 
 def resume(given: launch.Words) -> None:
     """Go on with a run from its last checkpoint, with its own configuration; only the trainer may be told otherwise."""
+    if not given.values("resume")[0].strip():
+        raise UserError("resume='' names no folder: give that of the run")
     run = Path(given.values("resume")[0])
     if given.sweep:
         raise UserError("a run is resumed by itself, not in a sweep")
@@ -133,7 +176,11 @@ def resume(given: launch.Words) -> None:
     for item in launch.parse(given.overrides):
         if not item.key_or_group.startswith(("trainer.", "resume", "hydra.")):
             raise UserError(f"{item.key_or_group} belongs to the run and cannot change on resume; only trainer.* can")
-    launch.run("train", given, saved, lambda tree, _: work({**tree, "run": str(run), "resume": str(run)}, run))
+
+    def job(tree: config.Tree, _: int | None) -> None:
+        work({**tree, "run": str(run), "resume": str(run)}, run)
+
+    launch.run("train", given, saved, job, origin=str(run))
 
 
 def join(run: Path) -> None:
@@ -149,19 +196,28 @@ def work(tree: config.Tree, run: Path) -> None:
     groups = config.validate(plugin.options(), tree)
     engine = config.validate(config.engine(), tree)
     seed, first = config.seed(tree["seed"]), launch.rank() == 0
-    from fm_science.runs import claim
+    from fm_science.runs import FILE, claim
 
     if first and not tree["resume"]:
         claim(run)
+    if first:
+        source = (tree.get("data") or {}).get("source")
+        words = [f"domain {tree['domain']}", f"data {source}" if source else "", f"into {run}"]
+        print(f"training: {', '.join(filter(None, words))}", flush=True)  # torch takes seconds to import
+    else:
+        launch.wait_for_first(run / FILE)
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    from fm_science.memory import budget
     from fm_science.models import find_trained
     from fm_science.training import fit
 
     with log_errors(run), restart(run):
         torch.manual_seed(seed)  # of the first weights
-        domain = plugin.build(groups)
+        with budget():
+            domain = plugin.build(groups)
+            domain.flow()
         notes = {name: value for name, value in tree.items() if name not in config.engine()}
         try:
             fit(

@@ -1,9 +1,7 @@
-"""What happens beside the steps: samples are drawn and measured, curves drawn, checkpoints kept, progress shown."""
+"""What happens beside the steps: weights are averaged, samples drawn and measured, curves drawn."""
 
 from __future__ import annotations
 
-import csv
-import os
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -11,10 +9,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from fm_science.domain import Domain
+from fm_science.state import leaves
+from fm_science.training.metrics_file import read_rows
 
 
 def warm_average(decay: float) -> WeightAveraging:
@@ -42,9 +42,15 @@ class Samples(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.n == 0 or not trainer.is_global_zero:
             return
+        if module.late():  # type: ignore[operator]
+            warnings.warn("no samples were drawn in the last validation: the time of the run is over", stacklevel=2)
+            return
         context = self.domain.request(self.n).to(module.device)
-        with module.mixed():  # type: ignore[operator]
+        with module.interruptible(), module.mixed():  # type: ignore[operator]
             x = module.flow.sample(context, seed=self.seed)  # type: ignore[operator, union-attr]
+        if not all(bool(leaf.isfinite().all()) for leaf in leaves(x)):
+            warnings.warn(f"samples after step {trainer.global_step} are not finite: lower optimizer.lr", stacklevel=2)
+            return
         samples = self.domain.decode(x, context)
         self.domain.write(samples, self.folder / f"step-{trainer.global_step:06d}")
         reference = next(iter(self.domain.references(samples).values()))
@@ -58,62 +64,6 @@ class Samples(Callback):
                 warnings.warn(f"training goes on without the metric {name!r}, which failed: {cause}", stacklevel=2)
                 continue
             module.log_dict(values, rank_zero_only=True, batch_size=self.n)
-
-
-class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``, replaced in one move so that a crash never leaves half a file."""
-
-    def __init__(self, folder: Path, every: int) -> None:
-        self.folder, self.every = folder, every
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        step = trainer.global_step
-        if step % self.every == 0 or step >= trainer.max_steps or trainer.should_stop:
-            part = self.folder / "last.ckpt.part"
-            trainer.save_checkpoint(part, weights_only=False)
-            if trainer.is_global_zero:
-                os.replace(part, self.folder / "last.ckpt")
-
-
-class Progress(Callback):
-    """A bar over the run's steps or its time, whichever ends it first, with the loss and the time left; a plain line
-    now and then where there is no terminal."""
-
-    def __init__(self, max_steps: int, every: int) -> None:
-        self.max_steps, self.every = max_steps, every
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        columns = (TextColumn("train"), BarColumn(), TaskProgressColumn(), TextColumn("step {task.fields[step]}"),
-                   TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TextColumn("left"),
-                   Remaining(compact=True))  # fmt: skip
-        self.bar = Progress(*columns, disable=not trainer.is_global_zero, refresh_per_second=2)
-        step = trainer.global_step
-        behind = module.done(step)  # type: ignore[operator]
-        self.task = self.bar.add_task("train", total=1.0, completed=behind, step=step, loss="-")
-        self.plain = trainer.is_global_zero and not self.bar.console.is_terminal
-        self.bar.start()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        step = trainer.global_step
-        if step % self.every and step < self.max_steps:
-            return
-        behind = module.done(step)  # type: ignore[operator]
-        loss = f"{float(trainer.callback_metrics.get('train/loss', float('nan'))):.3f}"
-        self.bar.update(self.task, completed=behind, step=step, loss=loss)
-        if self.plain and (step % (10 * self.every) == 0 or step >= self.max_steps):
-            task = self.bar.tasks[0]
-            left = f"{task.time_remaining / 60:.1f} min left" if task.time_remaining else "-"
-            print(f"step {step} ({behind:.0%})  loss {loss}  {left}", flush=True)
-
-    def on_train_end(self, *_: Any) -> None:
-        self.bar.stop()
-
-    def on_exception(self, *_: Any) -> None:
-        if hasattr(self, "bar"):
-            self.bar.stop()
 
 
 class Curves(Callback):
@@ -136,10 +86,7 @@ class Curves(Callback):
 
 def read_metrics(file: Path) -> list[dict[str, float]]:
     """The rows of a ``metrics.csv``, without their empty cells."""
-    if not file.is_file():
-        return []
-    with open(file, newline="") as lines:
-        return [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(lines)]
+    return [{name: float(cell) for name, cell in row.items()} for row in read_rows(file)]
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:

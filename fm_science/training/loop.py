@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import signal
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, Timer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-from fm_science.data import step_seed, train_loader, validation_loader
+from fm_science import ranks
+from fm_science.data import StepBatches, step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
+from fm_science.errors import Stopped, signal_name
 from fm_science.flow import Flow
 from fm_science.record import RecordDomain
-from fm_science.runs import CHECKPOINT, Run, save_statistics
+from fm_science.runs import Run, save_statistics
 from fm_science.symmetries import Symmetry
 from fm_science.trained import Trained
-from fm_science.training.callbacks import Curves, LastCheckpoint, Progress, Samples, read_metrics, warm_average
-from fm_science.training.module import FlowModule
+from fm_science.training.callbacks import Curves, Samples, warm_average
+from fm_science.training.clock import Clock, Deadline, Threads
+from fm_science.training.devices import check_devices
+from fm_science.training.metrics_file import MetricsFile, Rows
+from fm_science.training.module import BINS, FlowModule
 from fm_science.training.options import Optimizer, Trainer
+from fm_science.training.progress import Progress, count
+from fm_science.training.saving import LastCheckpoint, Overdue, check_fit, newest
+from fm_science.training.signals import Halt, Signals, requeue
+
+#: warnings of Lightning and torch that say nothing about the run
+NOISE = (
+    "num_workers",
+    "does not have many workers",
+    "LeafSpec",
+    "treespec",
+    "lr_scheduler",
+    "callbacks used to create",
+)
 
 
 def fit(
@@ -54,9 +72,13 @@ def fit(
         The trained flow with averaged weights.
 
     Raises:
-        UserError: when the folder already holds something else, data cannot be read, or weights do not fit.
+        UserError: when the folder already holds something else, data cannot be read or are not finite, or options,
+            weights or the checkpoint do not fit.
+        DivergedError: when too many steps were skipped since their gradients were not finite.
+        Stopped: when a signal has ended the training, after its state was saved; a KeyboardInterrupt.
     """
     options, rule, folder = trainer or Trainer(), optimizer or Optimizer(), Path(folder)
+    check_devices(options)
     _prepare(domain, folder, resume, start, {
         **(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule),
     })  # fmt: skip
@@ -64,31 +86,15 @@ def fit(
     domain.write_provenance(folder)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
     torch.set_flush_denormal(True)  # numbers too small to matter would slow a CPU down twentyfold
-    if options.threads:
+    if isinstance(options.threads, int) and options.threads:
         torch.set_num_threads(options.threads)
     flow = domain.flow() if start is None else start.flow(domain).train()
     torch.manual_seed(step_seed(seed, 0))
     poses = () if domain.equivariant else tuple(domain.symmetries)
-    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, poses)
-    last = folder / CHECKPOINT if resume else None
-    clock = Timer(duration=timedelta(minutes=options.max_minutes), verbose=False) if options.max_minutes else None
-    if clock is not None:
-        module.clock = lambda: clock.time_elapsed() / (60 * options.max_minutes)
-    lightning = _lightning(domain, folder, options, seed, clock, [_logger(folder, last), *loggers])
-    batches = _Batches(domain, domain.path.space, seed, options.validation_data, poses)
-    with warnings.catch_warnings():
-        for noise in (
-            "num_workers",
-            "does not have many workers",
-            "LeafSpec",
-            "treespec",
-            "lr_scheduler",
-            "Experiment logs",
-        ):
-            warnings.filterwarnings("ignore", message=f".*{noise}.*")
-        lightning.fit(
-            module, datamodule=batches, ckpt_path=str(last) if last else None, weights_only=True
-        )  # fmt: skip
+    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, poses, options.max_skipped)
+    with Signals() as signals:
+        _Part(domain, module, options, folder, seed, signals, loggers, resume).run(poses)
+    module.skips.check(module)
     flow.domain = domain
     return flow
 
@@ -108,6 +114,128 @@ def _prepare(
                 save_statistics(domain, folder)
     with torch.random.fork_rng([]):
         domain.request(1)
+class _Part:
+    """One part of a run, from its start or its last checkpoint to its end or a signal."""
+
+    def __init__(
+        self, domain: Domain, module: FlowModule, options: Trainer, folder: Path, seed: int, signals: Signals,
+        loggers: tuple[Any, ...], resume: bool,
+    ) -> None:  # fmt: skip
+        self.domain, self.module, self.options, self.folder, self.seed = domain, module, options, folder, seed
+        self.signals, self.clock = signals, Clock(options.max_minutes)
+        self.checkpoint: Path | None = None
+        self.made = 0
+        if resume:
+            self.checkpoint, self.made = self._checkpoint()
+        self.metrics = MetricsFile(folder, self.made if resume else None)
+        self.loggers = [self.metrics, *loggers]
+        module.interruptible = signals.interruptible
+        if self.clock.bounded:
+            module.clock, module.late = self.clock.spent, self.clock.over
+
+    def _checkpoint(self) -> tuple[Path, int]:
+        """The newest whole checkpoint, and the number of its steps."""
+        file, kept, warning = newest(self.folder / "checkpoints", self.domain.name)
+        if warning:
+            warnings.warn(warning, stacklevel=2)
+        check_fit(kept, self.module, file)
+        time = kept.get("callbacks", {}).get("Deadline", {})
+        self.clock.before, self.clock.reserve = float(time.get("seconds", 0.0)), float(time.get("reserve", 0.0))
+        return file, int(kept["global_step"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no step to make."""
+        return self.checkpoint is not None and (self.made >= self.options.max_steps or self.clock.spent() >= 1)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the part before was ended in the validation after its last step."""
+        ended = self.made % self.options.validate_every == 0 or (self.clock.bounded and self.finished)
+        return self.checkpoint is not None and ended and not self.metrics.validated(self.made)
+
+    def run(self, poses: tuple[Symmetry, ...]) -> None:
+        """Train. Raises Stopped when a signal has ended it."""
+        domain, options = self.domain, self.options
+        batches = _Batches(domain, domain.path.space, self.seed, options.validation_data, poses)
+        self.module.indices = batches.indices
+        rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # what was read from the environment at import may be stray
+        lightning = self._lightning()
+        try:
+            with warnings.catch_warnings():
+                for noise in NOISE:
+                    warnings.filterwarnings("ignore", message=f".*{noise}.*")
+                place = str(self.checkpoint) if self.checkpoint else None
+                lightning.fit(self.module, datamodule=batches, ckpt_path=place, weights_only=True)
+        except Halt as halt:
+            raise self._stopped(halt.signum) from None
+
+    def _stopped(self, signum: int) -> Stopped:
+        """What to say when a signal has ended the run."""
+        saved = self.saving.saved if self.saving.saved is not None else (self.made or None)
+        what = f"stopped by {signal_name(signum)}"
+        if saved is None:
+            return Stopped(f"{what} before the first step: nothing to resume in {self.folder}, start it again", signum)
+        again = requeue() if signum == signal.SIGUSR1 and ranks.rank() == 0 else ""
+        line = f"fm-science train resume={shlex.quote(str(self.folder))}"
+        return Stopped(
+            f"{what}, saved at step {saved} of {self.options.max_steps} in {self.folder}; resume: {line}{again}", signum
+        )
+
+    def _lightning(self) -> pl.Trainer:
+        """The trainer with everything that happens beside the steps."""
+        options, domain, folder = self.options, self.domain, self.folder
+        walk = domain.sampler.steps if isinstance(domain.sampler.steps, int) else len(domain.sampler.steps)
+        held_out = min(options.validation_data, len(domain.data.validation))
+        work = BINS * -(-held_out // domain.data.batch) + 2 * walk * bool(options.validation_samples)
+        self.saving = LastCheckpoint(
+            folder / "checkpoints", options.checkpoint_every, options.checkpoint_minutes, options.max_steps,
+            self.signals, domain.name,
+        )  # fmt: skip
+        callbacks: list[Callback] = [
+            Takeover(self.signals),
+            *([Progress(options.max_steps, options.log_every, self._about())] if options.progress else []),
+            *([Threads()] if options.threads == "auto" else []),
+            *([Deadline(self.clock, work)] if self.clock.bounded else []),
+            Samples(domain, folder / "samples", options.validation_samples, self.seed),
+            warm_average(options.ema),
+            Rows(min(options.log_every, options.max_steps)),
+            Curves(folder),
+            Overdue(self.finished, self.overdue),
+            self.saving,
+        ]
+        most = max(options.max_steps, self.made + 1) if self.finished else options.max_steps
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pl.Trainer(
+                accelerator=options.accelerator, devices=options.devices, strategy=options.strategy,
+                precision=options.precision, max_steps=most, max_epochs=-1,  # type: ignore[arg-type]
+                gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
+                val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
+                log_every_n_steps=0, logger=self.loggers, callbacks=callbacks, inference_mode=False,
+                enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+            )  # fmt: skip
+
+    def _about(self) -> str:
+        """What is trained on what, in one line."""
+        data, options = self.domain.data, self.options
+        weights = sum(p.numel() for p in self.module.parameters())
+        length = f"{options.max_steps:,} steps" + (f" or {options.max_minutes:g} min" if self.clock.bounded else "")
+        begun = f", {self.made:,} made" if self.made else ""
+        return (
+            f"{self.domain.name}: {count(len(data.train))} to train on, {count(len(data.validation))} held out; "
+            f"{count(weights)} parameters; {length}{begun}"
+        )
+
+
+class Takeover(Callback):
+    """Takes the signals back from Lightning, which would end a training at SIGTERM without a word."""
+
+    def __init__(self, signals: Signals) -> None:
+        self.signals = signals
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.signals.install()
 
 
 class _Batches(pl.LightningDataModule):
@@ -127,44 +255,15 @@ class _Batches(pl.LightningDataModule):
             self.prepare,
         )  # fmt: skip
 
+    def indices(self, step: int) -> list[int]:
+        """The numbers in the training set of the data of a step."""
+        trainer = self.trainer
+        assert trainer is not None
+        order = StepBatches(
+            self.data.train.sizes, self.data.batch, self.data.budget, self.seed, lambda: step, trainer.global_rank,
+            trainer.world_size,
+        )  # fmt: skip
+        return next(iter(order))
+
     def val_dataloader(self) -> Any:
         return validation_loader(self.data, self.space, self.held_out)
-
-
-def _logger(folder: Path, last: Path | None) -> CSVLogger:
-    """The CSV logger, with the rows of the resumed run up to its checkpoint."""
-    rows = read_metrics(folder / "metrics.csv") if last else []
-    step = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last else 0
-    logger = CSVLogger(folder, name="", version="")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for row in rows:
-            if row["step"] < step:
-                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, int(row["step"]))
-        if rows:
-            logger.save()
-    return logger
-
-
-def _lightning(
-    domain: Domain, folder: Path, options: Trainer, seed: int, clock: Timer | None, loggers: list[Any]
-) -> pl.Trainer:
-    callbacks: list[Callback] = [
-        *([clock] if clock is not None else []),
-        Samples(domain, folder / "samples", options.validation_samples, seed),
-        warm_average(options.ema),
-        Curves(folder),
-        LastCheckpoint(folder / "checkpoints", options.checkpoint_every),
-    ]
-    if options.progress:
-        callbacks.append(Progress(options.max_steps, options.log_every))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pl.Trainer(
-            accelerator=options.accelerator, devices=options.devices, strategy=options.strategy,
-            precision=options.precision, max_steps=options.max_steps, max_epochs=-1,  # type: ignore[arg-type]
-            gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
-            val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
-            log_every_n_steps=min(options.log_every, options.max_steps), logger=loggers, callbacks=callbacks,
-            inference_mode=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-        )  # fmt: skip

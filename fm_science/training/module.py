@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +15,7 @@ from fm_science.data import step_seed
 from fm_science.flow import Flow
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
+from fm_science.training.faults import Skips
 from fm_science.training.options import Optimizer
 from fm_science.training.precision import network_only
 
@@ -31,23 +32,31 @@ class FlowModule(pl.LightningModule):
         max_steps: the length of the learning-rate schedule.
         seed: of every random draw of training.
         poses: symmetries by which data are moved at random, for networks that do not respect them.
+        max_skipped: steps skipped in a row that end the training as failed; 0: never.
 
     Attributes:
         clock: tells the share of the time allowed that has passed; ``None`` where time is not bounded.
+        late: whether all the time has passed, so that a validation is cut short.
+        interruptible: opens a region in which signals are obeyed at once.
+        indices: the numbers in the training set of the data of a step; empty where they are not known.
         spent: what the clock of the first process said when the step began, the same on all; the learning rate decays
             with the steps or with the time, whichever is nearer to its end.
     """
 
     def __init__(
         self, flow: Flow, objective: Any, optimizer: Optimizer, max_steps: int, seed: int = 0,
-        poses: tuple[Symmetry, ...] = (),
+        poses: tuple[Symmetry, ...] = (), max_skipped: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.flow, self.objective, self.options = flow, objective, optimizer
         self.max_steps, self.seed, self.poses = max_steps, seed, poses
         self.clock: Callable[[], float] | None = None
+        self.late: Callable[[], bool] = lambda: False
+        self.interruptible: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.indices: Callable[[int], Sequence[int]] = lambda step: ()
         self.spent = 0.0
-        self.skipped = 0
+        self.skips = Skips(max_skipped)
+        self._step: tuple[Any, dict[str, Tensor]] = (None, {})
 
     def mixed(self) -> AbstractContextManager[None]:
         """A region where the network's calls have the trainer's precision, and all else that of the points."""
@@ -61,21 +70,32 @@ class FlowModule(pl.LightningModule):
         torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        every = self.losses(batch)
+        self._step = batch, {k: v.detach() for k, v in every.items()}
+        losses = {k: v.mean() for k, v in every.items()}
+        total = torch.stack(list(losses.values())).sum()
+        self._record("train", losses, total, batch[1].size)
+        return total
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """The named losses ``(B,)`` of a batch. What is random in them is drawn from torch's generator."""
         x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
         with self.mixed():
             for symmetry in () if noise else self.poses:
                 x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
-            losses = {k: v.mean() for k, v in self.objective(self.flow, x1, context, *noise).items()}
-        total = torch.stack(list(losses.values())).sum()
-        self._record("train", losses, total, context.size)
-        return total
+            return dict(self.objective(self.flow, x1, context, *noise))
 
     def on_validation_start(self) -> None:
         torch.manual_seed(step_seed(self.seed, 0, self.global_rank))
 
     def validation_step(self, batch: tuple[State, Context], batch_idx: int) -> None:
         """Losses by time: the objective restricted to each bin of times."""
-        x1, context = batch
+        if batch_idx and self.late():
+            return
+        with self.interruptible():
+            self._validate(*batch)
+
+    def _validate(self, x1: State, context: Context) -> None:
         totals = []
         for k in range(BINS):
             inside = _restricted(self.objective, k / BINS, (k + 1) / BINS)
@@ -114,17 +134,19 @@ class FlowModule(pl.LightningModule):
     ) -> None:
         """Clip the norm; a gradient that is not finite is dropped and counted, and the step leaves the weights."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf, foreach=True)
-        if not bool(norm.isfinite()):
+        if bool(norm.isfinite()):
+            self.skips.went_well()
+        else:
+            self.skips.skip(self, *self._step)  # names the weights, so before their gradients go
             optimizer.zero_grad(set_to_none=True)
-            self.skipped += 1
         self.log("train/gradient", norm)
-        self.log("train/skipped", float(self.skipped))
+        self.log("train/skipped", float(self.skips.total))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["skipped"] = self.skipped
+        checkpoint["skipped"], checkpoint["skipped_in_a_row"] = self.skips.total, self.skips.row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.skipped = checkpoint["skipped"]
+        self.skips.total, self.skips.row = checkpoint["skipped"], checkpoint.get("skipped_in_a_row", 0)
 
     def _record(self, stage: str, losses: Mapping[str, Tensor], total: Tensor, size: int) -> None:
         self.log_dict({f"{stage}/{k}": v.detach() for k, v in losses.items()}, batch_size=size)

@@ -15,14 +15,23 @@ class Trainer:
 
     max_steps: int = option(10_000, "training steps in all, resumed ones included", low=1)
     max_minutes: float = option(
-        0.0, "stop, with the learning rate decayed, after this time; 0: no bound", "minutes", low=0
+        0.0,
+        "stop, with the learning rate decayed, after this time, validations included; 0: no bound",
+        "minutes",
+        low=0,
     )
     gradient_clip: float = option(1.0, "largest norm of the gradient", low=0)
+    max_skipped: int = option(
+        20, "steps skipped in a row, their gradient not finite, that end the run as failed; 0: never", low=0
+    )
     ema: float = option(0.999, "decay of the averaged weights that are sampled, each step", low=0, high=1)
     validate_every: int = option(1_000, "steps between validations (loss by time, samples, their metrics)", low=1)
     validation_data: int = option(256, "held-out data for the validation loss", low=1)
     validation_samples: int = option(16, "samples drawn and measured in each validation; 0: none", low=0)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1)
+    checkpoint_minutes: float = option(
+        10.0, "time between checkpoints where steps are slow; 0: by steps alone", "minutes", low=0
+    )
     log_every: int = option(20, "steps between rows of metrics.csv", low=1)
     accelerator: str = option("auto", "what to compute on", choices=("auto", "cpu", "gpu"))
     devices: int | str = option("auto", "number of devices, or auto")
@@ -30,7 +39,9 @@ class Trainer:
     precision: str = option(
         "32-true", "precision of the network's arithmetic; geometry and weights stay single", choices=PRECISIONS
     )
-    threads: int = option(0, "threads of the CPU; 0: torch's choice", low=0)
+    threads: int | str = option(
+        "auto", "threads of the CPU; auto: the first steps try all and one, and the faster stays; 0: torch's choice"
+    )
     progress: bool = option(True, "show a progress bar")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -136,7 +137,10 @@ def test_how_much_of_a_run_is_behind_goes_by_steps_or_by_time_whichever_is_furth
     module.spent = 0.5
     assert [module.done(step) for step in (0, 25, 75)] == [0.5, 0.5, 0.75]
     fit(domain, Trainer(max_steps=20, **{**QUICK, "progress": True, "log_every": 1}), None, tmp_path, 0)
-    assert "step 10 (50%)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "toy: 256 to train on, 64 held out; 1,730 parameters; 20 steps; cpu" in shown
+    assert re.search(r"step 1 \(5%\)  loss [\d.]+  \d+ s left", shown), "the time left is known after one step"
+    assert "step 20 (100%)" in shown
 
 
 def test_all_processes_decay_the_learning_rate_by_the_clock_of_the_first():

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fm_science import trust
 from fm_science.errors import UserError, nearest
 
 from .energies import DoubleWell, Energy, LennardJones, force
@@ -114,8 +115,9 @@ def named(source: str, factor: float, points: int, dim: int) -> System | None:
 
 def imported(place: str) -> Energy:
     """The callable at ``module:attribute``, the module installed or a file in the working folder. Raises UserError
-    where there is none, and where the module fails to import."""
+    where there is none, where the module fails to import, and where a run from elsewhere names it."""
     module, _, attribute = place.partition(":")
+    trust.allow(place)
     if os.getcwd() not in sys.path:  # a command that was installed does not look there by itself
         sys.path.append(os.getcwd())
     try:

@@ -1,0 +1,70 @@
+"""Networks that do not fit into memory are refused before a byte of them is used."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from fm_science.errors import UserError
+
+TRAINING = 5  #: copies of the weights: themselves, their gradient, two moments, their average
+
+
+@contextmanager
+def budget(copies: int = TRAINING) -> Iterator[None]:
+    """Inside, a module whose weights ``copies`` times over exceed the memory of this machine is refused with
+    UserError as soon as that is known; memory that is only asked for is not yet used."""
+    limit, found = available(), 0
+
+    def count(module: nn.Module, name: str, weight: Tensor | None) -> None:
+        nonlocal found
+        found += weight.numel() * weight.element_size() if weight is not None else 0
+        if found * copies > limit:
+            raise UserError(_words(found * copies, limit))
+
+    hook = register_module_parameter_registration_hook(count)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except RuntimeError as error:  # not even the addresses are to be had
+        asked = re.search(r"you tried to allocate (\d+) bytes|Storage size calculation overflowed", str(error))
+        if asked is None:
+            raise
+        raise UserError(_words(int(asked[1] or 2**63), limit)) from error
+    finally:
+        hook.remove()
+
+
+def _words(needed: float, limit: float) -> str:
+    return (
+        f"the network is too large: training it takes more than {needed / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are "
+        "free; make network.width or its like smaller"
+    )
+
+
+def available() -> float:
+    """Bytes of memory that this process may use: what is free, and what a container allows. Infinite where the system
+    does not tell."""
+    found = [_number(Path("/sys/fs/cgroup/memory.max"), r"(\d+)", 1)]
+    found.append(_number(Path("/proc/meminfo"), r"MemAvailable:\s+(\d+) kB", 1024))
+    known = [number for number in found if number is not None]
+    if known:
+        return min(known)
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return torch.inf
+
+
+def _number(file: Path, pattern: str, unit: int) -> float | None:
+    try:
+        match = re.search(pattern, file.read_text())
+    except OSError:
+        return None
+    return float(match[1]) * unit if match else None

@@ -1,0 +1,48 @@
+"""What to compute on, checked before data are read: wrong numbers and names are mistakes of the user."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from fm_science.errors import OptionError, nearest
+from fm_science.training.options import Trainer
+
+FEW = 8  #: so many processes may always share a machine without GPUs
+
+
+def check_devices(options: Trainer) -> None:
+    """Raise OptionError where devices, strategy or threads cannot be meant."""
+    _devices(options)
+    _strategy(options.strategy)
+    threads, most = options.threads, max(64, 4 * (os.cpu_count() or 1))
+    if threads != "auto" and (isinstance(threads, str) or not 0 <= threads <= most):
+        raise OptionError(f"trainer.threads={threads!r}: expected auto, or a number from 0 to {most}")
+
+
+def _devices(options: Trainer) -> None:
+    import torch
+
+    devices = options.devices
+    if devices == "auto":
+        return
+    listed = isinstance(devices, str) and re.fullmatch(r"\d+(,\d+)*", devices)
+    if not listed and (isinstance(devices, (str, bool)) or devices < 1):
+        raise OptionError(
+            f"trainer.devices={devices!r}: expected auto, a number of at least 1, or a list such as '0,1'"
+        )
+    gpus = torch.cuda.device_count()
+    on_gpu = options.accelerator == "gpu" or (options.accelerator == "auto" and gpus > 0)
+    there = gpus if on_gpu else max(FEW, os.cpu_count() or 1)
+    wanted = devices if isinstance(devices, int) else max(map(int, devices.split(","))) + 1
+    if wanted > there and (gpus or not on_gpu):
+        kind = "GPUs" if on_gpu else "processes at most on a machine without GPUs"
+        raise OptionError(f"trainer.devices={devices!r}: there are {there} {kind}")
+
+
+def _strategy(name: str) -> None:
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    known = {"auto", *StrategyRegistry.available_strategies()}
+    if name not in known:
+        raise OptionError(f"trainer.strategy={name!r}; {nearest(name, known)}")

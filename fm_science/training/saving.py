@@ -1,0 +1,191 @@
+"""Checkpoints: when they are kept, that a crash leaves a whole one, and that a broken one is told from a good one."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import nn
+
+from fm_science import __version__
+from fm_science.errors import DivergedError, UserError
+from fm_science.training.signals import Halt, Signals
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt``, replaced in one move so that a crash never leaves half a file, and the one before it as
+    ``previous.ckpt``. When a signal has come, it saves, and ends the loop.
+
+    Args:
+        folder: where they are kept.
+        every: steps between them.
+        minutes: time between them; 0: by steps alone.
+        max_steps: the last step of the run.
+        signals: what has been received.
+        domain: the name of the science, kept inside.
+    """
+
+    def __init__(
+        self, folder: Path, every: int, minutes: float, max_steps: int, signals: Signals, domain: str
+    ) -> None:  # fmt: skip
+        self.folder, self.every, self.max_steps = folder, every, max_steps
+        self.seconds = 60 * minutes or math.inf
+        self.signals, self.domain = signals, domain
+        self.saved: int | None = None
+        self._since = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        signum, late = self._together(trainer)
+        if step % self.every == 0 or step >= self.max_steps or trainer.should_stop or signum or late:
+            self.save(trainer)
+        if signum:
+            raise Halt(signum)
+
+    def _together(self, trainer: pl.Trainer) -> tuple[int, bool]:
+        """The signal that any of the processes got, and whether any finds the time for a checkpoint come."""
+        own = (self.signals.received, time.monotonic() - self._since > self.seconds)
+        if trainer.world_size == 1:
+            return own
+        found = torch.tensor([float(x) for x in own], device=trainer.strategy.root_device)
+        signum, late = trainer.strategy.reduce(found, reduce_op="max").tolist()  # type: ignore[union-attr]
+        return int(signum), bool(late)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the state of the run. Raises DivergedError where weights are not finite, and OSError where there is no
+        room; the checkpoint before stays in both cases."""
+        assert trainer.lightning_module is not None
+        check_finite(trainer.lightning_module, trainer.global_step)
+        part = self.folder / f"{LAST}.part"
+        try:
+            trainer.save_checkpoint(part, weights_only=False)
+            if trainer.is_global_zero:
+                _replace(part, self.folder)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            kept = "the one before stays" if (self.folder / LAST).is_file() else "there is none before it"
+            error.add_note(f"no checkpoint of step {trainer.global_step} was saved: {kept}; make room and resume")
+            raise
+        self.saved, self._since = trainer.global_step, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fm_science"] = {"domain": self.domain, "version": __version__}
+
+
+def _replace(part: Path, folder: Path) -> None:
+    """Make ``part`` the last checkpoint, and what was the last one the previous."""
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    last, spare = folder / LAST, folder / f"{PREVIOUS}.part"
+    spare.unlink(missing_ok=True)
+    if last.is_file():
+        try:
+            os.link(last, spare)
+            os.replace(spare, folder / PREVIOUS)
+        except OSError:  # a file system without links keeps the last one alone
+            spare.unlink(missing_ok=True)
+    os.replace(part, last)
+
+
+def check_finite(module: nn.Module, step: int) -> None:
+    """Raise DivergedError, with the name of the weight, where one is not finite."""
+    weights = {name: p for name, p in module.named_parameters() if p.numel()}
+    if not weights or bool(torch.stack([p.isfinite().all() for p in weights.values()]).all()):
+        return
+    name = next(name for name, p in weights.items() if not bool(p.isfinite().all()))
+    raise DivergedError(
+        f"training has diverged: {name.removeprefix('flow.')} is not finite after step {step}. "
+        "Lower optimizer.lr; no checkpoint was written of this"
+    )
+
+
+def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
+    """What a checkpoint of a run holds. Loading never runs code.
+
+    Args:
+        file: the checkpoint.
+        domain: the name of the science it must be of.
+
+    Raises:
+        UserError: when it is truncated, damaged, something else, of another domain or of a newer version.
+    """
+    try:
+        with zipfile.ZipFile(file) as parts:
+            damaged = parts.testzip()  # torch does not look at the checksums
+        kept = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+    except Exception as error:  # whatever the bytes lead to; torch would advise to load them as code
+        raise UserError(f"{file} is no whole checkpoint: it is truncated, empty or of another kind") from error
+    if damaged:
+        raise UserError(f"{file} is damaged: the checksum of {damaged.partition('/')[2]} does not match")
+    if not isinstance(kept, dict) or not {"state_dict", "global_step", "loops"} <= set(kept):
+        raise UserError(f"{file} is no checkpoint of a run: it holds no state of a training")
+    about = kept.get("fm_science") or {}
+    if domain is not None and about.get("domain", domain) != domain:
+        raise UserError(f"{file} is a checkpoint of domain {about['domain']!r}, and this run is of {domain!r}")
+    return kept
+
+
+def newest(folder: Path, domain: str | None = None) -> tuple[Path, dict[str, Any], str]:
+    """The newest whole checkpoint in a folder, what it holds, and a warning where the last one was passed over.
+
+    Raises UserError, that of the last one, when none is whole.
+    """
+    try:
+        return folder / LAST, read_checkpoint(folder / LAST, domain), ""
+    except UserError as error:
+        if not (folder / PREVIOUS).is_file():
+            raise
+        try:
+            kept = read_checkpoint(folder / PREVIOUS, domain)
+        except UserError:
+            raise error from None
+        return folder / PREVIOUS, kept, f"{error}; going on from {PREVIOUS}, of step {kept['global_step']}"
+
+
+def check_fit(kept: Mapping[str, Any], module: nn.Module, file: Path) -> None:
+    """Raise UserError where the weights of a checkpoint are not those of ``module``."""
+    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = kept.get("current_model_state", kept["state_dict"])
+    theirs = {name: tuple(value.shape) for name, value in found.items()}
+    if ours == theirs:
+        return
+    name = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
+    raise UserError(
+        f"{file} is of another network: {name.removeprefix('flow.')} is {theirs.get(name, 'missing')} there and "
+        f"{ours.get(name, 'missing')} here. Resume with the options the run was started with"
+    )
+
+
+class Overdue(Callback):
+    """Does again, before the first step, the validation that an earlier part of the run did not finish.
+
+    Args:
+        finished: whether the run has made all its steps, so that it ends afterwards.
+        due: whether a validation is missing.
+    """
+
+    def __init__(self, finished: bool, due: bool) -> None:
+        self.finished, self.due = finished, due
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.due:
+            loop, connector = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
+            first = connector._first_loop_iter
+            loop.restarting = False
+            trainer.validating = True
+            loop.run()
+            trainer.training = True
+            connector._first_loop_iter = first
+        trainer.should_stop = trainer.should_stop or self.finished
