@@ -48,7 +48,7 @@ class Perceptron(nn.Module):
     def forward(self, x: State, t: Tensor, context: Context | None = None) -> State:
         """Points ``(B, 1, *event)`` or ``(B, dim)``, or a dict of them, and times ``(B,)`` to tangents."""
         leaves = x if isinstance(x, dict) else {"": x}
-        until = context.until if context is not None and self.two_times else None
+        until = context.t_end if context is not None and self.two_times else None
         points = torch.cat([v.flatten(1) for v in leaves.values()], 1)
         times = t[:, None] if self.time is None else self.time(t, until)
         out = self.net(torch.cat([points, times.to(points)], 1))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from fm_science.declarations import warn_renamed
+
 __version__ = "0.1.0"
 
 PUBLIC = {
@@ -22,19 +24,19 @@ PUBLIC = {
     "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
-        "AllRanks Coupling ExactPlan Independent Inpainting InWorkers OnPart Paired Semidiscrete Sinkhorn Teacher "
-        "Transport Unbalanced"
+        "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "
+        "Semidiscrete Sinkhorn Transport Unbalanced"
     ),
     "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
-    "power_grid ratio_grid uniform_grid",
+    "power_grid log_snr_grid uniform_grid",
     "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
     "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
-    "SiteFeatures Steered Tempered TimeEmbedding",
+    "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "flow": "Flow Sampler",
     "objectives": "ActionMatching BetaTime FlowMapMatching FlowMatching InverseSquare Lagrangian LogitNormalTime "
-    "MaximumLikelihood MeanFlow Mixture Objective Semigroup Spans Stratified UniformTime",
+    "MaximumLikelihood MeanFlow Mixture Objective Semigroup TimePairs Stratified UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",
@@ -42,6 +44,12 @@ PUBLIC = {
     "models": "load",
     "training": "fit",
 }
+#: replaced names, which go on working for one release
+RENAMED = {
+    "AllRanks": "GatherRanks", "InWorkers": "PrefetchedCoupling", "OnPart": "PartCoupling",
+    "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow",
+    "Tempered": "TemperatureScaled", "ratio_grid": "log_snr_grid",
+}  # fmt: skip
 HOMES = {name: module for module, names in PUBLIC.items() for name in names.split()}
 
 __all__ = ["__version__", *HOMES]
@@ -50,6 +58,9 @@ __all__ = ["__version__", *HOMES]
 def __getattr__(name: str) -> Any:
     if name in HOMES:
         return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
+    if name in RENAMED:
+        warn_renamed(f"{__name__}.{name}", RENAMED[name])
+        return getattr(import_module(__name__), RENAMED[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -90,8 +90,8 @@ def check_state(space: Any, x: State, context: Context, what: str = "data") -> N
 
 def _parts(space: Any, x: Any, what: str, prefix: str) -> list[tuple[str, Any, Any]]:
     """The leaves of a bound space with their values, by name. Raises where names do not match."""
-    parts = getattr(space, "parts", None)
-    if parts is None:
+    parts = space.parts
+    if not parts:
         if isinstance(x, Mapping):
             raise TypeError(
                 f"{what}{prefix}: a dict of {sorted(x)} was given; expected one tensor, a point of {space!r}."
@@ -142,14 +142,14 @@ def check_output(path: Any, raw: Any, name: str = "") -> None:
     """Raises TypeError or ContractError unless a network's raw output has the shape that the predictions of a bound
     path ask for. Shapes only: nothing is read."""
     what = f"the network's output{name}"
-    parts = getattr(path, "parts", None)
-    wanted = path.outputs if parts is None else parts
+    parts = path.parts
+    wanted = parts or path.outputs
     if isinstance(wanted, Mapping):
         if not isinstance(raw, Mapping) or set(raw) < set(wanted):
             given = sorted(raw) if isinstance(raw, Mapping) else f"a {type(raw).__name__}"
             raise ContractError(f"{what}: {given} was given; expected a dict with {sorted(wanted)}.")
         for k, part in wanted.items():
-            if parts is None:
+            if not parts:
                 _check_shape(raw[k], part, f"{what}[{k!r}]", path)
             else:
                 check_output(part, raw[k], f"{name}[{k!r}]")
@@ -180,7 +180,7 @@ class Logits:
             logits = raw
             for key in keys:
                 logits = logits[key]
-            unknown = path.predicts.logits(path, logits.detach()).isnan().any(-1) & path.space.counted
+            unknown = path.predicts.logits(path, logits.detach()).isnan().any(-1) & path.space.counted_mask
             bad = unknown.reshape(len(t), -1).any(1)  # classes of a whole graph have no axis of sites
             when = torch.where(bad, t.double(), torch.inf).amin()
             self.first[name] = torch.minimum(self.first.get(name, when), when)
@@ -199,8 +199,7 @@ class Logits:
 
 def _classes(path: Any, name: str, keys: tuple[str, ...] = ()) -> list[tuple[str, tuple[Any, tuple[str, ...]]]]:
     """The leaf paths on classes by name, each with the keys that lead to it."""
-    parts = getattr(path, "parts", None)
-    if parts is not None:
-        return [found for k, p in parts.items() for found in _classes(p, f"{name}[{k!r}]", (*keys, k))]
+    if path.parts:
+        return [found for k, p in path.parts.items() for found in _classes(p, f"{name}[{k!r}]", (*keys, k))]
     predicts = getattr(path, "predicts", None)
     return [] if path.space.smooth or predicts is None else [(name, (path, keys))]

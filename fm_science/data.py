@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from fm_science.errors import UserError
 from fm_science.seeds import SEEDS
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 
 Item = tuple[State, Mapping[str, Tensor]]
@@ -62,14 +63,14 @@ class TrainingData:
     source: Any = None
 
 
-def collate(space: Any, items: Sequence[Item]) -> tuple[State, Context]:
+def collate(space: Space, items: Sequence[Item]) -> tuple[State, Context]:
     """A padded batch and its context. Conditions of equal shape are stacked, others padded with zeros along the axes
     that differ: sites, or both ends of edges."""
     points, conditions = zip(*items, strict=True)
-    counts = torch.tensor([space.count(p) for p in points])
+    counts = torch.tensor([space.num_sites(p) for p in points])
     mask = torch.arange(int(counts.max())) < counts[:, None]
     cond = {name: _padded([c[name] for c in conditions]) for name in conditions[0]}
-    return space.stack(points), Context(mask, cond)
+    return space.pad_batch(points), Context(mask, cond)
 
 
 def _padded(values: Sequence[Tensor]) -> Tensor:
@@ -174,14 +175,14 @@ class _Tagged:
 Prepare = Callable[[State, Context, int], Any]  # (x1, context, seed) -> what a training step gets
 
 
-def _prepared(space: Any, prepare: Prepare, seed: int, rank: int, items: Sequence[tuple[int, Item]]) -> Any:
+def _prepared(space: Space, prepare: Prepare, seed: int, rank: int, items: Sequence[tuple[int, Item]]) -> Any:
     """A padded batch after ``prepare``, whose randomness depends on (seed, k, rank) only."""
     number = step_seed(seed, items[0][0], rank)
     return prepare(*collate(space, [item for _, item in items]), (2 * number + 1) % SEEDS)
 
 
 def train_loader(
-    data: TrainingData, space: Any, seed: int, start: Callable[[], int], rank: int, world: int,
+    data: TrainingData, space: Space, seed: int, start: Callable[[], int], rank: int, world: int,
     prepare: Prepare | None = None,
 ) -> DataLoader:  # fmt: skip
     """The endless loader of training batches ``(x1, context)``. With ``prepare`` each batch is what that makes of it,
@@ -190,14 +191,14 @@ def train_loader(
     gather = partial(collate, space) if prepare is None else partial(_prepared, space, prepare, seed, rank)
     return DataLoader(
         data.train if prepare is None else _Tagged(data.train),  # type: ignore[arg-type]
-        batch_sampler=order if prepare is None else _Numbered(order),  # type: ignore[arg-type]
+        batch_sampler=order if prepare is None else _Numbered(order),
         collate_fn=gather, num_workers=data.workers, persistent_workers=data.workers > 0,
     )  # fmt: skip
 
 
-def validation_loader(data: TrainingData, space: Any, most: int = 256) -> DataLoader:
+def validation_loader(data: TrainingData, space: Space, most: int = 256) -> DataLoader:
     """Batches of up to ``most`` held-out data, always the same ones in the same order."""
     chosen = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(0))[:most].sort().values
     plan = StepBatches(data.validation.sizes[chosen], data.batch, data.budget).plan(0)
     batches = [chosen[b].tolist() for b in plan]
-    return DataLoader(data.validation, batch_sampler=batches, collate_fn=partial(collate, space))  # type: ignore
+    return DataLoader(data.validation, batch_sampler=batches, collate_fn=partial(collate, space))  # type: ignore[arg-type]

@@ -174,7 +174,7 @@ class Domain(ABC):
         """Path, prior, new network and sampler, from options and statistics alone."""
 
     @abstractmethod
-    def request(self, n: int, **sample: Any) -> Context:
+    def request(self, n: int, *names: Any, **sample: Any) -> Context:
         """What to sample, ``n`` times; keywords override the options of the group ``sample``. Reads no data. Raises
         UserError where that cannot be given."""
 
@@ -287,7 +287,7 @@ class Domain(ABC):
     @cached_property
     def network(self) -> nn.Module:
         """What is trained."""
-        return self._built.network  # type: ignore[return-value]
+        return self._built.network
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -306,8 +306,7 @@ class Domain(ABC):
 
     def flow(self) -> Flow:
         """The flow of this domain, untrained, or with what training has made of the domain's network."""
-        flow = Flow(self.path, self.prior, self.network, self.sampler)
-        flow.domain = self
-        flow.independent = getattr(self.objective, "independent", True)
-        flow.untied = getattr(self.objective, "untied", ())
+        flow = Flow(self.path, self.prior, self.network, self.sampler, domain=self)
+        if isinstance(self.objective, Objective):
+            self.objective.record_training(flow)
         return flow

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.contract import Logits, admit, check_context, check_output
+from fm_science.declarations import renamed_keywords, warn_renamed
 from fm_science.errors import UserError
-from fm_science.likelihood import Divergence, ExactTrace, backward, forward, reverse_grid, set_out
+from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
+from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
-from fm_science.solvers import RK4, Heun, Solver, uniform_grid
+from fm_science.solvers import RK4, Heun, Predict, Solver, uniform_grid
 from fm_science.state import Context, State, scale
 
 
+@renamed_keywords(wrap="wrap_network")
 @dataclass(frozen=True)
 class Sampler:
     """How a flow is sampled when nothing else is said.
@@ -29,29 +33,34 @@ class Sampler:
         solver: the rule for a step.
         steps: number of steps, or a tensor of times.
         path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
-        wrap: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
+        wrap_network: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
     steps: int | Tensor = 100
     path: Path | None = None
-    wrap: Callable[[Any], Callable[..., Any]] | None = None
+    wrap_network: Callable[[Network], NetworkFunction] | None = None
+
+    @property
+    def wrap(self) -> Callable[[Network], NetworkFunction] | None:
+        """The old name of ``wrap_network``, for one release."""
+        warn_renamed("Sampler.wrap", "wrap_network")
+        return self.wrap_network
 
 
 class Predictor:
     """The network seen from a solver: it hands each evaluation the endpoint that was predicted one step earlier."""
 
-    def __init__(self, network: Callable[..., Any], path: Path, context: Context) -> None:
+    def __init__(self, network: Network, path: Path, context: Context) -> None:
         self.network, self.path, self.context = network, path, context
-        self.remembers = getattr(network, "self_conditioned", False)
         self.logits = Logits(path)
-        self._next: Any = None
+        self._next: State | None = None
 
-    def __call__(self, x: State, t: Tensor, until: Tensor | None = None) -> Any:
-        raw = self.network(x, t, self.context if until is None else replace(self.context, until=until))
+    def __call__(self, x: State, t: Tensor, t_end: Tensor | None = None) -> State:
+        raw = self.network(x, t, self.context if t_end is None else replace(self.context, t_end=t_end))
         check_output(self.path, raw)
         self.logits(raw, t)
-        if self.remembers and self._next is None:
+        if self.network.self_conditioned and self._next is None:
             self._next = self.path.endpoint(raw, x, t)
         return raw
 
@@ -69,22 +78,26 @@ class Flow(nn.Module):
         prior: where they start.
         network: a module, or any callable ``network(x, t, context) -> raw``; closed-form ones need no training.
         sampler: how to sample when a call does not say.
+        independent: whether noise and data were independent in training; objectives record it, and it is saved.
+        independent_parts: parts for which they were although they were not for others; likewise.
+        domain: the science this flow belongs to, where it was built or loaded by one.
 
     Raises TypeError when the sampler's path gives the network's output another meaning than the trained one.
     """
 
-    independent: bool = True  #: whether noise and data were independent in training; objectives set it
-    untied: tuple[str, ...] = ()  #: parts for which they were although they were not for others; objectives set it
+    network: Network
 
-    domain: Any = None  #: the science this flow belongs to, where it was built or loaded by one
-
-    def __init__(self, path: Path, prior: Prior, network: Callable[..., Any], sampler: Sampler | None = None) -> None:
+    def __init__(
+        self, path: Path, prior: Prior, network: NetworkFunction, sampler: Sampler | None = None, *,
+        independent: bool = True, independent_parts: Sequence[str] = (), domain: Any = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.path, self.prior, self.network = path, prior, network
+        self.path, self.prior, self.network = path, prior, as_network(network)
+        self.independent, self.independent_parts, self.domain = independent, tuple(independent_parts), domain
         self.sampler = sampler or Sampler()
         self.learned = nn.ModuleList(path.modules())
         if self.sampler.path is not None:
-            self.sampler.path.suits(path)
+            self.sampler.path.check_compatible(path)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -98,10 +111,15 @@ class Flow(nn.Module):
         first = next(weights, None)
         return None if first is None else torch.promote_types(first, torch.float32)
 
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
+        """The network's raw output at ``x`` and time ``t`` ``(B,)``."""
+        return self.network(x, t, context)
+
     @property
-    def sampled(self) -> Callable[..., Any]:
+    def sampled(self) -> Network:
         """The network that samples are drawn with: wrapped where the sampler says so."""
-        return self.network if self.sampler.wrap is None else self.sampler.wrap(self.network)
+        wrap = self.sampler.wrap_network
+        return self.network if wrap is None else as_network(wrap(self.network))
 
     def noise(self, context: Context) -> State:
         """A draw of the state at t = 0, one a sample of ``context``."""
@@ -165,12 +183,13 @@ class Flow(nn.Module):
         path = chosen.bind(context, self.prior)
         self.check(solver, path, reverse)
         x = admit(self, x, context, "data" if reverse else "noise")
-        predict: Any = Predictor(self.sampled, path, context)
-        walked, ask = path, predict
+        predict = Predictor(self.sampled, path, context)
+        walked: Path = path
+        ask: Predict = predict
         if reverse:
             path.check(times)
             grid, times = times, reverse_grid(path, times, x)
-            x, _ = set_out(path, grid, times, x, self.independent)
+            x, _ = start_before_end(path, grid, times, x, self.independent)
             walked, ask = Field(path.space), _reversed(path, predict)
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
@@ -188,9 +207,9 @@ class Flow(nn.Module):
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
         if not solver.stochastic or self.independent:
             return
-        stirred: Any = solver.stirred(path)
-        parts = getattr(stirred, "parts", {"": stirred})
-        if any(part.borrowed for name, part in parts.items() if name not in self.untied):
+        stirred = solver.renoised_part(path)
+        parts = stirred.parts or {"": stirred}
+        if any(part.score_needs_independence for name, part in parts.items() if name not in self.independent_parts):
             raise TypeError(
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
@@ -199,12 +218,12 @@ class Flow(nn.Module):
     def _check_map(self, solver: Solver) -> None:
         """Raises TypeError when the network has no flow map for a solver that jumps along one."""
         network = self.sampled
-        if not getattr(network, "two_times", False):
+        if not network.two_times:
             raise TypeError(
                 f"{solver!r} takes the jumps of a two-time network, and {type(network).__name__} knows one time "
                 "only. Use Euler() or Heun(), or train a network with `two_times = True` by FlowMapMatching()."
             )
-        if getattr(network, "self_conditioned", False):
+        if network.self_conditioned:
             raise TypeError(f"{solver!r} takes jumps that end at no endpoint: a self-conditioned network has no map.")
 
     def log_prob(
@@ -237,7 +256,7 @@ class Flow(nn.Module):
             x = admit(self, x, context)
             predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
-            return backward(path, predict, x, prior, solver, steps, divergence, self.independent).logp
+            return integrate_log_prob(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def sample_with_log_prob(
         self, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
@@ -269,23 +288,36 @@ class Flow(nn.Module):
 
     def _check_density(self) -> None:
         """Raises TypeError for a network whose velocity depends on the steps before."""
-        if getattr(self.network, "self_conditioned", False):
+        if self.network.self_conditioned:
             raise TypeError(
                 "a self-conditioned network has no density: its velocity depends on the steps before. "
                 "Train one with self_condition=0 and no `self_conditioned`."
             )
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the weights, and whether noise and data were independent (plain values: loading never runs code)."""
-        facts = {"independent": self.independent, "untied": list(self.untied)}
-        torch.save({"state_dict": self.state_dict(), **facts}, file)
+        """Write the weights, and whether noise and data were independent (tensors alone: loading never runs code)."""
+        torch.save({"state_dict": self.state_dict()}, file)
+
+    def get_extra_state(self) -> Tensor:
+        """How the flow was trained, as text in bytes, so that a ``state_dict`` holds tensors alone."""
+        facts = {"independent": self.independent, "untied": list(self.independent_parts)}
+        return torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of :meth:`get_extra_state`."""
+        facts = json.loads(bytes(state.tolist()))
+        self.independent, self.independent_parts = facts["independent"], tuple(facts["untied"])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())  # older files do not say
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
         kept = _read(FilePath(file))
         self.fill(_weights(kept), str(file))
-        if "independent" in kept:  # checkpoints do not say so: there the domain's objective does
-            self.independent, self.untied = kept["independent"], tuple(kept["untied"])
+        if "independent" in kept:  # where files of earlier versions say so
+            self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
 
     def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:
@@ -332,12 +364,12 @@ def _read(file: FilePath) -> Mapping[str, Any]:
     return kept
 
 
-def _reversed(path: Path, predict: Predictor) -> Callable[[Any, Tensor], Any]:
+def _reversed(path: Path, predict: Predictor) -> Callable[[State, Tensor], State]:
     """The velocity field of a path run backwards in time."""
     if not path.space.smooth:
         raise TypeError("a flow on classes cannot be reversed: jumps are random. Only smooth spaces can.")
 
-    def field(x: Any, r: Tensor) -> Any:
+    def field(x: State, r: Tensor) -> State:
         return scale(-1.0, path.velocity(predict(x, 1 - r), x, 1 - r))
 
     return field

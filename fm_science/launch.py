@@ -201,7 +201,7 @@ def _compose(command: str, given: Words) -> config.Tree | None:
             plain: Any = OmegaConf.to_container(tree, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error
-    return plain  # type: ignore[no-any-return]
+    return plain
 
 
 def _shown(flags: tuple[str, ...]) -> str | None:

@@ -29,7 +29,7 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
         if found * copies > limit:
             raise UserError(_words(found * copies, limit))
 
-    hook = register_module_parameter_registration_hook(count)  # type: ignore[no-untyped-call]
+    hook = register_module_parameter_registration_hook(count)
     try:
         yield
     except RuntimeError as error:  # not even the addresses are to be had

@@ -9,55 +9,64 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import total
-from fm_science.state import scale
+from fm_science.spaces.base import BoundLeaf, Space, total
+from fm_science.state import State, scale
+
+if TYPE_CHECKING:
+    from fm_science.paths.affine import AffinePath
+    from fm_science.paths.bridge import Bridge
 
 
 class Prediction(ABC):
     """The meaning of a network's raw output on one leaf space. ``path`` is a bound bridge, ``t`` is ``(B,)``."""
 
     singular: bool = True  #: whether the velocity of this prediction is undefined where there is no noise left
-    opens: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
-    timeless: bool = False  #: whether its meaning is the same on every schedule
+    defined_at_zero_signal: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
+    schedule_free: bool = False  #: whether its meaning is the same on every schedule
+    is_endpoint: bool = False  #: whether the raw output is the endpoint itself, or logits of it
     smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
 
-    def shape(self, space: Any) -> tuple[int, ...] | None:
+    def shape(self, space: BoundLeaf) -> tuple[int, ...] | None:
         """The shape of the raw output on a bound leaf space; ``None``: any."""
         return None
 
-    def check(self, space: Any) -> None:
+    def check(self, space: Space) -> None:
         """Raises TypeError or ValueError where this prediction means nothing on ``space``."""
         if self.smooth != space.smooth:
             right = "Velocity() or Endpoint()" if space.smooth else "Posterior()"
             raise TypeError(f"{self!r} means nothing on {space!r}: use predicts={right}.")
 
     @abstractmethod
-    def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+    def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         """The predicted datum."""
 
     @abstractmethod
-    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         """What a training step minimises, ``(B,)``, averaged over the degrees of freedom of each sample."""
 
-    def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+    def velocity(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         """The predicted velocity at ``x``."""
-        return path.drift(x, self.endpoint(path, raw, x, t), t)
+        return path.endpoint_to_velocity(x, self.endpoint(path, raw, x, t), t)
 
-    def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+    def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         """The predicted noise; needs a linear space and sigma > 0."""
-        return path.noised(x, self.endpoint(path, raw, x, t), t)
+        return path.endpoint_to_noise(x, self.endpoint(path, raw, x, t), t)
 
-    def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+    def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
+        """How far the predicted endpoint moves when the raw output does, ``(B,)``."""
+        raise TypeError(f"{self!r}: its endpoint is no affine function of the raw output.")
+
+    def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         """From time t to s with the prediction held fixed."""
-        return path.advance(x, self.endpoint(path, raw, x, t), t, s)
+        return path.step_to_endpoint(x, self.endpoint(path, raw, x, t), t, s)
 
 
-def mean_square(space: Any, x: Any, residual: Any) -> Tensor:
+def mean_square(space: Space, x: State, residual: State) -> Tensor:
     """The squared Riemannian length of a tangent a degree of freedom, ``(B,)``; zero where there is no freedom."""
     measure = space.measure
     return space.inner(x, residual, residual) / torch.where(measure > 0, measure, 1)
@@ -69,20 +78,23 @@ class Velocity(Prediction):
 
     singular = False
 
-    def shape(self, space: Any) -> tuple[int, ...]:
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
         return (*space.mask.shape, *space.leaf.tangent_event)
 
-    def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+    def velocity(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.tangent(x, raw)
 
-    def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.landing(x, path.space.tangent(x, raw), t)
+    def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
+        return path.velocity_to_endpoint(x, path.space.tangent(x, raw), t)
 
-    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
-        return mean_square(path.space, x, path.space.tangent(x, raw) - path.motion(x0, x1, x, t))
+    def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
+        return mean_square(path.space, x, path.space.tangent(x, raw) - path.target_velocity(x0, x1, x, t))
 
-    def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
-        return path.follow(x, path.space.tangent(x, raw), t, s)
+    def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
+        return path.velocity_gain(t)
+
+    def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
+        return path.step_along_velocity(x, path.space.tangent(x, raw), t, s)
 
 
 @dataclass(frozen=True)
@@ -92,15 +104,19 @@ class Endpoint(Prediction):
     The loss is the squared difference of the logarithms at x_t, whose optimum is exp_x E[log_x x1].
     """
 
-    timeless = True
+    schedule_free = True
+    is_endpoint = True
 
-    def shape(self, space: Any) -> tuple[int, ...]:
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
         return tuple(space.shape)
 
-    def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+    def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.project(raw)
 
-    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         space = path.space
         return mean_square(space, x, space.log(x, space.project(raw)) - space.log(x, x1))
 
@@ -111,25 +127,29 @@ class Noise(Prediction):
     there is no signal the noise says nothing about the datum."""
 
     singular = False
-    opens = False
+    defined_at_zero_signal = False
 
-    def shape(self, space: Any) -> tuple[int, ...]:
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
         return (*space.mask.shape, *space.leaf.tangent_event)
 
-    def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
+    def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
         return path.space.tangent(x, raw)
 
-    def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.denoised(x, self.noise(path, raw, x, t), t)
+    def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
+        return path.noise_to_endpoint(x, self.noise(path, raw, x, t), t)
 
-    def velocity(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return path.departure(x, self.noise(path, raw, x, t), t)
+    def velocity(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
+        return path.noise_to_velocity(x, self.noise(path, raw, x, t), t)
 
-    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
+        alpha, sigma = path.weights(t)
+        return -sigma / alpha
+
+    def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         return mean_square(path.space, x, path.space.tangent(x, raw) - path.space.tangent(x, x0))
 
-    def step(self, path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
-        return path.depart(x, self.noise(path, raw, x, t), t, s)
+    def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
+        return path.step_from_noise(x, self.noise(path, raw, x, t), t, s)
 
 
 @dataclass(frozen=True)
@@ -138,10 +158,13 @@ class Score(Noise):
     sigma std², for a Normal prior of that std that is independent of the data. The loss is denoising score matching in
     units of the noise, the mean of |sigma std s + x0 / std|² (Vincent 2011)."""
 
-    def noise(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return scale(-path.level(t) * path.std**2, path.space.tangent(x, raw))
+    def noise(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
+        return scale(-path.sigma(t) * path.std**2, path.space.tangent(x, raw))
 
-    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
+        return -path.sigma(t) * path.std**2 * super().endpoint_gain(path, t)
+
+    def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         residual = self.noise(path, raw, x, t) - path.space.tangent(x, x0)
         return mean_square(path.space, x, residual) / path.std**2
 
@@ -160,19 +183,20 @@ class Posterior(Prediction):
     """
 
     mask: int | None = None
-    timeless = True
+    schedule_free = True
+    is_endpoint = True
     smooth = False
 
-    def shape(self, space: Any) -> tuple[int, ...]:
+    def shape(self, space: BoundLeaf) -> tuple[int, ...]:
         return tuple(space.shape)
 
-    def check(self, space: Any) -> None:
+    def check(self, space: Space) -> None:
         super().check(space)
-        classes = getattr(space, "leaf", space).event[-1]
+        classes = space.leaf.event[-1]
         if self.mask is not None and not 0 <= self.mask < classes:
             raise ValueError(f"{self!r}: the mask class is one of 0 to {classes - 1}, the classes of {space!r}.")
 
-    def logits(self, path: Any, raw: Tensor) -> Tensor:
+    def logits(self, path: Bridge, raw: Tensor) -> Tensor:
         """Log-probabilities of the endpoint's class, before carry-over."""
         raw = path.space.symmetrise(raw)
         if self.mask is not None:
@@ -180,21 +204,21 @@ class Posterior(Prediction):
             raw = torch.where(forbidden, -torch.inf, raw)
         return raw.log_softmax(-1)
 
-    def arrived(self, path: Any, x: Tensor) -> Tensor:
+    def is_fixed(self, path: Bridge, x: Tensor) -> Tensor:
         """Which sites hold a class that cannot come from noise, ``(B, *sites)`` bool."""
-        possible = path.chances
+        possible = path.class_probabilities
         if possible is None and self.mask is not None:
             possible = torch.nn.functional.one_hot(torch.tensor(self.mask), x.shape[-1])
         if possible is None:
             return torch.zeros_like(x[..., 0], dtype=torch.bool)
         return (x * (possible.to(x) > 0)).sum(-1) == 0
 
-    def endpoint(self, path: Any, raw: Any, x: Any, t: Tensor) -> Any:
-        return torch.where(self.arrived(path, x)[..., None], x, self.logits(path, raw).exp())
+    def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
+        return torch.where(self.is_fixed(path, x)[..., None], x, self.logits(path, raw).exp())
 
-    def loss(self, path: Any, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         logits = self.logits(path, raw)
         # where() keeps 0 * -inf out of the sum, backwards too
         entropy = -torch.where(x1 > 0, logits, 0.0).sum(-1)
-        counted = path.space.counted & ~self.arrived(path, x)
+        counted = path.space.counted_mask & ~self.is_fixed(path, x)
         return total(torch.where(counted, entropy, 0.0)) / total(counted).clamp_min(1)

@@ -37,16 +37,16 @@ class RecordDomain(Domain):
     network: nn.Module = field()
     data: TrainingData = field()
     objective: Any = field()
-    request: Callable[..., Context] = field()  # type: ignore[assignment]
+    request: Callable[..., Context] = field()
     decode: Callable[[State, Context], list] = field()  # type: ignore[assignment]
     read: Callable[[Sequence[Any]], list] = field()  # type: ignore[assignment]
-    write: Callable[..., Files] = field()  # type: ignore[assignment]
-    metrics: Mapping[str, Metric] = field()  # type: ignore[assignment]
+    write: Callable[..., Files] = field()
+    metrics: Mapping[str, Metric] = field()
     report: Callable[[Mapping[str, list], FilePath], Files] = field()  # type: ignore[assignment]
     references: Callable[[list], dict[str, list]] = field()  # type: ignore[assignment]
     sampler: Sampler = field(default=Sampler())
-    symmetries: tuple[Symmetry, ...] = field(default=())  # type: ignore[assignment]
-    equivariant: bool = field(default=True)  # type: ignore[assignment]
+    symmetries: tuple[Symmetry, ...] = field(default=())
+    equivariant: bool = field(default=True)
     trajectory: Callable[..., Files] | None = field(default=None)  # type: ignore[assignment]
     record: Callable[[FilePath], Files] | None = field(default=None)
     table: Callable[[list], list[dict[str, Any]]] | None = field(default=None)

@@ -107,7 +107,7 @@ class Run(Trained):
         kept = load_tree(file, "file of statistics")
         if kept.get("domain") != self.name:
             raise UserError(f"{file} is of domain {kept.get('domain')!r}, and {FILE} beside it of {self.name!r}")
-        return kept["statistics"]  # type: ignore[no-any-return]
+        return kept["statistics"]
 
 
 def save_statistics(domain: Domain, folder: Path) -> None:

@@ -23,6 +23,7 @@ from fm_science.errors import DivergedError, OptionError, nearest
 from fm_science.flow import Flow
 from fm_science.seeds import SEEDS, seeded
 from fm_science.solvers import Solver
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State, leaves, tree_map
 
 Frames = list[list[Any]]
@@ -90,7 +91,7 @@ def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State,
     return x, _frozen(context, flow.path.space, frozen) if frozen else context
 
 
-def _frozen(context: Context, space: Any, parts: list[Any]) -> Context:
+def _frozen(context: Context, space: Space, parts: list[Any]) -> Context:
     """The context with the frozen sites of each sample, padded."""
     free = tree_map(_padded, *(free for free, _ in parts))
     return replace(context, free=free, known=_stacked(space, [known for _, known in parts]))
@@ -101,10 +102,10 @@ def _padded(*free: Tensor) -> Tensor:
     return pad_sequence(list(free), batch_first=True, padding_value=True) if free[0].ndim else torch.stack(free)
 
 
-def _stacked(space: Any, known: list[Any]) -> State:
+def _stacked(space: Space, known: list[Any]) -> State:
     """Known values as a batch, padded; a part that holds nothing has none."""
     if not isinstance(known[0], Mapping):
-        return space.stack(known)
+        return space.pad_batch(known)
     return {name: _stacked(space.parts[name], [values[name] for values in known]) for name in known[0]}
 
 

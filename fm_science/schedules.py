@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
+
 
 class Schedule(ABC):
     """A pair of functions of time, alpha (signal) and sigma (noise), with alpha / sigma increasing."""
 
     singular: bool = False  #: whether a rate is infinite at t = 1
-    steady: bool = False  #: whether alpha is t itself
+    is_linear: bool = False  #: whether alpha is t itself
     steep: bool = False  #: whether a rate is infinite at t = 0
 
     @abstractmethod
@@ -32,7 +34,7 @@ class Schedule(ABC):
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``(alpha, sigma, d alpha/dt, d sigma/dt)`` at ``t`` ``(B,)``."""
-        (alpha, sigma), (dalpha, dsigma) = torch.func.jvp(self, (t.clone(),), (torch.ones_like(t),))  # type: ignore[misc]
+        (alpha, sigma), (dalpha, dsigma) = torch.func.jvp(self, (t.clone(),), (torch.ones_like(t),))[:2]
         return alpha, sigma, dalpha, dsigma
 
     def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ class Schedule(ABC):
 class Linear(Schedule):
     """alpha = t, sigma = 1 - t: straight lines (Liu et al. 2023; Lipman et al. 2023)."""
 
-    steady = True
+    is_linear = True
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return t, 1 - t
@@ -99,8 +101,8 @@ class Polynomial(Schedule):
         if not self.p > 0:
             raise ValueError(f"Polynomial(p={self.p}): the power must be positive.")
 
-    @property
-    def steep(self) -> bool:  # type: ignore[override]
+    @derived
+    def steep(self) -> bool:
         return self.p < 1
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 A *state* is a tensor, or a plain dict of named states: atom positions beside atom types beside bonds. A *context* is
 everything about a batch that stays put while the state flows: which sites are real, the conditions, the sites that are
 frozen. The handful of functions here are the only ones besides the products that ever walk a dict; all other code adds
-and scales states without looking inside.
+and scales states without looking inside, and meets the leaves of a product by ``zip_leaves``.
 
 Shapes: a tensor on nodes is ``(B, N, *event)``, on edges ``(B, N, N, *event)``, on the graph ``(B, *event)``.
 """
@@ -13,19 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from fm_science.declarations import renamed_names, warn_renamed
+
 #: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
 State: TypeAlias = Any
 
-OPTIONAL = ("free", "known", "previous", "until")  # what a context may hold beside its mask and conditions
+OPTIONAL = ("free", "known", "previous", "t_end")  # what a context may hold beside its mask and conditions
 UNKNOWN = "a context with frozen sites needs the values they keep: Context(..., free=free, known=x)"
 
 
-def tree_map(fn: Callable[..., Any], state: Any, *rest: Any) -> Any:
+def tree_map(fn: Callable[..., Any], state: State, *rest: State) -> State:
     """Apply ``fn`` to every tensor of ``state`` (and the matching tensors of ``rest``); same dict out."""
     if isinstance(state, Mapping):
         return {name: tree_map(fn, part, *(r[name] for r in rest)) for name, part in state.items()}
@@ -37,6 +39,28 @@ def leaves(state: State) -> list[Tensor]:
     if isinstance(state, Mapping):
         return [leaf for part in state.values() for leaf in leaves(part)]
     return [state]
+
+
+class Tree(Protocol):
+    """A space, a path or a prior: a leaf, or a product of named parts."""
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """What stands side by side, by name; nothing in a leaf."""
+
+
+def zip_leaves(tree: Tree, *states: State) -> list[tuple[Any, ...]]:
+    """The leaves of a tree of spaces, paths or priors, each beside its tensors: ``(leaf, x, y, ...)``."""
+    if not tree.parts:
+        return [(tree, *states)]
+    return [leaf for k, part in tree.parts.items() for leaf in zip_leaves(part, *(x[k] for x in states))]
+
+
+def map_leaves(fn: Callable[..., Any], tree: Tree, *states: State) -> State:
+    """``fn(leaf, x, y, ...)`` at each leaf of a tree of spaces, paths or priors, as a state of the same parts."""
+    if not tree.parts:
+        return fn(tree, *states)
+    return {k: map_leaves(fn, part, *(x[k] for x in states)) for k, part in tree.parts.items()}
 
 
 def batch_size(state: State) -> int:
@@ -51,10 +75,10 @@ def add(*states: State) -> State:
 
 def scale(weight: float | Tensor, state: State) -> State:
     """Multiply by a number, or by one number a sample, ``(B,)``."""
-    return tree_map(lambda x: lift(weight, x) * x, state)
+    return tree_map(lambda x: expand_like(weight, x) * x, state)
 
 
-def lift(weight: Any, x: Tensor) -> Any:
+def expand_like(weight: float | Tensor, x: Tensor) -> Any:
     """Append axes to ``weight`` ``(B,)`` until it broadcasts against ``x`` from the left; numbers pass through."""
     if not torch.is_tensor(weight) or weight.ndim == 0:
         return weight
@@ -71,9 +95,9 @@ def take(state: State, index: Tensor) -> State:
     return tree_map(lambda x: x[index], state)
 
 
-def pin(mask: Tensor, x: Tensor, value: Tensor | float) -> Tensor:
+def masked_where(mask: Tensor, x: Tensor, value: Tensor | float) -> Tensor:
     """``x`` where ``mask`` is true and ``value`` elsewhere; the mask covers the leading axes of ``x``."""
-    return torch.where(lift(mask, x), x, value)
+    return torch.where(expand_like(mask, x), x, value)
 
 
 @dataclass(frozen=True)
@@ -88,7 +112,7 @@ class Context:
         known: the values that frozen sites keep, a state of the full shape; required with ``free``, of those parts
             that have frozen sites.
         previous: the last predicted endpoint, for self-conditioned networks; set by ``Flow`` once a step.
-        until: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
+        t_end: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
             objective. ``None``: the same as t, where such a network tells the velocity.
     """
 
@@ -97,7 +121,7 @@ class Context:
     free: Any = None
     known: Any = None
     previous: Any = None
-    until: Tensor | None = None
+    t_end: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.free is not None and self.known is None:
@@ -107,6 +131,12 @@ class Context:
     def full(n: int, sites: int = 1, **cond: Tensor) -> Context:
         """A context of ``n`` samples whose ``sites`` are all real; conditions by name."""
         return Context(torch.ones(n, sites, dtype=torch.bool), cond)
+
+    @property
+    def until(self) -> Tensor | None:
+        """The old name of ``t_end``, for one release."""
+        warn_renamed("Context.until", "t_end")
+        return self.t_end
 
     @property
     def size(self) -> int:
@@ -149,5 +179,9 @@ class Context:
         return self._each(lambda x: x.to(device, **options))
 
     def _each(self, fn: Callable[[Tensor], Tensor]) -> Context:
-        optional = {n: tree_map(fn, v) for n in OPTIONAL if (v := getattr(self, n)) is not None}
-        return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **optional)
+        optional = {n: getattr(self, n) for n in OPTIONAL}
+        moved = {n: None if v is None else tree_map(fn, v) for n, v in optional.items()}
+        return replace(self, mask=fn(self.mask), cond={k: fn(v) for k, v in self.cond.items()}, **moved)
+
+
+__getattr__ = renamed_names(__name__, {"lift": "expand_like", "pin": "masked_where"})

@@ -116,7 +116,7 @@ def load_tree(file: Path, what: str = "file") -> dict[str, Any]:
         raise UserError(f"cannot read the {what} {file}: it is truncated, or of another kind ({error})") from error
     if _digest(about["tree"], tensors) != about.get("sha256"):
         raise UserError(f"the {what} {file} is damaged: its checksum does not match. Get another copy")
-    return _tree(json.loads(about["tree"]), tensors)  # type: ignore[no-any-return]
+    return _tree(json.loads(about["tree"]), tensors)
 
 
 def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

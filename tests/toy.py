@@ -63,7 +63,7 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        return self.net(torch.cat([x, self.time(t, context.until)[:, None]], -1))
+        return self.net(torch.cat([x, self.time(t, context.t_end)[:, None]], -1))
 
 
 def radius(samples: list[Tensor], reference: list[Tensor]) -> dict[str, float]:

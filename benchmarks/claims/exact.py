@@ -20,7 +20,7 @@ from fm_science.flow import Flow
 from fm_science.paths import Gaussian
 from fm_science.priors import Normal
 from fm_science.schedules import VP, Linear, Schedule, Trigonometric
-from fm_science.solvers import RK4, Euler, Midpoint, Solver, ratio_grid
+from fm_science.solvers import RK4, Euler, Midpoint, Solver, log_snr_grid
 from fm_science.spaces import Euclidean
 
 PATHS: dict[str, Schedule] = {"FM-OT": Linear(), "trigonometric": Trigonometric(), "diffusion (VP)": VP()}
@@ -37,7 +37,7 @@ def even(steps: int, schedule: Schedule) -> Tensor:
 
 def ratios(steps: int, schedule: Schedule) -> Tensor:
     """Steps in which log(alpha / sigma) grows equally, but for the first."""
-    grid = ratio_grid(steps + 1, schedule, 0.02, LAST)
+    grid = log_snr_grid(steps + 1, schedule, 0.02, LAST)
     return grid[grid <= LAST + 1e-9]
 
 

@@ -25,7 +25,7 @@ from benchmarks.claims.measures import DIGITS, energy_distance, wasserstein
 from benchmarks.tables import Record, Result, Study, markdown, mean
 from benchmarks.training import Budget, Perceptron, adam, cosine, total, train
 from fm_science import figures
-from fm_science.couplings import Paired, Teacher
+from fm_science.couplings import Paired, Reflow
 from fm_science.flow import Flow
 from fm_science.networks import TimeEmbedding
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Objective, Semigroup
@@ -209,7 +209,7 @@ def teach(flow: Flow, n: int) -> Pairs:
     """Noise and where the flow carries it."""
     context = Context.full(n)
     x0 = flow.noise(context)
-    ends, x1, _ = Teacher(flow, Heun(), 25).pair(flow.path.space.bind(context), x0, x0, context)
+    ends, x1, _ = Reflow(flow, Heun(), 25).pair(flow.path.space.bind(context), x0, x0, context)
     return ends, x1
 
 

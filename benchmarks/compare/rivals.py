@@ -90,10 +90,10 @@ def _geodesics(runs: int, batch: int) -> Times:
     x0, x1 = (Uniform().sample(Sphere(2), context) for _ in range(2))
     t = torch.rand(batch)
     a, b = x0[:, 0], x1[:, 0]
-    found, (x, u) = peer.sample(x_0=a, x_1=b, t=t), path.trace(x0, x1, t)
+    found, (x, u) = peer.sample(x_0=a, x_1=b, t=t), path.sample_with_velocity(x0, x1, t)
     assert torch.allclose(x[:, 0], found.x_t, atol=1e-3)
     assert torch.allclose(u[:, 0], found.dx_t, atol=1e-2)
-    return times(lambda: path.trace(x0, x1, t), lambda: peer.sample(x_0=a, x_1=b, t=t), runs)
+    return times(lambda: path.sample_with_velocity(x0, x1, t), lambda: peer.sample(x_0=a, x_1=b, t=t), runs)
 
 
 def divergences(runs: int, batch: int = 64, dim: int = 64, steps: int = 10) -> list[Duel]:

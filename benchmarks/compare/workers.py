@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.compare.duel import Duel, elapsed
 from benchmarks.compare.rivals import stepper
 from benchmarks.training import Perceptron
-from fm_science.couplings import Coupling, Independent, InWorkers, Transport
+from fm_science.couplings import Coupling, Independent, PrefetchedCoupling, Transport
 from fm_science.data import TrainingData, train_loader
 from fm_science.priors import Normal
 from fm_science.spaces import Euclidean
@@ -51,7 +51,7 @@ def transport_in_worker(runs: int, batch: int = 1024, dim: int = 64, steps: int 
     ours, theirs = [], []
     for _ in range(runs):
         theirs.append(_pace(data, dim, depth, Independent(), steps))
-        ours.append(_pace(data, dim, depth, InWorkers(Transport()), steps))
+        ours.append(_pace(data, dim, depth, PrefetchedCoupling(Transport()), steps))
     (wall, busy), (free_wall, free_busy) = (tuple(zip(*side, strict=True)) for side in (ours, theirs))
     return [
         Duel(f"{name}, in a worker: CPU", "independent noise", 1 / 0.9, busy, free_busy),
@@ -81,7 +81,7 @@ def _balanced(points: Points, batch: int, dim: int) -> tuple[float, int]:
 def _pace(data: TrainingData, dim: int, depth: int, coupling: Coupling, steps: int) -> tuple[float, float]:
     """The wall time of a step in ms, and the CPU time of the busier process, once the loader runs steadily."""
     train, space = stepper(Perceptron(dim, 512, depth), dim, coupling), Euclidean(dim)
-    prepare = coupling.preparation(space, Normal()) if isinstance(coupling, InWorkers) else None
+    prepare = coupling.preparation(space, Normal()) if isinstance(coupling, PrefetchedCoupling) else None
     batches = iter(train_loader(data, space, 0, lambda: 0, 0, 1, prepare))
     for batch in itertools.islice(batches, WARM):
         train(*batch)

@@ -67,7 +67,7 @@ def summary(cls: type) -> str:
 
 def options(group: str, cls: type) -> Iterator[tuple[str, ...]]:
     """Name, type, default and meaning of every option of a group."""
-    for item in fields(cls):  # type: ignore[arg-type]
+    for item in fields(cls):
         kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
         yield f"{group}.{item.name}", kind, f"= {default(item)}", meaning(item)
 

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State, batch_size, leaves, rows, take
 from fm_science.symmetries import Symmetry
-from fm_science.symmetries.base import flat, pieces, square
+from fm_science.symmetries.base import bound_leaves, flat, square
 
 CHUNK = 2**24  #: most numbers that one tensor of a chunk of pairs holds
 
-Cost = Callable[[Any, State, State], Tensor]
+Cost = Callable[[Space, State, State], Tensor]
+
+
+@runtime_checkable
+class VectorCost(Protocol):
+    """A cost that is the squared distance of vectors."""
+
+    def vectors(self, space: Space, x: State) -> Tensor:
+        """The vectors ``(B, D)`` of points."""
+
+    def __call__(self, space: Space, x0: State, x1: State) -> Tensor:
+        """The squared distances ``(B,)``."""
 
 
 def groups(context: Context, within: Iterable[str] = ()) -> Tensor:
@@ -42,7 +54,7 @@ def groups(context: Context, within: Iterable[str] = ()) -> Tensor:
 
 
 def table(
-    space: Any, x0: State, x1: State, context: Context, group: Tensor, symmetries: tuple[Symmetry, ...] = (),
+    space: Space, x0: State, x1: State, context: Context, group: Tensor, symmetries: tuple[Symmetry, ...] = (),
     cost: Cost | None = None,
 ) -> Tensor:  # fmt: skip
     """The cost of each pair, ``(B, B)``: row i is noise, column j a datum. Only pairs within a group are priced, and
@@ -57,33 +69,27 @@ def table(
             distance of vectors may say so by a method ``vectors(space, x) -> (B, D)``.
     """
     allowed = group[:, None] == group[None, :]
-    vectors = getattr(cost, "vectors", None)
-    if vectors is not None and not symmetries:
-        return _gram(vectors(space, x0), vectors(space, x1)).masked_fill(~allowed, torch.inf)
+    if isinstance(cost, VectorCost) and not symmetries:
+        return _gram(cost.vectors(space, x0), cost.vectors(space, x1)).masked_fill(~allowed, torch.inf)
     if symmetries or cost is not None:
         price = _aligned(symmetries, cost or square)
         return _by_pairs(space, x0, x1, context, allowed, price)
     total = torch.zeros(allowed.shape, dtype=torch.float64, device=allowed.device)
-    for k, (part, a, b) in enumerate(pieces(space, x0, x1)):
-        if flat(part) or getattr(part, "alike", False):
-            total = total + _gram(_vectors(part, a), _vectors(part, b))
+    for k, (part, a, b) in enumerate(bound_leaves(space, x0, x1)):
+        if flat(part) or part.shares_weights:
+            total = total + _gram(part.whitened(a), part.whitened(b))
         else:
             total = total + _by_pairs(space, x0, x1, context, allowed, _piece(k))
     return total.masked_fill(~allowed, torch.inf)
 
 
-def cross(space: Any, x: State, y: State, context: Context) -> Tensor:
+def cross(space: Space, x: State, y: State, context: Context) -> Tensor:
     """The squared distance of each of m points ``x`` to each of n points ``y``, ``(m, n)``, where all have the same
     sites. ``space`` is bound to ``context``, that of ``y``."""
     allowed = torch.ones(batch_size(x), batch_size(y), dtype=torch.bool, device=leaves(y)[0].device)
-    found = enumerate(pieces(space, x, y))
+    found = enumerate(bound_leaves(space, x, y))
     tables = [_gram(a, b) if flat(s) else _by_pairs(space, x, y, context, allowed, _piece(k)) for k, (s, a, b) in found]
     return torch.stack(tables).sum(0)
-
-
-def _vectors(part: Any, x: Tensor) -> Tensor:
-    """Points of a flat part, scaled where its inner product has the same weights for all samples."""
-    return part.rooted(x) if getattr(part, "alike", False) else part.blank(x)  # type: ignore[no-any-return]
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:
@@ -100,8 +106,8 @@ def _gram(x: Tensor, y: Tensor) -> Tensor:
 def _piece(k: int) -> Callable[..., Tensor]:
     """The squared distance in the k-th leaf alone."""
 
-    def price(space: Any, x: State, y: State, index: Tensor) -> Tensor:
-        return square(*pieces(space, x, y)[k])
+    def price(space: Space, x: State, y: State, index: Tensor) -> Tensor:
+        return square(*bound_leaves(space, x, y)[k])
 
     return price
 
@@ -109,7 +115,7 @@ def _piece(k: int) -> Callable[..., Tensor]:
 def _aligned(symmetries: tuple[Symmetry, ...], cost: Cost) -> Callable[..., Tensor]:
     """The cost after each noise was moved along the symmetries towards its datum."""
 
-    def price(space: Any, x: State, y: State, index: Tensor) -> Tensor:
+    def price(space: Space, x: State, y: State, index: Tensor) -> Tensor:
         bound = [s.take(index) for s in symmetries]
         closed = bound and cost is square  # the last symmetry may know its cost without moving anything
         for symmetry in bound[:-1] if closed else bound:
@@ -120,12 +126,12 @@ def _aligned(symmetries: tuple[Symmetry, ...], cost: Cost) -> Callable[..., Tens
 
 
 def _by_pairs(
-    space: Any, x0: State, x1: State, context: Context, allowed: Tensor, price: Callable[..., Tensor]
+    space: Space, x0: State, x1: State, context: Context, allowed: Tensor, price: Callable[..., Tensor]
 ) -> Tensor:
     """A table priced pair by pair, in chunks; infinite where not ``allowed``."""
     noise, datum = allowed.nonzero().unbind(1)
     sites = {"nodes": context.mask.shape[1], "edges": 1, "graph": 1}  # symmetries may compare all sites with all
-    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in pieces(space, x1))
+    numbers = max(sites[s.leaf.on] * max(1, a[0].numel()) for s, a in bound_leaves(space, x1))
     context = replace(context, previous=None)
     costs = []
     for i, j in zip(*(index.split(max(1, CHUNK // numbers)) for index in (noise, datum)), strict=True):

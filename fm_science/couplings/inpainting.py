@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fm_science.couplings.base import Coupling, Independent
+from fm_science.declarations import derived
 from fm_science.priors import Prior, cast
 from fm_science.state import Context, State, leaves
 
@@ -49,14 +50,14 @@ class Inpainting(Coupling):
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"Inpainting(fraction={self.fraction}): expected a share of the batches, from 0 to 1.")
 
-    @property
-    def independent(self) -> bool:  # type: ignore[override]
+    @derived
+    def independent(self) -> bool:
         used = ([self.coupling] if self.fraction < 1 else []) + ([self.partial] if self.fraction > 0 else [])
         return all(coupling.independent for coupling in used)
 
-    @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.coupling.untied
+    @derived
+    def independent_parts(self) -> tuple[str, ...]:
+        return self.coupling.independent_parts
 
     def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if float(torch.rand(())) >= self.fraction:

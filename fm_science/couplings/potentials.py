@@ -34,7 +34,7 @@ class Fit:
     empty: int
 
 
-def ascend(costs: Callable[[int], Tensor], n: int, iterations: int, batch: int, step: float) -> Tensor:
+def fit_potentials(costs: Callable[[int], Tensor], n: int, iterations: int, batch: int, step: float) -> Tensor:
     """Maximise E min_j (c(x0, x1_j) - psi_j) + mean psi; its gradient is 1 / n - P_j (Genevay et al. 2016).
 
     Args:
@@ -57,11 +57,11 @@ def ascend(costs: Callable[[int], Tensor], n: int, iterations: int, batch: int, 
     return total / averaged
 
 
-def judge(costs: Callable[[int], Tensor], psi: Tensor, draws: int, batch: int) -> tuple[Tensor, Fit]:
+def evaluate_potentials(costs: Callable[[int], Tensor], psi: Tensor, draws: int, batch: int) -> tuple[Tensor, Fit]:
     """The mass of each cell ``(n,)`` from fresh noise, and what it says about the potentials."""
     n, rounds = len(psi), math.ceil(draws / batch)
-    won = sum(torch.bincount((costs(batch) - psi).argmin(1), minlength=n) for _ in range(rounds))
-    mass = won.double() / (rounds * batch)  # type: ignore[union-attr]
+    won = torch.stack([torch.bincount((costs(batch) - psi).argmin(1), minlength=n) for _ in range(rounds)]).sum(0)
+    mass = won.double() / (rounds * batch)
     variation = 0.5 * float((mass - 1 / n).abs().sum())
     floor = math.sqrt((n - 1) / (2 * math.pi * rounds * batch))  # n binomial counts, each nearly normal
     return mass, Fit(variation, floor, float(n * mass.max()), int((mass == 0).sum()))

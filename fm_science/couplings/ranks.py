@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.spaces import Space
 from fm_science.state import Context, State, tree_map
 
 
 @dataclass(frozen=True)
-class AllRanks:
+class GatherRanks:
     """The batches of all processes of the default group of ``torch.distributed``, and the own rank. Without a process
     group there is one batch."""
 
@@ -37,7 +38,7 @@ def _on_cpu(value: Any) -> Any:
     return value.to("cpu") if isinstance(value, Context) else tree_map(lambda x: x.cpu(), value)
 
 
-def join(space: Any, batches: Sequence[tuple[State, State, Context]]) -> tuple[State, State, Context]:
+def join(space: Space, batches: Sequence[tuple[State, State, Context]]) -> tuple[State, State, Context]:
     """One batch from many: noise, data and context, padded to the longest sample of all."""
     noise, data, contexts = zip(*batches, strict=True)
     parts: dict[str, Any] = {}

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import cross
-from fm_science.couplings.potentials import Fit, ascend, judge
-from fm_science.priors import cast
+from fm_science.couplings.potentials import Fit, evaluate_potentials, fit_potentials
+from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
+from fm_science.spaces import Space
 from fm_science.state import Context, State, leaves, take, tree_map
 
 
@@ -53,7 +53,7 @@ class Semidiscrete(Coupling):
         return self.context.cond[self.label] if self.label else torch.zeros(self.context.size, dtype=torch.long)
 
     def fit(
-        self, space: Any, prior: Any, iterations: int = 4000, batch: int = 256, step: float = 3.0,
+        self, space: Space, prior: Prior, iterations: int = 4000, batch: int = 256, step: float = 3.0,
         tolerance: float = 0.1, probes: int | None = None, seed: int = 0,
     ) -> Mapping[int, Fit]:  # fmt: skip
         """Find the potentials by averaged stochastic gradient ascent (Genevay et al. 2016, algorithm 2).
@@ -80,9 +80,9 @@ class Semidiscrete(Coupling):
         with seeded(seed, self.context.mask.device), torch.no_grad():
             for value, index in self._cells():
                 costs = self._sampler(space, prior, index)
-                self.psi[index] = ascend(costs, len(index), iterations, batch, step)
+                self.psi[index] = fit_potentials(costs, len(index), iterations, batch, step)
                 draws = probes or max(10_000, 100 * len(index))
-                self.mass[index], reports[value] = judge(costs, self.psi[index], draws, batch)
+                self.mass[index], reports[value] = evaluate_potentials(costs, self.psi[index], draws, batch)
         for value, report in reports.items():
             if report.variation - report.floor > tolerance:
                 raise RuntimeError(
@@ -95,7 +95,7 @@ class Semidiscrete(Coupling):
         """Each label with its data."""
         return [(int(value), (self.labels == value).nonzero()[:, 0]) for value in self.labels.unique()]
 
-    def _sampler(self, space: Any, prior: Any, index: Tensor) -> Callable[[int], Tensor]:
+    def _sampler(self, space: Space, prior: Prior, index: Tensor) -> Callable[[int], Tensor]:
         """``m -> (m, n)``: the costs of fresh noise to the data ``index``."""
 
         data, context = take(self.data, index), self.context.take(index)
@@ -109,7 +109,7 @@ class Semidiscrete(Coupling):
         return costs
 
     @torch.no_grad()
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if self.mass is None:
             raise RuntimeError("Semidiscrete has no potentials yet: call fit(space, prior) or load_state_dict(...).")
         wanted = torch.zeros(context.size) if self.label is None else context.cond[self.label].to(self.labels.device)
@@ -131,8 +131,10 @@ class Semidiscrete(Coupling):
     def _weights(self) -> Tensor:
         """1 / (n P_j) for each datum; rare data are lifted tenfold at most."""
         weights = torch.ones_like(self.psi)
+        if self.mass is None:
+            return weights
         for _, index in self._cells():
-            weights[index] = 1 / (len(index) * self.mass[index]).clamp_min(0.1)  # type: ignore[index]
+            weights[index] = 1 / (len(index) * self.mass[index]).clamp_min(0.1)
         return weights
 
     def state_dict(self) -> dict[str, Tensor]:

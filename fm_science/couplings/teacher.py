@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fm_science.couplings.base import Coupling
-from fm_science.state import Context, State
+from fm_science.paths import Path
+from fm_science.spaces import Space
+from fm_science.state import Context, State, map_leaves
 
 
 @dataclass(frozen=True)
-class Teacher(Coupling):
+class Reflow(Coupling):
     """Pairs each noise with the sample that a trained flow makes of it (Liu, Gong & Liu 2023). Paths between such
     pairs do not cross where the teacher's do not, so the student's are straighter and need fewer steps.
 
@@ -29,7 +32,7 @@ class Teacher(Coupling):
     steps: Any = None
 
     @torch.no_grad()
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         start = self.flow.path.bind(context, self.flow.prior)
         was_training = self.flow.training
         try:
@@ -39,10 +42,10 @@ class Teacher(Coupling):
         return x0, x1, context
 
 
-def _outset(path: Any, x0: State) -> State:
+def _outset(path: Path, x0: State) -> State:
     """Where a bound path starts from the noise ``x0``: sigma(0) x0 on linear spaces, ``x0`` itself elsewhere."""
-    parts = getattr(path, "parts", None)
-    if parts is not None:
-        return {k: _outset(part, x0[k]) for k, part in parts.items()}  # type: ignore[index]
-    start = x0.new_zeros(len(x0))  # type: ignore[union-attr]
-    return path.sample(x0, torch.zeros_like(x0) if path.space.linear else x0, start)  # type: ignore[arg-type]
+
+    def start(part: Path, x: Tensor) -> Tensor:
+        return part.sample(x, torch.zeros_like(x) if part.space.linear else x, x.new_zeros(len(x)))
+
+    return map_leaves(start, path, x0)

@@ -21,7 +21,9 @@ from fm_science.couplings.base import Coupling
 from fm_science.couplings.costs import Cost, groups, table
 from fm_science.couplings.plans import ExactPlan, Plan
 from fm_science.couplings.ranks import join, own
+from fm_science.declarations import renamed_keywords
 from fm_science.seeds import seeded
+from fm_science.spaces import Space
 from fm_science.state import Context, State, batch_size, leaves, take
 from fm_science.symmetries import Symmetry
 from fm_science.symmetries.base import nearer
@@ -29,6 +31,7 @@ from fm_science.symmetries.base import nearer
 Gather = Callable[[Any], tuple[Sequence[Any], int]]
 
 
+@renamed_keywords(near="condition_weights")
 class Transport(Coupling):
     """Pairs of least squared distance.
 
@@ -43,7 +46,8 @@ class Transport(Coupling):
             a good point of the joint orbit, not always the nearest.
         across_batch: whether noise is exchanged between samples; else each pair is only aligned.
         within: conditions that must be equal for noise to be exchanged.
-        near: continuous conditions c by name with a weight: ``weight |c - c'|²`` is added to the cost of a pair.
+        condition_weights: continuous conditions c by name with a weight: ``weight |c - c'|²`` is added to the cost of
+            a pair.
         ignore: conditions that neither network nor prior look at.
         plan: how pairs follow from costs.
         cost: ``(space, x0, x1) -> (B,)`` of paired points instead of the squared distance; the plan minimises its sum.
@@ -51,7 +55,7 @@ class Transport(Coupling):
         starts: how often they begin anew on those pairs, each time after a random motion of the last symmetry; the
             nearest point is kept. Eight close most of the gap to the joint optimum of small clouds.
         gather: gives the batches of all processes and the own rank, for one transport over all of them
-            (:class:`~fm_science.couplings.AllRanks`); ``None``: each process by itself.
+            (:class:`~fm_science.couplings.GatherRanks`); ``None``: each process by itself.
 
     Raises:
         ValueError: in :meth:`pair`, for a condition that is not named, or that a symmetry would tear.
@@ -60,11 +64,11 @@ class Transport(Coupling):
 
     def __init__(
         self, *symmetries: Symmetry, across_batch: bool = True, within: Sequence[str] = (),
-        near: Mapping[str, float] | None = None, ignore: Sequence[str] = (), plan: Plan | None = None,
+        condition_weights: Mapping[str, float] | None = None, ignore: Sequence[str] = (), plan: Plan | None = None,
         cost: Cost | None = None, rounds: int = 2, starts: int = 0, gather: Gather | None = None,
     ) -> None:  # fmt: skip
         self.symmetries, self.across_batch = symmetries, across_batch
-        self.within, self.near, self.ignore = _names(within), dict(near or {}), _names(ignore)
+        self.within, self.condition_weights, self.ignore = _names(within), dict(condition_weights or {}), _names(ignore)
         self.plan, self.cost, self.gather = plan or ExactPlan(), cost, gather
         self.rounds, self.starts = rounds, starts
 
@@ -74,7 +78,7 @@ class Transport(Coupling):
         return f"Transport({', '.join(options)})"
 
     @torch.no_grad()
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if not context.size:
             return x0, x1, context
         if self.gather is not None and self.across_batch:
@@ -84,7 +88,7 @@ class Transport(Coupling):
                 return self._over_ranks(space, batches, rank, x0, x1, context)
         return self._pair(space, x0, x1, context)
 
-    def _pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def _pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         symmetries = tuple(s.bind(space, context) for s in self.symmetries)
         if self.across_batch:
             x0, context = self._exchanged(space, x0, x1, context, symmetries)
@@ -94,7 +98,7 @@ class Transport(Coupling):
             aligned = nearer(space, again, aligned, x1)
         return aligned, x1, context
 
-    def _aligned(self, space: Any, x0: State, x1: State, symmetries: tuple[Symmetry, ...]) -> State:
+    def _aligned(self, space: Space, x0: State, x1: State, symmetries: tuple[Symmetry, ...]) -> State:
         """Each noise moved towards its datum, the symmetries taking turns."""
         for _ in range(self.rounds if len(symmetries) > 1 else 1):
             for symmetry in symmetries:
@@ -102,13 +106,13 @@ class Transport(Coupling):
         return x0
 
     def _exchanged(
-        self, space: Any, x0: State, x1: State, context: Context, symmetries: tuple[Symmetry, ...]
+        self, space: Space, x0: State, x1: State, context: Context, symmetries: tuple[Symmetry, ...]
     ) -> tuple[State, Context]:
         """The noise that each datum gets, and the context with the weights of the pairs."""
         group = groups(context, self.within)
         self._named(context)
         cost = table(space, x0, x1, context, group, symmetries, self.cost)
-        cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.near.items())
+        cost = cost + sum(weight * _apart(context.cond[name]) for name, weight in self.condition_weights.items())
         order = torch.arange(context.size, device=group.device)
         weight = torch.ones(context.size, dtype=leaves(x1)[0].dtype, device=group.device)
         for members in _members(group):
@@ -124,17 +128,18 @@ class Transport(Coupling):
         return x0, replace(context, cond={**context.cond, "weight": weight})
 
     def _named(self, context: Context) -> None:
-        named = {*self.within, *self.near, *self.ignore, "weight"}
+        named = {*self.within, *self.condition_weights, *self.ignore, "weight"}
         for name in context.cond:
             if name not in named:
                 raise ValueError(
                     f"the batch carries the condition {name!r}, and noise that is exchanged freely would depend on it. "
-                    f"Write Transport(within=({name!r},)) to pair equal values only, near={{{name!r}: weight}} where "
-                    f"it is continuous, or ignore=({name!r},) if neither network nor prior look at it."
+                    f"Write Transport(within=({name!r},)) to pair equal values only, "
+                    f"condition_weights={{{name!r}: weight}} where it is continuous, or ignore=({name!r},) if neither "
+                    "network nor prior look at it."
                 )
 
     def _over_ranks(
-        self, space: Any, batches: Sequence[Any], rank: int, x0: State, x1: State, context: Context
+        self, space: Space, batches: Sequence[Any], rank: int, x0: State, x1: State, context: Context
     ) -> tuple[State, State, Context]:
         """One transport over the batches of all processes: each solves the same problem and keeps its own data."""
         all0, all1, whole = join(space, [b[:3] for b in batches])

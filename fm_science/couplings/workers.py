@@ -7,46 +7,47 @@ step before: the worker draws the noise, pairs it, and the batch arrives with bo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from fm_science.couplings.base import Coupling
-from fm_science.priors import cast
+from fm_science.declarations import derived
+from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
+from fm_science.spaces import Space
 from fm_science.state import Context, State, leaves
 from fm_science.symmetries import Symmetry
 
 
 @dataclass(frozen=True)
-class InWorkers(Coupling):
+class PrefetchedCoupling(Coupling):
     """A coupling that is solved by the processes that load data. Noise that comes along with a batch is paired
     already; where none comes along (validation) it is drawn and paired in place. With no data workers the pairs are
     the same, made by the training process itself.
 
     Args:
         coupling: what is solved, e.g. ``Transport(Rotations())``. It runs in a process of its own, without the other
-            ranks and without an accelerator: ``Teacher`` and ``gather`` do not belong here.
+            ranks and without an accelerator: ``Reflow`` and ``gather`` do not belong here.
     """
 
     coupling: Coupling
-    early = True
+    pre_paired = True
 
     def __post_init__(self) -> None:
-        if getattr(self.coupling, "gather", None) is not None:
-            raise ValueError("InWorkers cannot gather from other ranks: data workers are in no process group.")
+        if self.coupling.gather is not None:
+            raise ValueError("PrefetchedCoupling cannot gather from other ranks: data workers are in no process group.")
 
-    @property
-    def independent(self) -> bool:  # type: ignore[override]
+    @derived
+    def independent(self) -> bool:
         return self.coupling.independent
 
-    @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.coupling.untied
+    @derived
+    def independent_parts(self) -> tuple[str, ...]:
+        return self.coupling.independent_parts
 
-    def preparation(self, space: Any, prior: Any, poses: tuple[Symmetry, ...] = ()) -> Preparation:
+    def preparation(self, space: Space, prior: Prior, augmentations: tuple[Symmetry, ...] = ()) -> Preparation:
         """What a data worker does to each batch, for ``train_loader(..., prepare=...)``."""
-        return Preparation(self.coupling, space, prior, poses)
+        return Preparation(self.coupling, space, prior, augmentations)
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         return self.coupling.pair(space, x0, x1, context)
 
 
@@ -58,19 +59,19 @@ class Preparation:
         coupling: makes the pairs.
         space: of the states, not bound.
         prior: of the noise.
-        poses: symmetries by which data are first moved at random.
+        augmentations: symmetries by which data are first moved at random.
     """
 
     coupling: Coupling
-    space: Any
-    prior: Any
-    poses: tuple[Symmetry, ...] = ()
+    space: Space
+    prior: Prior
+    augmentations: tuple[Symmetry, ...] = ()
 
     def __call__(self, x1: State, context: Context, seed: int) -> tuple[State, Context, State]:
         """Data, context and noise, paired; the same for the same batch and seed, in whichever process."""
         with seeded(seed, context.mask.device):
             space = self.space.bind(context)
-            for symmetry in self.poses:
+            for symmetry in self.augmentations:
                 x1 = symmetry.randomise(space, x1)
             x0 = cast(space, self.prior.sample(space, context), leaves(x1)[0])
             x0, x1, context = self.coupling.pair(space, x0, x1, context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +12,11 @@ from fm_science.contract import admit
 from fm_science.priors import cast
 from fm_science.seeds import seeded
 from fm_science.spaces.base import total
-from fm_science.state import Context, State, batch_size, leaves
+from fm_science.state import Context, State, batch_size, leaves, zip_leaves
+
+if TYPE_CHECKING:
+    from fm_science.flow import Flow
+    from fm_science.paths import Bridge, Path
 
 FIRST = 1e-3  #: the least v: at t = 1 - v² = 1 the rate of jumps is infinite
 
@@ -30,7 +34,7 @@ class Estimate:
     error: Tensor
 
 
-def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+def elbo_rate(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
     """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
     ``(B,)``: k'/(1 - k) sum_i (1[x = x1] - p(x) - 1[x != x1] log p(x1)), p the predicted probabilities.
 
@@ -43,11 +47,11 @@ def jump_cost(path: Any, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tenso
     surprise = torch.where(
         same > 0, 0.0, -torch.where(x1 > 0, p, 1.0).clamp_min(torch.finfo(p.dtype).tiny).log().sum(-1)
     )
-    cost = torch.where(path.space.counted, same - (p * x).sum(-1) + surprise, 0.0)
-    return path.pace(t) * total(cost)
+    cost = torch.where(path.space.counted_mask, same - (p * x).sum(-1) + surprise, 0.0)
+    return path.relative_rate(t) * total(cost)
 
 
-def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
+def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
     """An estimate of a lower bound on the log-probability of classes in nats, ``(B,)`` (Campbell et al. 2022; Shi et
     al. 2024; Gat et al. 2024), for noise that is independent of the data. Equal to the log-probability in the mean for
     masked noise and the true posterior. :func:`elbo_estimate` gives its standard error too.
@@ -62,7 +66,7 @@ def elbo(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | No
     return -_costs(flow, x1, context, draws, seed).mean(0)
 
 
-def elbo_estimate(flow: Any, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Estimate:
+def elbo_estimate(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Estimate:
     """:func:`elbo` with its standard error.
 
     The rate of jumps is infinite at t = 1, where a site differs from the datum with a probability of order 1 - t. So
@@ -89,7 +93,7 @@ def elbo_estimate(flow: Any, x1: State, context: Context, draws: int = 64, seed:
     return Estimate(-costs.mean(0), variance.sqrt())
 
 
-def _costs(flow: Any, x1: State, context: Context, draws: int, seed: int | None) -> Tensor:
+def _costs(flow: Flow, x1: State, context: Context, draws: int, seed: int | None) -> Tensor:
     """Costs whose mean is the bound, ``(draws, B)``, one at a time in each interval of v."""
     x1 = admit(flow, x1, context)
     with seeded(seed, context.mask.device):
@@ -101,12 +105,9 @@ def _costs(flow: Any, x1: State, context: Context, draws: int, seed: int | None)
     return torch.stack(costs)
 
 
-def _cost(flow: Any, path: Any, x1: State, context: Context, t: Tensor) -> Tensor:
+def _cost(flow: Flow, path: Path, x1: State, context: Context, t: Tensor) -> Tensor:
     """The rate at which the bound pays at time ``t``, from one draw of noise, ``(B,)``."""
     x0 = cast(path.space, flow.prior.sample(path.space, context), leaves(x1)[0])
     x = path.sample(x0, x1, t)
-    raw = flow.network(x, t, context)
-    parts = getattr(path, "parts", None)
-    if parts is None:
-        return jump_cost(path, raw, x, x1, t)
-    return torch.stack([jump_cost(part, raw[k], x[k], x1[k], t) for k, part in parts.items()]).sum(0)
+    raw = flow(x, t, context)
+    return torch.stack([elbo_rate(p, r, y, y1, t) for p, r, y, y1 in zip_leaves(path, raw, x, x1)]).sum(0)

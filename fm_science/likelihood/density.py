@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,9 +23,12 @@ from fm_science.priors import Prior
 from fm_science.spaces import Euclidean, Product
 from fm_science.state import Context, State, batch_size, leaves, scale
 
+if TYPE_CHECKING:
+    from fm_science.solvers import Solver
+
 
 @dataclass(frozen=True)
-class Walk:
+class DensityResult:
     """Where data came from.
 
     Attributes:
@@ -39,10 +42,10 @@ class Walk:
     energy: Tensor
 
 
-def backward(
-    path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Any, steps: int | Tensor = 100,
+def integrate_log_prob(
+    path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Solver, steps: int | Tensor = 100,
     rule: Divergence = ExactTrace(), independent: bool = True,
-) -> Walk:  # fmt: skip
+) -> DensityResult:  # fmt: skip
     """Carry data back to noise with log-density and kinetic energy.
 
     Args:
@@ -65,11 +68,11 @@ def backward(
     grid = steps if torch.is_tensor(steps) else density_grid(path, steps)
     times = reverse_grid(path, grid, x)
     path.check(1 - times)
-    x, gain = set_out(path, grid, times, x, independent)
+    x, gain = start_before_end(path, grid, times, x, independent)
     zero = torch.zeros_like(gain)
     whole, field = _augmented(path, predict, rule, x, forwards=False)
     end = solver.integrate(whole, field, {"state": x, "logp": gain[:, None], "energy": zero[:, None]}, times)
-    return Walk(end["state"], prior.log_prob(space, end["state"]) + end["logp"][:, 0], end["energy"][:, 0])
+    return DensityResult(end["state"], prior.log_prob(space, end["state"]) + end["logp"][:, 0], end["energy"][:, 0])
 
 
 def forward(
@@ -77,7 +80,7 @@ def forward(
     rule: Divergence = ExactTrace(), independent: bool = True,
 ) -> tuple[State, Tensor]:  # fmt: skip
     """Carry noise ``x`` to data together with its log-density: one walk for both. The arguments and errors are those of
-    :func:`backward`; a grid must start at t = 0.
+    :func:`integrate_log_prob`; a grid must start at t = 0.
 
     Returns:
         The state at the end of the grid, and its log-density in nats, ``(B,)``.
@@ -98,7 +101,7 @@ def forward(
         return state, logp
     late = torch.full_like(start, float(times[-1]))
     landed = path.step(predict(state, late), state, late, torch.ones_like(late))
-    return landed, logp + path.outset(landed, late, independent)[1]
+    return landed, logp + path.start_before_end(landed, late, independent)[1]
 
 
 def suitable(path: Path, solver: Any) -> None:
@@ -110,7 +113,7 @@ def suitable(path: Path, solver: Any) -> None:
         raise TypeError("a surface without a logarithm (Mesh) has no density here: compare samples instead.")
     if path.steep:
         raise TypeError(f"the velocity of {path!r} is infinite at t = 0, and no walk leads back there: no density.")
-    if getattr(solver, "two_times", False):
+    if solver.two_times:
         raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
 
 
@@ -120,7 +123,7 @@ def _augmented(
     """The path and the field of (state, logp, energy), backwards in time or forwards."""
     first = leaves(x)[0]
     line = Euclidean(1, on="graph").bind(Context.full(batch_size(x)).to(first.device))
-    whole = Field(Product(state=path.space, logp=line, energy=line), measured=("state", "logp"))
+    whole = Field(Product(state=path.space, logp=line, energy=line), error_parts=("state", "logp"))
     return whole, _Augmented(path, predict, rule, x, forwards)
 
 
@@ -158,11 +161,11 @@ def reverse_grid(path: Path, times: Tensor, x: State) -> Tensor:
     return torch.cat([times.new_tensor([start], dtype=torch.float64), backwards[backwards > 2 * start]])
 
 
-def set_out(path: Path, grid: Tensor, times: Tensor, x: State, independent: bool) -> tuple[State, Tensor]:
+def start_before_end(path: Path, grid: Tensor, times: Tensor, x: State, independent: bool) -> tuple[State, Tensor]:
     """The state at the first of ``times`` = reverse_grid(path, grid, x), and the log-density ``(B,)`` that it gains on
     the way from the end of ``grid``: none, unless the grid was cut."""
     zero = leaves(x)[0].new_zeros(batch_size(x))
-    return path.outset(x, zero + 1 - float(times[0]), independent) if _cut(path, grid, x) else (x, zero)
+    return path.start_before_end(x, zero + 1 - float(times[0]), independent) if _cut(path, grid, x) else (x, zero)
 
 
 def _cut(path: Path, times: Tensor, x: State) -> bool:

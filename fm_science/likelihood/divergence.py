@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fm_science.spaces.base import total
+from fm_science.spaces.base import Leaf, Space, total
 from fm_science.state import State, leaves, rows, scale, tree_map
 
 VelocityField = Callable[[Any], Any]
@@ -24,6 +24,11 @@ VelocityField = Callable[[Any], Any]
 
 class Divergence(ABC):
     """A rule for the trace of the derivative of a velocity field."""
+
+    @property
+    def chunk(self) -> int | None:
+        """How many directions are carried at once; ``None``: all."""
+        return None
 
     @abstractmethod
     def draw(self, like: Tensor) -> Tensor:
@@ -44,7 +49,7 @@ class Derivative:
         chunk: directions that are carried at once; 1 runs without ``vmap``, for networks that do not bear it.
     """
 
-    def __init__(self, space: Any, field: VelocityField, x: Any, chunk: int | None = None) -> None:
+    def __init__(self, space: Space, field: VelocityField, x: State, chunk: int | None = None) -> None:
         self.space, self.field, self.chunk = space, field, chunk
         self.x = tree_map(torch.Tensor.contiguous, x)  # dual numbers need memory of their own
         self.template = space.log(x, x)
@@ -69,7 +74,7 @@ class Derivative:
             return (directions * self(directions)).sum(2)
 
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-            self.velocity, back = torch.func.vjp(self.field, self.x)  # type: ignore[misc]
+            self.velocity, back = torch.func.vjp(self.field, self.x)[:2]
 
             def along(v: Tensor) -> Tensor:
                 (row,) = back(unflatten(v, self.template))
@@ -85,32 +90,32 @@ class Derivative:
     def _along(self, v: Tensor) -> tuple[Any, Tensor]:
         motion = self._motion(v)
         # the point carries no direction here, so that vmap evaluates the field itself only once
-        velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))  # type: ignore[misc]
+        velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))[:2]
         return velocity, flatten(derivative)
 
-    def _point_motion(self, tangent: Any) -> Any:
+    def _point_motion(self, tangent: State) -> Any:
         """How the coordinates of the point change along a tangent (on rotations these are two things)."""
         zero = leaves(self.x)[0].new_zeros(())
         along = lambda s: self.space.exp(self.x, scale(s, tangent))  # noqa: E731
         return torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[1]
 
 
-def divergence(space: Any, field: VelocityField, x: Any, rule: Divergence, probes: Tensor | None = None) -> Any:
+def divergence(space: Space, field: VelocityField, x: State, rule: Divergence, probes: Tensor | None = None) -> Any:
     """The velocity at ``x``, and its divergence ``(B,)`` by a rule; ``probes`` are drawn where they are not given."""
-    derivative = Derivative(space, field, x, getattr(rule, "chunk", None))
+    derivative = Derivative(space, field, x, rule.chunk)
     probes = rule.draw(flatten(derivative.template)) if probes is None else probes
     trace = rule(derivative, probes)
-    return derivative.velocity, trace + _swelling(space, derivative.x, derivative.velocity, trace)
+    return derivative.velocity, trace + log_volume_rate(space, derivative.x, derivative.velocity, trace)
 
 
-def _swelling(space: Any, x: Any, u: Any, like: Tensor) -> Tensor:
+def log_volume_rate(space: Space, x: State, u: State, like: Tensor) -> Tensor:
     """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: what the plain trace
-    misses on spaces whose metric is not that of the coordinates (they have a ``log_scale``)."""
-    if hasattr(space, "parts"):
-        return sum((_swelling(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
-    if not hasattr(getattr(space, "leaf", None), "log_scale"):
+    misses on spaces whose metric is not that of the coordinates (their ``log_scale``)."""
+    if space.parts:
+        return sum((log_volume_rate(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
+    if type(space.leaf).log_scale is Leaf.log_scale:
         return torch.zeros_like(like)
-    volume = lambda y: total(torch.where(space.live, space.leaf.log_scale(y), 0.0))  # noqa: E731
+    volume = lambda y: total(torch.where(space.free_mask, space.leaf.log_scale(y), 0.0))  # noqa: E731
     return torch.func.jvp(volume, (x,), (u,))[1]
 
 

@@ -1,19 +1,33 @@
-"""Networks: the protocol that every velocity network obeys, and blocks that the domains share.
+"""Networks: the base that every velocity network shares, and blocks that the domains share.
 
 ``MessagePassing`` and ``TensorField`` live in modules of their own, since they need PyTorch Geometric and e3nn.
 """
 
+from fm_science.declarations import renamed_names
+from fm_science.networks.base import Network as Network
+from fm_science.networks.base import NetworkFunction as NetworkFunction
+from fm_science.networks.base import WrappedNetwork as WrappedNetwork
+from fm_science.networks.base import as_network as as_network
 from fm_science.networks.egnn import EGNN as EGNN
 from fm_science.networks.fno import FNO as FNO
 from fm_science.networks.guided import Guided as Guided
-from fm_science.networks.guided import dropped as dropped
+from fm_science.networks.guided import drop_condition as drop_condition
 from fm_science.networks.operator import LatentOperator as LatentOperator
 from fm_science.networks.potential import Potential as Potential
 from fm_science.networks.projected import ProjectedEndpoint as ProjectedEndpoint
-from fm_science.networks.protocol import Network as Network
 from fm_science.networks.rescheduled import Rescheduled as Rescheduled
-from fm_science.networks.sites import SiteFeatures as SiteFeatures
-from fm_science.networks.steered import Steered as Steered
-from fm_science.networks.tempered import Tempered as Tempered
+from fm_science.networks.sites import NodeEmbedding as NodeEmbedding
+from fm_science.networks.steered import ScoreGuided as ScoreGuided
+from fm_science.networks.tempered import TemperatureScaled as TemperatureScaled
 from fm_science.networks.time import TimeEmbedding as TimeEmbedding
 from fm_science.networks.transformer import SetTransformer as SetTransformer
+
+__getattr__ = renamed_names(
+    __name__,
+    {
+        "SiteFeatures": "NodeEmbedding",
+        "Steered": "ScoreGuided",
+        "Tempered": "TemperatureScaled",
+        "dropped": "drop_condition",
+    },
+)

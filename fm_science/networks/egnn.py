@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fm_science.networks.sites import SiteFeatures, settled
+from fm_science.declarations import renamed_keywords
+from fm_science.networks.base import Network
+from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
 
 TINY = 1e-10  # added to squared distances, so that the distance of a point to itself has a gradient
@@ -158,39 +160,40 @@ class HalfPairs:
         return 0.5 * (edges[:, self.i, self.j] + edges[:, self.j, self.i])
 
 
-class EGNN(nn.Module):
+@renamed_keywords(mutual="symmetric_messages", bumps="num_rbf")
+class EGNN(Network):
     """The velocity of a cloud of alike points under rotations, mirror images, shifts and permutations.
 
     Conditions of the batch are features of the points; domains whose points differ otherwise (atoms of many elements)
-    call :meth:`refine` with features of their own.
+    call :meth:`trunk` with features of their own.
 
     Args:
         width: channels of a point and of a message.
         layers: rounds of messages.
-        bumps: bumps that describe a distance.
+        num_rbf: bumps that describe a distance.
         reach: largest distance with a bump, in units of ``scale``.
         scale: a typical size of the clouds, in their units: the network sees positions divided by it.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         edges: features of a pair beside its distance.
-        features: whether the last features of :meth:`refine` are wanted.
+        features: whether the last features of :meth:`trunk` are wanted.
         classes: how many values each label that points see has, by name.
-        mutual: whether both points of a pair share one message, for half the work.
-        two_times: whether it is a flow map, which reads ``context.until``.
+        symmetric_messages: whether both points of a pair share one message, for half the work.
+        two_times: whether it is a flow map, which reads ``context.t_end``.
     """
 
     scale: Tensor
 
     def __init__(
-        self, width: int = 64, layers: int = 4, bumps: int = 24, reach: float = 5.0, scale: float = 1.0,
+        self, width: int = 64, layers: int = 4, num_rbf: int = 24, reach: float = 5.0, scale: float = 1.0,
         conditions: tuple[str, ...] = (), edges: int = 0, features: bool = False,
-        classes: Mapping[str, int] | None = None, mutual: bool = False, two_times: bool = False,
+        classes: Mapping[str, int] | None = None, symmetric_messages: bool = False, two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.bumps = Bumps(bumps, reach)
-        self.sites = SiteFeatures(width, conditions, classes, two_times)
-        self.mutual, self.two_times = mutual, two_times
-        kind = MutualLayer if mutual else EquivariantLayer
+        self.bumps = Bumps(num_rbf, reach)
+        self.sites = NodeEmbedding(width, conditions, classes, two_times)
+        self.symmetric_messages, self.two_times = symmetric_messages, two_times
+        kind = MutualLayer if symmetric_messages else EquivariantLayer
         # distances at the start and now
         self.layers = nn.ModuleList(
             kind(width, 2 * self.bumps.features, edges, listens=features or k < layers - 1) for k in range(layers)
@@ -199,17 +202,12 @@ class EGNN(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Positions ``(B, N, D)`` and times ``(B,)`` to velocities ``(B, N, D)``, without a mean unless sites are
         frozen."""
-        return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
+        return remove_mean(self.trunk(x, self.sites(t, context), context.mask)[0], context)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last
+    def trunk(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How far each point moves ``(B, N, D)`` and its last
         features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
-    def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
-        pairs: AllPairs | HalfPairs = (HalfPairs if self.mutual else AllPairs)(mask, x.dtype)
+        pairs: AllPairs | HalfPairs = (HalfPairs if self.symmetric_messages else AllPairs)(mask, x.dtype)
         start = y = x / self.scale
         begun = self._radial(pairs, start)
         extra = [] if edges is None else [pairs.pick(edges)]

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fm_science.networks.base import Network
 from fm_science.networks.time import TimeEmbedding
 from fm_science.state import Context
 
@@ -86,7 +87,7 @@ class FourierLayer(nn.Module):
         return h + self.out(F.gelu(y * (1 + scale) + shift))
 
 
-class FNO(nn.Module):
+class FNO(Network):
     """A velocity or endpoint of functions on regular grids in one, two or three dimensions.
 
     Sensors lie row-major on the grid ``cond["grid"]`` ``(B, d)``, at ``cond["coords"]`` ``(B, N, d)``; the samples of a

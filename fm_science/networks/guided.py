@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fm_science.state import Context, lift, tree_map
+from fm_science.networks.base import NetworkFunction, WrappedNetwork
+from fm_science.state import Context, State, expand_like, map_leaves, tree_map
+
+if TYPE_CHECKING:
+    from fm_science.paths import Path
 
 
-def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
+def drop_condition(context: Context, name: str, rows: Tensor | None = None) -> Context:
     """The context without the condition ``name``: whole numbers become -1 and floats NaN, on all samples or on those
     where ``rows`` ``(B,)`` is true. Networks embed both as "not known".
 
@@ -32,10 +36,10 @@ def dropped(context: Context, name: str, rows: Tensor | None = None) -> Context:
         )
     gone = torch.full_like(value, torch.nan if value.is_floating_point() else -1)
     rows = torch.ones(context.size, dtype=torch.bool, device=value.device) if rows is None else rows
-    return replace(context, cond={**context.cond, name: torch.where(lift(rows, value), gone, value)})
+    return replace(context, cond={**context.cond, name: torch.where(expand_like(rows, value), gone, value)})
 
 
-class Guided(nn.Module):
+class Guided(WrappedNetwork):
     """off + scale (on - off): the raw output with the conditions, pushed away from that without them.
 
     On velocities, noise and flat endpoints that combines velocities; on logits it gives the renormalised product
@@ -43,53 +47,50 @@ class Guided(nn.Module):
     both endpoints are combined at x, as velocities are.
 
     Args:
-        network: trained with the conditions dropped at times (``FlowMatching(drop={"label": 0.1})``).
+        network: trained with the conditions dropped at times (``FlowMatching(condition_dropout={"label": 0.1})``).
         scale: strength; 1 is the plain conditional network (one evaluation), 0 the unconditional one, or a function of
             time ``t -> (B,)``, for guidance in an interval.
         keys: the conditions that are guided, dropped together.
         path: of the flow, where endpoints on curved spaces are predicted.
     """
 
+    two_times = False  # the jumps of flow maps do not add up
+
     def __init__(
-        self, network: Callable[..., Any], scale: float | Callable[[Tensor], Tensor], keys: Iterable[str] = ("label",),
-        path: Any = None,
+        self, network: NetworkFunction, scale: float | Callable[[Tensor], Tensor], keys: Iterable[str] = ("label",),
+        path: Path | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.network, self.scale, self.path = network, scale, path
+        super().__init__(network)
+        self.scale, self.path = scale, path
         self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
 
-    @property
-    def self_conditioned(self) -> bool:
-        """Whether the wrapped network reads its previous endpoint."""
-        return getattr(self.network, "self_conditioned", False)
-
-    def forward(self, x: Any, t: Tensor, context: Context) -> Any:
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
         if not callable(self.scale) and self.scale == 1:
             return self.network(x, t, context)
         unknown = context
         for name in self.keys:
-            unknown = dropped(unknown, name)
+            unknown = drop_condition(unknown, name)
         off = self.network(x, t, unknown)
         if not callable(self.scale) and self.scale == 0:
             return off
         on, scale = self.network(x, t, context), self.scale(t) if callable(self.scale) else self.scale
-        path = self.path.bind(context) if self.path is not None else None
-        return _combined(path, x, t, off, on, scale)
 
+        def pushed(a: Tensor, b: Tensor) -> Tensor:
+            return _pushed(a, b, scale)
 
-def _combined(path: Any, x: Any, t: Tensor, off: Any, on: Any, scale: float | Tensor) -> Any:
-    parts = getattr(path, "parts", None)
-    if parts is not None:
-        return {k: _combined(part, x[k], t, off[k], on[k], scale) for k, part in parts.items()}
-    curved = path is not None and path.space.smooth and not path.space.linear
-    if not (curved and path.predicts.singular):  # on curved spaces the raw output is a velocity or else an endpoint
-        return tree_map(lambda a, b: _pushed(a, b, scale), off, on)
-    space = path.space
-    away, towards = (space.log(x, path.endpoint(raw, x, t)) for raw in (off, on))
-    return space.exp(x, _pushed(away, towards, scale))
+        def combined(path: Path, x: Tensor, off: State, on: State) -> State:
+            space = path.space
+            if not (space.smooth and not space.linear and path.predicts_endpoint):
+                return tree_map(pushed, off, on)
+            away, towards = (space.log(x, path.endpoint(raw, x, t)) for raw in (off, on))
+            return space.exp(x, pushed(away, towards))
+
+        if self.path is None:
+            return tree_map(pushed, off, on)
+        return map_leaves(combined, self.path.bind(context), x, off, on)
 
 
 def _pushed(off: Tensor, on: Tensor, scale: float | Tensor) -> Tensor:
     """off + scale (on - off); a logit of -inf stays, since the difference of two has no value."""
-    pushed = off + lift(scale, on) * (on - off)
+    pushed = off + expand_like(scale, on) * (on - off)
     return torch.where(on.isfinite() & off.isfinite(), pushed, torch.minimum(on, off))

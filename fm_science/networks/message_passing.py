@@ -18,9 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing as Layer
 
+from fm_science.declarations import renamed_keywords
+from fm_science.networks.base import Network
 from fm_science.networks.egnn import TINY, Bumps, reluctant
 from fm_science.networks.graphs import envelope, radius_graph
-from fm_science.networks.sites import SiteFeatures, settled
+from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
 
 
@@ -85,36 +87,37 @@ class Graph:
         return value.repeat_interleave(self.shape[1], 0)
 
 
-class MessagePassing(nn.Module):
+@renamed_keywords(bumps="num_rbf")
+class MessagePassing(Network):
     """The velocity of a cloud under rotations, mirror images, shifts and permutations, in the plane or in space, with
     memory linear in the number of near pairs.
 
     Args:
         width: channels of a point and of a message.
         layers: rounds of messages.
-        bumps: bumps that describe a distance.
+        num_rbf: bumps that describe a distance.
         reach: largest distance with a bump, in units of ``scale``.
         radius: points farther apart exchange nothing, in units of ``scale``; ``None``: all pairs do.
         scale: a typical size of the clouds, in their units.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
         edges: features of a pair beside its distance.
-        features: whether the last features of :meth:`refine` are wanted.
-        two_times: whether it is a flow map, which reads ``context.until``.
+        features: whether the last features of :meth:`trunk` are wanted.
+        two_times: whether it is a flow map, which reads ``context.t_end``.
     """
 
     scale: Tensor
 
     def __init__(
-        self, width: int = 64, layers: int = 4, bumps: int = 24, reach: float = 5.0, radius: float | None = None,
+        self, width: int = 64, layers: int = 4, num_rbf: int = 24, reach: float = 5.0, radius: float | None = None,
         scale: float = 1.0, conditions: tuple[str, ...] = (), classes: Mapping[str, int] | None = None, edges: int = 0,
         features: bool = False, two_times: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.radius, self.two_times = radius, two_times
-        self.bumps = Bumps(bumps, reach if radius is None else min(reach, radius))
-        self.sites = SiteFeatures(width, conditions, classes, two_times)
+        self.bumps = Bumps(num_rbf, reach if radius is None else min(reach, radius))
+        self.sites = NodeEmbedding(width, conditions, classes, two_times)
         self.layers = nn.ModuleList(
             EquivariantMessages(width, 2 * self.bumps.features + edges, features or k < layers - 1)
             for k in range(layers)
@@ -123,16 +126,11 @@ class MessagePassing(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Positions ``(B, N, D)`` and times ``(B,)`` to velocities ``(B, N, D)``, without a mean unless sites are
         frozen."""
-        return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
+        return remove_mean(self.trunk(x, self.sites(t, context), context.mask)[0], context)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last
+    def trunk(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How far each point moves ``(B, N, D)`` and its last
         features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
-    def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
         start = x / self.scale
         near = radius_graph(start, mask, self.radius)
         graph = Graph(near, mask, x.dtype)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fm_science.declarations import renamed_keywords
+from fm_science.networks.base import Network
 from fm_science.networks.time import TimeEmbedding
 from fm_science.state import Context
 
@@ -73,7 +75,8 @@ class Round(nn.Module):
         return h + self.think[1](s[5](h, clock)), z
 
 
-class LatentOperator(nn.Module):
+@renamed_keywords(waves="fourier_features")
+class LatentOperator(Network):
     """A velocity or endpoint of functions at any sensors ``cond["coords"]`` ``(B, N, d)`` with quadrature weights
     ``cond["weights"]`` ``(B, N)`` (default: equal). Costs grow with N times the number of tokens.
 
@@ -84,20 +87,20 @@ class LatentOperator(nn.Module):
         layers: rounds.
         heads: attention heads.
         tokens: latent tokens.
-        waves: half-waves per unit of length, 1 to ``waves``, that describe a coordinate.
+        fourier_features: half-waves per unit of length, 1 to ``waves``, that describe a coordinate.
         reads: conditions ``(B, N)`` or ``(B, N, k)`` that are shown beside the values, by name with k; absent ones and
             NaN are shown as zeros.
     """
 
     def __init__(
         self, channels: int, dim: int, width: int = 64, layers: int = 3, heads: int = 4, tokens: int = 32,
-        waves: int = 16, reads: Mapping[str, int] | None = None,
+        fourier_features: int = 16, reads: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if width % heads:
             raise ValueError(f"width={width} is no multiple of heads={heads}.")
-        self.channels, self.dim, self.waves, self.reads = channels, dim, waves, dict(reads or {})
-        inputs = channels + sum(self.reads.values()) + dim * (2 * waves + 1)
+        self.channels, self.dim, self.fourier_features, self.reads = channels, dim, fourier_features, dict(reads or {})
+        inputs = channels + sum(self.reads.values()) + dim * (2 * fourier_features + 1)
         self.embed = nn.Sequential(
             TimeEmbedding(64, highest=100.0), nn.Linear(64, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width)
         )
@@ -131,7 +134,7 @@ class LatentOperator(nn.Module):
 
     def _inputs(self, x: Tensor, coords: Tensor, context: Context) -> Tensor:
         """Everything that is known at each sensor, ``(B, N, inputs)``."""
-        k = torch.arange(1, self.waves + 1, device=x.device, dtype=x.dtype)
+        k = torch.arange(1, self.fourier_features + 1, device=x.device, dtype=x.dtype)
         phase = (math.pi * coords[..., None] * k).flatten(2)
         columns = [x, coords, phase.sin(), phase.cos()]
         for name, k_ in self.reads.items():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fm_science.state import Context
+from fm_science.networks.base import Network
+from fm_science.spaces.base import Space
+from fm_science.state import Context, State
 
 
-class Potential(nn.Module):
+class Potential(Network):
     """The velocity field grad s of a scalar function s(x, t), in the metric of the space: a network for paths that
     predict Velocity(). It costs one backward pass an evaluation, and is what ActionMatching trains.
 
@@ -21,13 +22,13 @@ class Potential(nn.Module):
         space: not bound; smooth.
     """
 
-    def __init__(self, network: Callable[..., Tensor], space: Any) -> None:
+    def __init__(self, network: Callable[..., Tensor], space: Space) -> None:
         super().__init__()
         if not space.smooth:
             raise TypeError(f"{space!r} has no gradients: a potential needs a smooth space.")
         self.network, self.space = network, space
 
-    def potential(self, x: Any, t: Tensor, context: Context) -> Tensor:
+    def potential(self, x: State, t: Tensor, context: Context) -> Tensor:
         """s ``(B,)``. Raises ValueError when the network gives anything else than one number a sample."""
         s = self.network(x, t, context)
         if s.shape != t.shape:
@@ -36,17 +37,17 @@ class Potential(nn.Module):
             )
         return s
 
-    def rates(self, x: Any, t: Tensor, context: Context) -> tuple[Any, Tensor]:
+    def rates(self, x: State, t: Tensor, context: Context) -> tuple[State, Tensor]:
         """The velocity grad s, and ds/dt ``(B,)``."""
         total = lambda y, r: self.potential(y, r, context).sum()  # noqa: E731
         slope, rate = torch.func.grad(total, argnums=(0, 1))(x, t)
         return self._velocity(x, slope, context), rate
 
-    def forward(self, x: Any, t: Tensor, context: Context) -> Any:
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
         slope = torch.func.grad(lambda y: self.potential(y, t, context).sum())(x)
         return self._velocity(x, slope, context)
 
-    def _velocity(self, x: Any, slope: Any, context: Context) -> Any:
+    def _velocity(self, x: State, slope: State, context: Context) -> State:
         """The gradient in the metric of the space, in the precision of ``x`` also where the network runs in half."""
         with torch.autocast(context.mask.device.type, enabled=False):
             return self.space.bind(context).gradient(x, slope)

@@ -7,17 +7,17 @@ Moved onto them in each step, the walk heads for a point that obeys them, instea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fm_science.state import Context, State, lift, tree_map
+from fm_science.networks.base import NetworkFunction, WrappedNetwork
+from fm_science.state import Context, State, expand_like, tree_map
 
-Projection = Callable[[Any, Context], Any]  #: ``(endpoint, context) -> endpoint`` that obeys the constraints
+Projection = Callable[[State, Context], State]  #: ``(endpoint, context) -> endpoint`` that obeys the constraints
 
 
-class ProjectedEndpoint(nn.Module):
+class ProjectedEndpoint(WrappedNetwork):
     """A network that predicts endpoints, projected from a time on.
 
     Before that time an endpoint is a mean over many data, which obeys no constraint of a single one. The law of the
@@ -29,13 +29,11 @@ class ProjectedEndpoint(nn.Module):
         start: the time from which endpoints are projected.
     """
 
-    def __init__(self, network: Callable[..., Any], project: Projection, start: float = 0.5) -> None:
-        super().__init__()
-        self.network, self.project, self.start = network, project, start
-        self.self_conditioned: bool = getattr(network, "self_conditioned", False)
-        self.two_times: bool = getattr(network, "two_times", False)
+    def __init__(self, network: NetworkFunction, project: Projection, start: float = 0.5) -> None:
+        super().__init__(network)
+        self.project, self.start = project, start
 
-    def forward(self, x: Any, t: Tensor, context: Context) -> State:
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
         raw = self.network(x, t, context)
         late = t >= self.start
-        return tree_map(lambda a, b: torch.where(lift(late, a), b, a), raw, self.project(raw, context))
+        return tree_map(lambda a, b: torch.where(expand_like(late, a), b, a), raw, self.project(raw, context))

@@ -18,14 +18,14 @@ from fm_science.state import Context
 TIMES = 32  # features of the time, and of each label
 
 
-class SiteFeatures(nn.Module):
+class NodeEmbedding(nn.Module):
     """Time, floats and labels as features of each site.
 
     Args:
         width: features of a site.
         conditions: names of floats ``(B,)`` or ``(B, N)``; NaN: not known.
         classes: how many values each label ``(B,)`` or ``(B, N)`` has, by name; -1: not known.
-        two_times: whether the time to land at, ``context.until``, is told too, to flow maps.
+        two_times: whether the time to land at, ``context.t_end``, is told too, to flow maps.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SiteFeatures(nn.Module):
             ValueError: when the batch carries none of a condition that the network was built for.
         """
         shape = context.mask.shape
-        seen = [self.time(*(_clock(s, context) for s in (t, context.until))).expand(*shape, -1)]
+        seen = [self.time(*(_clock(s, context) for s in (t, context.t_end))).expand(*shape, -1)]
         for name in self.conditions:
             value = _spread(context, name, shape)[..., None].to(t)
             known = value.isfinite()
@@ -70,7 +70,7 @@ def _spread(context: Context, name: str, shape: torch.Size) -> Tensor:
     return value if value.ndim > 1 else value[:, None].expand(shape)
 
 
-def settled(u: Tensor, context: Context) -> Tensor:
+def remove_mean(u: Tensor, context: Context) -> Tensor:
     """A velocity ``(B, N, D)`` that is zero at padding and has no mean over real sites. Where sites are frozen they fix
     the place of the cloud, and the mean stays."""
     real = context.mask[..., None].to(u.dtype)

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from fm_science.networks.base import NetworkFunction, WrappedNetwork
 from fm_science.priors import Normal
-from fm_science.state import Context, add, leaves, lift, tree_map
+from fm_science.state import Context, State, add, expand_like, leaves, map_leaves, tree_map, zip_leaves
+
+if TYPE_CHECKING:
+    from fm_science.paths import Path
+    from fm_science.paths.affine import AffinePath
 
 LAST = 1 - 1e-6  #: at t = 1 the shift is a limit: zero over zero
 
 
-class Steered(nn.Module):
+class ScoreGuided(WrappedNetwork):
     """A network whose flow ends in the posterior instead of the prior law of the data.
 
     The score needs noise that is standard normal (times the prior's std) and was independent of the data in training;
@@ -42,23 +47,20 @@ class Steered(nn.Module):
         TypeError: on spaces that are not linear, and for interpolants.
     """
 
+    two_times = False  # a jump has no score
+
     def __init__(
-        self, network: Callable[..., Any], path: Any, log_likelihood: Callable[..., Tensor], doob: bool = False,
+        self, network: NetworkFunction, path: Path, log_likelihood: Callable[..., Tensor], doob: bool = False,
         std: float = 1.0, start: float = 1e-3,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(network)
         _refuse(path)
-        self.network, self.path, self.log_likelihood = network, path, log_likelihood
+        self.path, self.log_likelihood = path, log_likelihood
         self.doob, self.std, self.start = doob, std, start
 
-    @property
-    def self_conditioned(self) -> bool:
-        """Whether the wrapped network reads its previous endpoint."""
-        return getattr(self.network, "self_conditioned", False)
-
-    def forward(self, x: Any, t: Tensor, context: Context) -> Any:
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
         if torch.is_inference_mode_enabled():
-            raise RuntimeError("Steered needs gradients: use torch.no_grad() instead of torch.inference_mode().")
+            raise RuntimeError("ScoreGuided needs gradients: use torch.no_grad() instead of torch.inference_mode().")
         path = self.path.bind(context)
         late = t.clamp_min(self.start)
         with torch.enable_grad():
@@ -68,35 +70,26 @@ class Steered(nn.Module):
             value = self.log_likelihood(*seen).sum()
             slopes = iter(torch.autograd.grad(value, leaves(point), materialize_grads=True))
         gradient = path.space.tangent(x, tree_map(lambda v: next(slopes), point))
-        return add(tree_map(lambda v: v.detach(), raw), _shift(self.path, gradient, late, self.std))
+        return add(tree_map(lambda v: v.detach(), raw), _shift(path, gradient, late, self.std))
 
 
-def _refuse(path: Any) -> None:
+def _refuse(path: Path) -> None:
     """Raise TypeError for parts that cannot be steered."""
-    for part in getattr(path, "parts", {"": path}).values():
-        if not part.space.linear or not hasattr(part, "prior"):
+    for (part,) in zip_leaves(path):
+        if not part.affine:
             raise TypeError(
-                f"Steered moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
+                f"ScoreGuided moves the score of the noise x0 of Geodesic and Gaussian paths on linear spaces, not of "
                 f"{part!r}. Guide it with Guided(network, scale), or weigh samples by their likelihood."
             )
 
 
-def _shift(path: Any, gradient: Any, t: Tensor, std: float) -> Any:
-    """What the gradient of log h adds to the raw output."""
-    parts = getattr(path, "parts", None)
-    if parts is not None:
-        return {k: _shift(part, gradient[k], t, std) for k, part in parts.items()}
-    alpha, sigma, answer = _levels(path, t.clamp_max(LAST), std)
-    return lift((std * sigma).square() / (alpha * answer), gradient) * gradient
+def _shift(path: Path, gradient: State, t: Tensor, std: float) -> State:
+    """What the gradient of log h adds to the raw output: the endpoint moves by sigma² / alpha times it."""
+    t = t.clamp_max(LAST)
 
+    def shift(part: AffinePath, g: Tensor) -> Tensor:
+        part = replace(part, prior=Normal(std))
+        alpha, sigma = part.weights(t)
+        return expand_like((std * sigma).square() / (alpha * part.predicts.endpoint_gain(part, t)), g) * g
 
-def _levels(path: Any, t: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, sigma, and how far the predicted datum moves when the raw output does, each ``(B,)``. They are read off
-    the path itself, which carries a centred pair of points to the origin and back."""
-    one = torch.ones(len(t), 1, *path.space.event, dtype=t.dtype, device=t.device)
-    pair = torch.cat([one, -one], 1)
-    origin = torch.zeros_like(pair)
-    path = replace(path, prior=Normal(std))
-    ends = path.sample(origin, pair, t), path.sample(pair, origin, t), path.endpoint(pair, origin, t)
-    alpha, sigma, answer = (x[:, 0].flatten(1)[:, 0] for x in ends)
-    return alpha, sigma, answer
+    return map_leaves(shift, path, gradient)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from torch import Tensor
 
-from torch import Tensor, nn
-
+from fm_science.networks.base import NetworkFunction, WrappedNetwork
 from fm_science.state import Context, State
 
 
-class Tempered(nn.Module):
+class TemperatureScaled(WrappedNetwork):
     """Logits divided by a temperature: below 1 a network prefers its likeliest classes, above 1 it explores.
 
     Args:
@@ -19,30 +17,22 @@ class Tempered(nn.Module):
         parts: temperatures by part, e.g. ``atoms=0.5``; other parts stay as they are.
     """
 
-    def __init__(self, network: Callable[..., Any], temperature: float | None = None, **parts: float) -> None:
-        super().__init__()
+    def __init__(self, network: NetworkFunction, temperature: float | None = None, **parts: float) -> None:
+        super().__init__(network)
         if (temperature is None) == (not parts):
-            raise ValueError("Tempered needs one temperature, or one a part by name: Tempered(network, atoms=0.5).")
+            raise ValueError(
+                "TemperatureScaled needs one temperature, or one a part by name: TemperatureScaled(network, atoms=0.5)."
+            )
         for name, value in ({"temperature": temperature} if temperature is not None else parts).items():
-            if not value > 0:  # type: ignore[operator]
-                raise ValueError(f"Tempered({name}={value}): a temperature is positive.")
-        self.network, self.temperature, self.temperatures = network, temperature, parts
+            if not value > 0:
+                raise ValueError(f"TemperatureScaled({name}={value}): a temperature is positive.")
+        self.temperature, self.temperatures = temperature, parts
 
-    @property
-    def self_conditioned(self) -> bool:
-        """Whether the wrapped network reads its previous endpoint."""
-        return getattr(self.network, "self_conditioned", False)
-
-    @property
-    def two_times(self) -> bool:
-        """Whether the wrapped network is a flow map; its smooth parts stay as they are."""
-        return getattr(self.network, "two_times", False)
-
-    def forward(self, x: Any, t: Tensor, context: Context) -> State:
+    def forward(self, x: State, t: Tensor, context: Context) -> State:
         raw = self.network(x, t, context)
         if self.temperature is not None:
             return raw / self.temperature
         unknown = self.temperatures.keys() - raw.keys()
         if unknown:
-            raise ValueError(f"Tempered has no part {sorted(unknown)}; the network predicts {sorted(raw)}.")
+            raise ValueError(f"TemperatureScaled has no part {sorted(unknown)}; the network predicts {sorted(raw)}.")
         return {**raw, **{k: raw[k] / v for k, v in self.temperatures.items()}}

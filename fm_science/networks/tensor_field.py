@@ -23,9 +23,11 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from fm_science.declarations import renamed_keywords
+from fm_science.networks.base import Network
 from fm_science.networks.egnn import TINY, Bumps
 from fm_science.networks.graphs import envelope, radius_graph
-from fm_science.networks.sites import SiteFeatures, settled
+from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
 
 
@@ -99,7 +101,8 @@ class TensorLayer(nn.Module):
         return torch.cat([nn.functional.silu(plain), torch.sigmoid(gate)[:, self.index] * turning], -1)
 
 
-class TensorField(nn.Module):
+@renamed_keywords(bumps="num_rbf")
+class TensorField(Network):
     """The velocity of a cloud in space under rotations, shifts and permutations, and with ``chiral=False`` under
     mirror images.
 
@@ -107,22 +110,22 @@ class TensorField(nn.Module):
         width: numbers that a point carries; it carries half as many vectors and a quarter as many matrices.
         layers: rounds of messages.
         highest: largest l, 1 or 2.
-        bumps: bumps that describe a distance.
+        num_rbf: bumps that describe a distance.
         reach: largest distance with a bump, in units of ``scale``.
         radius: points farther apart exchange nothing, in units of ``scale``; ``None``: all pairs do.
         scale: a typical size of the clouds, in their units.
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
         edges: features of a pair beside its distance.
-        features: whether the last numbers of :meth:`refine` are wanted.
+        features: whether the last numbers of :meth:`trunk` are wanted.
         chiral: whether a cloud is told from its mirror image.
-        two_times: whether it is a flow map, which reads ``context.until``.
+        two_times: whether it is a flow map, which reads ``context.t_end``.
     """
 
     scale: Tensor
 
     def __init__(
-        self, width: int = 32, layers: int = 3, highest: int = 2, bumps: int = 16, reach: float = 5.0,
+        self, width: int = 32, layers: int = 3, highest: int = 2, num_rbf: int = 16, reach: float = 5.0,
         radius: float | None = None, scale: float = 1.0, conditions: tuple[str, ...] = (),
         classes: Mapping[str, int] | None = None, edges: int = 0, features: bool = False, chiral: bool = False,
         two_times: bool = False,
@@ -132,8 +135,8 @@ class TensorField(nn.Module):
             raise ValueError(f"TensorField(highest={highest}): messages go up to l = 1 or 2.")
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.radius, self.width, self.two_times = radius, width, two_times
-        self.bumps = Bumps(bumps, reach if radius is None else min(reach, radius))
-        self.sites = SiteFeatures(width, conditions, classes, two_times)
+        self.bumps = Bumps(num_rbf, reach if radius is None else min(reach, radius))
+        self.sites = NodeEmbedding(width, conditions, classes, two_times)
         whole = carried(width, highest, chiral)
         self.harmonics = o3.Irreps([(1, ir) for _, ir in whole])
         start = o3.Irreps([(width, (0, 1))])
@@ -151,17 +154,12 @@ class TensorField(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Positions ``(B, N, 3)`` and times ``(B,)`` to velocities ``(B, N, 3)``, without a mean unless sites are
         frozen. Raises ValueError for clouds that do not lie in space."""
-        return settled(self.moved(x, self.sites(t, context), context.mask)[0], context)
+        return remove_mean(self.trunk(x, self.sites(t, context), context.mask)[0], context)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, 3)``, without a mean over real points and zero at padding, and its last
+    def trunk(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How far each point moves ``(B, N, 3)`` and its last
         numbers ``(B, N, width)`` (none unless ``features``); from numbers ``h``, the mask ``(B, N)`` and features of
         pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
-    def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
         if x.shape[-1] != 3:
             raise ValueError(
                 f"TensorField was given points {tuple(x.shape)}: spherical harmonics live in three dimensions. "
@@ -178,4 +176,4 @@ class TensorField(nn.Module):
         for layer in self.layers:
             h = layer(h, near, harmonics, radial, fade)
         u = self.out(h) * self.scale
-        return u.unflatten(0, mask.shape), h[:, : self.layers[-1].numbers].unflatten(0, mask.shape)  # type: ignore
+        return u.unflatten(0, mask.shape), h[:, : self.layers[-1].numbers].unflatten(0, mask.shape)

@@ -34,12 +34,12 @@ class TimeEmbedding(nn.Module):
         if two_times:
             self.register_buffer("gaps", _frequencies(width // 2, min(highest, SLOW)), persistent=False)
 
-    def forward(self, t: Tensor, until: Tensor | None = None) -> Tensor:
-        """``t`` ``(...)`` to ``(..., features)``. Two-time embeddings read ``until`` ``(...)``; ``None``: ``t``."""
+    def forward(self, t: Tensor, t_end: Tensor | None = None) -> Tensor:
+        """``t`` ``(...)`` to ``(..., features)``. Two-time embeddings read ``t_end`` ``(...)``; ``None``: ``t``."""
         phase = t[..., None] * self.frequency.to(t)
         seen = [phase.sin(), phase.cos()]
         if self.two_times:
-            gap = (torch.zeros_like(t) if until is None else until - t)[..., None] * self.gaps.to(t)
+            gap = (torch.zeros_like(t) if t_end is None else t_end - t)[..., None] * self.gaps.to(t)
             seen += [gap.sin(), gap.cos()]
         return torch.cat(seen, -1)
 

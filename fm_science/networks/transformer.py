@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fm_science.networks.sites import SiteFeatures, settled
+from fm_science.networks.base import Network
+from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
 
 WAVES = 6  # waves along each axis, of lengths from eight spreads down to a quarter of one
@@ -53,7 +54,7 @@ def _level(h: Tensor) -> Tensor:
     return F.layer_norm(h, h.shape[-1:])
 
 
-class SetTransformer(nn.Module):
+class SetTransformer(Network):
     """The velocity of a cloud by attention. It commutes with permutations alone.
 
     Args:
@@ -65,7 +66,7 @@ class SetTransformer(nn.Module):
         conditions: names of floats that points see, ``(B,)`` or ``(B, N)``.
         classes: how many values each label that points see has, by name.
         edges: features of a pair, which bias the attention; memory then grows with the square of the points.
-        two_times: whether it is a flow map, which reads ``context.until``.
+        two_times: whether it is a flow map, which reads ``context.t_end``.
 
     Raises:
         ValueError: when the heads do not divide the width.
@@ -86,7 +87,7 @@ class SetTransformer(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale)))
         lengths = torch.logspace(3, -2, WAVES, base=2.0)
         self.register_buffer("waves", 2 * math.pi / lengths, persistent=False)
-        self.sites = SiteFeatures(width, conditions, classes, two_times)
+        self.sites = NodeEmbedding(width, conditions, classes, two_times)
         self.place = nn.Linear(dim * (1 + 2 * WAVES), width)
         self.blocks = nn.ModuleList(Block(width, heads, edges) for _ in range(layers))
         self.out = nn.Linear(width, dim)
@@ -97,23 +98,18 @@ class SetTransformer(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """Positions ``(B, N, D)`` and times ``(B,)`` to velocities ``(B, N, D)``, without a mean unless sites are
         frozen."""
-        return settled(self.moved(x, self.sites(t, self._alike(context)), context.mask)[0], context)
+        return remove_mean(self.trunk(x, self.sites(t, self._alike(context)), context.mask)[0], context)
 
     def _alike(self, context: Context) -> Context:
         """The context of one site where all sites are told the same, so that it is worked out once a cloud."""
         told = (*self.sites.conditions, *self.sites.classes)
         if context.free is not None or any(name not in context.cond or context.cond[name].ndim > 1 for name in told):
             return context
-        return Context(context.mask[:, :1], {name: context.cond[name] for name in told}, until=context.until)
+        return Context(context.mask[:, :1], {name: context.cond[name] for name in told}, t_end=context.t_end)
 
-    def refine(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How far each point moves ``(B, N, D)``, without a mean over real points and zero at padding, and its last
+    def trunk(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How far each point moves ``(B, N, D)`` and its last
         features ``(B, N, width)``; from features ``h``, the mask ``(B, N)`` and features of pairs ``(B, N, N, e)``."""
-        u, h = self.moved(x, h, mask, edges)
-        return settled(u, Context(mask)), h
-
-    def moved(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """:meth:`refine` with the mean left in."""
         y = x / self.scale
         phase = (y[..., None] * self.waves).flatten(2)
         # the processor looks whether all points are real; an accelerator would have to be waited for

@@ -1,10 +1,10 @@
 """Objectives: what a training step minimises."""
 
+from fm_science.declarations import renamed_names
 from fm_science.objectives.action_matching import ActionMatching as ActionMatching
 from fm_science.objectives.base import Objective as Objective
-from fm_science.objectives.flow_map import FlowMap as FlowMap
 from fm_science.objectives.flow_map import FlowMapMatching as FlowMapMatching
-from fm_science.objectives.flow_map import Spans as Spans
+from fm_science.objectives.flow_map import TimePairs as TimePairs
 from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
 from fm_science.objectives.laws import Lagrangian as Lagrangian
 from fm_science.objectives.laws import MeanFlow as MeanFlow
@@ -16,3 +16,5 @@ from fm_science.objectives.times import LogitNormalTime as LogitNormalTime
 from fm_science.objectives.times import Mixture as Mixture
 from fm_science.objectives.times import Stratified as Stratified
 from fm_science.objectives.times import UniformTime as UniformTime
+
+__getattr__ = renamed_names(__name__, {"Spans": "TimePairs"})

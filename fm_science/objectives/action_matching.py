@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +16,15 @@ from torch import Tensor
 from fm_science.couplings import Coupling, Independent
 from fm_science.flow import Flow
 from fm_science.likelihood import Divergence, Hutchinson, divergence
+from fm_science.networks import Potential
 from fm_science.objectives.base import Objective
 from fm_science.objectives.flow_matching import FlowMatching
 from fm_science.objectives.times import UniformTime
-from fm_science.paths.base import slope
-from fm_science.state import Context, State, batch_size, leaves, tree_map
+from fm_science.paths import Bridge
+from fm_science.paths.base import value_and_rate
+from fm_science.predictions import Velocity
+from fm_science.spaces import Space
+from fm_science.state import Context, State, batch_size, leaves, tree_map, zip_leaves
 
 
 @dataclass(frozen=True)
@@ -52,23 +55,25 @@ class ActionMatching(Objective):
     sigma: float = 0.0
     divergence: Divergence = Hutchinson()
     independent = False
-    untied = ()
+    independent_parts = ()
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """One named loss, ``action`` ``(B,)``."""
-        refuse(flow)
+        network = require_potential(flow)
         pairs = FlowMatching(self.coupling).pairs(flow, x1, context, x0)
         path, x0, x1, context = pairs.path, pairs.x0, pairs.x1, pairs.context
-        self.mark(flow)
+        self.record_training(flow)
         t = self.times(batch_size(x1)).to(leaves(x1)[0])
         start, end = torch.zeros_like(t), torch.ones_like(t)
         x, first, last = (tree_map(Tensor.detach, path.sample(x0, x1, r)) for r in (t, start, end))
-        network: Any = flow.network
-        s = lambda y, r: network.potential(y, r, context)  # noqa: E731
+
+        def s(y: State, r: Tensor) -> Tensor:
+            return network.potential(y, r, context)
+
         loss = self._share(start) * s(first, start) - self._share(end) * s(last, end)
         loss = loss + self._share(t) * self._rate(network, path.space, x, t, context)
         if self.weight is not None:
-            loss = loss + slope(self.weight, t)[1] * s(x, t)
+            loss = loss + value_and_rate(self.weight, t)[1] * s(x, t)
         size = path.space.dimension.clamp_min(1)
         return {"action": context.cond.get("weight", 1.0) * loss / size}
 
@@ -79,7 +84,7 @@ class ActionMatching(Objective):
     def _share(self, t: Tensor) -> Tensor:
         return torch.ones_like(t) if self.weight is None else self.weight(t)
 
-    def _rate(self, network: Any, space: Any, x: State, t: Tensor, context: Context) -> Tensor:
+    def _rate(self, network: Potential, space: Space, x: State, t: Tensor, context: Context) -> Tensor:
         """|grad s|² / 2 + ds/dt + sigma² / 2 laplace s, ``(B,)``."""
         u, rate = network.rates(x, t, context)
         out = 0.5 * space.inner(x, u, u) + rate
@@ -89,11 +94,11 @@ class ActionMatching(Objective):
         return out
 
 
-def refuse(flow: Flow) -> None:
-    """Raises TypeError for a flow that action matching cannot train."""
-    if not hasattr(flow.network, "potential"):
+def require_potential(flow: Flow) -> Potential:
+    """The network of a flow. Raises TypeError where action matching cannot train it."""
+    if not isinstance(flow.network, Potential):
         raise TypeError("ActionMatching trains a scalar: wrap the network as Potential(network, space).")
-    for part in getattr(flow.path, "parts", {"": flow.path}).values():
-        predicts = getattr(part, "predicts", None)
-        if not part.space.smooth or type(predicts).__name__ != "Velocity":
+    for (part,) in zip_leaves(flow.path):
+        if not (part.space.smooth and isinstance(part, Bridge) and isinstance(part.predicts, Velocity)):
             raise TypeError(f"a potential gives a velocity, and {part!r} predicts something else: use Velocity().")
+    return flow.network

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Self
 
 from torch import Tensor
 
@@ -28,19 +28,20 @@ class Objective(ABC):
         return self.coupling.independent
 
     @property
-    def untied(self) -> tuple[str, ...]:
+    def independent_parts(self) -> tuple[str, ...]:
         """Parts of the state for which they are although they are not for others."""
-        return self.coupling.untied
+        return self.coupling.independent_parts
 
-    def mark(self, flow: Flow) -> None:
+    def record_training(self, flow: Flow) -> None:
         """Tell the flow how it is trained."""
-        flow.independent, flow.untied = self.independent, self.untied
+        flow.independent, flow.independent_parts = self.independent, self.independent_parts
 
     @abstractmethod
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)`` of a batch of data ``x1``; ``x0`` is noise that came along with it."""
 
-    def within(self, low: float, high: float) -> Any:
+    def within(self, low: float, high: float) -> Self:
         """The same objective at times in [low, high) only, for a validation loss by time; an objective without a law
         of times stays as it is."""
-        return replace(self, times=UniformTime(low, high)) if hasattr(self, "times") else self  # type: ignore
+        timed = is_dataclass(self) and any(f.name == "times" for f in fields(self))
+        return replace(self, times=UniformTime(low, high)) if timed else self  # type: ignore[type-var]

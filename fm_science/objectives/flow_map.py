@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,15 +24,16 @@ from fm_science.couplings import Coupling
 from fm_science.flow import Flow
 from fm_science.objectives.base import Objective
 from fm_science.objectives.flow_matching import FlowMatching, Pairs
-from fm_science.objectives.laws import Lagrangian, Law, Map
+from fm_science.objectives.laws import FlowMapLoss, Lagrangian, Map
 from fm_science.objectives.times import UniformTime
+from fm_science.paths import Path
 from fm_science.predictions import mean_square
-from fm_science.solvers.flow_map import mappable
-from fm_science.state import Context, State, leaves, take
+from fm_science.solvers.flow_map import require_flow_map
+from fm_science.state import Context, State, leaves, take, zip_leaves
 
 
 @dataclass(frozen=True)
-class Spans:
+class TimePairs:
     """Starts and ends of jumps, ``n -> (s, t)``: two times of one law in order, and with probability ``whole`` the
     whole way from 0 to 1.
 
@@ -72,8 +72,8 @@ class FlowMapMatching(Objective):
     """
 
     matching: FlowMatching = FlowMatching()
-    law: Law = Lagrangian()
-    spans: Callable[[int], tuple[Tensor, Tensor]] = Spans()
+    law: FlowMapLoss = Lagrangian()
+    spans: Callable[[int], tuple[Tensor, Tensor]] = TimePairs()
     weight: float = 1.0
     share: float = 1.0
 
@@ -106,7 +106,7 @@ class FlowMapMatching(Objective):
     def _taught(self, flow: Flow, pairs: Pairs) -> dict[str, Tensor]:
         """The losses of the law on all samples, by part."""
         s, t = (time.to(leaves(pairs.x1)[0]) for time in self.spans(pairs.context.size))
-        seen = Map.of(flow.network, pairs.path, pairs.context, pairs.x0, pairs.x1, s)
+        seen = Map.of(flow, pairs.path, pairs.context, pairs.x0, pairs.x1, s)
         losses = _squares(seen.path, *self.law(seen, s, t))
         weight = self.weight * pairs.context.cond.get("weight", 1.0)
         return {f"map_{k}" if k else "map": weight * self.matching.parts.get(k, 1.0) * v for k, v in losses.items()}
@@ -114,25 +114,20 @@ class FlowMapMatching(Objective):
     def _check(self, flow: Flow) -> None:
         """Raises TypeError where there is no map to learn."""
         network = flow.network
-        if not getattr(network, "two_times", False):
+        if not network.two_times:
             raise TypeError(
-                f"a flow map takes a network that reads context.until and says so by `two_times = True`; "
+                f"a flow map takes a network that reads context.t_end and says so by `two_times = True`; "
                 f"{type(network).__name__} does not. EGNN(two_times=True) and TimeEmbedding(..., two_times=True) do."
             )
-        if self.matching.self_condition or getattr(network, "self_conditioned", False):
+        if self.matching.self_condition or network.self_conditioned:
             raise TypeError("a flow map has no previous endpoint: train it with self_condition=0.")
-        parts = getattr(flow.path.space, "parts", {"": flow.path.space})
-        if not any(space.smooth for space in parts.values()):
+        if not any(space.smooth for (space,) in zip_leaves(flow.path.space)):
             raise TypeError("classes have no flow map, since they jump at random: use FlowMatching() and Euler().")
-        mappable(flow.path)
+        require_flow_map(flow.path)
 
 
-FlowMap = FlowMapMatching  #: the short name within objectives; ``fm_science.FlowMap`` is the solver
-
-
-def _squares(path: Any, x: Any, residual: Any) -> dict[str, Tensor]:
+def _squares(path: Path, x: State, residual: State) -> dict[str, Tensor]:
     """The squared length of a tangent a degree of freedom, by part."""
-    parts = getattr(path, "parts", None)
-    if parts is None:
+    if not path.parts:
         return {"": mean_square(path.space, x, residual)}
-    return {k: mean_square(part.space, x[k], residual[k]) for k, part in parts.items()}
+    return {k: mean_square(part.space, x[k], residual[k]) for k, part in path.parts.items()}

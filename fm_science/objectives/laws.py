@@ -30,8 +30,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fm_science.networks import NetworkFunction
 from fm_science.paths import Path
-from fm_science.solvers.flow_map import leap
+from fm_science.solvers.flow_map import jump
+from fm_science.spaces import Space
 from fm_science.state import Context, State, add, scale, tree_map
 
 
@@ -45,31 +47,31 @@ class Map:
         x0, x1: noise and data.
     """
 
-    path: Any
-    raw: Callable[[Any, Tensor, Tensor], Any]
+    path: Path
+    raw: Callable[[State, Tensor, Tensor], State]
     x0: State
     x1: State
 
     @staticmethod
-    def of(network: Callable[..., Any], path: Path, context: Context, x0: State, x1: State, s: Tensor) -> Map:
+    def of(network: NetworkFunction, path: Path, context: Context, x0: State, x1: State, s: Tensor) -> Map:
         """The map of the smooth parts; others are held where they are at time ``s``."""
 
-        def ask(x: Any, s: Tensor, t: Tensor) -> Any:
-            return network(x, s, replace(context, until=t))
+        def ask(x: State, s: Tensor, t: Tensor) -> State:
+            return network(x, s, replace(context, t_end=t))
 
         if path.space.smooth:
             return Map(path, ask, x0, x1)
-        smooth, jumps = path.split()  # type: ignore[attr-defined]
+        smooth, jumps = path.split()
         held = jumps.sample({k: x0[k] for k in jumps.parts}, {k: x1[k] for k in jumps.parts}, s)
 
-        def beside(x: Any, s: Tensor, t: Tensor) -> Any:
+        def beside(x: State, s: Tensor, t: Tensor) -> State:
             raw = ask({**x, **held}, s, t)
             return {k: raw[k] for k in smooth.parts}
 
         return Map(smooth, beside, {k: x0[k] for k in smooth.parts}, {k: x1[k] for k in smooth.parts})
 
     @property
-    def space(self) -> Any:
+    def space(self) -> Space:
         """The bound space of the parts that flow."""
         return self.path.space
 
@@ -77,20 +79,20 @@ class Map:
         """Where the pairs are at time ``s``."""
         return self.path.sample(self.x0, self.x1, s)
 
-    def velocity(self, x: Any, s: Tensor, t: Tensor) -> Any:
+    def velocity(self, x: State, s: Tensor, t: Tensor) -> State:
         """v_{s,t}(x), the mean velocity of a jump; the velocity itself where s = t."""
         return self.path.velocity(self.raw(x, s, t), x, s)
 
-    def __call__(self, x: Any, s: Tensor, t: Tensor) -> Any:
+    def __call__(self, x: State, s: Tensor, t: Tensor) -> State:
         """X_{s,t}(x)."""
-        return leap(self.path, self.raw(x, s, t), x, s, t)
+        return jump(self.path, self.raw(x, s, t), x, s, t)
 
 
-class Law(ABC):
+class FlowMapLoss(ABC):
     """An equation that every flow map obeys."""
 
     @abstractmethod
-    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[Any, Any]:
+    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[State, State]:
         """A point, and a tangent there that is zero, or zero in the mean, where the map is right. Its squared length
         is the loss; gradients flow only through what is to be learnt.
 
@@ -101,12 +103,12 @@ class Law(ABC):
 
 
 @dataclass(frozen=True)
-class Lagrangian(Law):
+class Lagrangian(FlowMapLoss):
     """|d/dt X_{s,t}(x) - sg b_t(X_{s,t}(x))|² at x = x_s, with b the network's own diagonal (Boffi, Albergo &
     Vanden-Eijnden 2025, Lagrangian self-distillation). On curved spaces both are tangents at X_{s,t}(x), and the
     length is that of the metric there."""
 
-    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[Any, Any]:
+    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[State, State]:
         x = tree_map(torch.Tensor.contiguous, flow_map.at(s))
         y, motion, _ = derivative(lambda end: (flow_map(x, s, end), ()), t)
         u = tangent_of(flow_map.space, y, motion)
@@ -117,7 +119,7 @@ class Lagrangian(Law):
 
 
 @dataclass(frozen=True)
-class MeanFlow(Law):
+class MeanFlow(FlowMapLoss):
     """|v_{s,t}(x) - sg(v_{s,t}(x) + r)|² with r = d/ds X_{s,t}(x_s) along the paths of single pairs, carried back to x.
 
     On flat space v + r = x' + (t - s) d/ds v_{s,t}(x_s) is the target of mean flow (Geng et al. 2025, section 4), and
@@ -126,8 +128,8 @@ class MeanFlow(Law):
     is the Eulerian equation. Moving v by r brings it nearer while jumps are shorter than the injectivity radius.
     """
 
-    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[Any, Any]:
-        def jump(start: Tensor) -> tuple[Any, Any]:
+    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[State, State]:
+        def jump(start: Tensor) -> tuple[State, State]:
             x = flow_map.at(start)
             return flow_map(x, start, t), x
 
@@ -140,7 +142,7 @@ class MeanFlow(Law):
 
 
 @dataclass(frozen=True)
-class Semigroup(Law):
+class Semigroup(FlowMapLoss):
     """d(X_{s,t}(x), sg X_{r,t}(X_{s,r}(x)))² / (t - s)², which on flat space is the squared difference of mean
     velocities. No derivative is taken, so any network serves.
 
@@ -153,7 +155,7 @@ class Semigroup(Law):
     halves: bool = True
     least: float = 1e-2
 
-    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[Any, Any]:
+    def __call__(self, flow_map: Map, s: Tensor, t: Tensor) -> tuple[State, State]:
         x, space = flow_map.at(s), flow_map.space
         share = torch.full_like(s, 0.5) if self.halves else torch.rand_like(s)
         r = s + share * (t - s)
@@ -162,15 +164,16 @@ class Semigroup(Law):
         return y, scale(1 / (t - s).clamp_min(self.least), space.log(y, flow_map(x, s, t)))
 
 
-def derivative(fn: Callable[[Tensor], tuple[Any, Any]], t: Tensor) -> tuple[Any, Any, Any]:
+def derivative(fn: Callable[[Tensor], tuple[State, State]], t: Tensor) -> tuple[Any, Any, Any]:
     """The point fn(t)[0], how its coordinates move with t ``(B,)``, and fn(t)[1] as it is, by forward-mode
     differentiation."""
     with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward-mode derivative
-        return torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),), has_aux=True)  # type: ignore[return-value]
+        point, motion, *rest = torch.func.jvp(fn, (t.clone(),), (torch.ones_like(t),), has_aux=True)
+    return point, motion, rest[0]
 
 
-def tangent_of(space: Any, x: Any, motion: Any) -> Any:
-    """The tangent at ``x`` that moves its coordinates by ``motion``: on rotations these are two things."""
+def tangent_of(space: Space, x: State, motion: State) -> State:
+    """The tangent at ``x`` that moves its coordinates by ``target_velocity``: on rotations these are two things."""
     if space.linear:
         return motion
     start = tree_map(torch.Tensor.detach, x)

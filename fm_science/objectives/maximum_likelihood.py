@@ -8,14 +8,13 @@ polish of a network that flow matching has trained: the two share path, prior an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.contract import admit_training, check_output
 from fm_science.flow import Flow
-from fm_science.likelihood import Divergence, Hutchinson, backward
+from fm_science.likelihood import Divergence, Hutchinson, integrate_log_prob
 from fm_science.objectives.base import Objective
 from fm_science.solvers import RK4, Solver
 from fm_science.state import Context, State
@@ -44,20 +43,20 @@ class MaximumLikelihood(Objective):
     steps: int | Tensor = 8
     divergence: Divergence = Hutchinson()
     independent = False
-    untied = ()
+    independent_parts = ()
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
         """Named losses ``(B,)``: ``likelihood`` in nats a degree of freedom, and ``energy`` where it has a weight."""
-        self.mark(flow)
+        self.record_training(flow)
         x1, _ = admit_training(flow, x1, context)
         path = flow.path.bind(context, flow.prior)
 
-        def predict(x: Any, t: Tensor) -> Any:
-            raw = flow.network(x, t, context)
+        def predict(x: State, t: Tensor) -> State:
+            raw = flow(x, t, context)
             check_output(path, raw)
             return raw
 
-        walk = backward(
+        walk = integrate_log_prob(
             path, predict, x1, path.source(flow.prior), self.solver, self.steps, self.divergence, independent=False
         )  # fmt: skip
         size = path.space.dimension.clamp_min(1)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from fm_science.paths.base import Path, slope
+from fm_science.declarations import derived
+from fm_science.paths.base import Path, value_and_rate
 from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
-from fm_science.spaces.base import Space
-from fm_science.state import Context, lift, scale
+from fm_science.spaces.base import BoundLeaf, Space
+from fm_science.state import Context, State
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,10 @@ class Bridge(Path):
     context: Context | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.context is not None:  # a bound copy was checked already
+            return
         self.predicts.check(self.space)
-        if self.steep and not self.predicts.timeless:
+        if self.steep and not self.predicts.schedule_free:
             right = "Endpoint()" if self.space.smooth else "Posterior()"
             raise ValueError(
                 f"{self.predicts!r} is infinite at t = 0 with {self.schedule!r}: use predicts={right}, or a schedule "
@@ -43,42 +44,66 @@ class Bridge(Path):
             )
 
     @abstractmethod
-    def drift(self, x: Any, x1: Any, t: Tensor) -> Any:
+    def endpoint_to_velocity(self, x: State, x1: State, t: Tensor) -> State:
         """The velocity at (x, t) of the path that ends at ``x1``."""
 
-    def motion(self, x0: Any, x1: Any, x: Any, t: Tensor) -> Any:
+    def target_velocity(self, x0: State, x1: State, x: State, t: Tensor) -> State:
         """The velocity at ``x`` = sample(x0, x1, t) of the path that joins ``x0`` and ``x1``: the drift, computed from
         both ends where that is more accurate or costs less."""
-        return self.drift(x, x1, t)
+        return self.endpoint_to_velocity(x, x1, t)
 
-    def trace(self, x0: Any, x1: Any, t: Tensor) -> tuple[Any, Any]:
-        """The point at time t and the velocity there: :meth:`sample` and :meth:`motion` in one, for training loops of
-        your own; it costs less where the two share work."""
+    def sample_with_velocity(self, x0: State, x1: State, t: Tensor) -> tuple[State, State]:
+        """The point at time t and the velocity there: :meth:`sample` and :meth:`target_velocity` in one, for training
+        loops of your own; it costs less where the two share work."""
         x = self.sample(x0, x1, t)
-        return x, self.motion(x0, x1, x, t)
+        return x, self.target_velocity(x0, x1, x, t)
 
     @abstractmethod
-    def landing(self, x: Any, u: Any, t: Tensor) -> Any:
-        """The endpoint of the path that passes (x, t) with velocity ``u``; the inverse of :meth:`drift`."""
+    def velocity_to_endpoint(self, x: State, u: State, t: Tensor) -> State:
+        """The endpoint of the path that passes (x, t) with velocity ``u``: :meth:`endpoint_to_velocity` inverted."""
 
     @abstractmethod
-    def advance(self, x: Any, x1hat: Any, t: Tensor, s: Tensor) -> Any:
+    def step_to_endpoint(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path that ends at ``x1hat``: exact, at most one whole way, never singular."""
 
     @abstractmethod
-    def follow(self, x: Any, u: Any, t: Tensor, s: Tensor) -> Any:
+    def step_along_velocity(self, x: State, u: State, t: Tensor, s: Tensor) -> State:
         """From (x, t) to time s along the path that passes there with velocity ``u``."""
+
+    def endpoint_to_noise(self, x: State, x1: State, t: Tensor) -> State:
+        """The noise of the path that passes (x, t) towards ``x1``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    def noise_to_endpoint(self, x: State, x0: State, t: Tensor) -> State:
+        """The endpoint of the path that passes (x, t) with noise ``x0``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    def noise_to_velocity(self, x: State, x0: State, t: Tensor) -> State:
+        """The velocity at (x, t) of the path with noise ``x0``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    def step_from_noise(self, x: State, x0: State, t: Tensor, s: Tensor) -> State:
+        """From (x, t) to time s along the path with noise ``x0``, on affine paths."""
+        raise TypeError(self._no_noise())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of a Normal prior, on affine paths. Raises TypeError for other laws."""
+        raise TypeError(self._no_noise())
+
+    def _no_noise(self) -> str:
+        return f"{self!r}: only linear spaces carry noise that is added. Use Velocity() or Endpoint()."
 
     @property
     def outputs(self) -> tuple[int, ...] | None:
-        return self.predicts.shape(self.space)
+        return self.predicts.shape(self.space) if isinstance(self.space, BoundLeaf) else None
 
-    def pace(self, t: Tensor) -> Tensor:
+    def relative_rate(self, t: Tensor) -> Tensor:
         """k' / (1 - k), the rate at which the remaining way shrinks; infinite at t = 1."""
-        left, rate = slope(self.schedule.remaining, t)
+        left, rate = value_and_rate(self.schedule.remaining, t)
         return -rate / left
 
-    def level(self, t: Tensor) -> Tensor:
+    def sigma(self, t: Tensor) -> Tensor:
         """The weight of the noise in x_t, ``(B,)``."""
         return self.schedule.remaining(t)
 
@@ -86,105 +111,61 @@ class Bridge(Path):
     def singular(self) -> bool:
         return self.predicts.singular
 
-    @property
+    @derived
+    def predicts_endpoint(self) -> bool:
+        return self.predicts.is_endpoint
+
+    @derived
     def steep(self) -> bool:
         return self.schedule.steep and self.space.smooth
 
     @property
-    def scored(self) -> bool:
-        if self.space.linear:
-            return self.prior is not None and self.prior.gaussian
-        return not self.space.smooth and self.chances is not None
-
-    @property
-    def chances(self) -> Tensor | None:
+    def class_probabilities(self) -> Tensor | None:
         """Probabilities of the classes under the prior, ``(classes,)``; ``None`` where they are not known."""
-        known = getattr(self.prior, "probabilities", None)
-        return None if known is None else torch.as_tensor(known)
+        return None
 
     def noise(self, x: Tensor) -> Tensor:
         """A fresh draw of the prior, like ``x``."""
-        if not self.scored:
+        if self.prior is None or self.context is None or not self.has_score:
             raise TypeError(self._unscored())
-        return self.prior.sample(self.space, self.context).to(x)  # type: ignore
+        return self.prior.sample(self.space, self.context).to(x)
 
     def bind(self, context: Context, prior: Prior | None = None) -> Bridge:
         return replace(self, space=self.space.bind(context), prior=prior, context=context)
 
-    def loss(self, raw: Any, x0: Any, x1: Any, x: Any, t: Tensor) -> Tensor:
+    def loss(self, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
         return self.predicts.loss(self, raw, x0, x1, x, t)
 
-    def velocity(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def velocity(self, raw: State, x: State, t: Tensor) -> State:
         return self.predicts.velocity(self, raw, x, t)
 
-    def endpoint(self, raw: Any, x: Any, t: Tensor) -> Any:
+    def endpoint(self, raw: State, x: State, t: Tensor) -> State:
         return self.predicts.endpoint(self, raw, x, t)
 
-    def step(self, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+    def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
         return self.predicts.step(self, raw, x, t, s)
 
     def check(self, times: Tensor) -> None:
-        if not self.predicts.opens and float(times.min()) == 0 and self.schedule.ends[0] == 0:
+        if not self.predicts.defined_at_zero_signal and float(times.min()) == 0 and self.schedule.ends[0] == 0:
             raise ValueError(
                 f"{self.predicts!r} says nothing about the datum at t = 0, where {self.schedule!r} has no signal. Give "
                 "`steps` as a tensor of times that starts later, or predict Velocity() or Endpoint()."
             )
 
-    def suits(self, trained: Path) -> None:
-        old = getattr(trained, "schedule", self.schedule)
-        if old != self.schedule and not self.predicts.timeless:
+    def check_compatible(self, trained: Path) -> None:
+        old = trained.schedule if isinstance(trained, Bridge) else self.schedule
+        if old != self.schedule and not self.predicts.schedule_free:
             raise TypeError(
                 f"the output of this network means {self.predicts!r} on {old!r} only; with {self.schedule!r} it would "
                 "be wrong. Wrap it as Rescheduled(network, old, new) on a Gaussian path, or train Endpoint()."
             )
 
 
-def whole_way(path: Bridge) -> None:
-    """Raises ValueError for a path that leaves the noise or reaches the datum only in part."""
-    start, _, end, _ = path.schedule.ends if path.context is None else (0.0, 0.0, 1.0, 0.0)
+def require_whole_way(schedule: Schedule, path: str) -> None:
+    """Raises ValueError for a schedule that leaves the noise or reaches the datum only in part."""
+    start, _, end, _ = schedule.ends
     if abs(start) > 1e-9 or abs(end - 1) > 1e-9:
-        kind = {"Geodesic": "a geodesic"}.get(type(path).__name__, "this path")
         raise ValueError(
-            f"{kind} goes all the way from noise to data, but alpha of {path.schedule!r} goes from {start:.3g} "
+            f"{path} goes all the way from noise to data, but alpha of {schedule!r} goes from {start:.3g} "
             f"to {end:.3g}. Use Linear(), or a Gaussian path."
         )
-
-
-def deviation(path: Bridge) -> float:
-    """The standard deviation of a path's Normal prior. Raises TypeError for other laws."""
-    if not hasattr(path.prior, "std") or not path.prior.gaussian:  # type: ignore
-        raise TypeError(f"{path!r} needs Normal noise, and its prior is {path.prior!r}.")
-    return path.prior.std  # type: ignore
-
-
-def noise_score(path: Any, x0: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """The score of x_t from E[x0 | x_t] for Gaussian x0 that is independent of the data: the gradient of the prior's
-    log-density there, over sigma."""
-    if not path.scored:
-        raise TypeError(f"{path!r} has no score: it needs a Gaussian prior, and its prior is {path.prior!r}.")
-    gradient = torch.func.grad(lambda y: path.prior.log_prob(path.space, y).sum())(x0)
-    return path.space.tangent(x, scale(1 / sigma, gradient))
-
-
-def stir_noise(
-    path: Any, raw: Tensor, x: Tensor, t: Tensor, s: Tensor, keep: Tensor, ends: tuple[Tensor, Tensor]
-) -> Tensor:
-    """x_s = alpha(s) x1hat + sigma(s) (keep x0hat + sqrt(1 - keep²) fresh): DDIM with noise (Song et al. 2021, eq.
-    12). ``ends`` is alpha and sigma at s."""
-    alpha, sigma = ends
-    share = (1 - keep * keep).clamp_min(0).sqrt()
-    noise = lift(keep, x) * path.predicts.noise(path, raw, x, t) + lift(share, x) * path.noise(x)
-    return path.space.project(lift(alpha, x) * path.endpoint(raw, x, t) + lift(sigma, x) * noise)
-
-
-def add_noise(path: Any, x: Tensor, now: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> Tensor:
-    """x_r from x_t for an earlier r by adding what noise is missing; ``now`` and ``then`` are (alpha, sigma)."""
-    (alpha, sigma), (back, more) = now, then
-    ratio = torch.where(alpha > 0, back / torch.where(alpha > 0, alpha, 1.0), 1.0)
-    missing = (more * more - (ratio * sigma).square()).clamp_min(0).sqrt()
-    return path.space.project(lift(ratio, x) * x + lift(missing, x) * path.noise(x))
-
-
-def shrink(path: Any, x: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha x, and the log-density that this contraction adds, for data with very little noise."""
-    return path.space.project(lift(alpha, x) * x), path.space.dimension.to(x.dtype) * alpha.log()

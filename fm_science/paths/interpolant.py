@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from fm_science.paths.base import Path, slope
+from fm_science.paths.base import Path, value_and_rate
 from fm_science.predictions import Noise, Prediction, Velocity, mean_square
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
-from fm_science.spaces.base import Space, root
-from fm_science.state import Context, lift
+from fm_science.spaces.base import Space, safe_sqrt
+from fm_science.state import Context, expand_like
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Brownian:
     sigma: float
 
     def __call__(self, t: Tensor) -> Tensor:
-        return self.sigma * root(t * (1 - t))
+        return self.sigma * safe_sqrt(t * (1 - t))
 
 
 def brownian(sigma: float = 1.0) -> Callable[[Tensor], Tensor]:
@@ -55,8 +55,8 @@ class Interpolant(Path):
     gamma: Callable[[Tensor], Tensor] = Brownian(1.0)
     predicts: tuple[Prediction, ...] = (Velocity(), Noise())
     context: Context | None = field(default=None, repr=False, compare=False)
-    singular = False  # type: ignore[assignment]
-    borrowed = False  # type: ignore[assignment]
+    singular = False
+    score_needs_independence = False
 
     def __post_init__(self) -> None:
         if not self.space.linear:
@@ -67,7 +67,7 @@ class Interpolant(Path):
             raise TypeError(f"predicts={self.predicts!r}: an interpolant predicts (Velocity(), Noise()) or the first.")
 
     @property
-    def scored(self) -> bool:
+    def has_score(self) -> bool:
         return len(self.predicts) == 2
 
     def bind(self, context: Context, prior: Prior | None = None) -> Interpolant:
@@ -75,7 +75,7 @@ class Interpolant(Path):
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
-        shape = (*self.space.mask.shape, *self.space.leaf.tangent_event)  # type: ignore[attr-defined]
+        shape = (*self.space.mask.shape, *self.space.leaf.tangent_event)
         return dict.fromkeys(("velocity", "noise")[: len(self.predicts)], shape)
 
     def modules(self) -> list[nn.Module]:
@@ -83,19 +83,20 @@ class Interpolant(Path):
 
     def _line(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The point without noise, and its velocity."""
-        alpha, sigma, dalpha, dsigma = (lift(value, x1) for value in self.schedule.rates(t))
+        alpha, sigma, dalpha, dsigma = (expand_like(value, x1) for value in self.schedule.rates(t))
         return alpha * x1 + sigma * x0, dalpha * x1 + dsigma * x0
 
     def sample(self, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
         point, _ = self._line(x0, x1, t)
-        return self.space.project(point + lift(self.gamma(t), x1) * self.space.gaussian(point))
+        return self.space.project(point + expand_like(self.gamma(t), x1) * self.space.gaussian(point))
 
     def loss(self, raw: dict[str, Tensor], x0: Tensor, x1: Tensor, x: Tensor, t: Tensor) -> dict[str, Tensor]:
         point, motion = self._line(x0, x1, t)
-        spread, rate = slope(self.gamma, t)
-        noisy = lift(spread > 0, x)
-        z = self.space.tangent(x, torch.where(noisy, (x - point) / torch.where(noisy, lift(spread, x), 1.0), 0.0))
-        motion = self.space.tangent(x, motion + torch.where(noisy, lift(rate, x) * z, 0.0))
+        spread, rate = value_and_rate(self.gamma, t)
+        noisy = expand_like(spread > 0, x)
+        safe = torch.where(noisy, expand_like(spread, x), 1.0)
+        z = self.space.tangent(x, torch.where(noisy, (x - point) / safe, 0.0))
+        motion = self.space.tangent(x, motion + torch.where(noisy, expand_like(rate, x) * z, 0.0))
         targets = {"velocity": motion, "noise": z}
         return {
             name: mean_square(self.space, x, self.space.tangent(x, raw[name]) - targets[name])
@@ -106,33 +107,34 @@ class Interpolant(Path):
         return self.space.tangent(x, raw["velocity"])
 
     def _noise(self, raw: dict[str, Tensor], x: Tensor) -> Tensor:
-        if not self.scored:
+        if not self.has_score:
             raise TypeError(f"{self!r} predicts only the velocity: for scores, say predicts=(Velocity(), Noise()).")
         return self.space.tangent(x, raw["noise"])
 
     def endpoint(self, raw: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
         z = self._noise(raw, x)
-        spread, drate = (lift(value, x) for value in slope(self.gamma, t))
-        alpha, sigma, dalpha, dsigma = (lift(value, x) for value in self.schedule.rates(t))
+        spread, drate = (expand_like(value, x) for value in value_and_rate(self.gamma, t))
+        alpha, sigma, dalpha, dsigma = (expand_like(value, x) for value in self.schedule.rates(t))
         point, motion = x - spread * z, raw["velocity"] - drate * z
         return self.space.project((sigma * motion - dsigma * point) / (dalpha * sigma - alpha * dsigma))
 
     def step(self, raw: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        return self.space.exp(x, lift(s - t, x) * self.velocity(raw, x, t))
+        return self.space.exp(x, expand_like(s - t, x) * self.velocity(raw, x, t))
 
     def score(self, raw: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
         """-E[z | x_t] / gamma(t). Raises ValueError where gamma is zero: the noise says nothing of the score there."""
         noise, spread = self._noise(raw, x), self.gamma(t)
         if not bool((spread > 0).all()):
             raise ValueError(f"{self!r} has no score where gamma is zero, at t = 0 and t = 1: ask between the ends.")
-        return -noise / lift(spread, x)
+        return -noise / expand_like(spread, x)
 
-    def stir(self, raw: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
-        spread = lift(self.gamma(t), x)
-        share = lift((1 - keep * keep).clamp_min(0).sqrt(), x)
-        noise = share * self.space.gaussian(x) - (1 - lift(keep, x)) * self._noise(raw, x)
-        return self.space.exp(x, lift(s - t, x) * self.velocity(raw, x, t) + spread * noise)
+    def renoise_step(self, raw: dict[str, Tensor], x: Tensor, t: Tensor, s: Tensor, keep: Tensor) -> Tensor:
+        spread = expand_like(self.gamma(t), x)
+        share = expand_like((1 - keep * keep).clamp_min(0).sqrt(), x)
+        noise = share * self.space.gaussian(x) - (1 - expand_like(keep, x)) * self._noise(raw, x)
+        return self.space.exp(x, expand_like(s - t, x) * self.velocity(raw, x, t) + spread * noise)
 
-    def suits(self, trained: Path) -> None:
-        if (getattr(trained, "schedule", None), getattr(trained, "gamma", None)) != (self.schedule, self.gamma):
+    def check_compatible(self, trained: Path) -> None:
+        same = isinstance(trained, Interpolant) and (trained.schedule, trained.gamma) == (self.schedule, self.gamma)
+        if not same:
             raise TypeError(f"the velocity was learned on {trained!r}; {self!r} has another clock or noise.")

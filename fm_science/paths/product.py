@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import reduce
 
+import torch
 from torch import Tensor, nn
 
 from fm_science.paths.base import Path
@@ -26,9 +28,6 @@ class ProductPath(Path):
     def __repr__(self) -> str:
         return f"ProductPath({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
 
-    def _over(self, method: str, *states: State, t: tuple[Tensor, ...]) -> dict[str, Any]:
-        return {k: getattr(p, method)(*(x[k] for x in states), *t) for k, p in self.parts.items()}  # type: ignore
-
     @property
     def singular(self) -> bool:
         return any(p.singular for p in self.parts.values())
@@ -38,15 +37,15 @@ class ProductPath(Path):
         return any(p.steep for p in self.parts.values())
 
     @property
-    def scored(self) -> bool:
-        return all(p.scored for p in self.parts.values())
+    def has_score(self) -> bool:
+        return all(p.has_score for p in self.parts.values())
 
     @property
-    def borrowed(self) -> bool:
-        return any(p.borrowed for p in self.parts.values())
+    def score_needs_independence(self) -> bool:
+        return any(p.score_needs_independence for p in self.parts.values())
 
     def bind(self, context: Context, prior: Prior | None = None) -> ProductPath:
-        priors = prior.parts if isinstance(prior, ProductPrior) else {}
+        priors = {} if prior is None else prior.parts
         return ProductPath(**{k: p.bind(context.part(k), priors.get(k)) for k, p in self.parts.items()})
 
     def replaced(self, **parts: Path) -> ProductPath:
@@ -63,48 +62,48 @@ class ProductPath(Path):
         return ProductPath(**smooth), ProductPath(**{k: p for k, p in self.parts.items() if k not in smooth})
 
     def sample(self, x0: State, x1: State, t: Tensor) -> State:
-        return self._over("sample", x0, x1, t=(t,))
+        return {k: p.sample(x0[k], x1[k], t) for k, p in self.parts.items()}
 
     def loss(self, raw: State, x0: State, x1: State, x: State, t: Tensor) -> dict[str, Tensor]:
-        return self._over("loss", raw, x0, x1, x, t=(t,))
+        return {k: p.loss(raw[k], x0[k], x1[k], x[k], t) for k, p in self.parts.items()}
 
     def velocity(self, raw: State, x: State, t: Tensor) -> State:
-        return self._over("velocity", raw, x, t=(t,))
+        return {k: p.velocity(raw[k], x[k], t) for k, p in self.parts.items()}
 
     def endpoint(self, raw: State, x: State, t: Tensor) -> State:
-        return self._over("endpoint", raw, x, t=(t,))
+        return {k: p.endpoint(raw[k], x[k], t) for k, p in self.parts.items()}
 
     def score(self, raw: State, x: State, t: Tensor) -> State:
-        return self._over("score", raw, x, t=(t,))
+        return {k: p.score(raw[k], x[k], t) for k, p in self.parts.items()}
 
     def step(self, raw: State, x: State, t: Tensor, s: Tensor) -> State:
-        return self._over("step", raw, x, t=(t, s))
+        return {k: p.step(raw[k], x[k], t, s) for k, p in self.parts.items()}
 
-    def stir(self, raw: State, x: State, t: Tensor, s: Tensor, keep: Any) -> State:
+    def renoise_step(self, raw: State, x: State, t: Tensor, s: Tensor, keep: State) -> State:
         """``keep`` may be a dict by part; parts that it does not name keep all their noise."""
-        shares = keep if isinstance(keep, dict) else dict.fromkeys(self.parts, keep)
+        shares = keep if isinstance(keep, Mapping) else dict.fromkeys(self.parts, keep)
         return {
-            k: p.stir(raw[k], x[k], t, s, shares[k]) if k in shares else p.step(raw[k], x[k], t, s)  # type: ignore
+            k: p.renoise_step(raw[k], x[k], t, s, shares[k]) if k in shares else p.step(raw[k], x[k], t, s)
             for k, p in self.parts.items()
         }
 
-    def rewind(self, x: State, t: Tensor, r: Tensor) -> State:
-        return self._over("rewind", x, t=(t, r))
+    def add_noise(self, x: State, t: Tensor, r: Tensor) -> State:
+        return {k: p.add_noise(x[k], t, r) for k, p in self.parts.items()}
 
-    def outset(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
-        moved = {k: p.outset(x[k], t, independent) for k, p in self.parts.items()}  # type: ignore
-        return {k: y for k, (y, _) in moved.items()}, sum(gain for _, gain in moved.values())  # type: ignore
+    def start_before_end(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
+        moved = {k: p.start_before_end(x[k], t, independent) for k, p in self.parts.items()}
+        return {k: y for k, (y, _) in moved.items()}, reduce(torch.add, (gain for _, gain in moved.values()))
 
     def check(self, times: Tensor) -> None:
         for path in self.parts.values():
             path.check(times)
 
-    def suits(self, trained: Path) -> None:
+    def check_compatible(self, trained: Path) -> None:
         for name, path in self.parts.items():
-            path.suits(trained.parts[name])  # type: ignore
+            path.check_compatible(trained.parts[name])
 
     def source(self, prior: Prior) -> Prior:
-        if not isinstance(prior, ProductPrior):
+        if not prior.parts:
             return prior
         return ProductPrior(**{k: self.parts[k].source(p) for k, p in prior.parts.items()})
 
@@ -114,9 +113,8 @@ class ProductPath(Path):
 
 def _alike(name: str, part: Path) -> None:
     """Raises TypeError for a part within which some parts flow and others jump."""
-    inner = getattr(part, "parts", {})
-    if len({path.space.smooth for path in inner.values()}) > 1:
-        flat = ", ".join(f"{name}_{k}=..." for k in inner)
+    if len({path.space.smooth for path in part.parts.values()}) > 1:
+        flat = ", ".join(f"{name}_{k}=..." for k in part.parts)
         raise TypeError(
             f"within the part {name!r} some parts flow and others jump, which only the parts of the outer product may: "
             f"name them side by side, ProductPath({flat}), or nest those that flow and those that jump apart."

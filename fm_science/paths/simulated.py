@@ -11,19 +11,31 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from fm_science.paths.bridge import Bridge, whole_way
+from fm_science.paths.bridge import Bridge, require_whole_way
 from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
-from fm_science.spaces.numerics import length
-from fm_science.state import Context, lift, pin, scale
+from fm_science.spaces.numerics import safe_norm
+from fm_science.state import Context, expand_like, masked_where, scale
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class EmbeddingDistance(Protocol):
+    """A distance that is Euclidean between the places of points in another space."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The places ``(..., K)`` of points ``(..., *event)``."""
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The distances ``(...)``."""
+
 
 TRIES = 2  #: shorter steps, each a quarter of the last, where one misses the distance that it aims at
 
@@ -56,36 +68,36 @@ class Simulated(Bridge):
     prior: Prior | None = field(default=None, repr=False, compare=False)
     context: Context | None = field(default=None, repr=False, compare=False)
 
-    lands = False
+    has_endpoint = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_way(self)
-        if not self.space.smooth or getattr(self.space, "centred", False) or hasattr(self.space, "parts"):
+        if self.context is None:
+            self._check()
+
+    def _check(self) -> None:
+        require_whole_way(self.schedule, "this path")
+        if not self.space.smooth or self.space.parts or self.space.centred:
             raise TypeError(f"{self.space!r}: a simulated path moves each site on its own, on a smooth space.")
         if self.distance is None and not self.space.geodesic:
             raise TypeError(f"{self.space!r} knows no distance of its own here: Simulated(space, distance).")
-        if not (self.predicts.opens and (self.space.geodesic or not self.predicts.singular)):
+        if not (self.predicts.defined_at_zero_signal and (self.space.geodesic or not self.predicts.singular)):
             raise TypeError(f"{self.predicts!r} has no meaning on {self!r}: use Velocity().")
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: a walk needs at least one step.")
 
     @property
-    def scored(self) -> bool:
-        return False
-
-    @property
     def _leaf(self) -> Any:
-        return getattr(self.space, "leaf", self.space)
+        return self.space.leaf
 
     def _aim(self, y: Tensor) -> Tensor:
         """What a distance is measured from: the datum, or its place in the space where the distance is Euclidean."""
-        return self.distance.embed(y) if hasattr(self.distance, "embed") else y  # type: ignore[union-attr]
+        return self.distance.embed(y) if isinstance(self.distance, EmbeddingDistance) else y
 
     def _measure(self, x: Tensor, aim: Tensor) -> Tensor:
         """The distance ``(P,)`` of single sites from what they aim at."""
-        if hasattr(self.distance, "embed"):
-            return length(self.distance.embed(x) - aim).squeeze(-1)  # type: ignore[union-attr]
+        if isinstance(self.distance, EmbeddingDistance):
+            return safe_norm(self.distance.embed(x) - aim).squeeze(-1)
         return (self.distance or self._leaf.distance)(x, aim)
 
     def descent(self, x: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,19 +109,19 @@ class Simulated(Bridge):
 
         slope, (_, d) = torch.func.grad_and_value(total, has_aux=True)(x)
         up = self._leaf.gradient(x, slope)
-        square = lift(self._leaf.dot(x, up, up), up)
+        square = expand_like(self._leaf.dot(x, up, up), up)
         level = square > torch.finfo(square.dtype).tiny  # at minima and maxima there is no way to go
-        return d, torch.where(level, lift(d, up) / torch.where(level, square, 1.0) * up, 0.0)
+        return d, torch.where(level, expand_like(d, up) / torch.where(level, square, 1.0) * up, 0.0)
 
     def _walk(self, x: Tensor, y: Tensor, left: Tensor) -> Tensor:
         """From ``x`` towards ``y`` until the part ``left`` ``(B,)`` of the distance is left."""
-        live = self.space.live  # type: ignore[attr-defined]
+        live = self.space.free_mask
         with torch.inference_mode(False), torch.no_grad():
-            ends = [z.detach().clone() for z in (x[live], y[live], lift(left, live).expand_as(live)[live])]
+            ends = [z.detach().clone() for z in (x[live], y[live], expand_like(left, live).expand_as(live)[live])]
             moved = self._descend(*ends)
         out = x.detach().clone()
         out[live] = moved
-        return pin(~(live & lift(left <= 0, live)), out, y)
+        return masked_where(~(live & expand_like(left <= 0, live)), out, y)
 
     def _descend(self, x: Tensor, y: Tensor, left: Tensor) -> Tensor:
         """:meth:`_walk` of single sites, ``(P, *event)`` and ``(P,)``; those that have arrived drop out."""
@@ -159,19 +171,19 @@ class Simulated(Bridge):
     def sample(self, x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
         return self._walk(x0, x1, self.schedule.remaining(t))
 
-    def drift(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+    def endpoint_to_velocity(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
         here, there = (z.reshape(-1, *self._leaf.event) for z in (x, x1))
         up = self.descent(here, self._aim(there))[1]
         up = up.reshape(*x.shape[: x.ndim - len(self._leaf.event)], *up.shape[1:])
-        return self.space.tangent(x, scale(-self.pace(t), up))
+        return self.space.tangent(x, scale(-self.relative_rate(t), up))
 
-    def landing(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
+    def velocity_to_endpoint(self, x: Tensor, u: Tensor, t: Tensor) -> Tensor:
         raise TypeError(
             f"{self!r}: a velocity does not tell where its walk will end. Ask for samples, or predict Endpoint()."
         )
 
-    def advance(self, x: Tensor, x1hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def step_to_endpoint(self, x: Tensor, x1hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
         return self._walk(x, x1hat, self.schedule.remaining(s) / self.schedule.remaining(t))
 
-    def follow(self, x: Tensor, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def step_along_velocity(self, x: Tensor, u: Tensor, t: Tensor, s: Tensor) -> Tensor:
         return self.space.exp(x, scale(s - t, u))

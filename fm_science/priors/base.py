@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Product
-from fm_science.state import Context, State, leaves, take, tree_map
+from fm_science.spaces.base import BoundLeaf, Space
+from fm_science.state import Context, State, leaves, map_leaves, take, tree_map, zip_leaves
 
 
 class Prior(ABC):
     """A law of noise on a space."""
 
+    parts: Mapping[str, Prior] = MappingProxyType({})  #: the priors of a product by name; nothing for one space
     gaussian: bool = False  #: whether it is a centred Gaussian law on a linear space
 
+    @property
+    def coordinate_std(self) -> float | None:
+        """The standard deviation of each coordinate, where coordinates are independent Gaussians of equal spread."""
+        return None
+
+    @property
+    def class_probabilities(self) -> Tensor | None:
+        """The probabilities of the classes ``(classes,)``, where sites are independent draws of classes."""
+        return None
+
     @abstractmethod
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         """One point of ``space`` for each sample of ``context``. Raises TypeError where the law is not defined."""
 
-    def log_prob(self, space: Any, x: State) -> Tensor:
+    def log_prob(self, space: Space, x: State) -> Tensor:
         """Log-density in nats at points of a bound space, ``(B,)``. Raises TypeError where there is none."""
         raise TypeError(f"{self!r} has no density on {space!r}.")
 
@@ -31,16 +44,17 @@ class Prior(ABC):
         raise TypeError(f"{self!r} cannot be scaled.")
 
 
-def bound(prior: Prior, space: Any, context: Context) -> tuple[Any, Tensor]:
-    """The leaf space bound to the context, and an empty tensor that carries dtype and device. Raises TypeError on a
-    product, with the line to write instead."""
-    if hasattr(space, "parts"):
+def bound(prior: Prior, space: Space, context: Context) -> tuple[BoundLeaf, Tensor]:
+    """The leaf space bound to the context, where it is not bound yet, and an empty tensor that carries dtype and
+    device. Raises TypeError on a product, with the line to write instead."""
+    if space.parts:
         parts = ", ".join(f"{k}={suggestion(s)}" for k, s in space.parts.items())
         raise TypeError(f"{prior!r} is a law for one space; on a product write ProductPrior({parts}).")
-    return space.bind(context), torch.empty((), device=context.mask.device)
+    here = space if isinstance(space, BoundLeaf) else space.leaf.bind(context)
+    return here, torch.empty((), device=context.mask.device)
 
 
-def cast(space: Any, x: State, like: Tensor) -> State:
+def cast(space: Space, x: State, like: Tensor) -> State:
     """Noise on a bound space in the dtype and on the device of ``like``. In a wider dtype a point is only as near to
     the space as the narrower one could tell, so it is projected anew."""
     wider = any(torch.promote_types(leaf.dtype, like.dtype) != leaf.dtype for leaf in leaves(x))
@@ -48,11 +62,11 @@ def cast(space: Any, x: State, like: Tensor) -> State:
     return space.project(x) if wider else x
 
 
-def suggestion(space: Any) -> str:
+def suggestion(space: Space) -> str:
     """A prior that fits the space, as code."""
-    if hasattr(space, "parts"):
+    if space.parts:
         return f"ProductPrior({', '.join(f'{k}={suggestion(s)}' for k, s in space.parts.items())})"
-    leaf = getattr(space, "leaf", space)
+    leaf = space.leaf
     if not leaf.smooth:
         return f"Classes([1 / {leaf.classes}] * {leaf.classes})"
     if leaf.linear:
@@ -69,13 +83,13 @@ class ProductPrior(Prior):
     def __repr__(self) -> str:
         return f"ProductPrior({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
 
-    def sample(self, space: Product, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         if set(self.parts) != set(space.parts):
             raise ValueError(f"{self!r} has parts {sorted(self.parts)}, but the space has {sorted(space.parts)}.")
         return {k: p.sample(space.parts[k], context.part(k)) for k, p in self.parts.items()}
 
-    def log_prob(self, space: Product, x: State) -> Tensor:
-        return sum(p.log_prob(space.parts[k], x[k]) for k, p in self.parts.items())  # type: ignore
+    def log_prob(self, space: Space, x: State) -> Tensor:
+        return reduce(torch.add, (p.log_prob(space.parts[k], x[k]) for k, p in self.parts.items()))
 
     def replaced(self, **parts: Prior) -> ProductPrior:
         """The same prior with some parts exchanged."""
@@ -97,7 +111,7 @@ class Data(Prior):
     states: State = field(repr=False)
     mask: Tensor | None = field(default=None, repr=False)
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         space, wanted = space.bind(context), context.mask.sum(1)
         held = _sizes(space, self.states) if self.mask is None else self.mask.sum(1)
         fits = wanted[:, None] == (wanted[:, None] if held is None else held.to(wanted.device))
@@ -110,20 +124,20 @@ class Data(Prior):
         return space.project(_fitted(space, take(self.states, index.to(first.device)), context))
 
 
-def _sizes(space: Any, x: State) -> Tensor | None:
+def _sizes(space: Space, x: State) -> Tensor | None:
     """How many sites the states of a batch have, ``(1,)``; ``None`` where they lie on the graph as a whole."""
-    if hasattr(space, "parts"):
-        found = (_sizes(part, x[k]) for k, part in space.parts.items())  # type: ignore
-        return next((size for size in found if size is not None), None)
-    return torch.tensor([x.shape[1]]) if space.mask.ndim > 1 else None  # type: ignore
+    found = [y.shape[1] for leaf, y in zip_leaves(space, x) if leaf.mask.ndim > 1]
+    return torch.tensor(found[:1]) if found else None
 
 
-def _fitted(space: Any, x: State, context: Context) -> State:
+def _fitted(space: Space, x: State, context: Context) -> State:
     """``x`` cropped or padded to the context's number of sites, in default dtype on its device."""
-    if hasattr(space, "parts"):
-        return {k: _fitted(part, x[k], context) for k, part in space.parts.items()}  # type: ignore
-    x = x.to(context.mask.device, torch.get_default_dtype())  # type: ignore
-    out = space.leaf.origin(x).expand(space.shape).clone()
-    window = tuple(slice(min(a, b)) for a, b in zip(x.shape[: space.mask.ndim], out.shape, strict=False))
-    out[window] = x[window]
-    return out
+
+    def fitted(leaf: BoundLeaf, y: Tensor) -> Tensor:
+        y = y.to(context.mask.device, torch.get_default_dtype())
+        out = leaf.leaf.origin(y).expand(leaf.shape).clone()
+        window = tuple(slice(min(a, b)) for a, b in zip(y.shape[: leaf.mask.ndim], out.shape, strict=False))
+        out[window] = y[window]
+        return out
+
+    return map_leaves(fitted, space, x)

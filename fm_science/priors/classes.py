@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, total
-from fm_science.state import Context, State, pin
+from fm_science.spaces.base import Space, total
+from fm_science.state import Context, State, masked_where
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,22 @@ class Classes(Prior):
             raise ValueError(f"Classes({list(values)}): probabilities must not be negative and must add up to one.")
         object.__setattr__(self, "probabilities", values)
 
-    def _vector(self, space: Sites, like: Tensor) -> Tensor:
+    @property
+    def class_probabilities(self) -> Tensor:
+        return torch.tensor(self.probabilities)
+
+    def _vector(self, space: Space, like: Tensor) -> Tensor:
         if space.leaf.event != (len(self.probabilities),):
             raise ValueError(f"{self!r} has {len(self.probabilities)} probabilities, but a point of {space.leaf!r} has "
                              f"shape {space.leaf.event}.")  # fmt: skip
         return torch.tensor(self.probabilities, dtype=like.dtype, device=like.device)
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         space, like = bound(self, space, context)
         p = self._vector(space, like)
-        start = space.hold(space.leaf.origin(like).expand(space.shape))
+        start = space.apply_constraints(space.leaf.origin(like).expand(space.shape))
         return space.exp(start, space.log(start, p.expand(space.shape)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         log = torch.xlogy(x, self._vector(space, x)).sum(-1)
-        return total(pin(space.counted, log, 0.0))
+        return total(masked_where(space.counted_mask, log, 0.0))

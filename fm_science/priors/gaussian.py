@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound, suggestion
-from fm_science.spaces.base import Sites, total
-from fm_science.state import Context, State, lift, pin
+from fm_science.spaces.base import Space, total
+from fm_science.state import Context, State, expand_like, masked_where
 
 
 def log_normaliser(std: float) -> float:
@@ -40,13 +39,17 @@ class Normal(Prior):
     def __post_init__(self) -> None:
         positive("Normal", std=self.std)
 
-    def sample(self, space: Any, context: Context) -> State:
+    @property
+    def coordinate_std(self) -> float:
+        return self.std
+
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if not bound_space.linear:
             raise TypeError(f"Normal() needs a linear space, and {space!r} is not. Use {suggestion(space)}.")
         return bound_space.project(torch.randn(bound_space.shape, device=like.device).mul_(self.std))
 
-    def log_prob(self, space: Any, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         square = total(space.tangent(x, x).square())
         return -0.5 * square / self.std**2 - space.dimension.to(x.dtype) * log_normaliser(self.std)
 
@@ -73,7 +76,7 @@ class Wrapped(Prior):
     def __post_init__(self) -> None:
         positive("Wrapped", std=self.std)
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if bound_space.linear:
             return Normal(self.std).sample(space, context)
@@ -83,15 +86,15 @@ class Wrapped(Prior):
         origin = leaf.origin(like).expand(bound_space.shape)
         return bound_space.project(leaf.exp(origin, self.std * leaf.gaussian(origin)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if space.linear:
             return Normal(self.std).log_prob(space, x)
         leaf = space.leaf
         u = leaf.log(leaf.origin(x).expand_as(x), x)
-        square, stretch = leaf.ways(u, turns=1 + math.ceil(self.std))
+        square, stretch = leaf.all_geodesics(u, turns=1 + math.ceil(self.std))
         factors = torch.logsumexp(-0.5 * square / self.std**2 - stretch, 0)
         log = factors.sum(-1) - leaf.dimension * log_normaliser(self.std)
-        return total(pin(space.live, log, 0.0))
+        return total(masked_where(space.free_mask, log, 0.0))
 
 
 @dataclass(frozen=True)
@@ -110,21 +113,21 @@ class Harmonic(Prior):
     def __post_init__(self) -> None:
         positive("Harmonic", step=self.step)
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         if not bound_space.linear or bound_space.mask.ndim != 2:
             raise TypeError(f"Harmonic() needs points on nodes of a linear space, not {space!r}.")
         steps = self.step * torch.randn(bound_space.shape, device=like.device)
-        x = pin(bound_space.mask, pin(bound_space.mask, steps, 0.0).cumsum(1), 0.0)
-        mean = x.sum(1, keepdim=True) / lift(bound_space.mask.sum(1).clamp_min(1), x)
+        x = masked_where(bound_space.mask, masked_where(bound_space.mask, steps, 0.0).cumsum(1), 0.0)
+        mean = x.sum(1, keepdim=True) / expand_like(bound_space.mask.sum(1).clamp_min(1), x)
         return bound_space.project(x - mean)
 
-    def log_prob(self, space: Any, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if not space.centred:
             raise TypeError(f"Harmonic() has a density on Centered without frozen sites only, not on {space!r}.")
         count = space.mask.sum(1)
         joined = space.mask[:, 1:] & space.mask[:, :-1]
-        square = total(pin(joined, x.diff(dim=1), 0.0).square())
+        square = total(masked_where(joined, x.diff(dim=1), 0.0).square())
         # the steps are linear in the centred cloud, and the determinant of that map is sqrt(N) a coordinate
         volume = 0.5 * space.leaf.dimension * count.clamp_min(1).to(x).log()
         return -0.5 * square / self.step**2 - space.dimension.to(x.dtype) * log_normaliser(self.step) + volume

@@ -10,16 +10,16 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
-from fm_science.spaces.base import total
-from fm_science.spaces.numerics import root
-from fm_science.state import Context, State, pin
+from fm_science.spaces.base import Space, total
+from fm_science.spaces.flat import BoundFunctions
+from fm_science.spaces.numerics import safe_sqrt
+from fm_science.state import Context, State, masked_where
 
 
 class Kernel(ABC):
@@ -107,7 +107,7 @@ class Matern(Wrapping):
         return {0.5: 18.5, 1.5: 12.6, 2.5: 10.8}[self.nu]
 
     def plane(self, gap: Tensor) -> Tensor:
-        r = math.sqrt(2 * self.nu) * root((gap / self.length).square().sum(-1))
+        r = math.sqrt(2 * self.nu) * safe_sqrt((gap / self.length).square().sum(-1))
         terms = {0.5: torch.ones_like(r), 1.5: 1 + r, 2.5: 1 + r + r * r / 3}
         return terms[self.nu] * torch.exp(-r)
 
@@ -123,7 +123,7 @@ class Periodic(Kernel):
     """
 
     length: float
-    period: float = 1.0  # type: ignore[assignment]
+    period: float = 1.0
     std: float = 1.0
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class GaussianProcess(Prior):
     memory: dict = field(default_factory=dict, init=False, repr=False, compare=False)
     gaussian = True
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         bound_space, like = bound(self, space, context)
         coords = self._coords(bound_space, like)
         torus = self._torus(bound_space, coords)
@@ -172,10 +172,10 @@ class GaussianProcess(Prior):
         part = x[(slice(None), *(slice(n) for n in grid))]
         return bound_space.project(part.flatten(1, len(grid)))
 
-    def log_prob(self, space: Any, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         coords = self._coords(space, x)
         whole, grid = self._torus(space, coords) or (None, None)
-        x = pin(space.live, x, 0.0)
+        x = masked_where(space.free_mask, x, 0.0)
         if grid is not None and grid == whole:
             spectrum, axes = self._spectrum(grid, x), tuple(range(1, 1 + len(grid)))
             waves = torch.fft.fftn(x.unflatten(1, grid), dim=axes, norm="ortho").abs().square()
@@ -185,7 +185,7 @@ class GaussianProcess(Prior):
             white = torch.linalg.solve_triangular(factor.expand(len(x), -1, -1), x.double(), upper=False)
             square, logdet = total(white.square()), 2 * total(factor.diagonal(dim1=-2, dim2=-1).log())
         square, logdet = square.to(x), logdet.to(x)
-        return -0.5 * (square + space.leaf.channels * logdet + space.dimension.to(x.dtype) * math.log(2 * math.pi))
+        return -0.5 * (square + space.leaf.event[0] * logdet + space.dimension.to(x.dtype) * math.log(2 * math.pi))
 
     def scaled(self, factor: float) -> GaussianProcess:
         known = self.memory.setdefault("scaled", {})  # kept, with what it remembers
@@ -193,22 +193,21 @@ class GaussianProcess(Prior):
             known[factor] = replace(self, kernel=replace(self.kernel, std=self.kernel.std * factor))  # type: ignore[type-var]
         return known[factor]
 
-    def _coords(self, space: Any, like: Tensor) -> Tensor:
-        coords = getattr(space, "coords", None)
-        if coords is None:
+    def _coords(self, space: Space, like: Tensor) -> Tensor:
+        if not isinstance(space, BoundFunctions) or space.coords is None:
             raise TypeError(
                 f"{self!r} needs Functions with the places of their sensors: Context(mask, {{'coords': (B, N, d)}})."
             )
-        return coords.to(like)
+        return space.coords.to(like)
 
     @property
     def _noise(self) -> float:
         return self.nugget * self.kernel.std**2
 
-    def _factor(self, space: Any, coords: Tensor) -> Tensor:
+    def _factor(self, space: Space, coords: Tensor) -> Tensor:
         """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
         all samples share their sensors."""
-        live, coords = space.live, coords.double()
+        live, coords = space.free_mask, coords.double()
         shared = bool((coords == coords[:1]).all() & (live == live[:1]).all())
         if not shared:
             return self._cholesky(live, coords)
@@ -227,14 +226,14 @@ class GaussianProcess(Prior):
         diagonal = torch.where(live, self._noise, 1.0)
         return torch.linalg.cholesky(covariance + torch.diag_embed(diagonal.to(covariance)))
 
-    def _torus(self, space: Any, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    def _torus(self, space: Space, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Where all samples stand on one regular grid whose spacing divides the period: how many such steps the
         period has along each axis, and how many of them the grid takes."""
-        if self.kernel.period is None or space.grid is None:
+        if self.kernel.period is None or not isinstance(space, BoundFunctions) or space.grid is None:
             return None
         grid = space.grid[0]
         shape = tuple(grid.tolist())
-        if math.prod(shape) != coords.shape[1] or not bool(space.live.all() & (space.grid == grid).all()):
+        if math.prod(shape) != coords.shape[1] or not bool(space.free_mask.all() & (space.grid == grid).all()):
             return None
         first = coords[0].reshape(*shape, len(shape))
         whole, steps = [], []
@@ -254,7 +253,7 @@ class GaussianProcess(Prior):
         """The eigenvalues ``(1, *whole)`` of the covariance on a grid that covers the period."""
         kept = self.memory.setdefault("spectra", {})
         if whole not in kept:
-            axes = [torch.arange(n, dtype=torch.float64) * (self.kernel.period / n) for n in whole]  # type: ignore
+            axes = [torch.arange(n, dtype=torch.float64) * (self.kernel.period / n) for n in whole]  # type: ignore[operator]
             gap = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
             values = torch.fft.fftn(self.kernel.covariance(gap)[None], dim=tuple(range(1, 1 + len(whole)))).real
             kept[whole] = values.clamp_min(0) + self._noise

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
 from fm_science.priors.gaussian import positive
-from fm_science.spaces.base import Sites, total
-from fm_science.spaces.numerics import length, sinc, sinhc
+from fm_science.spaces.base import Space, total
+from fm_science.spaces.numerics import safe_norm, sinc, sinhc
 from fm_science.spaces.rotations import rotation_exp
-from fm_science.state import Context, State, pin
+from fm_science.state import Context, State, masked_where
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class IGSO3(Prior):
         scale = 0.5 * math.log(2 * math.pi) + self.std**2 / 8 - 3 * math.log(self.std) + math.log(2)
         return scale - 0.5 * (omega / self.std) ** 2 + images.log() - sinc(0.5 * omega).log()
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         space, like = bound(self, space, context)
         top = min(math.pi, 12 * self.std)
         omega = torch.linspace(0, top, 4097, dtype=torch.float64, device=like.device)
@@ -74,9 +73,9 @@ class IGSO3(Prior):
         step = (u - cdf[right - 1]) / (cdf[right] - cdf[right - 1]).clamp_min(1e-300)
         angle = (omega[right - 1] + step.clamp(0, 1) * omega[1]).to(like.dtype)
         axis = torch.randn(*angle.shape, 3, device=like.device)
-        return space.project(rotation_exp(angle[..., None] * axis / length(axis)))
+        return space.project(rotation_exp(angle[..., None] * axis / safe_norm(axis)))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
-        omega = length(space.leaf.log(space.leaf.origin(x).expand_as(x), x)).squeeze(-1)
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
+        omega = safe_norm(space.leaf.log(space.leaf.origin(x).expand_as(x), x)).squeeze(-1)
         log = self.log_kernel(omega).to(x.dtype) - math.log(space.leaf.volume)
-        return total(pin(space.live, log, 0.0))
+        return total(masked_where(space.free_mask, log, 0.0))

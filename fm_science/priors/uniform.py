@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from fm_science.priors.base import Prior, bound
-from fm_science.spaces.base import Sites, total
+from fm_science.spaces.base import Space, total
 from fm_science.state import Context, State
 
 
@@ -17,11 +16,11 @@ from fm_science.state import Context, State
 class Uniform(Prior):
     """Independent uniform points on a compact space: sphere, torus, rotations, mesh. Raises TypeError elsewhere."""
 
-    def sample(self, space: Any, context: Context) -> State:
+    def sample(self, space: Space, context: Context) -> State:
         space, like = bound(self, space, context)
         return space.project(space.leaf.uniform(space.mask.shape, like))
 
-    def log_prob(self, space: Sites, x: Tensor) -> Tensor:
+    def log_prob(self, space: Space, x: Tensor) -> Tensor:
         if math.isinf(space.leaf.volume):
             return super().log_prob(space, x)
-        return -math.log(space.leaf.volume) * total(space.counted).to(x.dtype)
+        return -math.log(space.leaf.volume) * total(space.counted_mask).to(x.dtype)

@@ -1,5 +1,6 @@
 """Solvers: how to walk from noise to data."""
 
+from fm_science.declarations import renamed_names
 from fm_science.solvers.adaptive import Adaptive as Adaptive
 from fm_science.solvers.base import Predict as Predict
 from fm_science.solvers.base import Solver as Solver
@@ -8,10 +9,12 @@ from fm_science.solvers.fixed import Euler as Euler
 from fm_science.solvers.fixed import Heun as Heun
 from fm_science.solvers.fixed import Midpoint as Midpoint
 from fm_science.solvers.flow_map import FlowMap as FlowMap
+from fm_science.solvers.grids import log_snr_grid as log_snr_grid
 from fm_science.solvers.grids import power_grid as power_grid
-from fm_science.solvers.grids import ratio_grid as ratio_grid
 from fm_science.solvers.grids import uniform_grid as uniform_grid
 from fm_science.solvers.stochastic import Churn as Churn
 from fm_science.solvers.stochastic import EulerMaruyama as EulerMaruyama
 from fm_science.solvers.stochastic import Langevin as Langevin
 from fm_science.solvers.stochastic import PredictorCorrector as PredictorCorrector
+
+__getattr__ = renamed_names(__name__, {"ratio_grid": "log_snr_grid"})

@@ -4,7 +4,6 @@ tangent space at the start of each step, so that it keeps its order on curved sp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from torch import Tensor
 from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only
 from fm_science.solvers.fixed import combine, stages
-from fm_science.state import leaves
+from fm_science.spaces.base import Space
+from fm_science.state import State, leaves
 
 TABLEAU = (
     (),
@@ -46,7 +46,7 @@ class Adaptive(Solver):
     atol: float = 1e-5
     most: int = 10_000
     order = 5
-    pulls = True
+    needs_log = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
@@ -63,7 +63,7 @@ class Adaptive(Solver):
             )
         return times[[0, -2, -1]]
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth_only(self, path)
         self._resolvable(leaves(x)[0].dtype)
         if not len(t):
@@ -93,17 +93,19 @@ class Adaptive(Solver):
                 "precision, or larger tolerances."
             )
 
-    def _try(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor, v: Any) -> tuple[Any, Any, float]:
+    def _try(
+        self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor, v: State
+    ) -> tuple[State, State, float]:
         """The end of a step, the velocity there, and the error in units of the tolerance."""
         last, k = stages(path, predict, x, t, h, TABLEAU, v)
         y = path.space.exp(x, combine(h, TABLEAU[-1], k[:-1]))
-        error = float(self._gauge(path.space, x, combine(h, ERROR, k), path.measured).max())
+        error = float(self._gauge(path.space, x, combine(h, ERROR, k), path.error_parts).max())
         return y, last, error if error == error else torch.inf
 
-    def _gauge(self, space: Any, x: Any, u: Any, measured: tuple[str, ...] | None = None) -> Tensor:
+    def _gauge(self, space: Space, x: State, u: State, error_parts: tuple[str, ...] | None = None) -> Tensor:
         """The length of a tangent in units of the tolerance, ``(B,)``: the largest over the parts of a product."""
-        if hasattr(space, "parts"):
-            names = measured if measured is not None else tuple(space.parts)
+        if space.parts:
+            names = error_parts if error_parts is not None else tuple(space.parts)
             return torch.stack([self._gauge(space.parts[k], x[k], u[k]) for k in names]).amax(0)
         count = torch.where(space.measure > 0, space.measure, 1)  # where sites have weights, the sum of them
         size = (space.inner(x, x, x) / count).sqrt() if space.linear else 1.0

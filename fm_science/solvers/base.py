@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from fm_science.paths import Path
+from fm_science.spaces.base import Space
 from fm_science.state import State, leaves, scale, tree_map
 
-Predict = Callable[..., Any]  #: ``(x, t) -> raw``; to solvers of flow maps ``(x, t, until) -> raw``
+Predict = Callable[..., Any]  #: ``(x, t) -> raw``; to solvers of flow maps ``(x, t, t_end) -> raw``
 
 
 class Solver(ABC):
@@ -31,17 +32,17 @@ class Solver(ABC):
     order: int = 1  #: order of convergence on smooth spaces
     stochastic: bool = False  #: whether it exchanges noise on the way, which takes a path with a score
     splits: bool = True  #: whether steps are split where some parts of the state flow and others jump
-    pulls: bool = False  #: whether it carries velocities by the logarithm of the space
-    two_times: bool = False  #: whether it asks ``predict(x, t, until)`` of a two-time network
+    needs_log: bool = False  #: whether it carries velocities by the logarithm of the space
+    two_times: bool = False  #: whether it asks ``predict(x, t, t_end)`` of a two-time network
 
     @abstractmethod
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         """From time ``t`` ``(B,)`` to ``t + h`` (``h`` ``(B,)``) on a bound path; ``predict(x, t)`` is the network."""
 
     def check(self, path: Path) -> None:  # noqa: B027
         """Raises TypeError where this solver cannot walk a bound path; called before the first step."""
 
-    def stirred(self, path: Path) -> Path:
+    def renoised_part(self, path: Path) -> Path:
         """The part of a path whose noise this solver exchanges."""
         return path
 
@@ -72,7 +73,7 @@ class Solver(ABC):
 
 def stepper(solver: Solver, path: Path) -> Callable[..., Any]:
     """The step of a solver, split where some parts of the state flow and others jump."""
-    parts = getattr(path.space, "parts", {}).values()
+    parts = path.space.parts.values()
     mixed = any(s.smooth for s in parts) and not path.space.smooth
     return _split(solver) if mixed and solver.splits else solver.step
 
@@ -81,12 +82,12 @@ def _split(solver: Solver) -> Callable[..., Any]:
     """The step of a solver on a product of smooth parts and classes: half a smooth step, the jump, half a smooth step.
     The evaluation at the middle serves the jump and the start of the second half."""
 
-    def step(path: Any, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth, jumps = path.split()
         held = {k: x[k] for k in jumps.parts}
 
-        def flow(y: Any, s: Tensor, known: list[Any]) -> Any:
-            def ask(z: Any, r: Tensor) -> Any:
+        def flow(y: State, s: Tensor, known: list[State]) -> State:
+            def ask(z: State, r: Tensor) -> State:
                 raw = known.pop() if known else predict({**z, **held}, r)
                 return {k: raw[k] for k in smooth.parts}
 
@@ -103,23 +104,23 @@ def _split(solver: Solver) -> Callable[..., Any]:
 
 def smooth_only(solver: Solver, path: Path, parts: bool = False) -> None:
     """Raises TypeError for a solver of higher order on a path that jumps; with ``parts``, only where nothing flows."""
-    spaces = getattr(path.space, "parts", {}).values() if parts else ()
+    spaces = path.space.parts.values() if parts else ()
     name = type(solver).__name__
     if not (path.space.smooth or any(s.smooth for s in spaces)):
         raise TypeError(f"{name} needs a smooth space: jump rates cannot be averaged. Use Euler() on classes.")
     if path.steep:
         raise TypeError(f"{name} starts with the velocity at t = 0, and that of {path!r} is infinite: use Euler().")
-    if solver.pulls and not path.space.geodesic:
+    if solver.needs_log and not path.space.geodesic:
         raise TypeError(f"{name} carries velocities by the logarithm, and this space has none: use Euler() or Heun().")
 
 
-def pull(space: Any, x: Any, y: Any, v: Any) -> Any:
+def pull_back(space: Space, x: State, y: State, v: State) -> State:
     """The tangent ``v`` at ``y`` seen from ``x``: d/ds log(x, exp(y, s v)) at s = 0. With it, motion on a curved space
     is an ordinary differential equation in the tangent space at x, and every Runge-Kutta method keeps its order."""
     if space.linear:
         return v
 
-    def seen(s: Tensor, x: Any, y: Any, v: Any) -> Any:
+    def seen(s: Tensor, x: State, y: State, v: State) -> State:
         return space.log(x, space.exp(y, scale(s, v)))
 
     x, y, v = (tree_map(torch.Tensor.contiguous, z) for z in (x, y, v))  # dual numbers need memory of their own

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from fm_science.paths import Path
-from fm_science.solvers.base import Predict, Solver, pull, smooth_only
-from fm_science.state import add, scale
+from fm_science.solvers.base import Predict, Solver, pull_back, smooth_only
+from fm_science.state import State, add, scale
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Euler(Solver):
     on a Gaussian path this is DDIM (Song et al. 2021); on classes it is tau-leaping that lands exactly. Where smooth
     parts and classes move together a step is split and takes two evaluations."""
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         return path.step(predict(x, t), x, t, t + h)
 
 
@@ -38,7 +37,7 @@ class Heun(Solver):
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth_only(self, path)
         u = path.velocity(predict(x, t), x, t)
         y = path.space.exp(x, scale(h, u))
@@ -51,12 +50,12 @@ class Midpoint(Solver):
     """Two evaluations a step, order two: the velocity in the middle of an Euler step (Runge 1895)."""
 
     order = 2
-    pulls = True
+    needs_log = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth_only(self, path)
         _, (_, k) = stages(path, predict, x, t, h, ((), (0.5,)))
         return path.space.exp(x, scale(h, k))
@@ -68,34 +67,35 @@ class RK4(Solver):
     1999)."""
 
     order = 4
-    pulls = True
+    needs_log = True
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth_only(self, path)
         _, k = stages(path, predict, x, t, h, ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)))
         return path.space.exp(x, combine(h, (1 / 6, 1 / 3, 1 / 3, 1 / 6), k))
 
 
 def stages(
-    path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor, tableau: Sequence[Sequence[float]], first: Any = None
-) -> tuple[Any, list[Any]]:
+    path: Path, predict: Predict, x: State, t: Tensor, h: Tensor, tableau: Sequence[Sequence[float]],
+    first: State | None = None,
+) -> tuple[State, list[State]]:  # fmt: skip
     """The stages of an explicit Runge-Kutta step: the velocity at the last stage, where that is, and the velocities of
     all stages as tangents at ``x``. Row i of ``tableau`` weighs the stages before stage i; the time of a stage is the
     sum of its row. ``first`` is the velocity at (x, t) where it is known."""
-    space: Any = path.space
+    space = path.space
     v = path.velocity(predict(x, t), x, t) if first is None else first
     k = [v]
     for row in tableau[1:]:
         y = space.exp(x, combine(h, row, k))
         s = t + sum(row) * h
         v = path.velocity(predict(y, s), y, s)
-        k.append(pull(space, x, y, v))
+        k.append(pull_back(space, x, y, v))
     return v, k
 
 
-def combine(h: Tensor, weights: Sequence[float], k: Sequence[Any]) -> Any:
+def combine(h: Tensor, weights: Sequence[float], k: Sequence[State]) -> State:
     """h times the weighted sum of tangents."""
     return add(*(scale(w * h, u) for w, u in zip(weights, k, strict=True) if w))

@@ -12,13 +12,12 @@ one step the two agree, at two evaluations a step; in the limit of many steps it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only
-from fm_science.state import scale
+from fm_science.state import State, scale
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,24 @@ class FlowMap(Solver):
 
     def check(self, path: Path) -> None:
         smooth_only(self, path, parts=True)
-        mappable(path)
+        require_flow_map(path)
 
-    def step(self, path: Any, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         s = t + h
         if path.space.smooth:
-            return leap(path, predict(x, t, s), x, t, s)
+            return jump(path, predict(x, t, s), x, t, s)
         smooth, jumps = path.split()
         x = x | jumps.step(predict(x, t, t), {k: x[k] for k in jumps.parts}, t, s)
         raw = predict(x, t, s)
-        return x | {k: leap(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
+        return x | {k: jump(part, raw[k], x[k], t, s) for k, part in smooth.parts.items()}
 
 
-def leap(path: Any, raw: Any, x: Any, t: Tensor, s: Tensor) -> Any:
+def jump(path: Path, raw: State, x: State, t: Tensor, s: Tensor) -> State:
     """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v that ``raw`` tells."""
     return path.space.exp(x, scale(s - t, path.velocity(raw, x, t)))
 
 
-def mappable(path: Any) -> None:
+def require_flow_map(path: Path) -> None:
     """Raises TypeError where the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
     if path.space.smooth:
         if path.singular:
@@ -57,5 +56,5 @@ def mappable(path: Any) -> None:
                 "Velocity(), on a schedule whose rates are finite at t = 1 such as Linear()."
             )
         return
-    for part in getattr(path, "parts", {}).values():
-        mappable(part)
+    for part in path.parts.values():
+        require_flow_map(part)

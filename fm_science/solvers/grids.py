@@ -33,7 +33,7 @@ def power_grid(steps: int, power: float = 2.0) -> Tensor:
     return 1 - (1 - uniform_grid(steps)) ** power
 
 
-def ratio_grid(steps: int, schedule: Schedule, first: float = 1e-3, last: float = 1 - 1e-3) -> Tensor:
+def log_snr_grid(steps: int, schedule: Schedule, first: float = 1e-3, last: float = 1 - 1e-3) -> Tensor:
     """Times between which log(alpha / sigma) grows equally, as ``steps + 1`` times: 0, then equal steps from ``first``
     to ``last``, then 1. Where the ratio is finite at an end, the equal steps begin or stop there."""
     alpha0, _, _, sigma1 = schedule.ends

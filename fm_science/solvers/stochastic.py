@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only, stepper
 from fm_science.solvers.fixed import Euler, Heun
-from fm_science.state import add, scale
+from fm_science.state import State, add, scale
 
 Heat = float | Callable[[Tensor], Tensor]
 
@@ -45,23 +46,24 @@ class Langevin(Solver):
         """Heat by part, where it is given so."""
         return self.heat if isinstance(self.heat, Mapping) else None
 
-    def stirred(self, path: Any) -> Path:
+    def renoised_part(self, path: Path) -> Path:
         return path if self._named is None else path.only(*self._named)
 
     def check(self, path: Path) -> None:
         if self._named is None:
-            scored(self, path)
-        parts = getattr(path, "parts", {})
+            require_score(self, path)
         for name in self._named or ():
-            if name not in parts:
-                raise TypeError(f"heat names the part {name!r}; the parts of this path are {sorted(parts) or 'none'}.")
-            scored(self, parts[name])
+            if name not in path.parts:
+                raise TypeError(
+                    f"heat names the part {name!r}; the parts of this path are {sorted(path.parts) or 'none'}."
+                )
+            require_score(self, path.parts[name])
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         raw = predict(x, t)
         named: Mapping[str, Any] = {"": self.heat} if self._named is None else self._named
-        keep = {k: torch.exp(-h * warmth(heat, t)) for k, heat in named.items()}
-        return path.stir(raw, x, t, t + h, keep[""] if self._named is None else keep)
+        keep = {k: torch.exp(-h * rate_at(heat, t)) for k, heat in named.items()}
+        return path.renoise_step(raw, x, t, t + h, keep[""] if self._named is None else keep)
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,16 @@ class PredictorCorrector(Solver):
     stochastic = True
     splits = False
 
-    @property
-    def two_times(self) -> bool:  # type: ignore[override]
+    @derived
+    def two_times(self) -> bool:
         return self.predictor is not None and self.predictor.two_times
 
     def check(self, path: Path) -> None:
-        scored(self, path)
+        require_score(self, path)
         if self.predictor is not None:
             self.predictor.check(path)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         s = t + h
         if self.predictor is not None:
             x = stepper(self.predictor, path)(path, predict, x, t, h)
@@ -99,7 +101,7 @@ class PredictorCorrector(Solver):
             return path.step(predict(x, t), x, t, s)
         keep = torch.full_like(t, 1 - self.refresh)
         for _ in range(0 if bool((s >= 1).all()) else self.corrections):
-            x = path.stir(predict(x, s), x, s, s, keep)
+            x = path.renoise_step(predict(x, s), x, s, s, keep)
         return x
 
 
@@ -118,17 +120,17 @@ class Churn(Solver):
     stochastic = True
     splits = False
 
-    @property
-    def two_times(self) -> bool:  # type: ignore[override]
+    @derived
+    def two_times(self) -> bool:
         return self.solver.two_times
 
     def check(self, path: Path) -> None:
-        scored(self, path)
+        require_score(self, path)
         self.solver.check(path)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         back = (t - self.amount * h).clamp_min(0)
-        x = path.rewind(x, t, back)
+        x = path.add_noise(x, t, back)
         return stepper(self.solver, path)(path, predict, x, back, t + h - back)
 
 
@@ -147,19 +149,19 @@ class EulerMaruyama(Solver):
     def check(self, path: Path) -> None:
         smooth_only(self, path)
 
-    def step(self, path: Path, predict: Predict, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         drift = scale(h, path.velocity(predict(x, t), x, t))
-        return path.space.exp(x, add(drift, scale(warmth(self.sigma, t) * h.sqrt(), path.space.gaussian(x))))
+        return path.space.exp(x, add(drift, scale(rate_at(self.sigma, t) * h.sqrt(), path.space.gaussian(x))))
 
 
-def warmth(heat: Heat, t: Tensor) -> Tensor | float:
+def rate_at(heat: Heat, t: Tensor) -> Tensor | float:
     """The heat at a time."""
     return heat(t) if callable(heat) else heat
 
 
-def scored(solver: Solver, path: Path) -> None:
+def require_score(solver: Solver, path: Path) -> None:
     """Raises TypeError for a solver that exchanges noise on a path where the law of the noise is not known."""
-    if not path.scored:
+    if not path.has_score:
         raise TypeError(
             f"{type(solver).__name__} needs a path with a score; {path!r} has none: that takes a linear space with a "
             "Gaussian prior, or classes with a known prior. Use Euler() or Heun(), or give heat to other parts only."

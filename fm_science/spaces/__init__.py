@@ -1,8 +1,9 @@
 """Spaces: where points live, and how they may move."""
 
+from fm_science.declarations import renamed_names
+from fm_science.spaces.base import BoundLeaf as BoundLeaf
 from fm_science.spaces.base import Leaf as Leaf
 from fm_science.spaces.base import Product as Product
-from fm_science.spaces.base import Sites as Sites
 from fm_science.spaces.base import Space as Space
 from fm_science.spaces.curved import Hyperbolic as Hyperbolic
 from fm_science.spaces.curved import Sphere as Sphere
@@ -17,3 +18,5 @@ from fm_science.spaces.rotations import SO3 as SO3
 from fm_science.spaces.rotations import frames as frames
 from fm_science.spaces.spectral import SpectralDistance as SpectralDistance
 from fm_science.spaces.spectral import spectral_distance as spectral_distance
+
+__getattr__ = renamed_names(__name__, {"Sites": "BoundLeaf"})

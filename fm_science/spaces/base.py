@@ -1,8 +1,8 @@
 """Leaves: spaces whose points are one tensor, and what becomes of them in a batch.
 
 A mathematician writes a :class:`Leaf`: the five methods for a single site, with any number of leading axes. Binding a
-leaf to a batch gives :class:`Sites`, the product of its real sites: padded sites hold the origin and have no tangent,
-frozen sites keep their known value. So padding is geometry, and no mask travels anywhere else.
+leaf to a batch gives :class:`BoundLeaf`, the product of its real sites: padded sites hold the origin and have no
+tangent, frozen sites keep their known value. So padding is geometry, and no mask travels anywhere else.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fm_science.spaces.numerics import root as root
+from fm_science.declarations import derived
+from fm_science.spaces.numerics import safe_sqrt as safe_sqrt
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
-from fm_science.state import Context, lift, pin, rows
+from fm_science.state import Context, expand_like, masked_where, rows
 
 
 def total(x: Tensor) -> Tensor:
@@ -39,6 +40,17 @@ class Leaf(Space):
     dimension: int = 0  #: intrinsic dimension of one site
     volume: float = math.inf  #: Riemannian volume of one site
     injectivity: float = math.inf  #: how far geodesics from a site stay shortest
+    vector: bool = False  #: whether rotations act on the last axis of a point, which is a vector
+
+    @derived
+    def leaf(self) -> Leaf:
+        """The leaf itself, as of a bound one."""
+        return self
+
+    @property
+    def directed(self) -> bool:
+        """Whether points carry a direction, which rotations turn."""
+        return type(self).rotate is not Space.rotate
     point: str = "points of the space; project(x) makes them so"  #: what a point is, in words
 
     @property
@@ -68,19 +80,19 @@ class Leaf(Space):
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return total(self.dot(x, u, v))
 
-    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+    def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
         zero = x.new_zeros(x.shape[: x.ndim - len(self.event)] + self.tangent_event)
-        (rate,) = torch.func.vjp(lambda u: self.exp(x, u), zero)[1](slope)
+        (rate,) = torch.func.vjp(lambda u: self.exp(x, u), zero)[1](ambient_grad)
         if type(self).dot is Leaf.dot and type(self).inner is Leaf.inner:
             return self.tangent(x, rate)
-        return raised(self, x, rate)
+        return raise_index(self, x, rate)
 
     def gaussian(self, x: Tensor) -> Tensor:
         sites = x.shape[: x.ndim - len(self.event)]
         return self.tangent(x, torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device))
 
-    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`Space.coast`, with ``s`` of as many axes as ``u``."""
+    def geodesic_flow(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`Space.geodesic_flow`, with ``s`` of as many axes as ``u``."""
         y = self.exp(x, s * u)
         return y, self.transport(x, y, u)
 
@@ -89,7 +101,11 @@ class Leaf(Space):
         density of normal coordinates."""
         return torch.zeros_like(self.dot(x, u, u))
 
-    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+    def log_scale(self, x: Tensor) -> Tensor:
+        """Log of the Riemannian volume of a unit of coordinates at ``x``, ``(...)``, up to a constant."""
+        return torch.zeros_like(self.dot(x, x, x))
+
+    def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
         """All geodesics from the origin to the point that the tangent ``u`` at the origin leads to.
 
         Returns:
@@ -106,10 +122,10 @@ class Leaf(Space):
             f"{self!r} has no uniform law: its volume is infinite. Use Normal() on linear spaces, Wrapped(std) else."
         )
 
-    def bind(self, context: Context) -> Sites:
-        return Sites(self, context.sites(self.on), context.frozen(self.on), context.known)
+    def bind(self, context: Context) -> BoundLeaf:
+        return BoundLeaf(self, context.sites(self.on), context.frozen(self.on), context.known)
 
-    def stack(self, points: Sequence[Tensor]) -> Tensor:
+    def pad_batch(self, points: Sequence[Tensor]) -> Tensor:
         if len({p.shape for p in points}) == 1:
             return torch.stack(list(points))
         axes = {"graph": 0, "nodes": 1, "edges": 2}[self.on]
@@ -119,7 +135,7 @@ class Leaf(Space):
             row[tuple(slice(n) for n in p.shape[:axes])] = p
         return out
 
-    def count(self, point: Tensor) -> int:
+    def num_sites(self, point: Tensor) -> int:
         return 1 if self.on == "graph" else point.shape[0]
 
     def permute(self, x: Tensor, order: Tensor) -> Tensor:
@@ -131,7 +147,7 @@ class Leaf(Space):
         return x[sample[..., None], order[:, :, None], order[:, None, :]]
 
 
-def raised(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
+def raise_index(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
     """The tangent whose inner product with each tangent u is the plain product of ``rate`` with u, for any metric: by
     the Gram matrix of the tangents that belong to the coordinates."""
     shape, size = leaf.tangent_event, math.prod(leaf.tangent_event)
@@ -145,7 +161,7 @@ def raised(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sites(Space):
+class BoundLeaf(Space):
     """A leaf bound to a batch: the product of its real sites, with frozen ones held.
 
     Attributes:
@@ -159,87 +175,97 @@ class Sites(Space):
     mask: Tensor
     frozen: Tensor | None = None
     known: Tensor | None = None
-    centred = False  # whether the real sites have their mean at the origin
 
     def __repr__(self) -> str:  # a batch of masks and known values would fill a page
         return repr(self.leaf)
 
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
+    @derived
+    def smooth(self) -> bool:
         return self.leaf.smooth
 
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
+    @derived
+    def linear(self) -> bool:
         return self.leaf.linear
 
-    @property
-    def geodesic(self) -> bool:  # type: ignore[override]
+    @derived
+    def geodesic(self) -> bool:
         return self.leaf.geodesic
 
-    @property
-    def isometric(self) -> bool:  # type: ignore[override]
+    @derived
+    def isometric(self) -> bool:
         return self.leaf.isometric
 
     @cached_property
-    def whole(self) -> bool:
+    def is_unmasked(self) -> bool:
         """Whether all sites are known to be real and free, so that none need be blanked or held. The processor looks;
         an accelerator would have to be waited for, so there the answer is no."""
         return self.frozen is None and self.mask.device.type == "cpu" and bool(self.mask.all())
 
-    @property
-    def live(self) -> Tensor:
+    @derived
+    def free_mask(self) -> Tensor:
         """``(B, *sites)`` bool: sites that are real and free."""
         return self.mask if self.frozen is None else self.mask & ~self.frozen
 
-    @property
-    def counted(self) -> Tensor:
+    @derived
+    def counted_mask(self) -> Tensor:
         """``(B, *sites)`` bool: the live sites that are choices of their own. On edges each pair counts once."""
-        return self.live
+        return self.free_mask
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of a point, ``(B, *sites, *event)``."""
         return tuple(self.mask.shape) + self.leaf.event
 
-    @property
+    @derived
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``: real free sites times the dimension of one."""
-        return total(self.counted) * self.leaf.dimension
+        return total(self.counted_mask) * self.leaf.dimension
 
-    @property
+    @derived
     def measure(self) -> Tensor:
         """What a squared length is divided by to give a mean square, ``(B,)``: the squared length of a tangent whose
         every degree of freedom is one. The dimension, except where sites have weights."""
         return self.dimension
 
-    def hold(self, x: Tensor) -> Tensor:
-        """Padded sites to the origin, frozen sites to their known value."""
-        if self.whole:
-            return x
-        x = pin(self.mask, x, self.leaf.origin(x))
-        return x if self.frozen is None else pin(~(self.frozen & self.mask), x, self.known.to(x))  # type: ignore
+    @property
+    def shares_weights(self) -> bool:
+        """Whether distances are those of the vectors :meth:`whitened`, by weights that all samples share."""
+        return False
 
-    def blank(self, u: Tensor) -> Tensor:
+    def whitened(self, x: Tensor) -> Tensor:
+        """Points of a flat space as vectors whose plain dot product is the inner product."""
+        return self.mask_tangent(x)
+
+    def apply_constraints(self, x: Tensor) -> Tensor:
+        """Padded sites to the origin, frozen sites to their known value."""
+        if self.is_unmasked:
+            return x
+        x = masked_where(self.mask, x, self.leaf.origin(x))
+        if self.frozen is None or self.known is None:
+            return x
+        return masked_where(~(self.frozen & self.mask), x, self.known.to(x))
+
+    def mask_tangent(self, u: Tensor) -> Tensor:
         """No tangent on padded and frozen sites."""
-        return u if self.whole else pin(self.live, u, 0.0)
+        return u if self.is_unmasked else masked_where(self.free_mask, u, 0.0)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        return self.hold(self.leaf.exp(x, self.blank(u)))
+        return self.apply_constraints(self.leaf.exp(x, self.mask_tangent(u)))
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.blank(self.leaf.log(x, y))
+        return self.mask_tangent(self.leaf.log(x, y))
 
     def project(self, x: Tensor) -> Tensor:
-        return self.hold(self.leaf.project(self.hold(x)))
+        return self.apply_constraints(self.leaf.project(self.apply_constraints(x)))
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
-        return self.leaf.tangent(x, self.blank(u))
+        return self.leaf.tangent(x, self.mask_tangent(u))
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return self.leaf.inner(x, u, v)
 
-    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
-        return self.tangent(x, self.blank(self.leaf.gradient(x, slope)))
+    def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
+        return self.tangent(x, self.mask_tangent(self.leaf.gradient(x, ambient_grad)))
 
     def symmetrise(self, x: Tensor) -> Tensor:
         return self.leaf.symmetrise(x)
@@ -248,23 +274,23 @@ class Sites(Space):
         return self.tangent(x, self.leaf.gaussian(x))
 
     def transport(self, x: Tensor, y: Tensor, u: Tensor) -> Tensor:
-        return self.blank(self.leaf.transport(x, y, u))
+        return self.mask_tangent(self.leaf.transport(x, y, u))
 
-    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        y, v = self.leaf.coast(x, self.blank(u), lift(s, u))
-        return self.hold(y), self.blank(v)
+    def geodesic_flow(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        y, v = self.leaf.geodesic_flow(x, self.mask_tangent(u), expand_like(s, u))
+        return self.apply_constraints(y), self.mask_tangent(v)
 
     def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
-        return self.hold(self.leaf.rotate(x, rotation))
+        return self.apply_constraints(self.leaf.rotate(x, rotation))
 
     def permute(self, x: Tensor, order: Tensor) -> Tensor:
         return self.leaf.permute(x, order)
 
-    def bind(self, context: Context) -> Sites:
+    def bind(self, context: Context) -> BoundLeaf:
         return self.leaf.bind(context)
 
-    def stack(self, points: Sequence[Tensor]) -> Tensor:
-        return self.leaf.stack(points)
+    def pad_batch(self, points: Sequence[Tensor]) -> Tensor:
+        return self.leaf.pad_batch(points)
 
-    def count(self, point: Tensor) -> int:
-        return self.leaf.count(point)
+    def num_sites(self, point: Tensor) -> int:
+        return self.leaf.num_sites(point)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf
-from fm_science.spaces.numerics import around, dot, even_length, even_root, length, log_sinhc, sinc, sinhc
+from fm_science.spaces.numerics import dot, even_norm, even_root, log_sinhc, safe_norm, sinc, sinhc, windings
 
 
 def wrap(angle: Tensor) -> Tensor:
@@ -39,16 +40,16 @@ class Torus(Leaf):
     injectivity = math.pi
     isometric = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.dim
 
-    @property
-    def volume(self) -> float:  # type: ignore[override]
+    @derived
+    def volume(self) -> float:
         return (2 * math.pi) ** self.dim
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
@@ -69,8 +70,8 @@ class Torus(Leaf):
     def off(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # angles count modulo 2 pi
 
-    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
-        square = around(u, turns).square()
+    def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        square = windings(u, turns).square()
         return square, torch.zeros_like(square)
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
@@ -84,12 +85,12 @@ class Quadric(Leaf):
     dim: int
     isometric = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.dim + 1,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.dim
 
     def origin(self, like: Tensor) -> Tensor:
@@ -110,17 +111,17 @@ class Sphere(Quadric):
     injectivity = math.pi
     point = "unit vectors: x / x.norm(dim=-1, keepdim=True)"
 
-    @property
-    def volume(self) -> float:  # type: ignore[override]
+    @derived
+    def volume(self) -> float:
         half = 0.5 * (self.dim + 1)
         return 2 * math.pi**half / math.gamma(half)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        n = even_length(u)
+        n = even_norm(u)
         return self._unit(n.cos() * x + sinc(n) * u)
 
-    def coast(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        n = even_length(u)
+    def geodesic_flow(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        n = even_norm(u)
         angle = s * n
         cosine, sine = angle.cos(), angle.sin()
         return self._unit(torch.addcmul(cosine * x, sine / n, u)), torch.addcmul(cosine * u, n * sine, x, value=-1)
@@ -130,7 +131,7 @@ class Sphere(Quadric):
         side = cosine.sign()
         difference = torch.addcmul(y, side, x, value=-1)  # exact near x and its antipode; x drops out of the tangent
         u = self.tangent(x, difference)
-        sine = even_length(u)
+        sine = even_norm(u)
         lost = (side < 0) & (sine <= 8 * torch.finfo(x.dtype).eps)
         size = torch.where(lost, 0.0, torch.atan2(sine, cosine) / sine)
         return torch.addcmul(self._half_turn(x.detach(), lost), size, u)
@@ -150,7 +151,7 @@ class Sphere(Quadric):
         return x * dot(x, x).rsqrt()
 
     def project(self, x: Tensor) -> Tensor:
-        norm = length(x)
+        norm = safe_norm(x)
         return torch.where(norm > 0, x / torch.where(norm > 0, norm, 1.0), self.origin(x))
 
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
@@ -166,11 +167,11 @@ class Sphere(Quadric):
         return self.tangent(y, u - 2 * dot(middle, u) / square * middle)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
-        r = length(u).squeeze(-1)
+        r = safe_norm(u).squeeze(-1)
         return (self.dim - 1) * sinc(r).abs().clamp_min(torch.finfo(r.dtype).tiny).log()
 
-    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
-        r = around(length(u), turns)
+    def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        r = windings(safe_norm(u), turns)
         return r.square(), (self.dim - 1) * sinc(r).abs().clamp_min(torch.finfo(r.dtype).tiny).log()
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:

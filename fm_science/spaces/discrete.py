@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites, total
+from fm_science.declarations import derived
+from fm_science.spaces.base import BoundLeaf, Leaf, total
 from fm_science.state import Context
 
 
@@ -52,8 +53,8 @@ class Categorical(Leaf):
         if self.classes < 2:
             raise ValueError(f"Categorical(classes={self.classes}) needs at least two classes.")
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.classes,)
 
     def origin(self, like: Tensor) -> Tensor:
@@ -78,20 +79,20 @@ class Categorical(Leaf):
     def gaussian(self, x: Tensor) -> Tensor:
         raise TypeError(f"{self!r} has no Gaussian tangents: rates cannot diffuse. Use Euler on classes.")
 
-    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
+    def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
         raise TypeError(f"{self!r} has no gradients: functions of classes have no slope. Use a smooth space.")
 
-    def bind(self, context: Context) -> Sites:
-        kind = Bonds if self.on == "edges" else Sites
+    def bind(self, context: Context) -> BoundLeaf:
+        kind = BoundEdges if self.on == "edges" else BoundLeaf
         return kind(self, context.sites(self.on), context.frozen(self.on), context.known)
 
 
-class Bonds(Sites):
+class BoundEdges(BoundLeaf):
     """Classes on the edges of undirected graphs: points and tangents are symmetric in the two ends."""
 
-    @property
-    def counted(self) -> Tensor:
-        return self.live.triu(1)
+    @derived
+    def counted_mask(self) -> Tensor:
+        return self.free_mask.triu(1)
 
     def symmetrise(self, x: Tensor) -> Tensor:
         return 0.5 * (x + x.transpose(1, 2))
@@ -102,7 +103,7 @@ class Bonds(Sites):
         return torch.where(upper[..., None], x, x.transpose(1, 2))
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        return self.hold(self._upper(self.leaf.exp(x, self.blank(self.symmetrise(u)))))
+        return self.apply_constraints(self._upper(self.leaf.exp(x, self.mask_tangent(self.symmetrise(u)))))
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         return super().log(x, self.symmetrise(y))
@@ -114,4 +115,4 @@ class Bonds(Sites):
         return super().tangent(x, self.symmetrise(u))
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return total(torch.where(self.counted, self.leaf.dot(x, u, v), 0.0))
+        return total(torch.where(self.counted_mask, self.leaf.dot(x, u, v), 0.0))

@@ -55,7 +55,7 @@ class Analytic(ABC):
 
 def matrix_function(f: Analytic, a: Tensor) -> Tensor:
     """f of symmetric matrices ``(..., n, n)``; differentiable any number of times, in both modes."""
-    return _Value.apply(a, f)[0]  # type: ignore[no-any-return]
+    return _Value.apply(a, f)[0]
 
 
 class _Value(torch.autograd.Function):
@@ -126,7 +126,7 @@ class _Derivative(torch.autograd.Function):
         terms = [] if motion is None else [[*directions, motion]]
         terms += [[*directions[:j], e, *directions[j + 1 :]] for j, e in enumerate(moved) if e is not None]
         rates = [_Derivative.apply(ctx.f, a, values, vectors, *es) for es in terms]
-        return rates[0] if len(rates) == 1 else _Sum.apply(*rates)  # type: ignore[no-any-return]
+        return rates[0] if len(rates) == 1 else _Sum.apply(*rates)
 
 
 class _Sum(torch.autograd.Function):
@@ -150,7 +150,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         moving = [t for t in tangents if t is not None]
-        return _Sum.apply(*moving)  # type: ignore[no-any-return]
+        return _Sum.apply(*moving)
 
 
 def divided_differences(f: Analytic, values: Tensor, order: int) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites, total
-from fm_science.state import Context, lift
+from fm_science.declarations import derived
+from fm_science.spaces.base import BoundLeaf, Leaf, total
+from fm_science.state import Context, expand_like
 
 
 class Flat(Leaf):
@@ -18,6 +19,10 @@ class Flat(Leaf):
     linear = True
     isometric = True
     vector: bool = False  #: whether rotations act on the last axis
+
+    @property
+    def directed(self) -> bool:
+        return self.vector
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         return x + u
@@ -31,8 +36,8 @@ class Flat(Leaf):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return u
 
-    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
-        return slope
+    def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
+        return ambient_grad
 
     def off(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # a cloud that is not centred stands for one that is
@@ -55,12 +60,12 @@ class Euclidean(Flat):
     on: str = "nodes"
     vector: bool = False
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return math.prod(self.event)
 
 
@@ -76,13 +81,14 @@ class Centered(Flat):
 
     dim: int = 3
     vector = True
+    centred = True
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.dim,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.dim
 
     def project(self, x: Tensor) -> Tensor:
@@ -91,23 +97,23 @@ class Centered(Flat):
     def tangent(self, x: Tensor, u: Tensor) -> Tensor:
         return self.project(u)
 
-    def bind(self, context: Context) -> Sites:
+    def bind(self, context: Context) -> BoundLeaf:
         if context.free is not None:
             return Euclidean(self.dim, vector=True).bind(context)
-        return CenteredSites(self, context.mask)
+        return BoundCentered(self, context.mask)
 
 
-class CenteredSites(Sites):
+class BoundCentered(BoundLeaf):
     """The bound form of :class:`Centered`: points and tangents have zero mean over the real sites of a sample."""
 
     centred = True
 
     def _centre(self, u: Tensor) -> Tensor:
-        u = self.blank(u)
-        count = lift(self.mask.sum(1).clamp_min(1), u)
-        return self.blank(u - u.sum(1, keepdim=True) / count)
+        u = self.mask_tangent(u)
+        count = expand_like(self.mask.sum(1).clamp_min(1), u)
+        return self.mask_tangent(u - u.sum(1, keepdim=True) / count)
 
-    @property
+    @derived
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``: those of N - 1 sites."""
         return (self.mask.sum(1) - 1).clamp_min(0) * self.leaf.dimension
@@ -138,15 +144,15 @@ class Functions(Flat):
 
     channels: int = 1
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.channels,)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.channels
 
-    def bind(self, context: Context) -> FunctionSites:
+    def bind(self, context: Context) -> BoundFunctions:
         weights = context.cond.get("weights")
         if weights is None:
             weights = context.mask.double() / context.mask.sum(1, keepdim=True).clamp_min(1)
@@ -156,35 +162,38 @@ class Functions(Flat):
                 f"{tuple(context.mask.shape)}."
             )
         coords, grid = context.cond.get("coords"), context.cond.get("grid")
-        return FunctionSites(self, context.mask, context.frozen("nodes"), context.known, weights, coords, grid)
+        return BoundFunctions(
+            self, context.mask, context.frozen("nodes"), context.known, weights=weights, coords=coords, grid=grid
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FunctionSites(Sites):
+class BoundFunctions(BoundLeaf):
     """The bound form of :class:`Functions`: sensors with quadrature weights ``(B, N)``, their places ``(B, N, d)``, and
     the shape ``(B, d)`` of the regular grid where they stand on one."""
 
-    weights: Tensor | None = None
+    _: KW_ONLY
+    weights: Tensor
     coords: Tensor | None = None
     grid: Tensor | None = None
 
-    @property
+    @derived
     def measure(self) -> Tensor:
-        weights = torch.where(self.live, self.weights, 0.0)  # type: ignore[arg-type]
+        weights = torch.where(self.free_mask, self.weights, 0.0)
         return total(weights).to(torch.get_default_dtype()) * self.leaf.dimension
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        return total(self.weights.to(u) * self.leaf.dot(x, u, v))  # type: ignore[union-attr]
+        return total(self.weights.to(u) * self.leaf.dot(x, u, v))
 
     @property
-    def alike(self) -> bool:
-        """Whether all samples have the same weights, so that distances are those of :meth:`rooted` points."""
-        return bool((self.weights == self.weights[:1]).all())  # type: ignore[union-attr, index]
+    def shares_weights(self) -> bool:
+        """Whether all samples have the same weights, so that distances are those of :meth:`whitened` points."""
+        return bool((self.weights == self.weights[:1]).all())
 
-    def rooted(self, x: Tensor) -> Tensor:
+    def whitened(self, x: Tensor) -> Tensor:
         """Values times the roots of their weights: the plain dot product is then the inner product."""
-        return self.blank(x) * self.weights.to(x).sqrt()[..., None]  # type: ignore[union-attr]
+        return self.mask_tangent(x) * self.weights.to(x).sqrt()[..., None]
 
-    def gradient(self, x: Tensor, slope: Tensor) -> Tensor:
-        weights = lift(torch.where(self.live, self.weights.to(x), 1.0), x)  # type: ignore[union-attr]
-        return self.blank(slope / weights)
+    def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
+        weights = expand_like(torch.where(self.free_mask, self.weights.to(x), 1.0), x)
+        return self.mask_tangent(ambient_grad / weights)

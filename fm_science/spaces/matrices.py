@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.base import Leaf
 from fm_science.spaces.eigen import lift_eigenvalues, sym_exp, sym_log1p, sym_sqrt, symmetric
 from fm_science.spaces.numerics import log_sinhc
@@ -34,12 +35,12 @@ class SPD(Leaf):
     isometric = True
     point = "symmetric matrices with positive eigenvalues"
 
-    @property
-    def event(self) -> tuple[int, ...]:  # type: ignore[override]
+    @derived
+    def event(self) -> tuple[int, ...]:
         return (self.n, self.n)
 
-    @property
-    def dimension(self) -> int:  # type: ignore[override]
+    @derived
+    def dimension(self) -> int:
         return self.n * (self.n + 1) // 2
 
     def origin(self, like: Tensor) -> Tensor:

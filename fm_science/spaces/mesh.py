@@ -15,8 +15,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites, total
-from fm_science.spaces.numerics import length, ratio, root
+from fm_science.declarations import derived
+from fm_science.spaces.base import BoundLeaf, Leaf, total
+from fm_science.spaces.numerics import ratio, safe_norm, safe_sqrt
 from fm_science.spaces.spectral import SpectralDistance, laplacian_spectrum, spectral_distance
 from fm_science.state import Context
 
@@ -81,8 +82,8 @@ class Mesh(Leaf):
         a, b, c = self._corners.unbind(1)
         return 0.5 * torch.linalg.cross(b - a, c - a).norm(dim=-1)
 
-    @property
-    def volume(self) -> float:  # type: ignore[override]
+    @derived
+    def volume(self) -> float:
         return float(self._areas.sum())
 
     @cached_property
@@ -213,12 +214,12 @@ class Mesh(Leaf):
         return MeshSites(self, context.sites(self.on), context.frozen(self.on), context.known)
 
 
-class MeshSites(Sites):
+class MeshSites(BoundLeaf):
     """The bound form of :class:`Mesh`: its distance is the biharmonic one."""
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        gap = torch.where(self.live, self.leaf.biharmonic()(x, y), 0.0)  # type: ignore[attr-defined]
-        return root(total(gap * gap))
+        gap = torch.where(self.free_mask, self.leaf.biharmonic()(x, y), 0.0)  # type: ignore[attr-defined]
+        return safe_sqrt(total(gap * gap))
 
 
 def _rates(corners: Tensor, u: Tensor) -> Tensor:
@@ -239,7 +240,7 @@ def _edge(corners: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         return corners.gather(-2, index).squeeze(-2)
 
     along = corner(2) - corner(1)
-    along = along / length(along)
+    along = along / safe_norm(along)
     out = corner(1) - corner(0)
     out = out - (out * along).sum(-1, keepdim=True) * along
-    return along, out / length(out)
+    return along, out / safe_norm(out)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def root(square: Tensor) -> Tensor:
+def safe_sqrt(square: Tensor) -> Tensor:
     """The square root with a zero gradient, instead of an infinite one, at zero."""
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
@@ -23,9 +23,9 @@ def dot(u: Tensor, v: Tensor) -> Tensor:
     return sum(rest, first).unsqueeze(-1)
 
 
-def length(u: Tensor) -> Tensor:
+def safe_norm(u: Tensor) -> Tensor:
     """The length of vectors ``(..., d)`` as ``(..., 1)``, with a zero gradient at zero."""
-    return root(dot(u, u))
+    return safe_sqrt(dot(u, u))
 
 
 def even_root(square: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def even_root(square: Tensor) -> Tensor:
     return torch.where(square > least, square, (square - square.detach()) + least).sqrt()
 
 
-def even_length(u: Tensor) -> Tensor:
+def even_norm(u: Tensor) -> Tensor:
     """The length of vectors ``(..., d)`` as ``(..., 1)`` for use in even functions alone; see :func:`even_root`."""
     return (dot(u, u) + torch.finfo(u.dtype).tiny ** 0.5).sqrt()
 
@@ -65,7 +65,7 @@ def log_sinhc(x: Tensor) -> Tensor:
     return torch.where(large, closed, x * x / 6 - x**4 / 180)
 
 
-def around(angle: Tensor, turns: int) -> Tensor:
+def windings(angle: Tensor, turns: int) -> Tensor:
     """Angles ``(...)`` with -turns to turns full turns added, ``(2 turns + 1, ...)``."""
     k = torch.arange(-turns, turns + 1, dtype=angle.dtype, device=angle.device)
     return angle + 2 * math.pi * k.reshape(-1, *[1] * angle.ndim)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
+import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.spaces.space import Space
 from fm_science.state import Context, State
 
@@ -20,73 +22,75 @@ class Product(Space):
     def __repr__(self) -> str:
         return f"Product({', '.join(f'{k}={v!r}' for k, v in self.parts.items())})"
 
-    def _over(self, method: str, *states: State) -> dict[str, Any]:
-        return {k: getattr(s, method)(*(x[k] for x in states)) for k, s in self.parts.items()}  # type: ignore
-
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
+    @derived
+    def smooth(self) -> bool:
         return all(s.smooth for s in self.parts.values())
 
-    @property
-    def linear(self) -> bool:  # type: ignore[override]
+    @derived
+    def linear(self) -> bool:
         return all(s.linear for s in self.parts.values())
 
-    @property
-    def geodesic(self) -> bool:  # type: ignore[override]
+    @derived
+    def geodesic(self) -> bool:
         return all(s.geodesic for s in self.parts.values())
 
-    @property
-    def isometric(self) -> bool:  # type: ignore[override]
+    @derived
+    def isometric(self) -> bool:
         return all(s.isometric for s in self.parts.values())
 
-    @property
+    @derived
     def dimension(self) -> Tensor:
         """Degrees of freedom of each sample, ``(B,)``."""
-        return sum(s.dimension for s in self.parts.values())  # type: ignore
+        return _sum(s.dimension for s in self.parts.values())
 
-    @property
+    @derived
     def measure(self) -> Tensor:
-        """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.Sites`."""
-        return sum(s.measure for s in self.parts.values())  # type: ignore
+        """The squared length of a tangent of ones, ``(B,)``; see :class:`~fm_science.spaces.base.BoundLeaf`."""
+        return _sum(s.measure for s in self.parts.values())
 
     def bind(self, context: Context) -> Product:
         return Product(**{k: s.bind(context.part(k)) for k, s in self.parts.items()})
 
     def exp(self, x: State, u: State) -> State:
-        return self._over("exp", x, u)
+        return {k: s.exp(x[k], u[k]) for k, s in self.parts.items()}
 
     def log(self, x: State, y: State) -> State:
-        return self._over("log", x, y)
+        return {k: s.log(x[k], y[k]) for k, s in self.parts.items()}
 
     def project(self, x: State) -> State:
-        return self._over("project", x)
+        return {k: s.project(x[k]) for k, s in self.parts.items()}
 
     def tangent(self, x: State, u: State) -> State:
-        return self._over("tangent", x, u)
+        return {k: s.tangent(x[k], u[k]) for k, s in self.parts.items()}
 
     def inner(self, x: State, u: State, v: State) -> Tensor:
-        return sum(self._over("inner", x, u, v).values())  # type: ignore
+        return _sum(s.inner(x[k], u[k], v[k]) for k, s in self.parts.items())
 
-    def gradient(self, x: State, slope: State) -> State:
-        return self._over("gradient", x, slope)
+    def gradient(self, x: State, ambient_grad: State) -> State:
+        return {k: s.gradient(x[k], ambient_grad[k]) for k, s in self.parts.items()}
 
     def gaussian(self, x: State) -> State:
-        return self._over("gaussian", x)
+        return {k: s.gaussian(x[k]) for k, s in self.parts.items()}
 
     def transport(self, x: State, y: State, u: State) -> State:
-        return self._over("transport", x, y, u)
+        return {k: s.transport(x[k], y[k], u[k]) for k, s in self.parts.items()}
 
     def rotate(self, x: State, rotation: Tensor) -> State:
-        return {k: s.rotate(x[k], rotation) for k, s in self.parts.items()}  # type: ignore
+        return {k: s.rotate(x[k], rotation) for k, s in self.parts.items()}
 
     def permute(self, x: State, order: Tensor) -> State:
-        return {k: s.permute(x[k], order) for k, s in self.parts.items()}  # type: ignore
+        return {k: s.permute(x[k], order) for k, s in self.parts.items()}
 
     def symmetrise(self, x: State) -> State:
-        return self._over("symmetrise", x)
+        return {k: s.symmetrise(x[k]) for k, s in self.parts.items()}
 
-    def stack(self, points: Sequence[State]) -> State:
-        return {k: s.stack([p[k] for p in points]) for k, s in self.parts.items()}  # type: ignore
+    def pad_batch(self, points: Sequence[State]) -> State:
+        return {k: s.pad_batch([p[k] for p in points]) for k, s in self.parts.items()}
 
-    def count(self, point: State) -> int:
-        return max(s.count(point[k]) for k, s in self.parts.items())  # type: ignore
+    def num_sites(self, point: State) -> int:
+        return max(s.num_sites(point[k]) for k, s in self.parts.items())
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    """The sum of one number a sample over all parts, ``(B,)``."""
+    return reduce(torch.add, values)

@@ -16,26 +16,19 @@ from torch import Tensor
 
 from fm_science.spaces.base import Leaf, Product
 from fm_science.spaces.flat import Centered
-from fm_science.spaces.numerics import around, even_length, length, root, sinc
-
-
-def hat(w: Tensor) -> Tensor:
-    """The skew matrix ``(..., 3, 3)`` with hat(w) v = w x v."""
-    a, b, c = w.unbind(-1)
-    zero = torch.zeros_like(a)
-    return torch.stack([zero, -c, b, c, zero, -a, -b, a, zero], -1).unflatten(-1, (3, 3))
+from fm_science.spaces.numerics import even_norm, safe_norm, safe_sqrt, sinc, windings
 
 
 def rotation_exp(w: Tensor) -> Tensor:
     """Rotation vector ``(..., 3)`` in radians to matrix, through the quaternion (cos(a/2), sin(a/2)/a w) of the angle
     a = |w|; both are even functions of it, so that w = 0 has all derivatives."""
-    half = 0.5 * even_length(w)
+    half = 0.5 * even_norm(w)
     return _unit_matrix(torch.cat([half.cos(), 0.5 * sinc(half) * w], -1))
 
 
 def quaternion_matrix(q: Tensor) -> Tensor:
     """Quaternion ``(..., 4)``, real part first, of any nonzero length, to a rotation matrix."""
-    return _unit_matrix(q / length(q))
+    return _unit_matrix(q / safe_norm(q))
 
 
 def _unit_matrix(q: Tensor) -> Tensor:
@@ -60,7 +53,7 @@ def _largest_column(k: Tensor) -> Tensor:
     """The unit column of the symmetric ``k`` with the largest diagonal entry."""
     index = k.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None].expand(*k.shape[:-1], 1)
     q = k.gather(-1, index).squeeze(-1)
-    return q / length(q)
+    return q / safe_norm(q)
 
 
 def rotation_log(r: Tensor) -> Tensor:
@@ -70,7 +63,7 @@ def rotation_log(r: Tensor) -> Tensor:
     q = _largest_column(davenport(r) + eye)
     q = torch.where(q[..., :1] < 0, -q, q)
     w, v = q[..., :1], q[..., 1:]
-    s = length(v)
+    s = safe_norm(v)
     small = s < 1e-6  # there 2 atan2(s, w) / s = 2 to rounding, and the quotient would be 0 / 0
     return torch.where(small, 2.0, 2 * torch.atan2(s, w) / torch.where(small, 1.0, s)) * v
 
@@ -101,7 +94,7 @@ def nearest_rotation(m: Tensor) -> Tensor:
     """
     eye3, eye4 = (torch.eye(n, dtype=m.dtype, device=m.device) for n in (3, 4))
     m = m + torch.finfo(m.dtype).tiny ** 0.25 * eye3  # a zero matrix gives the identity
-    m = m / root((m * m).sum((-2, -1), keepdim=True))
+    m = m / safe_sqrt((m * m).sum((-2, -1), keepdim=True))
     a, b, c = m.unbind(-2)
     minors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
     det, constant = (a * minors[..., 0, :]).sum(-1), 1 - 4 * (minors * minors).sum((-2, -1))
@@ -126,7 +119,7 @@ class SO3(Leaf):
     """
 
     event = (3, 3)
-    tangent_event = (3,)  # type: ignore[assignment]
+    tangent_event = (3,)
     dimension = 3
     volume = 8 * math.pi**2
     injectivity = math.pi
@@ -156,10 +149,10 @@ class SO3(Leaf):
         return torch.randn(x.shape[:-1], dtype=x.dtype, device=x.device)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:
-        return 2 * sinc(0.5 * length(u).squeeze(-1)).abs().clamp_min(torch.finfo(u.dtype).tiny).log()
+        return 2 * sinc(0.5 * safe_norm(u).squeeze(-1)).abs().clamp_min(torch.finfo(u.dtype).tiny).log()
 
-    def ways(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
-        angle = around(length(u), turns)
+    def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
+        angle = windings(safe_norm(u), turns)
         return angle.square(), 2 * sinc(0.5 * angle).abs().clamp_min(torch.finfo(u.dtype).tiny).log()
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:

@@ -8,45 +8,54 @@ time, no data, no noise and no network.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
 
-from fm_science.spaces.numerics import root
-from fm_science.state import Context, scale
+from fm_science.spaces.numerics import safe_sqrt
+from fm_science.state import Context, State, scale
 
 
 class Space(ABC):
     """Where points live. ``x`` and ``y`` are points, ``u`` and ``v`` tangents at ``x``; all are states."""
 
+    parts: Mapping[str, Space] = MappingProxyType({})  #: the spaces of a product by name; nothing in a leaf
+    leaf: Any  #: the mathematics of one site, of a leaf and a bound leaf
+    mask: Tensor  #: which sites are real ``(B, *sites)``, on a bound leaf
+    free_mask: Tensor  #: which sites are real and free ``(B, *sites)``, on a bound leaf
+    counted_mask: Tensor  #: which live sites are choices of their own ``(B, *sites)``, on a bound leaf
+    dimension: Any  #: degrees of freedom: a number for one site, ``(B,)`` on a bound space
+    measure: Any  #: the squared length of a tangent of ones on a bound space, ``(B,)``
     smooth: bool = True  #: tangents form a vector space and motion is deterministic
     linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
     geodesic: bool = True  #: any two points are joined by a known shortest way: ``log`` exists
+    centred: bool = False  #: points have their mean over the sites at the origin
     isometric: bool = False  #: transport keeps inner products, and carries geodesics along themselves
 
     @abstractmethod
-    def exp(self, x: Any, u: Any) -> Any:
+    def exp(self, x: State, u: State) -> State:
         """The point reached from ``x`` along ``u`` in unit time."""
 
     @abstractmethod
-    def log(self, x: Any, y: Any) -> Any:
+    def log(self, x: State, y: State) -> State:
         """The shortest tangent at ``x`` that leads to ``y``."""
 
     @abstractmethod
-    def project(self, x: Any) -> Any:
+    def project(self, x: State) -> State:
         """The nearest point of the space to an ambient ``x``."""
 
     @abstractmethod
-    def tangent(self, x: Any, u: Any) -> Any:
+    def tangent(self, x: State, u: State) -> State:
         """The tangential part at ``x`` of an ambient vector ``u``."""
 
     @abstractmethod
-    def inner(self, x: Any, u: Any, v: Any) -> Tensor:
+    def inner(self, x: State, u: State, v: State) -> Tensor:
         """The Riemannian inner product of two tangents at ``x``, ``(B,)``."""
 
     @abstractmethod
-    def gradient(self, x: Any, slope: Any) -> Any:
+    def gradient(self, x: State, ambient_grad: State) -> State:
         """The gradient at ``x`` of a function whose ambient derivative there is ``slope``, of the shape of ``x``: the
         tangent whose inner product with every tangent is the rate of change along it."""
 
@@ -55,40 +64,40 @@ class Space(ABC):
         """A frozen copy that knows the batch's real and frozen sites."""
 
     @abstractmethod
-    def gaussian(self, x: Any) -> Any:
+    def gaussian(self, x: State) -> State:
         """A standard normal tangent at ``x``."""
 
     @abstractmethod
-    def stack(self, points: Sequence[Any]) -> Any:
+    def pad_batch(self, points: Sequence[State]) -> State:
         """A batch from points of different sizes, padded with the origin."""
 
     @abstractmethod
-    def count(self, point: Any) -> int:
+    def num_sites(self, point: State) -> int:
         """How many sites an unbatched point has."""
 
-    def transport(self, x: Any, y: Any, u: Any) -> Any:
+    def transport(self, x: State, y: State, u: State) -> State:
         """Carry the tangent ``u`` from ``x`` to ``y``."""
         return self.tangent(y, u)
 
-    def coast(self, x: Any, u: Any, s: Tensor) -> tuple[Any, Any]:
+    def geodesic_flow(self, x: State, u: State, s: Tensor) -> tuple[State, State]:
         """The point and the velocity, after a time ``s`` ``(B,)``, of the geodesic that leaves ``x`` with velocity
         ``u``, on isometric spaces."""
         y = self.exp(x, scale(s, u))
         return y, self.transport(x, y, u)
 
-    def distance(self, x: Any, y: Any) -> Tensor:
+    def distance(self, x: State, y: State) -> Tensor:
         """The geodesic distance, ``(B,)``; its gradient is zero, not infinite, at ``x = y``."""
         u = self.log(x, y)
-        return root(self.inner(x, u, u))
+        return safe_sqrt(self.inner(x, u, u))
 
-    def symmetrise(self, x: Any) -> Any:
+    def symmetrise(self, x: State) -> State:
         """Make an ambient value, such as logits, equal where two entries stand for one site: both ends of an edge."""
         return x
 
-    def rotate(self, x: Any, rotation: Tensor) -> Any:
+    def rotate(self, x: State, rotation: Tensor) -> State:
         """Turn a point by one rotation a sample, ``(B, 3, 3)``; points that carry no direction stay."""
         return x
 
-    def permute(self, x: Any, order: Tensor) -> Any:
+    def permute(self, x: State, order: Tensor) -> State:
         """Reorder the sites of each sample by ``order`` ``(B, N)``: site i of the result is site order[i]."""
         return x

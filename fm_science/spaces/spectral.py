@@ -7,6 +7,7 @@ is a premetric on the surface: zero at one point, positive elsewhere (Chen & Lip
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fm_science.spaces.numerics import length
+from fm_science.spaces.numerics import safe_norm
 
 if TYPE_CHECKING:
     from fm_science.spaces.mesh import Mesh
 
-KINDS = {
+KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "biharmonic": lambda value, time: 1 / value,
     "commute": lambda value, time: value.rsqrt(),
     "diffusion": lambda value, time: torch.exp(-time * value),
@@ -67,7 +68,7 @@ class SpectralDistance:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The distances ``(...)`` of points ``(..., 3)``; the gradient is zero at x = y."""
-        return length(self.embed(x) - self.embed(y)).squeeze(-1)
+        return safe_norm(self.embed(x) - self.embed(y)).squeeze(-1)
 
 
 def spectral_distance(
@@ -91,7 +92,7 @@ def spectral_distance(
     if kind == "diffusion" and not time > 0:
         raise ValueError(f"spectral_distance(time={time}): heat must spread for a positive time.")
     kept = modes is None or modes == mesh.modes
-    values, functions = mesh.spectrum if kept else laplacian_spectrum(mesh.vertices, mesh.faces, modes)  # type: ignore
+    values, functions = mesh.spectrum if kept else laplacian_spectrum(mesh.vertices, mesh.faces, modes or mesh.modes)
     return SpectralDistance(mesh, KINDS[kind](values, time) * functions)
 
 

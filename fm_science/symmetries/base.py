@@ -17,51 +17,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Leaf, Sites
-from fm_science.state import Context, State, lift, tree_map
+from fm_science.spaces.base import BoundLeaf, Leaf, Space
+from fm_science.state import Context, State, expand_like, tree_map, zip_leaves
 
 
-def pieces(space: Any, *states: Any) -> list[tuple[Any, ...]]:
-    """The leaves of a space, each beside its tensors: ``(leaf, x, y, ...)``."""
-    parts = getattr(space, "parts", None)
-    if parts is None and not hasattr(space, "leaf"):
-        raise TypeError(f"{space!r} is not bound to a batch. Write space.bind(context) first.")
-    if parts is None:
-        return [(space, *states)]
-    return [piece for k, part in parts.items() for piece in pieces(part, *(s[k] for s in states))]
+def bound_leaves(space: Space, *states: State) -> list[tuple[Any, ...]]:
+    """The leaves of a bound space, each beside its tensors: ``(leaf, x, y, ...)``. Raises TypeError where it is not
+    bound."""
+    found = zip_leaves(space, *states)
+    for leaf, *_ in found:
+        if not isinstance(leaf, BoundLeaf):
+            raise TypeError(f"{leaf!r} is not bound to a batch. Write space.bind(context) first.")
+    return found
 
 
-def flat(space: Any) -> bool:
+def flat(space: BoundLeaf) -> bool:
     """Whether a bound leaf is a vector space with the plain dot product, where squared distances are matrix algebra."""
-    leaf = getattr(space, "leaf", None)
-    return leaf is not None and leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is Sites.inner
+    leaf = space.leaf
+    return leaf.linear and type(leaf).dot is Leaf.dot and type(space).inner is BoundLeaf.inner
 
 
-def square(space: Any, x: State, y: State) -> Tensor:
+def square(space: Space, x: State, y: State) -> Tensor:
     """The squared distance of paired points, ``(B,)``."""
     u = space.log(x, y)
     return space.inner(x, u, u)
 
 
-def nearer(space: Any, moved: State, x: State, y: State) -> State:
+def nearer(space: Space, moved: State, x: State, y: State) -> State:
     """For each sample whichever of ``moved`` and ``x`` is nearer to ``y``."""
     better = square(space, moved, y) <= square(space, x, y)
-    return tree_map(lambda a, b: torch.where(lift(better, a), a, b), moved, x)
+    return tree_map(lambda a, b: torch.where(expand_like(better, a), a, b), moved, x)
 
 
 class Symmetry(ABC):
     """A group that acts on the points of a space."""
 
     @abstractmethod
-    def align(self, space: Any, x: State, y: State) -> State:
+    def align(self, space: Space, x: State, y: State) -> State:
         """The point nearest to ``y`` on the orbit of ``x``, for each sample of a bound space; never farther than ``x``
         itself."""
 
     @abstractmethod
-    def randomise(self, space: Any, x: State) -> State:
+    def randomise(self, space: Space, x: State) -> State:
         """Each sample moved by an independent uniform element of the group."""
 
-    def bind(self, space: Any, context: Context) -> Symmetry:
+    def bind(self, space: Space, context: Context) -> Symmetry:
         """The same symmetry, restricted to what the batch allows. Raises ValueError where nothing is left of it."""
         return self
 
@@ -69,14 +69,14 @@ class Symmetry(ABC):
         """The symmetry bound to the samples ``index`` of its batch."""
         return self
 
-    def cost(self, space: Any, x: State, y: State) -> Tensor:
+    def cost(self, space: Space, x: State, y: State) -> Tensor:
         """The squared distance of ``y`` from the orbit of ``x``, ``(B,)``."""
         return square(space, self.align(space, x, y), y)
 
 
-def refuse_frozen(space: Any, name: str) -> None:
+def refuse_frozen(space: Space, name: str) -> None:
     """Raise ValueError where a part of the space has frozen sites."""
-    if any(getattr(s, "frozen", None) is not None for (s,) in pieces(space)):
+    if any(s.frozen is not None for (s,) in bound_leaves(space)):
         raise ValueError(
             f"{name} would move frozen sites: what is held fixed fixes the pose. Align without {name} in this batch."
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fm_science.spaces.base import BoundLeaf, Space
 from fm_science.state import Context, State
-from fm_science.symmetries.base import Symmetry, flat, nearer, pieces
+from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Permutations(Symmetry):
     beside: tuple[str, ...] = ()
     kinds: Tensor | None = field(default=None, repr=False, compare=False)
 
-    def bind(self, space: Any, context: Context) -> Permutations:
+    def bind(self, space: Space, context: Context) -> Permutations:
         sites = context.mask.shape[1]
         if sites == 1:
             return self
@@ -50,30 +50,30 @@ class Permutations(Symmetry):
     def take(self, index: Tensor) -> Permutations:
         return self if self.kinds is None else replace(self, kinds=self.kinds[index])
 
-    def classes(self, space: Any) -> Tensor:
+    def classes(self, space: Space) -> Tensor:
         """``(B, N)`` integers: sites of equal number may be swapped; a fixed site has a number of its own."""
-        nodes = [s for (s,) in pieces(space) if s.leaf.on == "nodes"]
+        nodes = [s for (s,) in bound_leaves(space) if s.leaf.on == "nodes"]
         if not nodes:
             raise TypeError(f"Permutations need a part on nodes, and {space!r} has none.")
-        fixed = torch.stack([~s.live for s in nodes]).any(0)
-        for (s,) in pieces(space):
+        fixed = torch.stack([~s.free_mask for s in nodes]).any(0)
+        for (s,) in bound_leaves(space):
             if s.leaf.on == "edges" and s.frozen is not None:
                 fixed = fixed | s.frozen.any(-1)
         own = -1 - torch.arange(fixed.shape[1], device=fixed.device)
         return torch.where(fixed, own, 0 if self.kinds is None else self.kinds)
 
-    def align(self, space: Any, x: State, y: State) -> State:
-        nodes = [p for p in pieces(space, x, y) if p[0].leaf.on == "nodes"]
+    def align(self, space: Space, x: State, y: State) -> State:
+        nodes = [p for p in bound_leaves(space, x, y) if p[0].leaf.on == "nodes"]
         classes = self.classes(space)
         cost = reduce(torch.add, [_between_sites(*p) for p in nodes])
         if bool((classes != classes[:, :1]).any()):
             barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # dearer than any legal assignment
             cost = torch.where(classes[:, :, None] == classes[:, None, :], cost, barred)
         moved = space.permute(x, assign(cost))
-        exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in pieces(space))
+        exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in bound_leaves(space))
         return moved if exact else nearer(space, moved, x, y)
 
-    def randomise(self, space: Any, x: State) -> State:
+    def randomise(self, space: Space, x: State) -> State:
         classes = self.classes(space)
         start = classes.argsort(dim=1, stable=True)
         draw = torch.rand(classes.shape, device=classes.device).argsort(1)
@@ -91,7 +91,7 @@ def _kinds(context: Context, names: tuple[str, ...]) -> Tensor:
     return rows.unique(dim=0, return_inverse=True)[1].reshape(shape)
 
 
-def _between_sites(space: Any, x: Tensor, y: Tensor) -> Tensor:
+def _between_sites(space: BoundLeaf, x: Tensor, y: Tensor) -> Tensor:
     """What it costs to put site j of ``x`` on site i of ``y``, ``(B, N, N)``, up to a constant a sample and column."""
     if flat(space):  # the squared lengths are the same for every assignment
         return (-2 * y.flatten(2)) @ x.flatten(2).mT

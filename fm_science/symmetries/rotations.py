@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fm_science.spaces.base import Space
+from fm_science.spaces.base import BoundLeaf, Space
 from fm_science.spaces.rotations import quaternion_matrix
 from fm_science.state import Context, State, batch_size, leaves
-from fm_science.symmetries.base import Symmetry, flat, nearer, pieces, refuse_frozen, square
+from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer, refuse_frozen, square
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Rotations(Symmetry):
         if self.dim not in (None, 2, 3):
             raise ValueError(f"Rotations(dim={self.dim}): expected 2 or 3.")
 
-    def bind(self, space: Any, context: Context) -> Rotations:
+    def bind(self, space: Space, context: Context) -> Rotations:
         dim = self.dimension(space)
         for name, value in context.cond.items():
             if value.is_floating_point() and value.ndim > 1 and value.shape[-1] == dim and name not in self.beside:
@@ -47,11 +46,11 @@ class Rotations(Symmetry):
                 )
         return self
 
-    def dimension(self, space: Any) -> int:
+    def dimension(self, space: Space) -> int:
         """The dimension of the space that is turned."""
         if self.dim is not None:
             return self.dim
-        vectors = [s.leaf.event[-1] for (s,) in pieces(space) if getattr(s.leaf, "vector", False)]
+        vectors = [s.leaf.event[-1] for (s,) in bound_leaves(space) if s.leaf.vector]
         return vectors[0] if vectors else 3
 
     def draw(self, n: int, like: Tensor, dim: int = 3) -> Tensor:
@@ -60,17 +59,17 @@ class Rotations(Symmetry):
             return _turn(2 * math.pi * torch.rand(n, dtype=like.dtype, device=like.device))
         return quaternion_matrix(torch.randn(n, 4, dtype=like.dtype, device=like.device))
 
-    def randomise(self, space: Any, x: State) -> State:
+    def randomise(self, space: Space, x: State) -> State:
         refuse_frozen(space, "Rotations")
         return space.rotate(x, self.draw(batch_size(x), leaves(x)[0], self.dimension(space)))
 
-    def align(self, space: Any, x: State, y: State) -> State:
+    def align(self, space: Space, x: State, y: State) -> State:
         moved = space.rotate(x, nearest(self._moment(space, x, y)))
-        exact = all(flat(s) for (s,) in pieces(space) if turns(s))
+        exact = all(flat(s) for (s,) in bound_leaves(space) if turns(s))
         return moved if exact else nearer(space, moved, x, y)
 
-    def cost(self, space: Any, x: State, y: State) -> Tensor:
-        found = pieces(space, x, y)
+    def cost(self, space: Space, x: State, y: State) -> Tensor:
+        found = bound_leaves(space, x, y)
         if not all(flat(s) for s, *_ in found):
             return super().cost(space, x, y)
         # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R need not be known
@@ -79,15 +78,15 @@ class Rotations(Symmetry):
         overlap = best_overlap(self._moment(space, x, y)) if sides else 0.0
         return torch.as_tensor(sum(still) + sum(sides) - 2 * overlap).clamp_min(0)
 
-    def _moment(self, space: Any, x: State, y: State) -> Tensor:
+    def _moment(self, space: Space, x: State, y: State) -> Tensor:
         """The matrix H with <H, R> = <R x, y> for all rotations R, ``(B, dim, dim)``."""
         refuse_frozen(space, "Rotations")
         dim, first = self.dimension(space), leaves(x)[0]
         none = torch.zeros(len(first), dim, dim, dtype=first.dtype, device=first.device)
-        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in pieces(space, x, y) if turns(p))
+        return none + sum(_piece_moment(p, a, b, dim) for p, a, b in bound_leaves(space, x, y) if turns(p))
 
 
-def _piece_moment(space: Any, x: Tensor, y: Tensor, dim: int) -> Tensor:
+def _piece_moment(space: BoundLeaf, x: Tensor, y: Tensor, dim: int) -> Tensor:
     """The matrix of one leaf. Vectors give a product of matrices; elsewhere, since rotations act linearly, it is solved
     for from the dot products under as many rotations as span all of them."""
     if flat(space):
@@ -111,10 +110,9 @@ def _length(x: Tensor) -> Tensor:
     return torch.linalg.vecdot(x.flatten(1), x.flatten(1))
 
 
-def turns(space: Any) -> bool:
+def turns(space: BoundLeaf) -> bool:
     """Whether the points of a bound leaf carry a direction."""
-    leaf = space.leaf
-    return getattr(leaf, "vector", type(leaf).rotate is not Space.rotate)
+    return space.leaf.directed
 
 
 def _turn(angle: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fm_science.state import State
-from fm_science.symmetries.base import Symmetry, pieces, refuse_frozen
+from fm_science.spaces.base import BoundLeaf, Space
+from fm_science.state import State, map_leaves
+from fm_science.symmetries.base import Symmetry, bound_leaves, refuse_frozen
 
 
 @dataclass(frozen=True)
@@ -25,35 +25,36 @@ class Translations(Symmetry):
 
     std: float | None = None
 
-    def align(self, space: Any, x: State, y: State) -> State:
+    def align(self, space: Space, x: State, y: State) -> State:
         refuse_frozen(space, "Translations")
-        found = [p for p in pieces(space, x, y) if _holds_positions(p[0])]
+        found = [p for p in bound_leaves(space, x, y) if _holds_positions(p[0])]
         if not found:
             return x
         ways = sum(s.log(a, b).reshape(len(a), -1, a.shape[-1]).sum(1) for s, a, b in found)
-        sites = sum(s.live.reshape(len(a), -1).sum(1, keepdim=True) for s, a, b in found)
+        sites = sum(s.free_mask.reshape(len(a), -1).sum(1, keepdim=True) for s, a, b in found)
         return _shifted(space, x, ways / sites.clamp_min(1))
 
-    def randomise(self, space: Any, x: State) -> State:
+    def randomise(self, space: Space, x: State) -> State:
         if self.std is None:
             raise TypeError("Translations have no uniform law. Use the space Centered(), or Translations(std=...).")
         refuse_frozen(space, "Translations")
-        found = [a for s, a in pieces(space, x) if _holds_positions(s)]
+        found = [a for s, a in bound_leaves(space, x) if _holds_positions(s)]
         if not found:
             return x
         size = (len(found[0]), found[0].shape[-1])
         return _shifted(space, x, self.std * torch.randn(size, dtype=found[0].dtype, device=found[0].device))
 
 
-def _holds_positions(space: Any) -> bool:
-    return space.linear and getattr(space.leaf, "vector", False)
+def _holds_positions(space: BoundLeaf) -> bool:
+    return space.linear and space.leaf.vector
 
 
-def _shifted(space: Any, x: State, shift: Tensor) -> State:
+def _shifted(space: Space, x: State, shift: Tensor) -> State:
     """``x`` with its positions moved by ``shift`` ``(B, dim)``."""
-    parts = getattr(space, "parts", None)
-    if parts is not None:
-        return {k: _shifted(part, x[k], shift) for k, part in parts.items()}  # type: ignore[index]
-    if not _holds_positions(space):
-        return x
-    return space.exp(x, shift.reshape(len(shift), *[1] * (x.ndim - 2), -1).expand_as(x))  # type: ignore[union-attr]
+
+    def moved(leaf: BoundLeaf, y: Tensor) -> Tensor:
+        if not _holds_positions(leaf):
+            return y
+        return leaf.exp(y, shift.reshape(len(shift), *[1] * (y.ndim - 2), -1).expand_as(y))
+
+    return map_leaves(moved, space, x)

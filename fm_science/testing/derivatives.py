@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from fm_science.flow import Flow
 from fm_science.likelihood import Divergence, ExactTrace, Hutchinson, HutchPP
 from fm_science.objectives import Lagrangian, MaximumLikelihood, MeanFlow, Semigroup
-from fm_science.objectives.laws import Law, Map, derivative
+from fm_science.objectives.laws import FlowMapLoss, Map, derivative
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.priors import Prior, ProductPrior, Wrapped
 from fm_science.solvers import Midpoint
 from fm_science.spaces import Space
-from fm_science.state import Context, State, add, leaves, lift, scale, tree_map
+from fm_science.state import Context, State, add, expand_like, leaves, scale, tree_map
 from fm_science.testing.laws import Laws, origin, ragged, random_ambient, random_point
 
 Scalar = Callable[[Tensor], Tensor]  #: two numbers to one
@@ -66,12 +66,12 @@ def check_derivatives(
 
 
 def _prior(space: Any) -> Prior:
-    parts = getattr(space, "parts", None)
+    parts = space.parts
     return ProductPrior(**{k: _prior(s) for k, s in parts.items()}) if parts else Wrapped(1.0)
 
 
 def _path(space: Any) -> Any:
-    parts = getattr(space, "parts", None)
+    parts = space.parts
     return ProductPath(**{k: _path(s) for k, s in parts.items()}) if parts else Geodesic(space)
 
 
@@ -94,7 +94,7 @@ class Waves(nn.Module):
 
     def __init__(self, space: Any) -> None:
         super().__init__()
-        parts = getattr(space, "parts", None)
+        parts = space.parts
         self.inner = nn.ModuleDict({k: Waves(s) for k, s in parts.items()} if parts else {})
         if parts:
             return
@@ -107,9 +107,9 @@ class Waves(nn.Module):
     def forward(self, x: Any, t: Tensor, context: Context) -> Any:
         if len(self.inner):
             return {k: part(x[k], t, context) for k, part in self.inner.items()}
-        until = t if context.until is None else context.until
+        until = t if context.t_end is None else context.t_end
         features = x.reshape(*x.shape[: x.ndim - len(self.space.event)], -1) @ self.inward.T
-        features = features + lift(t, features) * self.clock[0] + lift(until, features) * self.clock[1]
+        features = features + expand_like(t, features) * self.clock[0] + expand_like(until, features) * self.clock[1]
         waves = features.sin()
         if waves.ndim > 2:
             mask = context.sites(self.space.on)[..., None]
@@ -119,7 +119,7 @@ class Waves(nn.Module):
             return u
         u = self.space.tangent(x, u)
         speed = (1 + self.space.dot(x, u, u)).sqrt()  # a field of any length would leave for infinity
-        return u / lift(speed, u)
+        return u / expand_like(speed, u)
 
 
 def _maps(laws: Laws, s: Any, spread: float, tol: float) -> None:
@@ -143,10 +143,10 @@ def _maps(laws: Laws, s: Any, spread: float, tol: float) -> None:
 
 def _far(s: Any, x: State) -> State | None:
     """A point nearly as far from ``x`` as a shortest way leads; ``None`` on spaces where ways have no end."""
-    if hasattr(s, "parts") or s.leaf.injectivity == float("inf"):
+    if s.parts or s.leaf.injectivity == float("inf"):
         return None
     u = s.gaussian(x)
-    return s.exp(x, lift((s.leaf.injectivity - 0.05) / s.leaf.dot(x, u, u).clamp_min(1e-12).sqrt(), u) * u)
+    return s.exp(x, expand_like((s.leaf.injectivity - 0.05) / s.leaf.dot(x, u, u).clamp_min(1e-12).sqrt(), u) * u)
 
 
 def _ones(s: Any) -> State:
@@ -156,8 +156,8 @@ def _ones(s: Any) -> State:
 
 
 def _diagonal(s: Any, start: State) -> State:
-    if hasattr(s, "parts"):
-        return {k: _diagonal(part, start[k]) for k, part in s.parts.items()}  # type: ignore[index]
+    if s.parts:
+        return {k: _diagonal(part, start[k]) for k, part in s.parts.items()}
     event = s.leaf.tangent_event
     one = torch.eye(event[0], dtype=torch.float64) if len(set(event)) == 1 < len(event) else torch.ones(event).double()
     return one.expand(*s.mask.shape, *event)
@@ -179,7 +179,8 @@ class _Motion:
             v = self.s.tangent(x, self.carried)
             given = {"exp": (x, self.s.tangent(x, u)), "log": (x, y), "transport": (x, y, v)}
             out = getattr(self.s, name)(*given[name])
-            return sum((w * v).sum() for w, v in zip(leaves(self.weights[name]), leaves(out), strict=True))  # type: ignore
+            pairs = zip(leaves(self.weights[name]), leaves(out), strict=True)
+            return torch.stack([(w * v).sum() for w, v in pairs]).sum()
 
         return fn
 
@@ -206,11 +207,11 @@ class _Shake:
 
     def __init__(self, network: nn.Module) -> None:
         self.weights = list(network.parameters())
-        self.ways = [torch.randn_like(w) for w in self.weights]
+        self.all_geodesics = [torch.randn_like(w) for w in self.weights]
 
     def slope(self, grads: Sequence[Tensor | None]) -> Tensor:
         """The rate along the direction of what has these gradients."""
-        rates = [(g * way).sum() for g, way in zip(grads, self.ways, strict=True) if g is not None]
+        rates = [(g * way).sum() for g, way in zip(grads, self.all_geodesics, strict=True) if g is not None]
         return torch.stack(rates).sum()
 
     def difference(self, fn: Callable[[], State], h: float = 1e-5) -> State:
@@ -224,7 +225,7 @@ class _Shake:
 
     @torch.no_grad()
     def _move(self, d: float) -> None:
-        for w, way in zip(self.weights, self.ways, strict=True):
+        for w, way in zip(self.weights, self.all_geodesics, strict=True):
             w.add_(way, alpha=d)
 
 
@@ -240,7 +241,7 @@ def _density(laws: Laws, flow: Flow, x: State, context: Context, rule: Divergenc
         torch.manual_seed(1)  # the same probes each time
         return torch.stack([v.sum() for v in objective(flow, s.exp(x, scale(size, step)), context).values()]).sum()
 
-    shake, size = _Shake(flow.network), torch.zeros((), dtype=torch.float64, requires_grad=True)  # type: ignore[arg-type]
+    shake, size = _Shake(flow.network), torch.zeros((), dtype=torch.float64, requires_grad=True)
     by_data, *by_weights = torch.autograd.grad(fn(size), [size, *shake.weights], allow_unused=True)
     ahead, behind = (fn(torch.full_like(size, d)).detach() for d in (h, -h))
     laws.equal(f"gradient of {law} by the data", by_data, (ahead - behind) / (2 * h), tol)
@@ -262,7 +263,7 @@ def _end_velocity(m: Map, s: Tensor, t: Tensor, y: State) -> State:
     return derivative(lambda end: (m.space.log(y, m(x, s, end)), ()), t)[1]
 
 
-def _flow_map(laws: Laws, flow: Flow, x: State, context: Context, law: Law, tol: float) -> None:
+def _flow_map(laws: Laws, flow: Flow, x: State, context: Context, law: FlowMapLoss, tol: float) -> None:
     """The squared residual of a law of flow maps by the weights, what it takes as known held still."""
     path, network = flow.path.bind(context, flow.prior), flow.network
     x0 = path.space.project(tree_map(Tensor.double, flow.prior.sample(path.space, context)))
@@ -270,7 +271,7 @@ def _flow_map(laws: Laws, flow: Flow, x: State, context: Context, law: Law, tol:
     t = s + 0.5
     seen = Map.of(network, path, context, x0, x, s)
     point, residual = law(seen, s, t)
-    shake = _Shake(network)  # type: ignore[arg-type]
+    shake = _Shake(network)
     square = path.space.inner(point, residual, residual).sum()
     given = shake.slope(torch.autograd.grad(square, shake.weights, allow_unused=True))
     point, residual = (tree_map(Tensor.detach, z) for z in (point, residual))

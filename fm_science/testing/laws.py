@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State, leaves, scale, tree_map
 
 
@@ -67,17 +68,17 @@ def ragged(sites: Sequence[int], extra: int = 0, cond: Mapping[str, Tensor] | No
     return Context(torch.arange(int(counts.max()) + extra) < counts[:, None], dict(cond or {}))
 
 
-def origin(space: Any, dtype: torch.dtype) -> State:
+def origin(space: Space, dtype: torch.dtype) -> State:
     """The point of a bound space whose every free site is at the origin."""
-    if hasattr(space, "parts"):
+    if space.parts:
         return {name: origin(part, dtype) for name, part in space.parts.items()}
     like = torch.empty((), dtype=dtype, device=space.mask.device)
-    return space.project(space.leaf.origin(like).expand(space.shape).clone())
+    return space.project(space.leaf.origin(like).expand(*space.mask.shape, *space.leaf.event).clone())
 
 
-def random_point(space: Any, dtype: torch.dtype, spread: float = 1.0) -> State:
+def random_point(space: Space, dtype: torch.dtype, spread: float = 1.0) -> State:
     """A random point of a bound space: a normal step from the origin, or a random class."""
-    if hasattr(space, "parts"):
+    if space.parts:
         return {name: random_point(part, dtype, spread) for name, part in space.parts.items()}
     start = origin(space, dtype)
     if not space.smooth:
@@ -90,30 +91,30 @@ def random_ambient(state: State) -> State:
     return tree_map(torch.randn_like, state)
 
 
-def freeze(context: Context, space: Any, dtype: torch.dtype) -> Context:
+def freeze(context: Context, space: Space, dtype: torch.dtype) -> Context:
     """The same batch with about half of the sites of every sample held at random known values."""
     known = random_point(space.bind(context), dtype)
     free = torch.arange(context.mask.shape[1]) % 2 == torch.arange(len(context.mask))[:, None] % 2
     return replace(context, free=free, known=known)
 
 
-def widen(space: Any, state: State, extra: int) -> State:
+def widen(space: Space, state: State, extra: int) -> State:
     """A state with ``extra`` more padded sites, for a space that is bound to the wider batch."""
-    if hasattr(space, "parts"):
-        return {name: widen(part, state[name], extra) for name, part in space.parts.items()}  # type: ignore
+    if space.parts:
+        return {name: widen(part, state[name], extra) for name, part in space.parts.items()}
     axes = space.mask.ndim - 1
-    out = torch.randn(*(n + extra for n in state.shape[1 : 1 + axes]), *state.shape[1 + axes :], dtype=state.dtype)  # type: ignore
+    out = torch.randn(*(n + extra for n in state.shape[1 : 1 + axes]), *state.shape[1 + axes :], dtype=state.dtype)
     out = out.expand(len(state), *out.shape).clone()
-    out[(slice(None), *(slice(n) for n in state.shape[1 : 1 + axes]))] = state  # type: ignore
+    out[(slice(None), *(slice(n) for n in state.shape[1 : 1 + axes]))] = state
     return out
 
 
-def narrow(space: Any, state: State, extra: int) -> State:
+def narrow(space: Space, state: State, extra: int) -> State:
     """The inverse of :func:`widen`."""
-    if hasattr(space, "parts"):
-        return {name: narrow(part, state[name], extra) for name, part in space.parts.items()}  # type: ignore
+    if space.parts:
+        return {name: narrow(part, state[name], extra) for name, part in space.parts.items()}
     axes = space.mask.ndim - 1
-    return state[(slice(None), *(slice(n - extra) for n in state.shape[1 : 1 + axes]))]  # type: ignore
+    return state[(slice(None), *(slice(n - extra) for n in state.shape[1 : 1 + axes]))]
 
 
 def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
         return torch.stack([torch.stack([s.leaf.dot(point, a, b) for a in vectors], -1) for b in vectors], -1)
 
     stretch = torch.linalg.slogdet(gram(y, moved))[1] - torch.linalg.slogdet(gram(x, basis))[1]
-    return 0.5 * torch.where(s.live, stretch, 0.0)
+    return 0.5 * torch.where(s.free_mask, stretch, 0.0)
 
 
 def rate_along(s: Any, x: State, slope: State, u: State) -> Tensor:
@@ -135,7 +136,7 @@ def rate_along(s: Any, x: State, slope: State, u: State) -> Tensor:
     zero = leaves(x)[0].new_zeros(())
     motion = torch.func.jvp(lambda h: s.exp(x, scale(h, u)), (zero,), (torch.ones_like(zero),))[1]
     rates: Any = [(a * b).flatten(1).sum(1) for a, b in zip(leaves(slope), leaves(motion), strict=True)]
-    return sum(rates)  # type: ignore
+    return sum(rates)
 
 
 def _as_tangent(s: Any, y: Tensor, motion: Tensor) -> Tensor:

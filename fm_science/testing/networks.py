@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.domain import Domain
+from fm_science.networks import NetworkFunction, as_network
 from fm_science.paths import Path
 from fm_science.priors import Prior
 from fm_science.spaces import Space
 from fm_science.state import Context, State, batch_size, leaves, take, tree_map
 from fm_science.symmetries import Symmetry
 from fm_science.testing.laws import Laws, narrow, widen
+
+Predicted = Callable[[State], State]  #: the predicted endpoint as a function of the point
 
 
 def check_network(
@@ -49,14 +52,14 @@ def check_network(
     laws = Laws(type(network).__name__)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        network, context = _shaken(network), _double(context)
+        network, context = as_network(_shaken(network)), _double(context)
         p = path.bind(context, prior)
         x = p.space.project(tree_map(lambda v: v.double(), prior.sample(path.space, context)))
         t = 0.1 + 0.8 * torch.rand(context.size, dtype=torch.float64)
-        if getattr(network, "two_times", False):
+        if network.two_times:
             context = _destined(laws, network, x, t, context, tolerance)
 
-        remembers = getattr(network, "self_conditioned", False)
+        remembers = network.self_conditioned
 
         def predict(y: State) -> State:
             first = p.endpoint(network(y, t, context), y, t)
@@ -86,12 +89,12 @@ def _shaken(network: Any) -> Any:
     return network
 
 
-def _destined(laws: Laws, network: Any, x: State, t: Tensor, context: Context, tolerance: float) -> Context:
+def _destined(laws: Laws, network: NetworkFunction, x: State, t: Tensor, context: Context, tolerance: float) -> Context:
     """A flow map told to land where it is tells the velocity, and tells the same when told nothing. The context with a
     later time to land at, at which all other laws are judged."""
-    here = network(x, t, replace(context, until=t))
+    here = network(x, t, replace(context, t_end=t))
     laws.equal("without a time to land at it tells the velocity", network(x, t, context), here, tolerance)
-    return replace(context, until=t + 0.5 * (1 - t))
+    return replace(context, t_end=t + 0.5 * (1 - t))
 
 
 def _double(context: Context) -> Context:
@@ -101,7 +104,7 @@ def _double(context: Context) -> Context:
 
 
 def _commutes(
-    laws: Laws, law: str, predict: Any, x: State, space: Any, symmetry: Symmetry, seed: int, tol: float
+    laws: Laws, law: str, predict: Predicted, x: State, space: Space, symmetry: Symmetry, seed: int, tol: float
 ) -> None:  # fmt: skip
     def moved(y: State) -> State:
         torch.manual_seed(seed + 1)  # the same element of the group each time
@@ -110,7 +113,7 @@ def _commutes(
     laws.equal(law, predict(moved(x)), moved(predict(x)), tol)
 
 
-def _mirror(laws: Laws, predict: Any, x: State, space: Any, reflections: bool, tol: float) -> None:
+def _mirror(laws: Laws, predict: Predicted, x: State, space: Space, reflections: bool, tol: float) -> None:
     n = batch_size(x)
     mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)).expand(n, 3, 3)
     there, back = predict(space.rotate(x, mirror)), space.rotate(predict(x), mirror)
@@ -153,7 +156,7 @@ def _widened(v: Tensor, n: int, extra: int) -> Tensor:
 
 
 def _real(s: Any, y: Any) -> Any:
-    if hasattr(s, "parts"):
+    if s.parts:
         return {k: _real(part, y[k]) for k, part in s.parts.items()}
     return y[s.mask]
 
@@ -161,7 +164,7 @@ def _real(s: Any, y: Any) -> Any:
 def _gradients(laws: Laws, network: nn.Module, x: State, t: Tensor, context: Context) -> None:
     network.zero_grad()
     raw = network(x, t, context)
-    sum((y * torch.randn_like(y)).sum() for y in leaves(raw)).backward()  # type: ignore
+    torch.stack([(y * torch.randn_like(y)).sum() for y in leaves(raw)]).sum().backward()
     silent = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     laws.holds("every parameter gets a gradient", not silent, f"none reaches {', '.join(silent)}")
     laws.finite("gradients are finite", [p.grad for p in network.parameters()])
@@ -217,7 +220,7 @@ def _training(laws: Laws, domain: Domain, x1: State, context: Context) -> None:
         laws.holds("losses are one number a sample", loss.shape == (context.size,), f"{name} has {tuple(loss.shape)}")
     laws.finite("losses are finite", dict(losses))
     flow.zero_grad()
-    sum(loss.mean() for loss in losses.values()).backward()  # type: ignore
+    sum(loss.mean() for loss in losses.values()).backward()
     laws.finite("gradients of the losses are finite", [p.grad for p in flow.parameters()])
     flow.zero_grad()
 

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from fm_science.couplings import Coupling
-from fm_science.paths import Path
+from fm_science.paths import Bridge, Path
 from fm_science.predictions import Endpoint, Noise, Velocity
 from fm_science.priors import Prior
 from fm_science.spaces import Space
-from fm_science.state import State, add, lift, scale, take, tree_map
+from fm_science.state import State, add, expand_like, scale, take, tree_map
 from fm_science.testing.laws import Laws, origin, ragged, random_point
 from fm_science.testing.spaces import held
 
-Raw = Callable[[Any, Any, Any, Any, Tensor], Any]
+Raw = Callable[[Any, State, State, State, Tensor], State]
 
 #: The raw output that is right for a path whose two ends are known, by the name of the prediction.
 EXACT: dict[str, Raw] = {
-    "Velocity": lambda path, x0, x1, x, t: path.drift(x, x1, t),
+    "Velocity": lambda path, x0, x1, x, t: path.endpoint_to_velocity(x, x1, t),
     "Endpoint": lambda path, x0, x1, x, t: x1,
     "Noise": lambda path, x0, x1, x, t: x0,
     "Posterior": lambda path, x0, x1, x, t: 100.0 * x1,
@@ -34,8 +34,9 @@ def check_path(
     raw: Mapping[str, Raw] | None = None, seeds: Sequence[int] = (0, 1, 2), tolerance: float = 1e-7,
 ) -> dict[str, float]:  # fmt: skip
     """Hold a path to its laws in double precision: it starts at the noise and ends at the datum where its schedule says
-    so, its velocity is the derivative of its sample, landing undoes drift, ``advance`` stays on the path, every
-    prediction means the same velocity, the right output has no loss, and jumps have the right probabilities.
+    so, its velocity is the derivative of its sample, ``velocity_to_endpoint`` undoes ``endpoint_to_velocity``,
+    ``step_to_endpoint`` stays on the path, every prediction means the same velocity, the right output has no loss, and
+    jumps have the right probabilities.
 
     Args:
         path: an unbound path; the parts of a product are checked one by one.
@@ -61,8 +62,11 @@ def check_path(
     return laws.enforce()
 
 
-def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping[str, Raw], tol: float) -> None:
-    if hasattr(path, "parts"):
+def _path(
+    laws: Laws, path: Path, prior: Prior, sites: Sequence[int], cond: Mapping[str, Tensor] | None,
+    raw: Mapping[str, Raw], tol: float,
+) -> None:  # fmt: skip
+    if path.parts:
         for name, part in path.parts.items():
             _path(laws, part, prior.parts[name], sites, cond, raw, tol)
         return
@@ -75,11 +79,11 @@ def _path(laws: Laws, path: Any, prior: Any, sites: Any, cond: Any, raw: Mapping
     laws.equal("sample is a point", p.space.project(x), x, 1e-9)
     held(laws, p.space, x, x, scale(0.0, p.space.log(x, x) if p.space.geodesic else p.space.tangent(x, x)))
     _ends(laws, p, x0, x1)
-    if hasattr(p, "drift"):
+    if isinstance(p, Bridge):
         target = raw[type(p.predicts).__name__]
         (_smooth if p.space.smooth else _jumps)(laws, p, x0, x1, x, t, target, tol)
         end = torch.ones_like(t)
-        laws.equal("advance to t = 1 lands at the end", p.advance(x, x1, t, end), p.sample(x0, x1, end), 1e-9)
+        laws.equal("advance to t = 1 lands at the end", p.step_to_endpoint(x, x1, t, end), p.sample(x0, x1, end), 1e-9)
         _loss(laws, p, x0, x1, x, t, target)
 
 
@@ -93,22 +97,22 @@ def _ends(laws: Laws, p: Any, x0: State, x1: State) -> None:
             laws.equal(f"the path {name}", p.sample(x0, x1, t), point, 1e-9)
 
 
-def _smooth(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw, tol: float) -> None:
+def _smooth(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, target: Raw, tol: float) -> None:
     h = torch.full_like(t, 1e-5)
     ahead, behind = (_way(p.space, x, p.sample(x0, x1, t + d)) for d in (h, -h))
     slope = scale(0.5 / h, add(ahead, scale(-1.0, behind)))
-    exact = p.drift(x, x1, t)
+    exact = p.endpoint_to_velocity(x, x1, t)
     laws.equal("drift is the derivative of sample", exact, slope, tol)
-    laws.equal("motion is the drift", p.motion(x0, x1, x, t), exact, 1e-9)
-    for given, expected in zip(p.trace(x0, x1, t), (x, exact), strict=True):
+    laws.equal("motion is the drift", p.target_velocity(x0, x1, x, t), exact, 1e-9)
+    for given, expected in zip(p.sample_with_velocity(x0, x1, t), (x, exact), strict=True):
         laws.equal("trace is sample and motion", given, expected, 1e-9)
     laws.equal("velocity is the derivative of sample", p.velocity(target(p, x0, x1, x, t), x, t), slope, tol)
     later = t + 0.5 * (1 - t)
-    walked = p.advance(x, x1, t, later)
-    laws.equal("advance stays on the path", walked, p.sample(x0, x1, later), 1e-9 if p.lands else tol)
-    if not p.lands:
+    walked = p.step_to_endpoint(x, x1, t, later)
+    laws.equal("advance stays on the path", walked, p.sample(x0, x1, later), 1e-9 if p.has_endpoint else tol)
+    if not p.has_endpoint:
         return
-    laws.equal("landing undoes drift", p.landing(x, exact, t), x1, 1e-9)
+    laws.equal("landing undoes drift", p.velocity_to_endpoint(x, exact, t), x1, 1e-9)
     for prediction in (Velocity(), Endpoint(), Noise()):
         if isinstance(prediction, Noise) and not p.space.linear:
             continue
@@ -118,25 +122,25 @@ def _smooth(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw
         laws.equal(f"{prediction!r} means the same endpoint", other.endpoint(output, x, t), x1, 1e-9)
 
 
-def _way(space: Any, x: Any, y: Any) -> Any:
+def _way(space: Space, x: State, y: State) -> State:
     """The tangent from ``x`` to ``y`` close by, on surfaces without a logarithm that of the straight line in space."""
     return space.log(x, y) if space.geodesic else space.tangent(x, add(y, scale(-1.0, x)))
 
 
-def _jumps(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw, tol: float) -> None:
+def _jumps(laws: Laws, p: Any, x0: State, x1: State, x: State, t: Tensor, target: Raw, tol: float) -> None:
     """A site holds the datum's class with probability k(t), and else that of the noise."""
-    hits, sites, differ = 0.0, 0, (x0 != x1).any(-1) & p.space.counted
-    k = lift(p.schedule(t)[0], differ.double())
+    hits, sites, differ = 0.0, 0, (x0 != x1).any(-1) & p.space.counted_mask
+    k = expand_like(p.schedule(t)[0], differ.double())
     for _ in range(200):
         hits = hits + (p.sample(x0, x1, t) == x1).all(-1)
         sites += 1
     if bool(differ.any()):
-        error = (hits / sites - k)[differ]  # type: ignore
+        error = (hits / sites - k)[differ]
         laws.small("jumps have the probability of the schedule", error, 5.5 * (0.25 / sites) ** 0.5)
     laws.equal("the posterior of a known datum is the datum", p.endpoint(target(p, x0, x1, x, t), x, t), x1, 1e-9)
 
 
-def _loss(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw) -> None:
+def _loss(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, target: Raw) -> None:
     raw = target(p, x0, x1, x, t).detach().clone().requires_grad_()
     loss = p.loss(raw, x0, x1, x, t)
     laws.holds("loss is one number a sample", loss.shape == t.shape, f"shape is {tuple(loss.shape)}")
@@ -145,7 +149,7 @@ def _loss(laws: Laws, p: Any, x0: Any, x1: Any, x: Any, t: Tensor, target: Raw) 
     wrong = p.loss(raw + noise, x0, x1, x, t)
     laws.finite("gradient of the loss is finite", list(torch.autograd.grad(wrong.sum(), [raw])))
     laws.holds("a wrong output has a loss", (wrong >= 0).all() & (wrong.max() > 1e-6), f"losses are {wrong.tolist()}")
-    padded = torch.where(lift(p.space.mask, raw), noise, 1e3)
+    padded = torch.where(expand_like(p.space.mask, raw), noise, 1e3)
     laws.equal("padding has no loss", p.loss(raw + padded, x0, x1, x, t), wrong, 1e-9)
 
 
@@ -194,14 +198,14 @@ def check_coupling(
             )
             if keeps_noise:
                 start: Any = origin(s, torch.float64)
-                kept = (s.distance(start, x).sort().values for x in (y0, x0))
-                laws.equal("noise is kept", *kept, 1e-7)  # type: ignore
+                now0, before0 = (s.distance(start, x).sort().values for x in (y0, x0))
+                laws.equal("noise is kept", now0, before0, 1e-7)
             if optimal:
                 laws.small("pairs are optimal", now - _least(s, x0, x1), 1e-7 * float(before))
     return laws.enforce()
 
 
-def _least(s: Any, x0: State, x1: State) -> float:
+def _least(s: Space, x0: State, x1: State) -> float:
     """The least sum of squared distances over all pairings."""
     from scipy.optimize import linear_sum_assignment
 

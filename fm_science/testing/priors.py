@@ -12,6 +12,7 @@ from torch import Tensor
 from fm_science.priors import Prior
 from fm_science.spaces import Space
 from fm_science.spaces.base import total
+from fm_science.spaces.flat import BoundFunctions
 from fm_science.state import Context, State, leaves, tree_map
 from fm_science.symmetries import Symmetry
 from fm_science.testing.laws import Laws, log_stretch, narrow, origin, ragged, widen
@@ -93,11 +94,11 @@ def _padded(v: Tensor, n: int, extra: int) -> Tensor:
 
 
 def _integrals(laws: Laws, prior: Prior, space: Any, density: Context | None, draws: int) -> None:
-    if hasattr(space, "parts"):
+    if space.parts:
         for name, part in space.parts.items():
-            _integrals(laws, prior.parts[name], part, density.part(name) if density else None, draws)  # type: ignore
+            _integrals(laws, prior.parts[name], part, density.part(name) if density else None, draws)
         return
-    one = density or ragged([2 if space.on == "edges" or getattr(space.bind(ragged([2])), "centred", False) else 1])
+    one = density or ragged([2 if space.on == "edges" or space.centred else 1])
     many = Context(one.mask.expand(draws, -1), {k: v.expand(draws, *v.shape[1:]) for k, v in one.cond.items()})
     s = space.bind(many)
     if not space.smooth:
@@ -129,7 +130,7 @@ def _proposals(space: Any, s: Any, start: Tensor, spread: Tensor | None) -> tupl
     g = s.gaussian(start)
     square, d = s.inner(start, g, g), s.dimension
     minus = 0.5 * square + d * (0.5 * math.log(2 * math.pi) + math.log(std))
-    if hasattr(s, "weights"):  # lengths of functions are weighted, their Gaussian tangents are not
+    if isinstance(s, BoundFunctions):  # lengths of functions are weighted, their Gaussian tangents are not
         minus = minus + 0.5 * (g.square().flatten(1).sum(1) - square)
     return s.exp(start, std * g), minus + (0.0 if space.linear else total(log_stretch(s, start, std * g)))
 
@@ -148,8 +149,8 @@ def _frequencies(laws: Laws, prior: Prior, space: Any, s: Any, context: Context)
     """Probabilities add up to one and are the frequencies of draws."""
     x, k = prior.sample(space, context), space.classes
     corners = torch.eye(k)[torch.arange(len(context.mask)) % k].reshape(-1, *[1] * (s.mask.ndim - 1), k)
-    p = prior.log_prob(s, s.hold(corners.expand(s.shape)))[:k].exp()
+    p = prior.log_prob(s, s.apply_constraints(corners.expand(s.shape)))[:k].exp()
     laws.small("probabilities add up to one", p.sum() - 1, 1e-5)
-    site = s.counted.reshape(len(s.mask), -1)[0].to(torch.uint8).argmax()
-    found = x.reshape(len(s.mask), -1, k)[:, site].mean(0)  # type: ignore
+    site = s.counted_mask.reshape(len(s.mask), -1)[0].to(torch.uint8).argmax()
+    found = x.reshape(len(s.mask), -1, k)[:, site].mean(0)
     laws.small("draws have the probabilities", found - p, 5 * (0.25 / len(context.mask)) ** 0.5)

@@ -57,12 +57,14 @@ def check_space(
     return laws.enforce()
 
 
-def _flat(space: Any) -> list[Any]:
+def _flat(space: Space) -> list[Any]:
     """The leaf spaces of a space."""
-    return [leaf for s in space.parts.values() for leaf in _flat(s)] if hasattr(space, "parts") else [space]
+    return [leaf for s in space.parts.values() for leaf in _flat(s)] if space.parts else [space]
 
 
-def _motion(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
+def _motion(
+    laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
+) -> None:
     """What holds on every space, classes included."""
     s = space.bind(context)
     x, y = random_point(s, dtype, spread), random_point(s, dtype, spread)
@@ -87,32 +89,32 @@ def _motion(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: f
 
 def _vector(s: Any, x: State) -> State:
     """A random ambient vector at ``x``, tangent to nothing in particular."""
-    if hasattr(s, "parts"):
-        return {name: _vector(part, x[name]) for name, part in s.parts.items()}  # type: ignore
-    return torch.randn(*s.mask.shape, *s.leaf.tangent_event, dtype=x.dtype)  # type: ignore
+    if s.parts:
+        return {name: _vector(part, x[name]) for name, part in s.parts.items()}
+    return torch.randn(*s.mask.shape, *s.leaf.tangent_event, dtype=x.dtype)
 
 
 def _step(s: Any, x: State) -> State:
     """A random tangent at ``x`` of about unit length."""
-    if hasattr(s, "parts"):
-        return {name: _step(part, x[name]) for name, part in s.parts.items()}  # type: ignore
+    if s.parts:
+        return {name: _step(part, x[name]) for name, part in s.parts.items()}
     return s.gaussian(x) if s.smooth else s.tangent(x, _vector(s, x))
 
 
 def held(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
     """Padded and frozen sites never move."""
-    if hasattr(s, "parts"):
+    if s.parts:
         for name, part in s.parts.items():
-            held(laws, part, moved[name], projected[name], u[name])  # type: ignore
+            held(laws, part, moved[name], projected[name], u[name])
         return
-    still = ~s.live
-    laws.equal("no tangent on padded and frozen sites", u[still], torch.zeros_like(u[still]), 0.0)  # type: ignore
+    still = ~s.free_mask
+    laws.equal("no tangent on padded and frozen sites", u[still], torch.zeros_like(u[still]), 0.0)
     for point in (moved, projected):
-        laws.equal("padded and frozen sites stay", point[still], s.hold(point)[still], 0.0)  # type: ignore
+        laws.equal("padded and frozen sites stay", point[still], s.apply_constraints(point)[still], 0.0)
 
 
 def _padding(
-    laws: Laws, space: Any, context: Context, sites: Sequence[int], dtype: torch.dtype, tol: float, spread: float,
+    laws: Laws, space: Space, context: Context, sites: Sequence[int], dtype: torch.dtype, tol: float, spread: float,
     geo: bool,
 ) -> None:  # fmt: skip
     """More padding changes nothing."""
@@ -133,26 +135,29 @@ def _padding(
         laws.equal(law, narrow(wide, wide.exp(wx, widen(wide, step, extra)), extra), s.exp(x, step), tol)
 
 
-def _batching(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spread: float) -> None:
+def _batching(laws: Laws, space: Space, context: Context, dtype: torch.dtype, spread: float) -> None:
     """Stacking the points of a batch gives the batch back; reordering the sites twice gives it back too."""
     s = space.bind(context)
     x, counts = random_point(s, dtype, spread), context.mask.sum(1).tolist()
     points = [_cropped(s, tree_map(lambda v, i=i: v[i], x), n) for i, n in enumerate(counts)]
-    laws.equal("stack pads with the origin", space.stack(points), x, 0.0)
+    laws.equal("stack pads with the origin", space.pad_batch(points), x, 0.0)
     most = max(counts)
-    laws.holds("count", space.count(points[counts.index(most)]) in (1, most), f"count is not {most}, the real sites")
+    found = space.num_sites(points[counts.index(most)])
+    laws.holds("number of sites", found in (1, most), f"num_sites is not {most}, the real sites")
     order = torch.rand(context.mask.shape).masked_fill(~context.mask, 2.0).argsort(1)
     back = order.argsort(1)
     laws.equal("permute undoes permute", s.permute(s.permute(x, order), back), x, 0.0)
 
 
 def _cropped(s: Any, point: State, n: int) -> State:
-    if hasattr(s, "parts"):
-        return {k: _cropped(part, point[k], n) for k, part in s.parts.items()}  # type: ignore
-    return point[(slice(n),) * (s.mask.ndim - 1)]  # type: ignore
+    if s.parts:
+        return {k: _cropped(part, point[k], n) for k, part in s.parts.items()}
+    return point[(slice(n),) * (s.mask.ndim - 1)]
 
 
-def _smooth(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
+def _smooth(
+    laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
+) -> None:
     """What holds where tangents form a vector space."""
     s = space.bind(context)
     x, y = random_point(s, dtype, spread), random_point(s, dtype, spread)
@@ -176,9 +181,9 @@ def _smooth(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: f
     _rank(laws, s, x, tol)
     if geo:
         _geodesics(laws, s, x, y, tol, space.isometric)
-        if dtype == torch.float64 and not hasattr(s, "parts") and not s.centred:
+        if dtype == torch.float64 and not s.parts and not s.centred:
             short = 0.5 * u
-            volume = torch.where(s.live, s.leaf.log_volume(x, short), 0.0)
+            volume = torch.where(s.free_mask, s.leaf.log_volume(x, short), 0.0)
             laws.equal("log_volume is that of exp", volume, log_stretch(s, x, short), 1e-6)
         _derivatives(laws, s, x, u, y)
 
@@ -196,19 +201,19 @@ def _geodesics(laws: Laws, s: Any, x: State, y: State, tol: float, isometric: bo
 
 def _rank(laws: Laws, s: Any, x: State, tol: float) -> None:
     """The trace of the projection onto the tangents is their dimension."""
-    if hasattr(s, "parts"):
+    if s.parts:
         for name, part in s.parts.items():
-            _rank(laws, part, x[name], tol)  # type: ignore
+            _rank(laws, part, x[name], tol)
         return
     shape = torch.Size((*s.mask.shape, *s.leaf.tangent_event))
-    basis = torch.eye(shape[1:].numel(), dtype=x.dtype).reshape(-1, 1, *shape[1:])  # type: ignore
+    basis = torch.eye(shape[1:].numel(), dtype=x.dtype).reshape(-1, 1, *shape[1:])
     images = torch.stack([s.tangent(x, e.expand(shape)) for e in basis])
-    laws.equal("dimension is the rank of tangent", (images * basis).flatten(2).sum((0, 2)), s.dimension.to(x), tol)  # type: ignore
+    laws.equal("dimension is the rank of tangent", (images * basis).flatten(2).sum((0, 2)), s.dimension.to(x), tol)
 
 
 def _derivatives(laws: Laws, s: Any, x: State, u: State, y: State) -> None:
     """Forward derivatives along a tangent agree with central differences, relative error 1e-6 in double precision."""
-    if hasattr(s, "parts") or leaves(x)[0].dtype != torch.float64:
+    if s.parts or leaves(x)[0].dtype != torch.float64:
         return
     h, along = 1e-6, s.gaussian(x)
     maps = {
@@ -222,7 +227,7 @@ def _derivatives(laws: Laws, s: Any, x: State, u: State, y: State) -> None:
         laws.equal(f"jvp of {law} is its derivative", slope, difference, 1e-6)
 
 
-def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spread: float, geo: bool) -> None:
+def _singular(laws: Laws, space: Space, context: Context, dtype: torch.dtype, spread: float, geo: bool) -> None:
     """Values and gradients are finite at u = 0, y = x and near and at the cut locus."""
     s = space.bind(context)
     x = random_point(s, dtype, spread)
@@ -250,7 +255,7 @@ def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spre
             if loss.requires_grad:
                 grads = torch.autograd.grad(loss, leaves(xs) + leaves(ys), allow_unused=True, retain_graph=True)
                 laws.finite(f"gradient of {name} is finite ({dtype})", list(grads))
-        if geo and s.smooth and not hasattr(s, "parts"):
+        if geo and s.smooth and not s.parts:
             tol = 1e-9 if dtype == torch.float64 else 2e-4
             size = s.distance(s.exp(x, s.log(x, y)), y)
             laws.small(f"log at the cut locus leads there ({dtype})", size, tol * 10)
@@ -258,13 +263,13 @@ def _singular(laws: Laws, space: Any, context: Context, dtype: torch.dtype, spre
 
 def _singular_points(s: Any, x: State) -> list[State]:
     """x itself, points close to it, and points around the cut locus along random directions and along an axis."""
-    if hasattr(s, "parts"):
-        parts = {name: _singular_points(part, x[name]) for name, part in s.parts.items()}  # type: ignore
+    if s.parts:
+        parts = {name: _singular_points(part, x[name]) for name, part in s.parts.items()}
         most = max(len(points) for points in parts.values())
         return [{name: points[i % len(points)] for name, points in parts.items()} for i in range(most)]
     if not s.smooth:
         return [x]
-    axis = torch.zeros(*s.mask.shape, *s.leaf.tangent_event, dtype=x.dtype)  # type: ignore
+    axis = torch.zeros(*s.mask.shape, *s.leaf.tangent_event, dtype=x.dtype)
     axis.flatten(s.mask.ndim)[..., -1] = 1.0
     radius = s.leaf.injectivity
     lengths = [0.0, 1e-30, 1e-20, 1e-8, 1e-4]
@@ -278,7 +283,9 @@ def _singular_points(s: Any, x: State) -> list[State]:
     return points
 
 
-def _jumps(laws: Laws, space: Any, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
+def _jumps(
+    laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
+) -> None:
     """A random move has mean x + u where that lies in the simplex; the same seed gives the same move."""
     n = 4000
     one = ragged((3,) * n)

@@ -15,6 +15,7 @@ from torch import Tensor
 from fm_science.domain import Domain
 from fm_science.state import leaves
 from fm_science.training.metrics_file import read_rows
+from fm_science.training.module import own
 
 
 def warm_average(decay: float) -> WeightAveraging:
@@ -42,12 +43,12 @@ class Samples(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.n == 0 or not trainer.is_global_zero:
             return
-        if module.late():  # type: ignore[operator]
+        if own(module).late():
             warnings.warn("no samples were drawn in the last validation: the time of the run is over", stacklevel=2)
             return
         context = self.domain.request(self.n).to(module.device)
-        with module.interruptible(), module.mixed():  # type: ignore[operator]
-            x = module.flow.sample(context, seed=self.seed)  # type: ignore[operator, union-attr]
+        with own(module).interruptible(), own(module).mixed():
+            x = own(module).flow.sample(context, seed=self.seed)
         if not all(bool(leaf.isfinite().all()) for leaf in leaves(x)):
             warnings.warn(f"samples after step {trainer.global_step} are not finite: lower optimizer.lr", stacklevel=2)
             return

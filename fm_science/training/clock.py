@@ -125,7 +125,7 @@ class Threads(Callback):
         many, one = (sum(times[1:]) for times in (self.times[self.all], self.times[1]))
         votes = torch.tensor(float(many > GAIN * one), device=trainer.strategy.root_device)
         if trainer.world_size > 1:  # all processes compute alike
-            votes = trainer.strategy.reduce(votes, reduce_op="mean")  # type: ignore[assignment]
+            votes = trainer.strategy.reduce(votes, reduce_op="mean")
         self.chosen = 1 if float(votes) > 0.5 else self.all
         self.decided = True
         torch.set_num_threads(self.chosen)

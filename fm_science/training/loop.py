@@ -17,12 +17,15 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from fm_science import ranks
+from fm_science.couplings import Independent
 from fm_science.data import StepBatches, step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
 from fm_science.errors import Stopped, signal_name
 from fm_science.flow import Flow
+from fm_science.objectives import Objective
 from fm_science.record import RecordDomain
 from fm_science.runs import Run, save_statistics
+from fm_science.spaces.base import Space
 from fm_science.symmetries import Symmetry
 from fm_science.trained import Trained
 from fm_science.training.callbacks import Curves, Samples, warm_average
@@ -90,10 +93,10 @@ def fit(
         torch.set_num_threads(options.threads)
     flow = domain.flow() if start is None else start.flow(domain).train()
     torch.manual_seed(step_seed(seed, 0))
-    poses = () if domain.equivariant else tuple(domain.symmetries)
-    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, poses, options.max_skipped)
+    augmentations = () if domain.equivariant else tuple(domain.symmetries)
+    module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations, options.max_skipped)
     with Signals() as signals:
-        _Part(domain, module, options, folder, seed, signals, loggers, resume).run(poses)
+        _Part(domain, module, options, folder, seed, signals, loggers, resume).run(augmentations)
     module.skips.check(module)
     flow.domain = domain
     return flow
@@ -154,10 +157,10 @@ class _Part:
         ended = self.made % self.options.validate_every == 0 or (self.clock.bounded and self.finished)
         return self.checkpoint is not None and ended and not self.metrics.validated(self.made)
 
-    def run(self, poses: tuple[Symmetry, ...]) -> None:
+    def run(self, augmentations: tuple[Symmetry, ...]) -> None:
         """Train. Raises Stopped when a signal has ended it."""
         domain, options = self.domain, self.options
-        batches = _Batches(domain, domain.path.space, self.seed, options.validation_data, poses)
+        batches = _Batches(domain, domain.path.space, self.seed, options.validation_data, augmentations)
         self.module.indices = batches.indices
         rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # what was read from the environment at import may be stray
         lightning = self._lightning()
@@ -241,11 +244,14 @@ class Takeover(Callback):
 class _Batches(pl.LightningDataModule):
     """The domain's data as loaders that know the trainer's step and rank."""
 
-    def __init__(self, domain: Domain, space: Any, seed: int, held_out: int, poses: tuple[Symmetry, ...]) -> None:
+    def __init__(
+        self, domain: Domain, space: Space, seed: int, held_out: int, augmentations: tuple[Symmetry, ...]
+    ) -> None:
         super().__init__()
         self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
-        early = getattr(getattr(domain.objective, "coupling", None), "preparation", None)
-        self.prepare = early(space, domain.prior, poses) if early is not None else None
+        objective = domain.objective
+        pairs = objective.coupling if isinstance(objective, Objective) else Independent()
+        self.prepare = pairs.preparation(space, domain.prior, augmentations)
 
     def train_dataloader(self) -> Any:
         trainer = self.trainer

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from fm_science.data import step_seed
 from fm_science.flow import Flow
+from fm_science.objectives import Objective
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
 from fm_science.training.faults import Skips
 from fm_science.training.options import Optimizer
 from fm_science.training.precision import network_only
+
+Loss = Callable[..., Mapping[str, Tensor]]  #: an objective, or a function in its place
 
 BINS = 5  #: validation losses are told apart by this many equal bins of time
 
@@ -31,7 +34,7 @@ class FlowModule(pl.LightningModule):
         optimizer: its options.
         max_steps: the length of the learning-rate schedule.
         seed: of every random draw of training.
-        poses: symmetries by which data are moved at random, for networks that do not respect them.
+        augmentations: symmetries by which data are moved at random, for networks that do not respect them.
         max_skipped: steps skipped in a row that end the training as failed; 0: never.
 
     Attributes:
@@ -44,12 +47,12 @@ class FlowModule(pl.LightningModule):
     """
 
     def __init__(
-        self, flow: Flow, objective: Any, optimizer: Optimizer, max_steps: int, seed: int = 0,
-        poses: tuple[Symmetry, ...] = (), max_skipped: int = 0,
+        self, flow: Flow, objective: Loss, optimizer: Optimizer, max_steps: int, seed: int = 0,
+        augmentations: tuple[Symmetry, ...] = (), max_skipped: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.flow, self.objective, self.options = flow, objective, optimizer
-        self.max_steps, self.seed, self.poses = max_steps, seed, poses
+        self.max_steps, self.seed, self.augmentations = max_steps, seed, augmentations
         self.clock: Callable[[], float] | None = None
         self.late: Callable[[], bool] = lambda: False
         self.interruptible: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -81,7 +84,7 @@ class FlowModule(pl.LightningModule):
         """The named losses ``(B,)`` of a batch. What is random in them is drawn from torch's generator."""
         x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
         with self.mixed():
-            for symmetry in () if noise else self.poses:
+            for symmetry in () if noise else self.augmentations:
                 x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
             return dict(self.objective(self.flow, x1, context, *noise))
 
@@ -153,6 +156,13 @@ class FlowModule(pl.LightningModule):
         self.log(f"{stage}/loss", total.detach(), batch_size=size)
 
 
-def _restricted(objective: Any, low: float, high: float) -> Any:
+def _restricted(objective: Loss, low: float, high: float) -> Loss:
     """The objective at times in [low, high) only; functions stay as they are."""
-    return objective.within(low, high) if hasattr(objective, "within") else objective
+    return objective.within(low, high) if isinstance(objective, Objective) else objective
+
+
+def own(module: pl.LightningModule) -> FlowModule:
+    """The module that a callback is given, which Lightning declares as its base class. Raises TypeError for another."""
+    if not isinstance(module, FlowModule):
+        raise TypeError(f"{type(module).__qualname__}: expected a FlowModule, which this callback is made for")
+    return module

@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from fm_science.networks.base import ClosedForm, Network
 from fm_science.state import tree_map
 
 
 @contextmanager
-def network_only(network: Any, region: Callable[[], AbstractContextManager[Any]], device: str) -> Iterator[None]:
+def network_only(network: Network, region: Callable[[], AbstractContextManager[Any]], device: str) -> Iterator[None]:
     """Autocast is off inside, but for the calls of ``network``, each of which runs in ``region()`` and gives its raw
     output in single precision at least.
 
@@ -30,7 +31,7 @@ def network_only(network: Any, region: Callable[[], AbstractContextManager[Any]]
         device: the type of device that autocast is switched off for.
     """
     with torch.autocast(device, enabled=False):
-        if not isinstance(network, nn.Module):
+        if isinstance(network, ClosedForm):
             yield
             return
         own, forward = vars(network).get("forward"), network.forward  # a compiled network has one of its own
@@ -46,7 +47,7 @@ def network_only(network: Any, region: Callable[[], AbstractContextManager[Any]]
         finally:
             del network.forward
             if own is not None:
-                network.forward = own
+                network.forward = own  # type: ignore[method-assign]
 
 
 def _single(x: Tensor) -> Tensor:

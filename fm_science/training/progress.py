@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from fm_science.training.module import own
+
 MINUTE = 60.0  #: seconds between lines where there is no terminal
 EARLY = 10.0  #: the first lines come after the first step, and after so many seconds
 
@@ -31,6 +33,7 @@ class Progress(Callback):
         self._begin = self._next = self._paused = self._pause = 0.0
         self._behind, self._calls = 0.0, 0
         self._hook: RemovableHandle | None = None
+        self._shown = False
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -40,7 +43,7 @@ class Progress(Callback):
                    TextColumn("{task.fields[left]}"))  # fmt: skip
         self.bar = Progress(*columns, disable=not trainer.is_global_zero, refresh_per_second=2)
         step = trainer.global_step
-        self._behind = module.done(step)  # type: ignore[operator]
+        self._behind = own(module).done(step)
         self.task = self.bar.add_task(
             self.phase, total=1.0, step=step, loss="-", left=""
         )  # fmt: skip
@@ -50,12 +53,13 @@ class Progress(Callback):
             threads = f", {torch.get_num_threads()} threads" if module.device.type == "cpu" else ""
             print(f"{self.about}; {module.device}{threads}", flush=True)
         self.bar.start()
+        self._shown = True
         self._begin = time.monotonic()
         self._next = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         step = trainer.global_step
-        behind = module.done(step)  # type: ignore[operator]
+        behind = own(module).done(step)
         if step % self.every == 0 or self.loss == "-":
             self.loss = f"{float(trainer.callback_metrics.get('train/loss', float('nan'))):.3f}"
         left = self._left(behind)
@@ -85,7 +89,7 @@ class Progress(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._do("sampling")
-        network = module.flow.network  # type: ignore[union-attr]
+        network = own(module).flow.network
         self._calls = 0
         if isinstance(network, nn.Module):
             self._hook = network.register_forward_pre_hook(self._called)
@@ -113,7 +117,7 @@ class Progress(Callback):
 
     def on_exception(self, *_: Any) -> None:
         self._unhook()
-        if hasattr(self, "bar"):
+        if self._shown:
             self.bar.stop()
 
     def _unhook(self) -> None:

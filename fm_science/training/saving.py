@@ -58,7 +58,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.world_size == 1:
             return own
         found = torch.tensor([float(x) for x in own], device=trainer.strategy.root_device)
-        signum, late = trainer.strategy.reduce(found, reduce_op="max").tolist()  # type: ignore[union-attr]
+        signum, late = trainer.strategy.reduce(found, reduce_op="max").tolist()
         return int(signum), bool(late)
 
     def save(self, trainer: pl.Trainer) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from fm_science.couplings import ExactPlan, Independent, Paired, Semidiscrete, Sinkhorn, Teacher, Transport, Unbalanced
+from fm_science.couplings import ExactPlan, Independent, Paired, Reflow, Semidiscrete, Sinkhorn, Transport, Unbalanced
 from fm_science.couplings.costs import groups, table
 from fm_science.couplings.plans import entropic
 from fm_science.flow import Flow
@@ -43,7 +43,7 @@ def batch(space, sizes):
     bound = space.bind(context)
 
     def draw():
-        parts = getattr(space, "parts", {"": space})
+        parts = space.parts or {"": space}
         point = {k: ambient(s, len(sizes), max(sizes)) for k, s in parts.items()}
         return bound.project(point.get("", point))
 
@@ -144,8 +144,8 @@ def test_near_conditions_run_from_free_exchange_to_none():
     space, x0, x1, _ = batch(Euclidean(2), (1,) * 30)
     context = Context.full(30, energy=torch.randn(30))
     free = Transport(ignore=("energy",)).pair(space, x0, x1, context)[0]
-    assert torch.equal(Transport(near={"energy": 0.0}).pair(space, x0, x1, context)[0], free)
-    assert torch.equal(Transport(near={"energy": 1e9}).pair(space, x0, x1, context)[0], x0)
+    assert torch.equal(Transport(condition_weights={"energy": 0.0}).pair(space, x0, x1, context)[0], free)
+    assert torch.equal(Transport(condition_weights={"energy": 1e9}).pair(space, x0, x1, context)[0], x0)
 
 
 @pytest.mark.parametrize("across", [False, True])
@@ -269,7 +269,7 @@ def test_unbalanced_transport_fades_outliers_and_keeps_the_noise():
 def test_independence_is_declared_by_the_independent_coupling_alone():
     data = Semidiscrete(torch.zeros(2, 1, 2), Context.full(2))
     assert Independent.independent
-    assert not any(c.independent for c in (Transport(), Paired(), data, Teacher(None)))
+    assert not any(c.independent for c in (Transport(), Paired(), data, Reflow(None)))
     assert "Rotations" in repr(Transport(Rotations(), within="label"))
     assert "label" in repr(Transport(within="label"))
 
@@ -346,7 +346,7 @@ def test_a_teacher_pairs_noise_with_where_its_flow_carries_it():
     flow = Flow(Geodesic(Euclidean(1)), Normal(), field)
     context = Context.full(20)
     space, x0 = Euclidean(1).bind(context), torch.randn(20, 1, 1)
-    same, x1, after = Teacher(flow, Heun(), 200).pair(space, x0, torch.zeros(20, 1, 1), context)
+    same, x1, after = Reflow(flow, Heun(), 200).pair(space, x0, torch.zeros(20, 1, 1), context)
     assert same is x0
     assert after is context
     assert not x1.requires_grad

@@ -9,7 +9,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fm_science.couplings import AllRanks, Independent, InWorkers, Paired, Semidiscrete, Sinkhorn, Transport, Unbalanced
+from fm_science.couplings import (
+    GatherRanks,
+    Independent,
+    Paired,
+    PrefetchedCoupling,
+    Semidiscrete,
+    Sinkhorn,
+    Transport,
+    Unbalanced,
+)
 from fm_science.data import TrainingData, train_loader
 from fm_science.flow import Flow
 from fm_science.likelihood import elbo
@@ -54,7 +63,7 @@ def test_processes_that_gather_pair_as_one_process_would(coupling):
         got.append(paired)
     assert torch.allclose(got[0], whole[:5], atol=1e-5)
     assert torch.allclose(got[1], whole[5:, :3], atol=1e-5)
-    alone = AllRanks()((x0, x1, context, 1))
+    alone = GatherRanks()((x0, x1, context, 1))
     assert len(alone[0]) == 1
     assert alone[1] == 0
 
@@ -76,7 +85,7 @@ def _process(rank, port, folder):
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
     torch.manual_seed(rank)
     x0, x1, context = torch.randn(16, 1, 2), torch.randn(16, 1, 2), Context.full(16)
-    paired, _, _ = Transport(gather=AllRanks()).pair(Euclidean(2).bind(context), x0, x1, context)
+    paired, _, _ = Transport(gather=GatherRanks()).pair(Euclidean(2).bind(context), x0, x1, context)
     torch.save((x0, x1, paired), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -117,7 +126,7 @@ def same(a, b):
 
 
 def test_workers_pair_the_same_wherever_they_run_and_whenever_they_start():
-    coupling = InWorkers(Transport(Rotations(), ignore=("number",)))
+    coupling = PrefetchedCoupling(Transport(Rotations(), ignore=("number",)))
     torch.manual_seed(1)
     here = batches(coupling, 0)
     torch.manual_seed(2)
@@ -128,7 +137,8 @@ def test_workers_pair_the_same_wherever_they_run_and_whenever_they_start():
 
 
 def test_what_a_worker_pairs_is_a_transport_of_data_in_random_poses():
-    x1, context, x0 = batches(InWorkers(Transport(Rotations(), ignore=("number",))), 0, (Rotations(),), count=1)[0]
+    pairs = PrefetchedCoupling(Transport(Rotations(), ignore=("number",)))
+    x1, context, x0 = batches(pairs, 0, (Rotations(),), count=1)[0]
     space = frames().bind(context)
     again = Transport(Rotations(), ignore=("number",)).pair(space, x0, x1, context)[0]
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(leaves(again), leaves(x0), strict=True))
@@ -144,7 +154,7 @@ def test_noise_that_was_paired_early_is_not_paired_again():
             return super().pair(*args)
 
     flow, x1, context = toy.build().flow(), torch.randn(8, 1, 2), Context.full(8)
-    objective = FlowMatching(coupling=InWorkers(Counting()))
+    objective = FlowMatching(coupling=PrefetchedCoupling(Counting()))
     objective(flow, x1, context, torch.randn(8, 1, 2))
     assert not calls
     objective(flow, x1, context)
@@ -158,7 +168,7 @@ def test_training_with_worker_pairs_is_the_same_for_any_number_of_workers(tmp_pa
     for workers in (0, 1):
         torch.manual_seed(0)
         domain = toy.build()
-        objective = replace(domain.objective, coupling=InWorkers(Transport()))
+        objective = replace(domain.objective, coupling=PrefetchedCoupling(Transport()))
         domain = replace(domain, objective=objective, data=replace(domain.data, workers=workers))
         trainer = Trainer(max_steps=3, validate_every=3, progress=False, accelerator="cpu")
         flow = fit(domain, trainer, Optimizer(), tmp_path / str(workers), 3)
@@ -167,14 +177,14 @@ def test_training_with_worker_pairs_is_the_same_for_any_number_of_workers(tmp_pa
 
 
 def test_in_workers_declares_what_its_coupling_does_and_refuses_to_gather():
-    assert InWorkers(Independent()).independent
-    assert not InWorkers(Transport()).independent
-    assert InWorkers(Transport()).early
-    assert Paired().early
-    assert not Transport().early
+    assert PrefetchedCoupling(Independent()).independent
+    assert not PrefetchedCoupling(Transport()).independent
+    assert PrefetchedCoupling(Transport()).pre_paired
+    assert Paired().pre_paired
+    assert not Transport().pre_paired
     with pytest.raises(ValueError, match="process group"):
-        InWorkers(Transport(gather=AllRanks()))
-    work = InWorkers(Transport(Permutations())).preparation(Centered(), Normal())
+        PrefetchedCoupling(Transport(gather=GatherRanks()))
+    work = PrefetchedCoupling(Transport(Permutations())).preparation(Centered(), Normal())
     x1 = torch.randn(3, 4, 3)
     x1 = x1 - x1.mean(1, keepdim=True)
     state = torch.get_rng_state()
@@ -192,7 +202,7 @@ def gathered():
 
 
 def in_a_worker():
-    InWorkers(Independent()).preparation(Euclidean(2), Normal())(torch.randn(3, 1, 2), Context.full(3), 5)
+    PrefetchedCoupling(Independent()).preparation(Euclidean(2), Normal())(torch.randn(3, 1, 2), Context.full(3), 5)
 
 
 def fitted():

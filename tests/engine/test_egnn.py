@@ -15,7 +15,7 @@ def ragged(**cond: torch.Tensor) -> Context:
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_the_network_commutes_with_its_symmetries(dim: int) -> None:
-    network = EGNN(width=16, layers=2, bumps=8, scale=1.7)
+    network = EGNN(width=16, layers=2, num_rbf=8, scale=1.7)
     mirrors = True if dim == 3 else None
     check_network(
         network, Geodesic(Centered(dim)), Normal(), ragged(), (Permutations(), Rotations(dim)), reflections=mirrors
@@ -23,7 +23,7 @@ def test_the_network_commutes_with_its_symmetries(dim: int) -> None:
 
 
 def test_conditions_reach_the_points() -> None:
-    network = EGNN(width=16, layers=2, bumps=8, conditions=("charge", "heat"))
+    network = EGNN(width=16, layers=2, num_rbf=8, conditions=("charge", "heat"))
     context = ragged(charge=torch.randn(4, 6), heat=torch.randn(4))
     check_network(network, Geodesic(Centered()), Normal(), context, (Rotations(),), reflections=True)
 

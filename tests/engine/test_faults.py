@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from fm_science.errors import DivergedError, OptionError, Stopped, UserError
+from fm_science.objectives import Objective
 from fm_science.training import Optimizer, Trainer, callbacks, fit
 from fm_science.training.clock import Clock, Threads
 from fm_science.training.devices import check_devices
@@ -49,7 +50,7 @@ def stopping(when, what):
     return replace(domain, objective=Watched(domain.objective, look))
 
 
-class Watched:
+class Watched(Objective):
     """An objective that is looked at before each call."""
 
     def __init__(self, objective, look):

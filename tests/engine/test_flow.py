@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fm_science.couplings import Independent, OnPart, Transport
+from fm_science.couplings import Independent, PartCoupling, Transport
 from fm_science.errors import UserError
 from fm_science.flow import Flow, Sampler
 from fm_science.objectives import FlowMatching, InverseSquare
@@ -16,7 +16,7 @@ from fm_science.priors import Normal, ProductPrior, Uniform, Wrapped
 from fm_science.schedules import Exponential, Linear, Polynomial, Trigonometric
 from fm_science.solvers import RK4, Euler, Heun, Langevin
 from fm_science.spaces import SO3, Centered, Euclidean, Hyperbolic, Sphere, frames
-from fm_science.state import Context, leaves, lift
+from fm_science.state import Context, expand_like, leaves
 from tests import toy
 
 RAGGED = Context(torch.arange(6) < torch.tensor([3, 6])[:, None])
@@ -25,7 +25,7 @@ MEAN, STD = 1.0, 0.5
 
 def posterior_mean(x, t, context):
     """E[x1 | x_t] of the straight path from N(0, 1) to N(MEAN, STD²)."""
-    a, s = lift(t, x), lift(1 - t, x)
+    a, s = expand_like(t, x), expand_like(1 - t, x)
     return MEAN + a * STD**2 / (a * a * STD**2 + s * s) * (x - a * MEAN)
 
 
@@ -126,7 +126,7 @@ def test_parts_and_extras_shape_the_loss():
     assert torch.allclose(plain, torch.ones(3))  # mean square of (0 - 1)
     extra = FlowMatching(
         parts={"loss": 3.0},
-        extras={"far": lambda x1hat, x1, t, c: (x1hat - x1).abs().amax((1, 2))},
+        auxiliary_losses={"far": lambda x1hat, x1, t, c: (x1hat - x1).abs().amax((1, 2))},
     )(flow, x1, Context.full(3))
     assert torch.allclose(extra["loss"], torch.full((3,), 3.0))
     assert torch.allclose(extra["far"], torch.ones(3))
@@ -148,13 +148,13 @@ def trainable():
     return Flow(Geodesic(Euclidean(2), predicts=Endpoint()), Normal(), toy.MLP(4))
 
 
-@pytest.mark.parametrize("coupling", [Independent(), Transport(), OnPart("x", Transport(), ("kind",))], ids=repr)
+@pytest.mark.parametrize("coupling", [Independent(), Transport(), PartCoupling("x", Transport(), ("kind",))], ids=repr)
 def test_how_a_flow_was_trained_is_kept_beside_its_weights(coupling, tmp_path):
     flow, context = trainable(), Context.full(3)
-    flow.independent, flow.untied = coupling.independent, coupling.untied
+    flow.independent, flow.independent_parts = coupling.independent, coupling.independent_parts
     flow.save(tmp_path / "weights.pt")
     loaded = trainable().load(tmp_path / "weights.pt")
-    assert (loaded.independent, loaded.untied) == (coupling.independent, coupling.untied)
+    assert (loaded.independent, loaded.independent_parts) == (coupling.independent, coupling.independent_parts)
     if coupling.independent:
         assert loaded.sample(context, Langevin(), 3).isfinite().all()
     else:
@@ -162,12 +162,40 @@ def test_how_a_flow_was_trained_is_kept_beside_its_weights(coupling, tmp_path):
             loaded.sample(context, Langevin(), 3)
 
 
-def test_weights_alone_say_nothing_about_the_coupling(tmp_path):
+def test_a_state_dict_holds_tensors_alone_and_says_how_the_flow_was_trained():
+    flow = Flow(Geodesic(Euclidean(2)), Normal(), toy.MLP(4), independent=False, independent_parts=("x",))
+    weights = flow.state_dict()
+    assert all(torch.is_tensor(value) for value in weights.values())
+    other = Flow(flow.path, flow.prior, toy.MLP(4))
+    other.load_state_dict(weights)
+    assert (other.independent, other.independent_parts) == (False, ("x",))
+
+
+def test_weights_from_before_say_nothing_about_the_coupling(tmp_path):
     flow = trainable()
-    torch.save(flow.state_dict(), tmp_path / "old.pt")
-    flow.independent, flow.untied = False, ("x",)
+    weights = {k: v for k, v in flow.state_dict().items() if not k.endswith("_extra_state")}
+    torch.save(weights, tmp_path / "old.pt")
+    torch.save({"state_dict": weights, "independent": True, "untied": ["y"]}, tmp_path / "older.pt")
+    flow.independent, flow.independent_parts = False, ("x",)
     assert not flow.load(tmp_path / "old.pt").independent
-    assert flow.untied == ("x",)
+    assert flow.independent_parts == ("x",)
+    assert flow.load(tmp_path / "older.pt").independent_parts == ("y",)
+    assert flow.independent
+
+
+def test_functions_and_plain_modules_become_networks_at_the_door():
+    class Plain(torch.nn.Module):
+        def forward(self, x, t, context):
+            return x
+
+    plain = Plain()
+    flow = Flow(Geodesic(Euclidean(2)), Normal(), plain)
+    assert flow.network is plain
+    assert not plain.self_conditioned
+    assert not plain.two_times
+    x, t, context = torch.randn(3, 1, 2), torch.rand(3), Context.full(3)
+    assert torch.equal(flow(x, t, context), x)
+    assert torch.equal(Flow(flow.path, flow.prior, lambda x, t, c: 2 * x)(x, t, context), 2 * x)
 
 
 @pytest.mark.parametrize("kind", ["text", "tensor", "numbers"])
@@ -194,5 +222,5 @@ def test_noise_lies_on_the_space_in_the_dtype_of_the_flow(space, prior):
     paired = FlowMatching().pairs(flow, drawn, context).x0
     for x in (drawn, paired):
         assert x.dtype == torch.float64
-        size = lift(x.flatten(1).abs().amax(1), x)
+        size = expand_like(x.flatten(1).abs().amax(1), x)
         assert ((bound.project(x) - x) / size).abs().max() < 1e-13

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from fm_science.flow import Flow
-from fm_science.networks import EGNN, Guided, SetTransformer, Tempered, TimeEmbedding
+from fm_science.networks import EGNN, Guided, SetTransformer, TemperatureScaled, TimeEmbedding
 from fm_science.networks.message_passing import MessagePassing
 from fm_science.networks.tensor_field import TensorField
-from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, Spans
+from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, TimePairs
 from fm_science.objectives.laws import Map
 from fm_science.paths import Gaussian, Geodesic, ProductPath
 from fm_science.predictions import Endpoint, Posterior
@@ -22,7 +22,7 @@ from fm_science.schedules import VP
 from fm_science.solvers import RK4, Churn, Euler, FlowMap, Heun
 from fm_science.spaces import SO3, Categorical, Centered, Euclidean, Hyperbolic, Product, Sphere, Torus
 from fm_science.spaces.rotations import rotation_exp
-from fm_science.state import Context, lift, take, tree_map
+from fm_science.state import Context, expand_like, take, tree_map
 from fm_science.testing import check_network
 from tests import toy
 
@@ -40,16 +40,17 @@ class Exact:
         self.space, self.jump, self.velocity = space, jump, velocity
 
     def __call__(self, x, t, context):
-        until = t if context.until is None else context.until
-        space, gap = self.space.bind(context), until - t
+        t_end = t if context.t_end is None else context.t_end
+        space, gap = self.space.bind(context), t_end - t
         same = gap == 0
-        mean = tree_map(lambda u: u / lift(torch.where(same, 1.0, gap), u), space.log(x, self.jump(x, t, until)))
-        return tree_map(lambda u, b: torch.where(lift(same, u), b, u), mean, space.tangent(x, self.velocity(x, t)))
+        mean = tree_map(lambda u: u / expand_like(torch.where(same, 1.0, gap), u), space.log(x, self.jump(x, t, t_end)))
+        here = space.tangent(x, self.velocity(x, t))
+        return tree_map(lambda u, b: torch.where(expand_like(same, u), b, u), mean, here)
 
 
 def turned(axis, t, s):
     """The rotation by a rate 1 + t about an axis, from time t to s."""
-    return rotation_exp(lift((s - t) + 0.5 * (s**2 - t**2), axis[None]) * axis.to(t))
+    return rotation_exp(expand_like((s - t) + 0.5 * (s**2 - t**2), axis[None]) * axis.to(t))
 
 
 def boost(angle):
@@ -64,24 +65,24 @@ def matvec(m, x):
 
 def shear(x, rate):
     """(a, b) to (a, b + rate sin a): velocities of any size that never change."""
-    return torch.stack([torch.zeros_like(x[..., 0]), lift(rate, x[..., 0]) * x[..., 0].sin()], -1)
+    return torch.stack([torch.zeros_like(x[..., 0]), expand_like(rate, x[..., 0]) * x[..., 0].sin()], -1)
 
 
 EXACT = {
     "sphere": (
         Sphere(2), Uniform(),
         lambda x, t, s: matvec(turned(W, t, s)[:, None], x),
-        lambda x, t: torch.linalg.cross(lift(1 + t, x) * W.to(x).expand_as(x), x),
+        lambda x, t: torch.linalg.cross(expand_like(1 + t, x) * W.to(x).expand_as(x), x),
     ),
     "rotations": (
         SO3(), Uniform(),
-        lambda x, t, s: rotation_exp(lift(s - t, W[None]) * W.to(x))[:, None] @ x @ turned(V, t, s)[:, None],
-        lambda x, t: matvec(x.mT, W.to(x).expand(x.shape[:-1])) + lift(1 + t, x[..., 0]) * V.to(x),
+        lambda x, t, s: rotation_exp(expand_like(s - t, W[None]) * W.to(x))[:, None] @ x @ turned(V, t, s)[:, None],
+        lambda x, t: matvec(x.mT, W.to(x).expand(x.shape[:-1])) + expand_like(1 + t, x[..., 0]) * V.to(x),
     ),
     "hyperbolic": (
         Hyperbolic(2), Wrapped(0.7),
         lambda x, t, s: matvec(boost(0.5 * (s**2 - t**2)), x),
-        lambda x, t: lift(t, x) * torch.stack([x[..., 1], x[..., 0], torch.zeros_like(x[..., 0])], -1),
+        lambda x, t: expand_like(t, x) * torch.stack([x[..., 1], x[..., 0], torch.zeros_like(x[..., 0])], -1),
     ),
     "torus": (
         Torus(2), Uniform(),
@@ -90,8 +91,8 @@ EXACT = {
     ),
     "centred": (
         Centered(3), Normal(),
-        lambda x, t, s: lift(torch.exp(0.5 * (s**2 - t**2)), x) * x,
-        lambda x, t: lift(t, x) * x,
+        lambda x, t, s: expand_like(torch.exp(0.5 * (s**2 - t**2)), x) * x,
+        lambda x, t: expand_like(t, x) * x,
     ),
 }  # fmt: skip
 NAMES = [*EXACT, "product"]
@@ -140,9 +141,9 @@ def test_exact_maps_obey_every_law_on_every_space(name):
     else:
         path = Along(path.space, jump=network.jump)
     bound, x0, x1 = draw(path, prior, RAGGED)
-    s, t = Spans()(RAGGED.size)
+    s, t = TimePairs()(RAGGED.size)
     seen = Map.of(network, bound, RAGGED, x0, x1, s)
-    wrong = replace(seen, raw=lambda x, s, t: tree_map(lambda u: lift(1 + t - s, u) * u, seen.raw(x, s, t)))
+    wrong = replace(seen, raw=lambda x, s, t: tree_map(lambda u: expand_like(1 + t - s, u) * u, seen.raw(x, s, t)))
     for law in LAWS:
         x, residual = law(seen, s, t)
         assert float(sizes(bound, x, residual).max()) < 1e-10, law
@@ -172,10 +173,10 @@ def gaussian(mean=2.0, std=0.5):
         return ((1 - t) ** 2 + (t * std) ** 2).sqrt()
 
     def jump(x, s, t):
-        return lift(t * mean, x) + lift(spread(t) / spread(s), x) * (x - lift(s * mean, x))
+        return expand_like(t * mean, x) + expand_like(spread(t) / spread(s), x) * (x - expand_like(s * mean, x))
 
     def velocity(x, t):
-        return mean + lift((t * std**2 - (1 - t)) / spread(t) ** 2, x) * (x - lift(t * mean, x))
+        return mean + expand_like((t * std**2 - (1 - t)) / spread(t) ** 2, x) * (x - expand_like(t * mean, x))
 
     return Exact(Euclidean(1), jump, velocity)
 
@@ -213,7 +214,7 @@ class Wild(nn.Module):
         self.net = nn.Sequential(nn.Linear(inputs + 16, 32), nn.Tanh(), nn.Linear(32, outputs))
 
     def forward(self, x, t, context):
-        time = self.time(t, context.until)[:, None].expand(-1, x.shape[1], -1)
+        time = self.time(t, context.t_end)[:, None].expand(-1, x.shape[1], -1)
         return self.net(torch.cat([x.flatten(2), time], -1))
 
 
@@ -226,7 +227,7 @@ class Leaving(Geodesic):
     """A path that passes x0 at time 1/2 with velocity x1."""
 
     def sample(self, x0, x1, t):
-        return self.space.exp(x0, lift(t - 0.5, x1) * self.space.tangent(x0, x1))
+        return self.space.exp(x0, expand_like(t - 0.5, x1) * self.space.tangent(x0, x1))
 
 
 @pytest.mark.usefixtures("double")
@@ -244,7 +245,7 @@ def test_mean_flow_is_linear_in_the_motion_of_a_pair_on_every_space(space, prior
     assert torch.allclose(mixed, 0.3 * residual(u) + 0.7 * residual(v), atol=1e-12)
     # on the diagonal it is flow matching: v - x'
     here = MeanFlow()(Map.of(network, path, context, x, u, s), s, s)[1]
-    expected = path.space.tangent(x, network(x, s, replace(context, until=s))) - path.space.tangent(x, u)
+    expected = path.space.tangent(x, network(x, s, replace(context, t_end=s))) - path.space.tangent(x, u)
     assert torch.allclose(here, expected, atol=1e-12)
 
 
@@ -284,7 +285,7 @@ def test_the_network_is_its_own_teacher_and_the_teacher_gets_no_gradient():
             self.p, self.q = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(-0.3))
 
         def forward(self, x, t, context):
-            return (self.p + self.q * lift(context.until - t, x)) * x
+            return (self.p + self.q * expand_like(context.t_end - t, x)) * x
 
     context, x, net = Context.full(5), torch.randn(5, 1, 1), Line()
     s, t = torch.full((5,), 0.25), torch.full((5,), 0.75)
@@ -300,7 +301,7 @@ def test_the_network_is_its_own_teacher_and_the_teacher_gets_no_gradient():
 
 def test_spans_are_ordered_and_may_go_all_the_way():
     torch.manual_seed(0)
-    s, t = Spans(whole=0.25)(4000)
+    s, t = TimePairs(whole=0.25)(4000)
     assert bool((s <= t).all())
     assert bool((s >= 0).all() and (t <= 1).all())
     whole = (s == 0) & (t == 1)
@@ -404,7 +405,7 @@ def test_what_has_no_map_is_refused():
             FlowMapMatching()(far, x1, context)
         with pytest.raises(TypeError, match="until t = 1"):
             far.sample(context, FlowMap(), 2)
-    network = Tempered(lambda x, t, c: x, 0.5)
+    network = TemperatureScaled(lambda x, t, c: x, 0.5)
     network.network.two_times = True
     classes = Flow(Geodesic(Categorical(2), predicts=Posterior()), Classes((0.5, 0.5)), network)
     with pytest.raises(TypeError, match="no flow map"):
@@ -434,7 +435,7 @@ def test_networks_of_the_engine_read_the_second_time(kind):
     check_network(network, Geodesic(Centered(3)), Normal(), context)
     assert not any(name.endswith("gaps") for name in network.state_dict())
     x, t = torch.randn(2, 5, 3), torch.tensor([0.1, 0.6])
-    later = replace(context, until=t + 0.3)
+    later = replace(context, t_end=t + 0.3)
     assert not torch.allclose(network(x, t, context), network(x, t, later))
     assert torch.equal(one(x, t, context), one(x, t, later))
-    assert later.take(torch.tensor([1])).until.tolist() == [pytest.approx(0.9)]
+    assert later.take(torch.tensor([1])).t_end.tolist() == [pytest.approx(0.9)]

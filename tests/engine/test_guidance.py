@@ -10,7 +10,7 @@ from torch import nn
 
 from fm_science.couplings import Independent
 from fm_science.flow import Flow, Sampler
-from fm_science.networks import Guided, Steered, Tempered, dropped
+from fm_science.networks import Guided, ScoreGuided, TemperatureScaled, drop_condition
 from fm_science.paths import Gaussian, Geodesic, Interpolant, ProductPath
 from fm_science.predictions import Endpoint, Noise, Score, Velocity
 from fm_science.priors import Normal, ProductPrior
@@ -59,15 +59,16 @@ def test_guidance_extrapolates_from_off_to_on_and_asks_no_more_than_it_must():
 def test_dropping_marks_numbers_and_floats_as_unknown_on_the_rows_that_are_named():
     context = Context.full(3, label=torch.arange(3), energy=torch.ones(3, 2))
     rows = torch.tensor([True, False, True])
-    assert dropped(context, "label", rows).cond["label"].tolist() == [-1, 1, -1]
-    assert dropped(context, "energy", rows).cond["energy"].isnan().tolist() == [[True] * 2, [False] * 2, [True] * 2]
-    assert dropped(context, "label").cond["label"].tolist() == [-1] * 3
+    assert drop_condition(context, "label", rows).cond["label"].tolist() == [-1, 1, -1]
+    gone = drop_condition(context, "energy", rows).cond["energy"].isnan()
+    assert gone.tolist() == [[True] * 2, [False] * 2, [True] * 2]
+    assert drop_condition(context, "label").cond["label"].tolist() == [-1] * 3
     assert context.cond["label"].tolist() == [0, 1, 2]
     for dtype in (torch.bool, torch.uint8):  # a dropped label must not become one of the labels
         with pytest.raises(ValueError, match="not known"):
-            dropped(Context.full(3, label=torch.ones(3, dtype=dtype)), "label")
+            drop_condition(Context.full(3, label=torch.ones(3, dtype=dtype)), "label")
     with pytest.raises(ValueError, match="energy"):
-        dropped(context, "lable")
+        drop_condition(context, "lable")
 
 
 def test_guided_logits_are_the_renormalised_product_and_impossible_classes_stay_so():
@@ -103,28 +104,30 @@ def test_on_curved_spaces_guidance_combines_velocities_towards_both_endpoints():
 def test_temperature_sharpens_named_parts_only():
     logits = torch.randn(4, 1, 3)
     network = lambda x, t, c: {"atoms": logits, "bonds": logits}  # noqa: E731
-    out = ask(Tempered(network, atoms=0.5))
+    out = ask(TemperatureScaled(network, atoms=0.5))
     assert torch.equal(out["atoms"], 2 * logits)
     assert out["bonds"] is logits
-    assert torch.equal(ask(Tempered(lambda x, t, c: logits, 4.0)), logits / 4)
+    assert torch.equal(ask(TemperatureScaled(lambda x, t, c: logits, 4.0)), logits / 4)
     with pytest.raises(ValueError, match="no part"):
-        ask(Tempered(network, atom=0.5))
+        ask(TemperatureScaled(network, atom=0.5))
     for bad in ({}, {"temperature": 1.0, "atoms": 2.0}, {"atoms": 0.0}):
         with pytest.raises(ValueError, match="emper"):
-            Tempered(network, **bad)
+            TemperatureScaled(network, **bad)
 
 
 def test_wrappers_pass_on_whether_the_network_remembers_and_keep_its_weights():
     inner = nn.Linear(2, 2)
     inner.self_conditioned = True
-    for wrapped in (Guided(inner, 2.0), Tempered(inner, 0.5), Steered(inner, Geodesic(Euclidean(2)), None)):
+    steered = ScoreGuided(inner, Geodesic(Euclidean(2)), None)
+    for wrapped in (Guided(inner, 2.0), TemperatureScaled(inner, 0.5), steered):
         assert wrapped.self_conditioned
         assert len(list(wrapped.parameters())) == 2
         assert not type(wrapped)(lambda x, t, c: x, *_arguments(wrapped)).self_conditioned
 
 
 def _arguments(wrapped):
-    return {"Guided": (2.0,), "Tempered": (0.5,), "Steered": (Geodesic(Euclidean(2)), None)}[type(wrapped).__name__]
+    more = {Guided: (2.0,), TemperatureScaled: (0.5,), ScoreGuided: (Geodesic(Euclidean(2)), None)}
+    return more[type(wrapped)]
 
 
 MEAN, STD, NOISE = 1.0, 0.6, 0.4  # the data are N(MEAN, STD²), and y = x1 + NOISE e is seen
@@ -174,7 +177,7 @@ PATHS = {
 @pytest.mark.parametrize("name", PATHS)
 def test_doobs_transform_samples_the_exact_posterior(name):
     path, y = PATHS[name], 2.5
-    steered = Steered(gaussian_network(path), path, observed(path, y), doob=True)
+    steered = ScoreGuided(gaussian_network(path), path, observed(path, y), doob=True)
     x = Flow(path, Normal(), steered).sample(Context.full(4000), Heun(), 100, seed=0)
     precision = 1 / STD**2 + 1 / NOISE**2
     mean, std = (MEAN / STD**2 + y / NOISE**2) / precision, precision**-0.5
@@ -190,7 +193,7 @@ def test_every_prediction_is_steered_to_the_same_velocity(kind):
     fields = []
     for predicts in (Velocity(), Endpoint(), Noise()) + (() if kind is Geodesic else (Score(),)):
         path = kind(Euclidean(1), Trigonometric(), predicts)
-        raw = Steered(gaussian_network(path), path, observed(path, y), doob=True)(x, t, context)
+        raw = ScoreGuided(gaussian_network(path), path, observed(path, y), doob=True)(x, t, context)
         fields.append(path.bind(context, Normal()).velocity(raw, x, t))
     assert all(torch.allclose(fields[0], field) for field in fields)
 
@@ -201,7 +204,7 @@ def test_the_likelihood_of_the_predicted_datum_serves_where_the_observation_is_v
     single = gaussian_network(path.parts["a"])
     network = lambda x, t, c: {k: single(v, t, c) for k, v in x.items()}  # noqa: E731
     seen = lambda x1: -0.5 * ((x1["a"] - y) / wide).square().flatten(1).sum(1)  # noqa: E731
-    flow = Flow(path, ProductPrior(a=Normal(), b=Normal()), Steered(network, path, seen))
+    flow = Flow(path, ProductPrior(a=Normal(), b=Normal()), ScoreGuided(network, path, seen))
     x = flow.sample(Context.full(4000), Euler(), 50, seed=0)
     shift = (y - MEAN) / wide**2 / (1 / STD**2 + 1 / wide**2)
     error = 5 * STD / math.sqrt(4000)
@@ -211,11 +214,11 @@ def test_the_likelihood_of_the_predicted_datum_serves_where_the_observation_is_v
 
 def test_steering_refuses_curved_spaces_and_inference_mode():
     with pytest.raises(TypeError, match="linear spaces"):
-        Steered(lambda x, t, c: x, Geodesic(SO3()), lambda x: x)
+        ScoreGuided(lambda x, t, c: x, Geodesic(SO3()), lambda x: x)
     with pytest.raises(TypeError, match="Geodesic and Gaussian"):
-        Steered(lambda x, t, c: x, Interpolant(Euclidean(1)), lambda x: x)
+        ScoreGuided(lambda x, t, c: x, Interpolant(Euclidean(1)), lambda x: x)
     path = Geodesic(Euclidean(1))
-    steered = Steered(gaussian_network(path), path, lambda x: -x.square().flatten(1).sum(1))
+    steered = ScoreGuided(gaussian_network(path), path, lambda x: -x.square().flatten(1).sum(1))
     with torch.inference_mode(), pytest.raises(RuntimeError, match="no_grad"):
         ask(steered)
     assert Independent().independent
@@ -228,7 +231,7 @@ def test_a_sampler_wraps_the_network_for_sampling_alone():
 
     space, network = Euclidean(2), Labelled()
     context = Context.full(4, label=torch.arange(4))
-    flow = Flow(Geodesic(space), Normal(), network, Sampler(Euler(), 4, wrap=press))
+    flow = Flow(Geodesic(space), Normal(), network, Sampler(Euler(), 4, wrap_network=press))
     plain = Flow(Geodesic(space), Normal(), press(network), Sampler(Euler(), 4))
     assert torch.equal(flow.sample(context, seed=1), plain.sample(context, seed=1))
     assert flow.network is network

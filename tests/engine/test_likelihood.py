@@ -14,10 +14,10 @@ from fm_science.likelihood import (
     ExactTrace,
     Hutchinson,
     HutchPP,
-    backward,
     bits_per_dimension,
     divergence,
     elbo,
+    integrate_log_prob,
 )
 from fm_science.paths import Gaussian, Geodesic, ProductPath
 from fm_science.predictions import Endpoint, Posterior
@@ -305,7 +305,7 @@ def test_adaptive_steps_do_not_depend_on_the_energy():
         return 100 * torch.ones_like(x)  # a huge energy, but a motion without error
 
     path = Geodesic(Euclidean(1)).bind(Context.full(1), Normal())
-    walk = backward(path, predict, torch.zeros(1, 1, 1), Normal(), Adaptive(1e-6, 1e-6), 1)
+    walk = integrate_log_prob(path, predict, torch.zeros(1, 1, 1), Normal(), Adaptive(1e-6, 1e-6), 1)
     assert walk.energy.item() == pytest.approx(1e4)
     assert walk.noise.item() == pytest.approx(-100)
     assert len(asked) < 60

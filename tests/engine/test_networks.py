@@ -22,14 +22,15 @@ from fm_science import (
     TensorField,
 )  # fmt: skip
 from fm_science.networks.graphs import _by_cells, envelope, radius_graph
+from fm_science.networks.sites import remove_mean
 from fm_science.solvers import Euler
 from fm_science.testing import check_network
 
 KINDS = {
-    "egnn": lambda **o: EGNN(width=12, layers=2, bumps=6, **o),
-    "mutual": lambda **o: EGNN(width=12, layers=2, bumps=6, mutual=True, **o),
-    "message_passing": lambda **o: MessagePassing(width=12, layers=2, bumps=6, radius=2.0, **o),
-    "tensor_field": lambda **o: TensorField(width=8, layers=2, bumps=6, radius=3.0, **o),
+    "egnn": lambda **o: EGNN(width=12, layers=2, num_rbf=6, **o),
+    "mutual": lambda **o: EGNN(width=12, layers=2, num_rbf=6, symmetric_messages=True, **o),
+    "message_passing": lambda **o: MessagePassing(width=12, layers=2, num_rbf=6, radius=2.0, **o),
+    "tensor_field": lambda **o: TensorField(width=8, layers=2, num_rbf=6, radius=3.0, **o),
     "transformer": lambda **o: SetTransformer(width=16, layers=2, heads=2, **o),
 }
 COMMUTES = [k for k in KINDS if k != "transformer"]
@@ -57,7 +58,7 @@ def test_networks_work_in_the_plane(kind: str) -> None:
 
 
 def test_a_chiral_network_tells_mirror_images_apart() -> None:
-    network = TensorField(width=8, layers=2, bumps=6, chiral=True)
+    network = TensorField(width=8, layers=2, num_rbf=6, chiral=True)
     check_network(network, Geodesic(Centered()), Normal(), ragged(), (Rotations(),), reflections=False)
     with pytest.raises(ValueError, match="three dimensions"):
         network(torch.randn(2, 3, 2), torch.rand(2), Context.full(2, 3))
@@ -69,12 +70,12 @@ def test_pairs_have_features_and_points_keep_theirs(kind: str) -> None:
     network, context = KINDS[kind](edges=2, **more), ragged()
     width = 16 if kind == "transformer" else 8 if kind == "tensor_field" else 12
     x, h, edges = torch.randn(4, 6, 3), torch.randn(4, 6, width), torch.randn(4, 6, 6, 2)
-    u, features = network.refine(x, h, context.mask, edges)
-    again, _ = network.refine(x, h, context.mask, torch.randn(4, 6, 6, 2))
+    u, features = network.trunk(x, h, context.mask, edges)
+    again, _ = network.trunk(x, h, context.mask, torch.randn(4, 6, 6, 2))
     assert u.shape == x.shape
     assert features.shape == h.shape
     assert not torch.allclose(u, again)
-    assert u.sum(1).abs().max() < 1e-4
+    assert remove_mean(u, context).sum(1).abs().max() < 1e-4
     sum(v.square().sum() for v in (u, features)).backward()
     silent = [n for n, p in network.named_parameters() if p.grad is None and not n.startswith("sites")]
     assert not silent

@@ -41,12 +41,12 @@ def test_conditions_are_dropped_with_their_probability_and_independently():
     n, f = 4000, flow()
     context = Context.full(n, label=torch.zeros(n, dtype=torch.long), energy=torch.zeros(n))
     torch.manual_seed(0)
-    FlowMatching(drop={"label": 0.1, "energy": 0.5})(f, torch.randn(n, 1, 2), context)
+    FlowMatching(condition_dropout={"label": 0.1, "energy": 0.5})(f, torch.randn(n, 1, 2), context)
     gone = f.network.seen[0].cond["label"] < 0, f.network.seen[0].cond["energy"].isnan()
     for rows, p in ((gone[0], 0.1), (gone[1], 0.5), (gone[0] & gone[1], 0.05)):
         assert abs(float(rows.float().mean()) - p) < 5 * math.sqrt(p * (1 - p) / n)
     with pytest.raises(ValueError, match="lable"):
-        FlowMatching(drop={"lable": 0.1})(f, torch.randn(n, 1, 2), context)
+        FlowMatching(condition_dropout={"lable": 0.1})(f, torch.randn(n, 1, 2), context)
 
 
 def test_pairs_are_made_before_conditions_are_dropped():
@@ -56,7 +56,7 @@ def test_pairs_are_made_before_conditions_are_dropped():
     losses = []
     for drop in ({}, {"label": 1.0}):
         torch.manual_seed(0)
-        losses.append(FlowMatching(coupling=Transport(within="label"), drop=drop)(f, x1, context)["loss"])
+        losses.append(FlowMatching(coupling=Transport(within="label"), condition_dropout=drop)(f, x1, context)["loss"])
     torch.manual_seed(0)
     losses.append(FlowMatching(coupling=Independent())(f, x1, context)["loss"])
     assert torch.equal(losses[0], losses[2]), "no two labels are equal, so nothing is exchanged"

@@ -42,7 +42,8 @@ def test_the_fourier_operator_keeps_the_laws_of_networks(shapes: list, clock: st
 
 
 def test_the_operator_on_scattered_sensors_keeps_the_laws_of_networks() -> None:
-    network = LatentOperator(2, 2, width=8, layers=2, heads=2, tokens=3, waves=2, reads={"seen": 1, "shown": 2})
+    shape = {"width": 8, "layers": 2, "heads": 2, "tokens": 3, "fourier_features": 2}
+    network = LatentOperator(2, 2, **shape, reads={"seen": 1, "shown": 2})
     check_network(network, PATH, PRIOR, scattered(7, 4, 9))
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fm_science.couplings import InWorkers, OnPart, Transport
+from fm_science.couplings import PartCoupling, PrefetchedCoupling, Transport
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic, ProductPath
@@ -30,7 +30,7 @@ def test_one_part_can_be_paired_alone_and_the_others_stay_independent():
     x1 = path.space.bind(context).project({"x": torch.randn(6, 4, 3), "kind": torch.randn(6, 4, 3)})
     x1["kind"][..., 2] = 0
     x1["kind"][..., 0] = 1 - x1["kind"][..., 1]
-    law = InWorkers(OnPart("x", Transport(Permutations()), parts))
+    law = PrefetchedCoupling(PartCoupling("x", Transport(Permutations()), parts))
     x0 = prior.sample(path.space, context)
     y0, y1, _ = law.pair(path.space.bind(context), x0, x1, context)
     alone, _, _ = Transport(Permutations()).pair(path.space.bind(context).parts["x"], x0["x"], x1["x"], context)
@@ -53,7 +53,7 @@ def test_pairing_one_part_leaves_frozen_sites():
     free = torch.tensor([False, True, True, True]).expand(3, 4)
     context = Context(torch.ones(3, 4).bool(), free=free, known=x1)
     x0 = prior.sample(path.space, context)
-    y0, _, after = OnPart("x", Transport(Permutations(), across_batch=False)).pair(
+    y0, _, after = PartCoupling("x", Transport(Permutations(), across_batch=False)).pair(
         path.space.bind(context), x0, x1, context
     )
     assert after is context

@@ -14,7 +14,7 @@ from fm_science.priors import Classes, Normal, ProductPrior, Uniform, Wrapped
 from fm_science.schedules import VE, VP, Cosine, Exponential, Linear, LipmanOT, Polynomial, SubVP, Trigonometric
 from fm_science.solvers import Euler, Heun
 from fm_science.spaces import SO3, Categorical, Centered, Euclidean, Hyperbolic, Sphere, Torus
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from fm_science.testing import check_path
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -53,10 +53,10 @@ def test_steps_land_exactly_and_are_never_singular(schedule):
     x, x1 = torch.randn(5, 1, 2), torch.randn(5, 1, 2)
     one = torch.ones(5)
     for t in (0.0, 0.3, 1 - 1e-9):
-        y = path.advance(x, x1, t * one, one)
+        y = path.step_to_endpoint(x, x1, t * one, one)
         alpha, sigma = path.schedule(one)
-        before = path.noised(x, x1, t * one)
-        assert torch.allclose(y, lift(alpha, x) * x1 + lift(sigma, x) * before, atol=1e-12)
+        before = path.endpoint_to_noise(x, x1, t * one)
+        assert torch.allclose(y, expand_like(alpha, x) * x1 + expand_like(sigma, x) * before, atol=1e-12)
         assert y.isfinite().all()
 
 
@@ -65,9 +65,9 @@ def test_the_fraction_of_a_geodesic_step_composes_and_ends_at_one(schedule):
     path = Geodesic(Sphere(2), schedule, Endpoint()).bind(Context.full(4))
     x, x1 = Uniform().sample(Sphere(2), Context.full(4)), Uniform().sample(Sphere(2), Context.full(4))
     t, s, one = torch.full((4,), 0.2), torch.full((4,), 0.7), torch.ones(4)
-    halfway = path.advance(x, x1, t, s)
-    assert torch.allclose(path.advance(halfway, x1, s, one), x1, atol=1e-12)
-    direct = path.advance(path.advance(x, x1, t, 0.5 * (t + s)), x1, 0.5 * (t + s), s)
+    halfway = path.step_to_endpoint(x, x1, t, s)
+    assert torch.allclose(path.step_to_endpoint(halfway, x1, s, one), x1, atol=1e-12)
+    direct = path.step_to_endpoint(path.step_to_endpoint(x, x1, t, 0.5 * (t + s)), x1, 0.5 * (t + s), s)
     assert torch.allclose(direct, halfway, atol=1e-12)
 
 
@@ -78,8 +78,8 @@ def test_a_step_held_fixed_is_the_same_for_every_prediction(schedule):
     x0, x1, t, s = torch.randn(6, 1, 2), torch.randn(6, 1, 2), torch.full((6,), 0.4), torch.full((6,), 0.6)
     path = Gaussian(Euclidean(2), schedule, Endpoint()).bind(context, Normal())
     x, exact = path.sample(x0, x1, t), path.sample(x0, x1, s)
-    sigma = lift(schedule(t)[1], x)
-    raws = {Velocity(): path.drift(x, x1, t), Endpoint(): x1, Noise(): x0, Score(): -x0 / sigma}
+    sigma = expand_like(schedule(t)[1], x)
+    raws = {Velocity(): path.endpoint_to_velocity(x, x1, t), Endpoint(): x1, Noise(): x0, Score(): -x0 / sigma}
     for prediction, raw in raws.items():
         assert torch.allclose(replace(path, predicts=prediction).step(raw, x, t, s), exact, atol=1e-9)
 
@@ -162,8 +162,8 @@ def test_scores_need_a_gaussian_prior_that_is_known():
     x, t = torch.randn(3, 1, 2), torch.full((3,), 0.5)
     with pytest.raises(TypeError, match="Gaussian prior"):
         path.bind(Context.full(3)).score(x, x, t)
-    assert path.bind(Context.full(3), Normal()).scored
-    assert not Geodesic(Sphere(2)).bind(Context.full(3), Uniform()).scored
+    assert path.bind(Context.full(3), Normal()).has_score
+    assert not Geodesic(Sphere(2)).bind(Context.full(3), Uniform()).has_score
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Trigonometric(), Polynomial(2.0), Cosine()], ids=str)

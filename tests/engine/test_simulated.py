@@ -50,8 +50,8 @@ def test_the_great_circle_distance_gives_great_circles_on_ragged_and_frozen_site
         torch.testing.assert_close(found.sample(x0, x1, t), exact.sample(x0, x1, t))
     t = torch.tensor([0.2, 0.7])
     x = exact.sample(x0, x1, t)
-    torch.testing.assert_close(found.drift(x, x1, t), exact.drift(x, x1, t))
-    torch.testing.assert_close(found.advance(x, x1, t, t + 0.1), exact.advance(x, x1, t, t + 0.1))
+    torch.testing.assert_close(found.endpoint_to_velocity(x, x1, t), exact.endpoint_to_velocity(x, x1, t))
+    torch.testing.assert_close(found.step_to_endpoint(x, x1, t, t + 0.1), exact.step_to_endpoint(x, x1, t, t + 0.1))
 
 
 @pytest.mark.parametrize("kind", ["biharmonic", "commute", "diffusion"])
@@ -157,7 +157,7 @@ def train(flow, data, pool=2048, steps=400):
     context = Context.full(pool)
     path = flow.path.bind(context, flow.prior)
     x0, x1, t = Uniform().sample(flow.path.space, context), data[torch.randint(0, len(data), (pool,))], torch.rand(pool)
-    x, u = path.trace(x0, x1, t)
+    x, u = path.sample_with_velocity(x0, x1, t)
     optimizer = torch.optim.Adam(flow.parameters(), 3e-3)
     for _ in range(steps):
         rows = torch.randint(0, pool, (256,))
@@ -202,7 +202,7 @@ def test_a_step_is_refused_where_points_have_no_way(double):
     t = torch.full((2,), 0.5)
     x = path.sample(x0, x1, t)
     assert bool(x.isfinite().all())
-    assert bool(path.drift(x0, x1, t).isfinite().all())
+    assert bool(path.endpoint_to_velocity(x0, x1, t).isfinite().all())
     torch.testing.assert_close(x[0], x1[0])
     ratio = mesh.biharmonic()(x, x1)[1] / mesh.biharmonic()(x0, x1)[1]
     assert abs(float(ratio) - 0.5) < 0.02

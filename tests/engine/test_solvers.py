@@ -24,12 +24,12 @@ from fm_science.solvers import (
     Langevin,
     Midpoint,
     PredictorCorrector,
+    log_snr_grid,
     power_grid,
-    ratio_grid,
     uniform_grid,
 )
 from fm_science.spaces import SO3, Categorical, Centered, Euclidean, Hyperbolic, Product, Sphere
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.closed_forms import three_modes
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -54,7 +54,7 @@ def test_the_order_on_flat_spaces_is_the_stated_one(solver):
     x = torch.tensor([[[0.1, 0.4]]])
 
     def field(y, t):  # the logistic equation in the time t², x / (1 - x) = exp(2 t²) x0 / (1 - x0)
-        return lift(4 * t, y) * y * (1 - y)
+        return expand_like(4 * t, y) * y * (1 - y)
 
     odds = x / (1 - x) * math.exp(2)
     exact = odds / (1 + odds)
@@ -184,7 +184,7 @@ def test_a_mixed_state_reaches_its_joint_law(solver):
     path, prior = molecule()
 
     def network(x, t, context):
-        y, c, r = x["position"], x["kind"], lift(t, x["position"])
+        y, c, r = x["position"], x["kind"], expand_like(t, x["position"])
         variance = r**2 * std**2 + (1 - r) ** 2
         log = shares.log() - 0.5 * (y - r * means).square() / variance
         log = log + (r * c + (1 - r) * 0.5).log()
@@ -306,7 +306,7 @@ def test_without_heat_langevin_is_ddim_and_with_endless_heat_all_noise_is_fresh(
     x, raw = torch.full((2000, 1, 1), 3.0), torch.ones(2000, 1, 1)
     t, s = torch.full((2000,), 0.2), torch.full((2000,), 0.5)
     ask = lambda y, r: raw  # noqa: E731
-    assert torch.allclose(Langevin(0.0).step(path, ask, x, t, s - t), path.advance(x, raw, t, s))
+    assert torch.allclose(Langevin(0.0).step(path, ask, x, t, s - t), path.step_to_endpoint(x, raw, t, s))
     y = Langevin(1e6).step(path, ask, x, t, s - t)
     assert float(y.mean()) == pytest.approx(0.5, abs=4.5 / 2000**0.5)
     assert float(y.std()) == pytest.approx(1.0, abs=4.5 / 4000**0.5)
@@ -317,19 +317,19 @@ def test_rewinding_is_the_noising_of_the_path():
     context = Context.full(n)
     path = Gaussian(Euclidean(1), VP(), Endpoint()).bind(context, Normal())
     x1, t, r = torch.full((n, 1, 1), 2.0), torch.full((n,), 0.8), torch.full((n,), 0.5)
-    y = path.rewind(path.sample(torch.randn(n, 1, 1), x1, t), t, r)
+    y = path.add_noise(path.sample(torch.randn(n, 1, 1), x1, t), t, r)
     alpha, sigma = (float(v[0]) for v in path.schedule(r))
     assert float(y.mean()) == pytest.approx(2 * alpha, abs=4.5 * sigma / n**0.5)
     assert float(y.std()) == pytest.approx(sigma, abs=4.5 * sigma / (2 * n) ** 0.5)
     kinds = Geodesic(Categorical(2), Polynomial(2.0), Posterior()).bind(context, Classes([0.5, 0.5]))
     x1 = torch.eye(2)[0].expand(n, 1, 2)
-    z = kinds.rewind(kinds.sample(kinds.noise(x1), x1, t), t, r)
+    z = kinds.add_noise(kinds.sample(kinds.noise(x1), x1, t), t, r)
     assert float(z[..., 0].mean()) == pytest.approx(0.25 + 0.75 * 0.5, abs=4.5 * 0.5 / n**0.5)
 
 
 def test_annealed_langevin_needs_no_predictor():
     def endpoint(x, t, context):
-        _, sigma = VE(0.01, 150.0)(lift(t, x))
+        _, sigma = VE(0.01, 150.0)(expand_like(t, x))
         return 0.25 / (0.25 + sigma**2) * x
 
     flow = Flow(Gaussian(Euclidean(1), VE(0.01, 150.0), Endpoint()), Normal(), endpoint)
@@ -367,15 +367,15 @@ def test_padding_and_frozen_sites_stay_through_every_solver():
 def test_grids_begin_and_end_where_they_should():
     assert torch.allclose(power_grid(4, 2.0), torch.tensor([0, 7 / 16, 3 / 4, 15 / 16, 1]).double())
     for schedule in (Linear(), VP(), Cosine(), VE()):
-        grid = uniform_grid(ratio_grid(20, schedule))
+        grid = uniform_grid(log_snr_grid(20, schedule))
         assert len(grid) == 21
         assert (float(grid[0]), float(grid[-1])) == (0, 1)
         alpha, sigma = schedule(grid[2:-2])
         ratios = (alpha / sigma).log().diff()
         assert torch.allclose(ratios, ratios[:1].expand_as(ratios), rtol=1e-6)
-    assert torch.allclose(ratio_grid(10, VE()), torch.linspace(0, 1, 11).double())
+    assert torch.allclose(log_snr_grid(10, VE()), torch.linspace(0, 1, 11).double())
     with pytest.raises(ValueError, match="at least"):
-        ratio_grid(1, VP())
+        log_snr_grid(1, VP())
 
 
 def test_products_of_flat_and_curved_parts_keep_the_order():

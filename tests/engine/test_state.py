@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fm_science.state import Context, add, batch_size, leaves, lift, scale, take, tree_map
+from fm_science.state import Context, add, batch_size, expand_like, leaves, scale, take, tree_map
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": {"c": torch.ones(2, 3, 4)}}
 
@@ -23,8 +23,8 @@ def test_arithmetic_reaches_every_leaf_and_keeps_the_names():
 
 
 def test_lift_puts_a_number_a_sample_beside_any_shape():
-    assert lift(torch.ones(2), torch.ones(2, 3, 4)).shape == (2, 1, 1)
-    assert lift(0.5, torch.ones(2, 3)) == 0.5
+    assert expand_like(torch.ones(2), torch.ones(2, 3, 4)).shape == (2, 1, 1)
+    assert expand_like(0.5, torch.ones(2, 3)) == 0.5
 
 
 def test_sites_of_edges_leave_out_padding_and_the_diagonal():

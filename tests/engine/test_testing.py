@@ -15,8 +15,8 @@ from fm_science.predictions import Endpoint, Noise, Posterior, Velocity
 from fm_science.priors import Classes, Harmonic, Normal, Prior, ProductPrior, Uniform, Wrapped
 from fm_science.schedules import VP, Exponential, Linear, Trigonometric
 from fm_science.spaces import SO3, SPD, Categorical, Centered, Euclidean, Functions, Hyperbolic, Sphere, Torus, frames
-from fm_science.spaces.base import Sites
-from fm_science.state import Context, lift, take
+from fm_science.spaces.base import BoundLeaf
+from fm_science.state import Context, expand_like, take
 from fm_science.symmetries import Rotations
 from fm_science.testing import check_coupling, check_domain, check_network, check_path, check_prior, check_space
 from tests.toy import build
@@ -48,7 +48,7 @@ class Projected(Sphere):
         return self.tangent(y, u)
 
 
-class Leaky(Sites):
+class Leaky(BoundLeaf):
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         return self.leaf.exp(x, u)
 
@@ -57,7 +57,7 @@ class Leaky(Sites):
 class Unpadded(Euclidean):
     """Forgets the padding."""
 
-    def bind(self, context: Context) -> Sites:
+    def bind(self, context: Context) -> BoundLeaf:
         return Leaky(self, context.mask, context.frozen("nodes"), context.known)
 
 
@@ -160,8 +160,8 @@ def test_path_laws(path, prior):
 class Late(Geodesic):
     """Lands a little beyond the datum."""
 
-    def landing(self, x, u, t):
-        return super().landing(x, 1.01 * u, t)
+    def velocity_to_endpoint(self, x, u, t):
+        return super().velocity_to_endpoint(x, 1.01 * u, t)
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,9 @@ def test_broken_paths_are_caught():
     with pytest.raises(AssertionError, match="landing undoes drift"):
         check_path(Late(Sphere(2)), Uniform(), seeds=(0,))
     path = Geodesic(Euclidean(2), predicts=Slow())
+    exact = {"Slow": lambda path, x0, x1, x, t: path.endpoint_to_velocity(x, x1, t)}
     with pytest.raises(AssertionError, match="velocity is the derivative of sample"):
-        check_path(path, Normal(), seeds=(0,), raw={"Slow": lambda path, x0, x1, x, t: path.drift(x, x1, t)})
+        check_path(path, Normal(), seeds=(0,), raw=exact)
 
 
 class Reversed(Coupling):
@@ -213,7 +214,7 @@ class Equivariant(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         gap = x[:, :, None] - x[:, None]
         square = gap.square().sum(-1, keepdim=True)
-        weight = self.net(torch.cat([square, lift(t, square).expand_as(square)], -1))
+        weight = self.net(torch.cat([square, expand_like(t, square).expand_as(square)], -1))
         pair = (context.mask[:, :, None] & context.mask[:, None])[..., None]
         out = torch.where(pair, weight * gap, 0.0).sum(2)
         if self.chiral is not None:

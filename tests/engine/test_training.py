@@ -16,7 +16,7 @@ from fm_science.couplings import Transport
 from fm_science.domain import group
 from fm_science.errors import OptionError
 from fm_science.flow import Flow
-from fm_science.networks import Steered
+from fm_science.networks import ScoreGuided
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Geodesic
 from fm_science.predictions import Endpoint
@@ -167,9 +167,9 @@ def test_validation_draws_samples_that_need_gradients_and_keeps_none_of_its_own(
         return domain.objective(flow, x1, context, x0)
 
     def steered(network):
-        return Steered(network, domain.path, lambda x1: -x1.square().sum((-1, -2)))
+        return ScoreGuided(network, domain.path, lambda x1: -x1.square().sum((-1, -2)))
 
-    bent = replace(domain, sampler=replace(domain.sampler, wrap=steered), objective=objective)
+    bent = replace(domain, sampler=replace(domain.sampler, wrap_network=steered), objective=objective)
     fit(bent, Trainer(max_steps=8, **QUICK), None, tmp_path, 0)
     assert any("sample/radius" in row for row in read_metrics(tmp_path / "metrics.csv"))
     assert set(graded) == {(False, False)}
@@ -221,7 +221,7 @@ def test_only_the_network_computes_in_half_precision_and_geometry_never_does(tmp
     assert "forward" not in vars(network)
 
 
-def test_couplings_and_poses_work_under_mixed_precision(tmp_path):
+def test_couplings_and_augmentations_work_under_mixed_precision(tmp_path):
     torch.manual_seed(0)
 
     class Linear(nn.Module):
@@ -233,7 +233,7 @@ def test_couplings_and_poses_work_under_mixed_precision(tmp_path):
             return self.layer(x)
 
     flow = Flow(Geodesic(Centered()), Normal(), Linear())
-    module = FlowModule(flow, FlowMatching(Transport(Rotations())), Optimizer(), 2, poses=(Rotations(),))
+    module = FlowModule(flow, FlowMatching(Transport(Rotations())), Optimizer(), 2, augmentations=(Rotations(),))
     context = Context.full(8, sites=5)
     stepped(module, (flow.noise(context), context), "bf16-mixed", tmp_path)
     assert all(p.isfinite().all() for p in flow.parameters())

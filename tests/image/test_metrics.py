@@ -13,7 +13,7 @@ from fm_science.paths import Gaussian
 from fm_science.priors import Normal
 from fm_science.schedules import Linear
 from fm_science.spaces import Euclidean
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from fm_science_domains.image import build
 from fm_science_domains.image.data import Data, sets
 from fm_science_domains.image.features import Features
@@ -89,7 +89,7 @@ def gaussian_flow(spread: float) -> Flow:
     """The exact flow from noise to N(0, spread²)."""
 
     def velocity(x, t, context):
-        t = lift(t, x)
+        t = expand_like(t, x)
         return (t * spread**2 - (1 - t)) / ((1 - t) ** 2 + t**2 * spread**2) * x
 
     return Flow(Gaussian(Euclidean((1, 8, 8)), Linear()), Normal(), velocity)

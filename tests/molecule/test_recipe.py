@@ -84,7 +84,7 @@ def test_pairs_shorten_the_way_and_leave_classes_and_data_alone(kind: str) -> No
     assert (way(y0) <= way(x0) + 1e-4).all()
     assert way(y0).sum() < way(x0).sum()
     assert not law.independent
-    assert law.untied == tuple(COUNTS)
+    assert law.independent_parts == tuple(COUNTS)
 
 
 def test_classes_may_be_masked_again_although_positions_are_tied() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fm_science.flow import Flow
-from fm_science.likelihood import jump_cost
+from fm_science.likelihood import elbo_rate
 from fm_science.paths import Geodesic
 from fm_science.predictions import Posterior
 from fm_science.priors import Classes
@@ -83,7 +83,7 @@ def classes_bound() -> float:
                     for there in (True, False):
                         x = torch.eye(3)[[i if here else 2, j if there else 2]][None]
                         chance = (k if here else 1 - k) * (k if there else 1 - k)
-                        cost = jump_cost(path, flow.network(x, t[None], context), x, x1, t[None])
+                        cost = elbo_rate(path, flow.network(x, t[None], context), x, x1, t[None])
                         bound -= float(w * chance * cost)
             worst = max(worst, abs(bound - math.log(float(joint[i, j]))))
     return worst

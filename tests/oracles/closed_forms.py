@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.spaces.base import Leaf
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 
 def matrix_root(s: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class Mixture:
                 return getattr(self, "noise_mean" if kind == "noise" else kind)(x, alpha, sigma)
             _, _, dalpha, dsigma = schedule.rates(t)
             x1, x0 = self.endpoint(x, alpha, sigma), self.noise_mean(x, alpha, sigma)
-            return lift(dalpha, x) * x1 + lift(dsigma, x) * x0
+            return expand_like(dalpha, x) * x1 + expand_like(dsigma, x) * x0
 
         return predict
 
@@ -172,7 +172,7 @@ class Empirical:
         rest = (1 - t)[:, None]
         y = self.points.expand(len(x), *self.points.shape)
         v = self.leaf.log(y, x.expand_as(y))
-        w = v / lift(rest, v)
+        w = v / expand_like(rest, v)
         r = self.leaf.dot(y, v, v).clamp_min(1e-300).sqrt()
         log = self.base(self.leaf.exp(y, w)) + self.volume(r / rest) - self.volume(r)
         return torch.where(r / rest < self.radius, log - self.leaf.dimension * rest.log(), -torch.inf)
@@ -185,7 +185,7 @@ class Empirical:
         y = self.points.expand(len(x), *self.points.shape)
         u = self.leaf.log(x.expand_as(y), y)
         weight = shares(self._weights(x, t))
-        return (lift(weight, u) * u).sum(1, keepdim=True) / lift(1 - t, u[:, :1])
+        return (expand_like(weight, u) * u).sum(1, keepdim=True) / expand_like(1 - t, u[:, :1])
 
 
 def sphere_volume(dim: int) -> Callable[[Tensor], Tensor]:

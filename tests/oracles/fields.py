@@ -13,7 +13,7 @@ from fm_science.paths import Field
 from fm_science.priors import Uniform
 from fm_science.solvers import RK4, Heun, Midpoint
 from fm_science.spaces import SO3, Euclidean, Hyperbolic, Sphere
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.table import largest, oracle
 
 
@@ -73,8 +73,8 @@ def curved_field(leaf: object) -> Callable[[Tensor, Tensor], Tensor]:
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         if leaf == SO3():
-            return 2 * torch.sin(x.flatten(-2) @ b) + lift(t, x[..., 0])
-        wave = torch.sin(2 * x @ a.mT) + lift(torch.cos(2 * t), x) * torch.tensor([0.3, 1.0, -0.5])
+            return 2 * torch.sin(x.flatten(-2) @ b) + expand_like(t, x[..., 0])
+        wave = torch.sin(2 * x @ a.mT) + expand_like(torch.cos(2 * t), x) * torch.tensor([0.3, 1.0, -0.5])
         return leaf.tangent(x, wave)  # type: ignore[attr-defined]
 
     return field

@@ -13,7 +13,7 @@ from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.solvers import RK4, Adaptive, Euler, Midpoint
 from fm_science.spaces import Centered, Euclidean
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.closed_forms import GaussianPair, matrix_root
 from tests.oracles.table import largest, oracle
 
@@ -66,7 +66,7 @@ def _peer(solver: object, steps: int) -> float:
     s2 = torch.tensor(0.25)
 
     def velocity(x: Tensor, t: Tensor, context: Context) -> Tensor:
-        t = lift(t, x)
+        t = expand_like(t, x)
         return 2 + (t * s2 - (1 - t)) / ((1 - t) ** 2 + t**2 * s2) * (x - 2 * t)
 
     x = 2 + 0.5 * torch.randn(512, 1, 2)
@@ -92,7 +92,7 @@ def centred() -> float:
     s0, s1 = 1.5, 0.6
 
     def velocity(x: Tensor, t: Tensor, context: Context) -> Tensor:
-        t = lift(t, x)
+        t = expand_like(t, x)
         return (t * s1**2 - (1 - t) * s0**2) / ((1 - t) ** 2 * s0**2 + t**2 * s1**2) * x
 
     flow = Flow(Geodesic(Centered(3)), Normal(s0), velocity)

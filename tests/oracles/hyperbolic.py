@@ -13,7 +13,7 @@ from fm_science.paths import Field, Geodesic
 from fm_science.priors import Wrapped
 from fm_science.solvers import RK4, Adaptive, Midpoint
 from fm_science.spaces import Hyperbolic
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.table import largest, oracle
 
 #: Boosts along both axes and a rotation: an element of the Lie algebra of the isometries
@@ -57,7 +57,7 @@ def isometry_density() -> float:
 def _swelling(x: Tensor, t: Tensor, context: Context) -> Tensor:
     """c(t) times the way from the origin, c = 1 / (1 + t): by time 1 every distance from the origin has doubled."""
     leaf = Hyperbolic(x.shape[-1] - 1)
-    return lift(-1 / (1 + t), x) * leaf.log(x, leaf.origin(x).expand_as(x))
+    return expand_like(-1 / (1 + t), x) * leaf.log(x, leaf.origin(x).expand_as(x))
 
 
 @oracle("swelling of H² and H³: flow", 1e-8)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fm_science.schedules import Schedule
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Kernels:
         variance = (alpha * self.std) ** 2 + sigma**2
         near = 2 * alpha[:, None] * (y @ m.T) - alpha[:, None] ** 2 * m.square().sum(1)
         weight = (0.5 * near / variance[:, None]).softmax(1)
-        return (weight @ m).reshape(x.shape), lift(variance, x)
+        return (weight @ m).reshape(x.shape), expand_like(variance, x)
 
     def network(self, schedule: Schedule, kind: str = "velocity") -> Callable[..., Tensor]:
         """The exact network: ``kind`` is "velocity", "noise" or "endpoint"."""
@@ -69,7 +69,7 @@ class Kernels:
         def predict(x: Tensor, t: Tensor, context: Context | None = None) -> Tensor:
             alpha, sigma, dalpha, dsigma = schedule.rates(t) if kind == "velocity" else (*schedule(t), t, t)
             middle, variance = self._middle(x, alpha, sigma)
-            alpha, sigma, dalpha, dsigma = (lift(v, x) for v in (alpha, sigma, dalpha, dsigma))
+            alpha, sigma, dalpha, dsigma = (expand_like(v, x) for v in (alpha, sigma, dalpha, dsigma))
             endpoint = (alpha * self.std**2 * x + sigma**2 * middle) / variance
             noise = sigma / variance * (x - alpha * middle)
             return {"endpoint": endpoint, "noise": noise, "velocity": dalpha * endpoint + dsigma * noise}[kind]

@@ -12,7 +12,7 @@ from fm_science.priors import Normal
 from fm_science.schedules import VE, VP, Cosine, Linear, LipmanOT, Polynomial, SubVP, Trigonometric
 from fm_science.solvers import RK4
 from fm_science.spaces import Euclidean
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.closed_forms import three_modes
 from tests.oracles.table import largest, oracle
 
@@ -27,9 +27,8 @@ def predictions_agree() -> float:
     t = torch.rand(128) * 0.9 + 0.05
     for schedule in SCHEDULES:
         alpha, sigma = schedule(t)
-        x = lift(alpha, torch.ones(1, 1, 1)) * mixture.draw(128) + lift(sigma, torch.ones(1, 1, 1)) * 1.3 * torch.randn(
-            128, 1, 2
-        )
+        signal, noise = (expand_like(w, torch.ones(1, 1, 1)) for w in (alpha, sigma))
+        x = signal * mixture.draw(128) + noise * 1.3 * torch.randn(128, 1, 2)
         exact = mixture.network(schedule, "velocity")(x, t, context)
         for kind, prediction in KINDS.items():
             path = Gaussian(Euclidean(2), schedule, prediction).bind(context, Normal(1.3))

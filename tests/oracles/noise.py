@@ -10,9 +10,9 @@ from fm_science.paths import Gaussian, Interpolant, brownian
 from fm_science.predictions import Endpoint
 from fm_science.priors import Normal
 from fm_science.schedules import VE, VP, Linear
-from fm_science.solvers import Churn, Heun, Langevin, PredictorCorrector, ratio_grid
+from fm_science.solvers import Churn, Heun, Langevin, PredictorCorrector, log_snr_grid
 from fm_science.spaces import Euclidean
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.table import largest, oracle
 
 
@@ -26,7 +26,7 @@ def _one_gaussian(schedule: object, solver: object, steps: object) -> float:
     mean, std = 0.4, 0.5
 
     def endpoint(x: Tensor, t: Tensor, context: Context) -> Tensor:
-        alpha, sigma = (lift(v, x) for v in schedule(t))  # type: ignore[operator]
+        alpha, sigma = (expand_like(v, x) for v in schedule(t))  # type: ignore[operator]
         return mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
 
     flow = Flow(Gaussian(Euclidean(1), schedule, Endpoint()), Normal(), endpoint)  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def _one_gaussian(schedule: object, solver: object, steps: object) -> float:
 @oracle("Langevin, predictor-corrector and churn on straight, VP and VE paths: moments", 0.025, slow=True)
 def exchanged() -> float:
     worst = 0.0
-    for schedule, steps in ((Linear(), 200), (VP(), ratio_grid(200, VP())), (VE(0.01, 150.0), 200)):
+    for schedule, steps in ((Linear(), 200), (VP(), log_snr_grid(200, VP())), (VE(0.01, 150.0), 200)):
         for solver in (Langevin(3.0), PredictorCorrector(Heun(), 1, 0.05), Churn(Heun(), 0.5)):
             worst = max(worst, _one_gaussian(schedule, solver, steps))
     return worst
@@ -61,8 +61,8 @@ def _brownian() -> Flow:
     gamma = brownian(0.7)
 
     def network(x: Tensor, t: Tensor, context: Context) -> dict[str, Tensor]:
-        r = lift(t, x)
-        spread = lift(gamma(t), x)
+        r = expand_like(t, x)
+        spread = expand_like(gamma(t), x)
         variance = (1 - r) ** 2 + r**2 * std**2 + spread**2
         gain = (r * std**2 - (1 - r) + 0.49 * (1 - 2 * r) / 2) / variance
         return {"velocity": mean + gain * (x - r * mean), "noise": spread / variance * (x - r * mean)}

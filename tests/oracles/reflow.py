@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fm_science.couplings import Teacher
+from fm_science.couplings import Reflow
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching
 from fm_science.paths import Gaussian, Geodesic
@@ -18,7 +18,7 @@ from fm_science.priors import Normal
 from fm_science.schedules import Linear
 from fm_science.solvers import RK4, Euler
 from fm_science.spaces import Euclidean
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.closed_forms import Mixture, matrix_root
 from tests.oracles.gaussians import gaussian_pair
 from tests.oracles.table import largest, oracle
@@ -35,14 +35,14 @@ def teacher_map() -> float:
     teacher, _ = _gaussians()
     law, context = gaussian_pair("independent"), Context.full(64)
     x0 = torch.randn(64, 1, 3)
-    x0, x1, _ = Teacher(teacher, RK4(), 100).pair(teacher.path.space.bind(context), x0, x0, context)
+    x0, x1, _ = Reflow(teacher, RK4(), 100).pair(teacher.path.space.bind(context), x0, x0, context)
     return largest(x1 - (law.m1 + x0 @ matrix_root(law.s1)))
 
 
 @oracle("reflow, Gaussians: straightness gap after one round", 1e-12)
 def gaussian_gap() -> float:
     teacher, student = _gaussians()
-    objective = FlowMatching(Teacher(teacher, RK4(), 100))
+    objective = FlowMatching(Reflow(teacher, RK4(), 100))
     return largest(objective(student, torch.zeros(256, 1, 3), Context.full(256))["loss"])
 
 
@@ -70,7 +70,7 @@ class Increasing:
         return bisect(self.cdf, torch.special.ndtr(x))
 
     def __call__(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        r = lift(t, x)
+        r = expand_like(t, x)
         x0 = bisect(lambda y: (1 - r) * y + r * self.map(y), x)
         return self.map(x0) - x0
 
@@ -104,6 +104,6 @@ def mixture_gap() -> float:
     teacher, exact = _mixture()
     context, path = Context.full(32), Geodesic(Euclidean(1))
     student = Flow(path, Normal(), exact)
-    gap = FlowMatching(Teacher(teacher, RK4(), 300))(student, torch.zeros(32, 1, 1), context)["loss"]
+    gap = FlowMatching(Reflow(teacher, RK4(), 300))(student, torch.zeros(32, 1, 1), context)["loss"]
     x0 = torch.randn(32, 1, 1)
     return max(largest(gap), largest(student.transport(x0, context, Euler(), 1) - exact.map(x0)))

@@ -17,7 +17,7 @@ from fm_science.priors import Normal, Prior, Uniform, Wrapped
 from fm_science.schedules import Linear
 from fm_science.solvers import EulerMaruyama
 from fm_science.spaces import SO3, Euclidean, Hyperbolic, Sphere, Torus
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 from tests.oracles.table import largest, oracle
 
 
@@ -35,7 +35,7 @@ def gradients_agree() -> float:
     t = torch.full((240,), 0.4)
     path = Gaussian(Euclidean(1), Linear()).bind(Context.full(240), Normal())
     x = path.sample(x0, x1, t)
-    raw = network(torch.cat([x, lift(t, x).expand_as(x)], -1))
+    raw = network(torch.cat([x, expand_like(t, x).expand_as(x)], -1))
     shares = (-0.5 * (x - 0.4 * data).square() / 0.36).softmax(-1)
     marginal = path.drift(x, (shares * data).sum(-1, keepdim=True), t)
     conditional = (weight.repeat(2) * 0.5 * path.loss(raw, x0, x1, x, t)).sum()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fm_science import Centered, Context, Flow, Geodesic, Normal
-from fm_science.state import lift
+from fm_science.state import expand_like
 from fm_science_domains.point_cloud import boltzmann
 from fm_science_domains.point_cloud.boltzmann import Work, appraise, effective_size, forward_effective_size, log_z
 from fm_science_domains.point_cloud.metrics import total_variation, wasserstein
@@ -21,7 +21,7 @@ FREEDOM = (POINTS - 1) * DIM
 
 def widening(x: torch.Tensor, t: torch.Tensor, context: Context) -> torch.Tensor:
     """The velocity that carries a Gaussian of spread 1 to one of spread SCALE."""
-    return x * lift((SCALE - 1) / (1 + (SCALE - 1) * t), x)
+    return x * expand_like((SCALE - 1) / (1 + (SCALE - 1) * t), x)
 
 
 def energy(x: torch.Tensor) -> torch.Tensor:

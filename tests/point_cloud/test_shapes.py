@@ -107,8 +107,8 @@ def test_guidance_pushes_along_the_class_when_clouds_are_drawn() -> None:
     x, t = torch.randn(2, 24, 3), torch.rand(2)
     plain = network(x, t, context)
     off = network(x, t, replace(context, cond={"label": torch.full((2,), -1)}))
-    torch.testing.assert_close(domain.sampler.wrap(network)(x, t, context), off + 3 * (plain - off))
-    assert build(data=SHAPES, network=SMALL).sampler.wrap is None
+    torch.testing.assert_close(domain.sampler.wrap_network(network)(x, t, context), off + 3 * (plain - off))
+    assert build(data=SHAPES, network=SMALL).sampler.wrap_network is None
 
 
 def test_a_part_is_frozen_and_becomes_the_origin() -> None:

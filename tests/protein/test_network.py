@@ -9,7 +9,7 @@ import torch
 
 from fm_science import config
 from fm_science.domain import group
-from fm_science.networks.guided import dropped
+from fm_science.networks.guided import drop_condition
 from fm_science.spaces.rotations import quaternion_matrix as matrix
 from fm_science.state import Context
 from fm_science.storage import load_yaml
@@ -153,7 +153,7 @@ def test_the_wanted_structure_is_seen_and_hiding_it_is_leaving_it_out(network):
     assert (change[:2] > 1e-6).all()
     assert change[2] == 0  # left open before and after
     without = replace(context, cond={k: v for k, v in context.cond.items() if k != "structure"})
-    assert error(network(x, TIMES, dropped(context, "structure")), network(x, TIMES, without)) == 0
+    assert error(network(x, TIMES, drop_condition(context, "structure")), network(x, TIMES, without)) == 0
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

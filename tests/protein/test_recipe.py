@@ -7,7 +7,7 @@ import torch
 
 from fm_science.data import collate
 from fm_science.errors import OptionError
-from fm_science.networks import Guided, dropped
+from fm_science.networks import Guided, drop_condition
 from fm_science_domains.protein import build, sheets
 from fm_science_domains.protein.blueprint import fitted, parse
 from fm_science_domains.protein.data import Data, load
@@ -138,8 +138,8 @@ def test_sheets_are_asked_for_beside_a_blueprint():
 def test_sheets_of_half_of_the_chains_are_hidden_in_training():
     domain = build(**TINY)
     _, context = collate(domain.path.space, [domain.data.train[i] for i in range(3)])
-    assert domain.objective.drop == {"structure": 0.2, "sheet": 0.5}
-    assert (dropped(context, "sheet").cond["sheet"] <= sheets.UNSTATED).all()
+    assert domain.objective.condition_dropout == {"structure": 0.2, "sheet": 0.5}
+    assert (drop_condition(context, "sheet").cond["sheet"] <= sheets.UNSTATED).all()
 
 
 @pytest.mark.parametrize("asked", [{"helix": 0.5}, {"strand": 0.2}, {"helix": 0.7, "strand": 0.6}])
@@ -156,8 +156,8 @@ def test_two_answers_are_refused():
 def test_guidance_wraps_the_network_only_when_it_is_asked_for():
     plain = build(**TINY)
     pressed = build(sample={"guidance": 2.0, "steps": 3, "length": 12}, **TINY)
-    assert plain.sampler.wrap is None
-    assert isinstance(pressed.sampler.wrap(pressed.network), Guided)
+    assert plain.sampler.wrap_network is None
+    assert isinstance(pressed.sampler.wrap_network(pressed.network), Guided)
     flow, context = pressed.flow(), pressed.request(2)
     state = flow.sample(context, seed=0)
     assert all(bool(leaf.isfinite().all()) for leaf in state.values())

@@ -66,7 +66,7 @@ class Function(Domain):
     @property
     def sets(self) -> Sets:
         """All that was read."""
-        return self.data.source  # type: ignore[no-any-return]
+        return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
         """Units, layouts of sensors, and the noise that is most like the data."""
@@ -104,7 +104,7 @@ class Function(Domain):
         """What is sampled when nothing else is said; observations are read once."""
         return Request(self.summary, self.options.sample)
 
-    def request(  # type: ignore[override]  # the keywords are named
+    def request(
         self, n: int, grid: str | int | None = None
     ) -> Context:  # fmt: skip
         """``n`` functions; see :class:`Request`."""

@@ -157,4 +157,4 @@ def completions(
     context = Context(torch.ones(samples, len(values), dtype=torch.bool), every)
     seen = torch.zeros(len(values), dtype=torch.bool).index_fill(0, chosen, True)
     context = show(context, seen.expand(samples, -1), told.expand(samples, *told.shape))
-    return flow.sample(context, solver, seed=seed)  # type: ignore[no-any-return]
+    return flow.sample(context, solver, seed=seed)

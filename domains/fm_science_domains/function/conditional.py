@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.declarations import derived
 from fm_science.errors import UserError
 from fm_science.flow import Flow
 from fm_science.objectives import FlowMatching, Objective
-from fm_science.solvers import Heun, Solver
-from fm_science.state import Context, State, lift
+from fm_science.solvers import Heun, Predict, Solver
+from fm_science.state import Context, State, expand_like
 
 from . import tables
 from .sensors import Sampled
@@ -94,23 +95,23 @@ class Corrected(Solver):
 
     rounds: int = 3
 
-    @property
-    def stochastic(self) -> bool:  # type: ignore[override]
+    @derived
+    def stochastic(self) -> bool:
         return self.rounds > 1
 
-    def step(self, path: Any, predict: Any, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Any, predict: Predict, x: State, t: Tensor, h: Tensor) -> Any:
         seen = observed(path.context)
         endpoint = path.endpoint(predict(x, t), x, t)
         if seen is None:
-            return path.advance(x, endpoint, t, t + h)
+            return path.step_to_endpoint(x, endpoint, t, t + h)
         for k in range(self.rounds):
             if k:
                 x = path.sample(path.noise(x), endpoint, t)
                 endpoint = path.endpoint(predict(x, t), x, t)
             endpoint = torch.where(seen[0][..., None], seen[1].to(x), endpoint)
-        return path.advance(x, endpoint, t, t + h)
+        return path.step_to_endpoint(x, endpoint, t, t + h)
 
-    def trajectory(self, path: Any, predict: Any, x: State, times: Tensor) -> Iterator[State]:
+    def trajectory(self, path: Any, predict: Predict, x: State, times: Tensor) -> Iterator[State]:
         for state in super().trajectory(path, predict, x, times):
             x = state
             yield state
@@ -147,10 +148,10 @@ class LatentPosterior(Solver):
     rounds: int = 3
     inner: Solver = Heun()
 
-    def step(self, path: Any, predict: Any, x: Any, t: Tensor, h: Tensor) -> Any:
+    def step(self, path: Any, predict: Predict, x: State, t: Tensor, h: Tensor) -> Any:
         return self.inner.step(path, predict, x, t, h)
 
-    def trajectory(self, path: Any, predict: Any, x: State, times: Tensor) -> Iterator[State]:
+    def trajectory(self, path: Any, predict: Predict, x: State, times: Tensor) -> Iterator[State]:
         seen = observed(path.context)
         if seen is None:
             yield from self.inner.trajectory(path, predict, x, times)
@@ -159,7 +160,7 @@ class LatentPosterior(Solver):
         grid = torch.linspace(float(times[0]), float(times[-1]), self.coarse + 1, dtype=torch.float64)
 
         def walk(z: Tensor) -> Tensor:
-            return self.inner.integrate(path, free, z, grid)  # type: ignore[return-value]
+            return self.inner.integrate(path, free, z, grid)
 
         def fit(z: Tensor) -> Tensor:
             y = walk(z)
@@ -203,7 +204,7 @@ def _begin(
     for k in range(rounds + 1):
         miss = (wanted - walk(z)[:, seen[0]]).flatten(1)
         far = miss.square().sum(1)
-        best, least = torch.where(lift(far < least, x), z, best), torch.minimum(far, least)
+        best, least = torch.where(expand_like(far < least, x), z, best), torch.minimum(far, least)
         if k < rounds:
             z = x + ((miss + (z - x)[:, seen[0]].flatten(1)) @ gain).view_as(x)
     return best
@@ -217,10 +218,10 @@ def _slice(x: Tensor, now: Tensor, other: Tensor, fit: Any, most: int = 40) -> t
     done = torch.zeros_like(now, dtype=torch.bool)
     best, value = x, now
     for _ in range(most):
-        there = lift(angle.cos(), x) * x + lift(angle.sin(), x) * other
+        there = expand_like(angle.cos(), x) * x + expand_like(angle.sin(), x) * other
         reached = fit(there)
         taken = ~done & (reached > level)
-        best = torch.where(lift(taken, x), there, best)
+        best = torch.where(expand_like(taken, x), there, best)
         value, done = torch.where(taken, reached, value), done | taken
         if bool(done.all()):
             break

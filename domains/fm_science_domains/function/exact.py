@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.priors.process import Kernel
-from fm_science.state import Context, lift
+from fm_science.state import Context, expand_like
 
 
 def gram(kernel: Kernel, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -71,7 +71,7 @@ class GaussianMixtureFlow:
 
     def __call__(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, N, 1)`` and ``t`` ``(B,)`` to the velocity ``(B, N, 1)``."""
-        y, time = x[..., 0].double(), lift(t.double(), x[..., 0])
+        y, time = x[..., 0].double(), expand_like(t.double(), x[..., 0])
         logs = torch.stack([c.log_weight(y, time) for c in self.components])
         share = logs.softmax(0)
         fields = torch.stack([c.velocity(y, time) for c in self.components])

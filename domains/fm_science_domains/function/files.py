@@ -247,7 +247,7 @@ def write(samples: Sequence[Sampled], folder: str | Path, first: int = 0) -> lis
     if alike and grid is not None:
         axes = {f"axis{k}": np.asarray(line(samples[0].coords, grid, k)) for k in range(len(grid))}
         stacked = np.stack(values).reshape(len(samples), *grid, channels)
-        np.savez_compressed(place.with_suffix(".npz"), values=stacked, channels=channels, **axes)  # type: ignore
+        np.savez_compressed(place.with_suffix(".npz"), values=stacked, channels=channels, **axes)  # type: ignore[arg-type]
     else:
         sizes = np.array([len(v) for v in values])
         together = {"values": np.concatenate(values), "coords": np.concatenate(coords), "sizes": sizes}

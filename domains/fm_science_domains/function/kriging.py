@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.priors import Prior
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 
 from .conditional import GUESS, observed
@@ -82,12 +83,12 @@ class Conditioned(Prior):
 
     regression: Regression
 
-    def sample(self, space: Any, context: Context) -> State:
-        x: Any = self.regression.law.sample(space, context)
+    def sample(self, space: Space, context: Context) -> State:
+        x: State = self.regression.law.sample(space, context)
         return space.bind(context).project(self.regression.moved(x, context, self.regression.noise))
 
-    def log_prob(self, space: Any, x: Any) -> Tensor:
-        return self.regression.law.log_prob(space, x)  # type: ignore[no-any-return]
+    def log_prob(self, space: Space, x: State) -> Tensor:
+        return self.regression.law.log_prob(space, x)
 
 
 class Told(nn.Module):
@@ -104,10 +105,10 @@ class Told(nn.Module):
         """As the network."""
         seen = observed(context)
         if seen is None:
-            return self.network(x, t, context)  # type: ignore[no-any-return]
+            return self.network(x, t, context)
         if self._last is None or self._last[0] is not seen[1]:
             guess = self.regression.mean(context)
             assert guess is not None
             self._last = seen[1], guess
         cond = {**context.cond, GUESS: self._last[1].to(x)}
-        return self.network(x, t, replace(context, cond=cond))  # type: ignore[no-any-return]
+        return self.network(x, t, replace(context, cond=cond))

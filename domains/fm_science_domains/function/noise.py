@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fm_science.priors import GaussianProcess, Matern, Prior
 from fm_science.priors.process import Kernel
-from fm_science.state import Context, State, pin
+from fm_science.state import Context, State, masked_where
 
 from .data import Sets
 
@@ -57,7 +57,7 @@ class Factored(Prior):
         are looked up."""
         for known, values in self.memory:
             if known.device == coords.device and torch.equal(known, coords):
-                return values  # type: ignore[no-any-return]
+                return values
         gap = coords.double()[..., None, :] - self.anchors.to(coords.device)
         values = torch.einsum("...j,jkc->...kc", self.smooth.covariance(gap), self.weights.to(coords.device))
         self.memory[:] = [(coords, values), *self.memory[:3]]
@@ -73,11 +73,11 @@ class Factored(Prior):
         return space.bind(context).project(x + more)
 
     def log_prob(self, space: Any, x: Tensor) -> Tensor:
-        live, coords = space.live, space.coords.to(x)
+        live, coords = space.free_mask, space.coords.to(x)
         if bool((coords == coords[:1]).all() & (live == live[:1]).all()):
             live, coords = live[:1], coords[:1]
         factor = torch.linalg.cholesky(self.covariance(coords, live))
-        flat = pin(space.live, x, 0.0).double().flatten(1)
+        flat = masked_where(space.free_mask, x, 0.0).double().flatten(1)
         white = torch.linalg.solve_triangular(factor.expand(len(x), -1, -1), flat[..., None], upper=False)
         logdet = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         square = white.square().flatten(1).sum(1)
@@ -131,7 +131,7 @@ def fitted(sets: Sets, period: float, std: float, factors: int | None) -> Prior:
     law: Any = GaussianProcess(best.kernel, NUGGET)
     if best.shapes.shape[1]:
         law = Factored(law, places, *interpolated(places, best.shapes, period))
-    return law if std == 1 else law.scaled(std)  # type: ignore[no-any-return]
+    return law if std == 1 else law.scaled(std)
 
 
 def packed(law: Prior) -> dict[str, Any]:

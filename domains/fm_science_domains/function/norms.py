@@ -36,13 +36,13 @@ class KernelNorm:
 
     def vectors(self, space: Any, x: Tensor) -> Tensor:
         """Vectors ``(B, N C)`` whose squared distances are the costs: with K = L Lᵀ, Lᵀ W x."""
-        weighted = space.blank(x) * space.weights.to(x)[..., None]
+        weighted = space.mask_tangent(x) * space.weights.to(x)[..., None]
         return (self._factor(space.coords[0]).to(x).mT @ weighted).flatten(1)
 
     def _factor(self, coords: Tensor) -> Tensor:
         for known, factor in self.memory:
             if known.device == coords.device and torch.equal(known, coords):
-                return factor  # type: ignore[no-any-return]
+                return factor
         place = coords.double()
         kernel = RBF(self.length).covariance(place[:, None] - place)
         factor = torch.linalg.cholesky(kernel + JITTER * torch.eye(len(place)).to(kernel))

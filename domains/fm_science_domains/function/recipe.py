@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from fm_science.couplings import Coupling as Law
-from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.couplings import Independent, PrefetchedCoupling, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError, UserError
 from fm_science.networks import FNO, LatentOperator
@@ -180,7 +180,7 @@ def coupling(o: Coupling, sets: Summary, shown: bool) -> Law:
     where = ("coords", "weights", "grid") if sets.gridded else ("coords", "weights")
     cost = KernelNorm(o.length) if o.norm == "kernel" else None
     law = Transport(ignore=where, cost=cost) if sets.shared else Transport(within=where)
-    return InWorkers(law) if o.in_workers else law
+    return PrefetchedCoupling(law) if o.in_workers else law
 
 
 def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:

@@ -66,12 +66,12 @@ class ImageDomain(Domain):
         if self.given is not None:
             self.summary.check(found)
         train, held_out = Images(found.train), Images(found.held_out)
-        return TrainingData(train, held_out, o.batch, 0, o.workers, found)  # type: ignore[arg-type]
+        return TrainingData(train, held_out, o.batch, 0, o.workers, found)
 
     @property
     def sets(self) -> Sets:
         """All that was read."""
-        return self.data.source  # type: ignore[no-any-return]
+        return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
         """Shape, grey levels and classes."""
@@ -113,7 +113,7 @@ class ImageDomain(Domain):
             return int(label)
         raise UserError(f"sample.label={label}: no such class; {nearest(str(label), names)}")
 
-    def request(  # type: ignore[override]  # the keywords are named
+    def request(
         self, n: int, label: int | str | None = None, guidance: float | None = None
     ) -> Context:
         """``n`` images; of a class, or of classes as frequent as in training, where classes are learned."""

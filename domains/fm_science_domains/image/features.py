@@ -34,10 +34,11 @@ class Classifier(nn.Module):
     def __init__(self, channels: int, classes: int, size: int) -> None:
         super().__init__()
         halvings = max(1, min(3, (size // 4).bit_length()))  # 4 or less pixels a side remain, at most 1/8
-        stages, now = [nn.Conv2d(channels, 24, 3, padding=1)], 24
+        stages: list[nn.Module] = [nn.Conv2d(channels, 24, 3, padding=1)]
+        now = 24
         for k in range(halvings):
             out = min(96, 24 * 2 ** (k + 1))
-            stages += [normalised(now), nn.SiLU(), nn.Conv2d(now, out, 3, stride=2, padding=1)]  # type: ignore[list-item]
+            stages += [normalised(now), nn.SiLU(), nn.Conv2d(now, out, 3, stride=2, padding=1)]
             now = out
         self.stages = nn.Sequential(*stages, normalised(now), nn.SiLU(), nn.Conv2d(now, now, 3, padding=1), nn.SiLU())
         self.features, self.classes = nn.Linear(now, FEATURES), nn.Linear(FEATURES, classes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.couplings import Coupling as Law
-from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.couplings import Independent, PrefetchedCoupling, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError, UserError
 from fm_science.objectives import FlowMatching, LogitNormalTime, UniformTime
@@ -17,7 +17,8 @@ from fm_science.paths import Gaussian
 from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
 from fm_science.schedules import VP, Cosine, Linear, LipmanOT, Schedule, Trigonometric
 from fm_science.spaces import Euclidean
-from fm_science.state import Context, State, lift
+from fm_science.spaces.base import Space
+from fm_science.state import Context, State, expand_like
 from fm_science.symmetries import Symmetry
 
 from .data import Summary
@@ -131,7 +132,7 @@ class Dithered(Law):
     def __repr__(self) -> str:
         return f"Dithered({self.law!r}, {self.width:.4g})"
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         x0, x1, context = self.law.pair(space, x0, x1, context)
         return x0, dither(x1, self.width), context
 
@@ -146,13 +147,13 @@ def coupling(o: Coupling, found: Summary, dithered: bool) -> Law:
     within = ("label",) if found.classes else ()
     law: Law = Transport(within=within) if o.kind == "ot" else Independent()
     law = Dithered(law, found.bin) if dithered else law
-    return InWorkers(law) if o.in_workers else law
+    return PrefetchedCoupling(law) if o.in_workers else law
 
 
 def objective(o: Objective, pairs: Law, classes: int) -> FlowMatching:
     """Flow matching on pairs of noise and image."""
     times: Any = {"uniform": UniformTime(), "logit_normal": LogitNormalTime()}[o.times]
-    return FlowMatching(coupling=pairs, times=times, drop={"label": o.drop} if classes and o.drop else {})
+    return FlowMatching(coupling=pairs, times=times, condition_dropout={"label": o.drop} if classes and o.drop else {})
 
 
 class Mirror(Symmetry):
@@ -161,9 +162,9 @@ class Mirror(Symmetry):
     def __repr__(self) -> str:
         return "Mirror()"
 
-    def align(self, space: Any, x: Any, y: Any) -> Any:
+    def align(self, space: Space, x: State, y: State) -> Any:
         nearer = (x.flip(-1) - y).square().flatten(1).sum(1) < (x - y).square().flatten(1).sum(1)
-        return torch.where(lift(nearer, x), x.flip(-1), x)
+        return torch.where(expand_like(nearer, x), x.flip(-1), x)
 
-    def randomise(self, space: Any, x: Any) -> Any:
-        return torch.where(lift(torch.rand(len(x), device=x.device) < 0.5, x), x.flip(-1), x)
+    def randomise(self, space: Space, x: State) -> Any:
+        return torch.where(expand_like(torch.rand(len(x), device=x.device) < 0.5, x), x.flip(-1), x)

@@ -72,7 +72,7 @@ def spread(images: Sequence[Image]) -> list[Image]:
     """A block of images; where all have classes, a column a class as far as they go round."""
     if any(image.label is None for image in images):
         return list(images[: ACROSS * DOWN])
-    classes = sorted({int(image.label) for image in images})[:ACROSS]  # type: ignore[arg-type]
+    classes = sorted({int(image.label) for image in images if image.label is not None})[:ACROSS]
     if len(classes) < ACROSS:
         return list(images[: ACROSS * DOWN])
     queues = [[image for image in images if image.label == k][:DOWN] for k in classes]

@@ -87,7 +87,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, 1, C, H, W)`` and ``t`` ``(B,)`` to raw output like ``x``."""
         told = self.told(t, context)
-        h = self.first(x[:, 0]).flatten(2).transpose(1, 2) + self.place.to(x)  # type: ignore[operator]
+        h = self.first(x[:, 0]).flatten(2).transpose(1, 2) + self.place.to(x)
         for block in self.blocks:
             h = block(h, told)
         shift, scale = self.final(told)[:, None].chunk(2, -1)

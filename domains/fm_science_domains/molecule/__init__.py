@@ -73,7 +73,7 @@ class MoleculeDomain(Domain):
     @property
     def library(self) -> Library:
         """All that was read."""
-        return self.data.source  # type: ignore[no-any-return]
+        return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
         """Vocabulary, spread, sizes, properties and valences."""
@@ -134,7 +134,7 @@ class MoleculeDomain(Domain):
             o.coupling.fakes,
         )  # fmt: skip
 
-    def request(  # type: ignore[override]  # the keywords are named
+    def request(
         self, n: int, atoms: int | str | None = None, target: str | None = None
     ) -> Context:
         """``n`` molecules; see :class:`~.conditioning.Request`."""

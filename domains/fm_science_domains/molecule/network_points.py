@@ -32,7 +32,8 @@ def tensor_field(o: Network, kinds: Kinds) -> Any:
 
     near = None if o.radius is None else o.radius / kinds.scale
     return TensorField(
-        o.width, o.layers, bumps=o.radial, radius=near, scale=kinds.scale, edges=o.edge, features=True, chiral=o.chiral
+        o.width, o.layers, num_rbf=o.radial, radius=near, scale=kinds.scale, edges=o.edge, features=True,
+        chiral=o.chiral,
     )
 
 
@@ -58,7 +59,7 @@ class OnPoints(nn.Module):
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Context) -> dict[str, Tensor]:
         s = self.reader(x, t, context)
         e = s.e * s.pairs[..., None]
-        u, h = self.body.moved(s.x, s.h * s.real, context.mask, e)
+        u, h = self.body.trunk(s.x, s.h * s.real, context.mask, e)
         ends = self.ends(h)
         e = e + self.revise(e + ends[:, :, None] + ends[:, None])
         return self.speaker(s.h + h, e, s.x + s.reach / self.scale * torch.where(s.real > 0, u, 0.0), s.real)

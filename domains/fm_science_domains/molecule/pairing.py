@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from fm_science.couplings import Coupling
+from fm_science.declarations import derived
 from fm_science.priors import Prior
+from fm_science.spaces.base import Space
 from fm_science.state import Context
 
 from .conditioning import connected, fakes
@@ -40,15 +42,15 @@ class Completion(Coupling):
     std: float
     most: float = 0.8
 
-    @property
-    def independent(self) -> bool:  # type: ignore[override]
+    @derived
+    def independent(self) -> bool:
         return self.law.independent
 
-    @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.law.untied
+    @derived
+    def independent_parts(self) -> tuple[str, ...]:
+        return self.law.independent_parts
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         if float(torch.rand(())) >= self.share:
             return self.law.pair(space, x0, x1, context)
         sizes = (torch.rand(context.size).to(context.mask.device) * self.most * context.mask.sum(1)).long().clamp_min(1)
@@ -84,15 +86,15 @@ class FakeAtoms(Coupling):
     share: float
     kind: int
 
-    @property
-    def independent(self) -> bool:  # type: ignore[override]
+    @derived
+    def independent(self) -> bool:
         return self.law.independent
 
-    @property
-    def untied(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.law.untied
+    @derived
+    def independent_parts(self) -> tuple[str, ...]:
+        return self.law.independent_parts
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         count = context.mask.sum(1)
         more = fakes(count) * (torch.rand(count.shape).to(count.device) < self.share)
         if not bool(more.any()):

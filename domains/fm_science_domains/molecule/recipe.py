@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fm_science.couplings import Coupling as Law
-from fm_science.couplings import Independent, InWorkers, OnPart, Transport
+from fm_science.couplings import Independent, PartCoupling, PrefetchedCoupling, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
-from fm_science.networks import Guided, Tempered
+from fm_science.networks import Guided, TemperatureScaled
 from fm_science.objectives import BetaTime, FlowMatching, InverseSquare
 from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint, Posterior
@@ -136,16 +136,16 @@ def coupling(o: Coupling, counts: dict[str, int], prior: ProductPrior, fake: int
     }.get(o.kind, ())  # fmt: skip
     law: Law = Independent()
     if aligning:
-        law = OnPart("positions", Transport(*aligning, across_batch=False), classes)
+        law = PartCoupling("positions", Transport(*aligning, across_batch=False), classes)
     if o.fragments:
         ordered = any(isinstance(s, Permutations) for s in aligning)
         around: Law = Independent()
         if ordered:
-            around = OnPart("positions", Transport(Permutations(), across_batch=False), classes)
+            around = PartCoupling("positions", Transport(Permutations(), across_batch=False), classes)
         law = Completion(law, around, o.fragments, std)
     if o.fakes:
         law = FakeAtoms(law, prior, o.fakes, fake)
-    return InWorkers(law) if o.in_workers else law
+    return PrefetchedCoupling(law) if o.in_workers else law
 
 
 def objective(o: Objective, pairs: Law, conditions: tuple[str, ...], std: float) -> FlowMatching:
@@ -157,8 +157,8 @@ def objective(o: Objective, pairs: Law, conditions: tuple[str, ...], std: float)
         times=BetaTime(o.late, 1.0),
         weight={"positions": late},
         parts={"positions": o.positions / std**2, "atoms": o.atoms, "bonds": o.bonds, "charges": o.charges},
-        extras=extras,
-        drop=dict.fromkeys(conditions, o.drop) if o.drop else {},
+        auxiliary_losses=extras,
+        condition_dropout=dict.fromkeys(conditions, o.drop) if o.drop else {},
         self_condition=o.self_condition,
     )
 
@@ -176,7 +176,7 @@ def sampler(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], pa
     heat: dict[str, Any] = dict.fromkeys(classes, Until(o.eta, 1 - o.settle)) if o.eta else {}
     steps: int | Tensor = o.steps if o.grid == 1 else power_grid(o.steps, o.grid)
     heat |= {"positions": o.noise} if o.noise else {}
-    return Sampler(Langevin(heat), steps, wrap=partial(dressed, o, classes, conditions))
+    return Sampler(Langevin(heat), steps, wrap_network=partial(dressed, o, classes, conditions))
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def dressed(o: Sample, classes: tuple[str, ...], conditions: tuple[str, ...], ne
     """The network as it is sampled: guided towards the target, at a temperature."""
     if o.guidance != 1 and conditions:
         network = Guided(network, o.guidance, conditions)
-    return network if o.temperature == 1 else Tempered(network, **dict.fromkeys(classes, o.temperature))
+    return network if o.temperature == 1 else TemperatureScaled(network, **dict.fromkeys(classes, o.temperature))
 
 
 def worn(o: Objective, network: nn.Module) -> nn.Module:
@@ -220,7 +220,7 @@ class Distorted(nn.Module):
     @property
     def self_conditioned(self) -> bool:
         """Whether the network reads its previous endpoint."""
-        return getattr(self.network, "self_conditioned", False)
+        return bool(self.network.self_conditioned)
 
     def forward(self, x: dict[str, Tensor], t: Tensor, context: Any) -> Any:
         if self.training:

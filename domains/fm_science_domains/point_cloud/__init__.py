@@ -75,7 +75,7 @@ class PointCloud(Domain):
     @property
     def sets(self) -> Sets:
         """All that was read."""
-        return self.data.source  # type: ignore[no-any-return]
+        return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
         """Dimensions, spread, sizes and classes."""
@@ -112,7 +112,7 @@ class PointCloud(Domain):
         o = self.options
         return recipe.objective(o.objective, recipe.coupling(o.coupling, self.summary), self.summary, o.data.upright)
 
-    def request(  # type: ignore[override]  # the keywords are named
+    def request(
         self, n: int, points: int | None = None, label: str | None = None, known: str | None = None
     ) -> Context:  # fmt: skip
         """``n`` clouds of so many points, or of sizes drawn from the training clouds; of a class, or of classes drawn

@@ -8,11 +8,11 @@ a little worse than the best one. It is as legal: noise is only reordered, and t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from fm_science.spaces.base import Space
 from fm_science.state import Context
 from fm_science.symmetries import Permutations, Symmetry
 from fm_science.symmetries.base import nearer
@@ -31,13 +31,13 @@ class Halves(Symmetry):
     most: int = 32
     whole: Permutations = Permutations()
 
-    def bind(self, space: Any, context: Context) -> Symmetry:
+    def bind(self, space: Space, context: Context) -> Symmetry:
         if context.free is not None or not bool(context.mask.all()):
             return self.whole.bind(space, context)
         self.whole.bind(space, context)
         return self
 
-    def align(self, space: Any, x: Tensor, y: Tensor) -> Tensor:
+    def align(self, space: Space, x: Tensor, y: Tensor) -> Tensor:
         here, there = (torch.arange(x.shape[1], device=x.device).expand(len(x), 1, -1) for _ in range(2))
         while here.shape[2] > self.most and here.shape[2] % 2 == 0:
             a, b = _at(x, here), _at(y, there)
@@ -49,7 +49,7 @@ class Halves(Symmetry):
         order = torch.empty_like(chosen.flatten(1)).scatter(1, there.flatten(1), chosen.flatten(1))
         return nearer(space, space.permute(x, order), x, y)
 
-    def randomise(self, space: Any, x: Tensor) -> Tensor:
+    def randomise(self, space: Space, x: Tensor) -> Tensor:
         return self.whole.randomise(space, x)
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from fm_science.spaces.base import Space
 from fm_science.state import Context
 from fm_science.symmetries import Rotations, Symmetry
 
@@ -28,7 +28,7 @@ class PlanarOrbits(Symmetry):
     The law of the noise has to be invariant under all of them, and the network must commute with them.
     """
 
-    def bind(self, space: Any, context: Context) -> PlanarOrbits:
+    def bind(self, space: Space, context: Context) -> PlanarOrbits:
         if context.mask.shape[1] > MOST or not bool(context.mask.all()) or context.free is not None or context.cond:
             raise ValueError(
                 f"PlanarOrbits need clouds of one size, at most {MOST} points, nothing frozen and no conditions; the "
@@ -36,11 +36,11 @@ class PlanarOrbits(Symmetry):
             )
         return self
 
-    def cost(self, space: Any, x: Tensor, y: Tensor) -> Tensor:
+    def cost(self, space: Space, x: Tensor, y: Tensor) -> Tensor:
         best = _overlaps(x, y).square().sum(2).flatten(1).amax(1).sqrt()
         return (x.square().sum((1, 2)) + y.square().sum((1, 2)) - 2 * best).clamp_min(0)
 
-    def align(self, space: Any, x: Tensor, y: Tensor) -> Tensor:
+    def align(self, space: Space, x: Tensor, y: Tensor) -> Tensor:
         found = _overlaps(x, y)
         count = found.shape[-1]
         best = found.square().sum(2).flatten(1).argmax(1)
@@ -52,7 +52,7 @@ class PlanarOrbits(Symmetry):
         c, s = angle.cos(), angle.sin()
         return space.rotate(moved, torch.stack([c, -s, s, c], -1).unflatten(-1, (2, 2)))
 
-    def randomise(self, space: Any, x: Tensor) -> Tensor:
+    def randomise(self, space: Space, x: Tensor) -> Tensor:
         order = torch.rand(x.shape[:2], device=x.device).argsort(1)
         x = x.gather(1, order[..., None].expand_as(x))
         sign = torch.randint(0, 2, (len(x), 1), device=x.device) * 2 - 1

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.couplings import Coupling as Pairing
-from fm_science.couplings import Independent, InWorkers, Transport
+from fm_science.couplings import Independent, PrefetchedCoupling, Transport
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
 from fm_science.networks import EGNN, Guided, SetTransformer
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, UniformTime
 from fm_science.objectives import Objective as Loss
-from fm_science.objectives.laws import Law
+from fm_science.objectives.laws import FlowMapLoss
 from fm_science.solvers import RK4, FlowMap
+from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 from fm_science.symmetries import Permutations, Rotations, Symmetry
 
@@ -101,14 +102,14 @@ class Sample:
     steps: int = option(50, "steps of the solver", low=1)
 
 
-LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
+LAWS: dict[str, FlowMapLoss] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
 
 
 def sampler(options: Sample, trained: Objective) -> Sampler:
     """How clouds are drawn: by jumps where they were learnt, and pressed towards their class where that is asked."""
     solver = FlowMap() if trained.kind == "flow_map" else RK4()
     pressed = partial(Guided, scale=options.guidance)
-    return Sampler(solver, options.steps, wrap=None if options.guidance == 1 else pressed)
+    return Sampler(solver, options.steps, wrap_network=None if options.guidance == 1 else pressed)
 
 
 def network(o: Network, sets: Summary, two_times: bool = False) -> nn.Module:
@@ -130,7 +131,7 @@ def network(o: Network, sets: Summary, two_times: bool = False) -> nn.Module:
 
 
 def _egnn(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
-    return EGNN(o.width, o.layers, o.bumps, o.reach, mutual=o.mutual, **shared)
+    return EGNN(o.width, o.layers, o.bumps, o.reach, symmetric_messages=o.mutual, **shared)
 
 
 def _message_passing(o: Network, dim: int, shared: dict[str, Any]) -> nn.Module:
@@ -166,7 +167,7 @@ class Grouped(Pairing):
     law: Pairing
     size: int
 
-    def pair(self, space: Any, x0: Tensor, x1: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
+    def pair(self, space: Space, x0: Tensor, x1: Tensor, context: Context) -> tuple[Tensor, Tensor, Context]:
         found = []
         for rows in torch.arange(context.size).split(self.size):
             some = context.take(rows)
@@ -184,7 +185,7 @@ class InTurn(Pairing):
 
     laws: tuple[Pairing, ...]
 
-    def pair(self, space: Any, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[State, State, Context]:
         for law in self.laws:
             x0, x1, context = law.pair(space, x0, x1, context)
         return x0, x1, context
@@ -209,7 +210,7 @@ def coupling(o: Coupling, sets: Summary) -> Pairing:
         "equivariant_ot": Grouped(together, o.group) if o.group else together,
     }
     chosen = laws[o.kind]
-    return InWorkers(chosen) if o.in_workers else chosen
+    return PrefetchedCoupling(chosen) if o.in_workers else chosen
 
 
 def objective(o: Objective, pairs: Pairing, sets: Summary, upright: bool = False) -> Loss:
@@ -220,7 +221,7 @@ def objective(o: Objective, pairs: Pairing, sets: Summary, upright: bool = False
         OptionError: when a flow map is to learn completion.
     """
     drop = {"label": o.drop} if sets.classes and o.drop else {}
-    matching = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), drop=drop)
+    matching = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), condition_dropout=drop)
     if o.kind == "flow_map":
         if o.completion:
             raise OptionError("objective.completion and objective.kind=flow_map do not go together yet")

@@ -72,7 +72,7 @@ class Protein(Domain):
     @property
     def chains(self) -> tuple[Chains, Chains]:
         """The training and validation chains."""
-        return self.data.source  # type: ignore[no-any-return]
+        return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
         """The lengths and the secondary structure of training chains, which new chains follow."""

@@ -20,7 +20,8 @@ from torch import Tensor
 from fm_science.couplings import Coupling
 from fm_science.errors import OptionError
 from fm_science.priors import Prior
-from fm_science.state import Context
+from fm_science.spaces.base import Space
+from fm_science.state import Context, State
 
 from .blueprint import Blueprint, free
 from .files import read_numbered
@@ -240,7 +241,7 @@ class Scaffolding(Coupling):
     share: float
     independent = True
 
-    def pair(self, space: Any, x0: Any, x1: Any, context: Context) -> tuple[Any, Any, Context]:
+    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[Any, Any, Context]:
         if float(torch.rand(())) >= self.share:
             return x0, x1, context
         held = stretches(context.mask)

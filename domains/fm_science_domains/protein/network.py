@@ -181,7 +181,7 @@ class FrameTransformer(nn.Module):
         structure, frozen = context.cond.get("structure"), context.frozen("nodes")
         kinds = torch.zeros_like(context.mask, dtype=torch.long) if structure is None else structure + 1
         kinds = kinds if frozen is None else kinds + 4 * frozen
-        previous: dict[str, Tensor] | None = context.previous  # type: ignore[assignment]  # a state of frames
+        previous: dict[str, Tensor] | None = context.previous  # a state of frames
         return PairInput(
             previous, context.cond["residue"], kinds, context.cond.get("sheet"), self.time(waves(t, 32, 1000.0))
         )

@@ -137,8 +137,8 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
         times=UniformTime(o.first_time, o.last_time),
         weight={"translations": InverseSquare(o.until), "rotations": InverseSquare(o.until, clock(rotation_rate))},
         parts={"translations": o.translations, "rotations": o.rotations},
-        drop={"structure": o.hide_structure, "sheet": o.hide_sheet},
-        extras={name: loss for name, loss in extras.items() if loss.weight},
+        condition_dropout={"structure": o.hide_structure, "sheet": o.hide_sheet},
+        auxiliary_losses={name: loss for name, loss in extras.items() if loss.weight},
         self_condition=o.self_condition,
     )
 

@@ -29,7 +29,7 @@ STATES = {
 
 @dataclass
 class Residue:
-    """One residue with all its alternatives, until :meth:`settled` chooses among them."""
+    """One residue with all its alternatives, until :meth:`remove_mean` chooses among them."""
 
     chain: str
     number: str

@@ -84,8 +84,8 @@ def condition(kinds: Tensor, pairs: Tensor) -> Tensor:
     table = torch.full((int(number.max()) + 1,) * 2, UNPAIRED, dtype=torch.int8)
     first, second, sort = pairs.unbind(1)
     table[first, second] = table[second, first] = sort.to(torch.int8)
-    settled = kinds != OPEN
-    return table[number[:, None], number].where(settled[:, None] & settled, UNSTATED)
+    remove_mean = kinds != OPEN
+    return table[number[:, None], number].where(remove_mean[:, None] & remove_mean, UNSTATED)
 
 
 def stated(sheet: Tensor, kinds: Tensor) -> Tensor:

@@ -55,9 +55,9 @@ def peptide_strain(x: Tensor, rotations: Tensor, bonded: Tensor) -> Strain:
     squashed = deviation / (SOFT + deviation.abs())
     pull = torch.stack([squashed, deviation], -1)[..., None] * (gap / length[..., None])[..., None, :]  # (., 4, 2, 3)
     forward = torch.linalg.cross((first - here[..., None, :])[..., None, :].expand_as(pull), pull)
-    backward = torch.linalg.cross((second - after[..., None, :])[..., None, :].expand_as(pull), -pull)
+    integrate_log_prob = torch.linalg.cross((second - after[..., None, :])[..., None, :].expand_as(pull), -pull)
     to_next = _in_own_axes(rotations[:, :-1], pull.sum(2), forward.sum(2))  # (B, N - 1, 2, 6)
-    to_previous = _in_own_axes(rotations[:, 1:], -pull.sum(2), backward.sum(2))
+    to_previous = _in_own_axes(rotations[:, 1:], -pull.sum(2), integrate_log_prob.sum(2))
     shifted_next, shifted_previous = F.pad(to_next, (0, 0, 0, 0, 0, 1)), F.pad(to_previous, (0, 0, 0, 0, 1, 0))
     deviations = [F.pad(squashed, (0, 0, 0, 1)), F.pad(squashed, (0, 0, 1, 0))]
     features = torch.cat([*deviations, shifted_next[:, :, 0], shifted_previous[:, :, 0]], -1)

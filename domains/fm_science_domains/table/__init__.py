@@ -133,7 +133,7 @@ class Table(Domain):
             self._given[file] = read_given(file, self.summary)
         return self._given[file]
 
-    def request(  # type: ignore[override]
+    def request(
         self, n: int, first: int = 0, label: str | None = None, balanced: bool | None = None, given: str | None = None,
         draws: int | None = None,
     ) -> Context:  # fmt: skip

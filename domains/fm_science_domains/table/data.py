@@ -229,7 +229,7 @@ def joined(first: Frame, second: Frame) -> Frame:
     for a, b in zip(first.series, second.series, strict=True):
         both = a.numbers is not None and b.numbers is not None
         texts = a.labels + b.labels if a.texts is not None or not both else None
-        numbers = np.concatenate([a.numbers, b.numbers]) if both else None  # type: ignore[list-item]
+        numbers = np.concatenate([a.numbers, b.numbers]) if both else None
         whole.append(Series(a.name, numbers, texts, a.whole and b.whole))
     return Frame(tuple(whole), first.header, first.source)
 

@@ -67,7 +67,7 @@ class RowNetwork(nn.Module):
         """States and times ``(B,)`` to raw states of the same shapes. ``context.cond["observed"]`` ``(B, L)`` says
         which cells are there, ``context.free`` which of those are not given."""
         seen = torch.cat([*self._cells(x), *self._flags(x, context)], -1)
-        when = self.clock(self.time(t, context.until if self.two_times else None))
+        when = self.clock(self.time(t, context.t_end if self.two_times else None))
         if self.condition is not None:
             when = when + self.condition(context.cond["label"])
         h, steered = self.enter(seen), nn.functional.silu(when)

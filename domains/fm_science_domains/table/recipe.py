@@ -15,7 +15,7 @@ from fm_science.flow import Sampler
 from fm_science.networks import Guided
 from fm_science.objectives import BetaTime, FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Semigroup, UniformTime
 from fm_science.objectives import Objective as Loss
-from fm_science.objectives.laws import Law
+from fm_science.objectives.laws import FlowMapLoss
 from fm_science.solvers import RK4, Euler, FlowMap, Heun, Solver
 
 from .conditional import HeldCells
@@ -75,7 +75,7 @@ class Sample:
     steps: int = option(50, "steps of the solver", low=1)
 
 
-LAWS: dict[str, Law] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
+LAWS: dict[str, FlowMapLoss] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
 
 
 def network(o: Network, summary: Summary, two_times: bool) -> nn.Module:
@@ -105,7 +105,7 @@ def objective(o: Objective, pairs: Coupling, summary: Summary) -> Loss:
     weights = {"numbers": len(encoding.linear) / count} | dict.fromkeys(encoding.others, 1 / count)
     times = UniformTime() if o.late == 1 else BetaTime(o.late, 1.0)
     drop = {"label": o.drop} if encoding.condition is not None and o.drop else {}
-    matching = FlowMatching(coupling=coupling, times=times, parts=weights, drop=drop)
+    matching = FlowMatching(coupling=coupling, times=times, parts=weights, condition_dropout=drop)
     return FlowMapMatching(matching, LAWS[o.law]) if o.kind == "flow_map" else matching
 
 
@@ -118,4 +118,4 @@ def sampler(o: Sample, trained: Objective, summary: Summary) -> Sampler:
     if trained.kind == "flow_map":
         solver = FlowMap()
     steps = max(1, o.steps // 2) if isinstance(solver, RK4) else o.steps
-    return Sampler(solver, steps, wrap=None if o.guidance == 1 else partial(Guided, scale=o.guidance))
+    return Sampler(solver, steps, wrap_network=None if o.guidance == 1 else partial(Guided, scale=o.guidance))

@@ -25,7 +25,7 @@ from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.solvers import Heun
 from fm_science.spaces import Euclidean
-from fm_science.state import Context, State, lift
+from fm_science.state import Context, State, expand_like
 
 Point = tuple[float, float]
 
@@ -88,7 +88,7 @@ class Perceptron(nn.Module):
         self.layers = nn.Sequential(*inner, nn.Linear(width, 2))
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        return self.layers(torch.cat([x, lift(t, x).expand_as(x[..., :1])], -1))
+        return self.layers(torch.cat([x, expand_like(t, x).expand_as(x[..., :1])], -1))
 
 
 def decode(state: State, context: Context) -> list[Point]:
