@@ -23,6 +23,7 @@ from .files import Event
 
 Grid = tuple[NDArray[np.float64], NDArray[np.float64]]
 DOTS = 3000  # events of a map, at most
+SMALLEST = 2000.0  # km², of an island that is drawn
 
 
 def maps(rows: Mapping[str, Sequence[Event]], folder: Path) -> list[Path]:
@@ -98,17 +99,16 @@ def coastlines() -> list[NDArray[np.float64]]:
     folder = _shorelines()
     if folder is None:
         return []
-    kinds = [line.split() for line in (folder / "gshhsmeta_c.dat").read_text().splitlines()]
-    values = np.frombuffer((folder / "gshhs_c.dat").read_bytes(), "<f4").astype(float).reshape(-1, 2)
-    found, start = [], 0
-    for kind in kinds:
-        count = int(kind[2])
-        line, start = values[start : start + count], start + count
-        if kind[0] != "1" or float(kind[1]) < 1000:  # lakes and their islands, and islands below 1,000 km²
+    content = (folder / "gshhs_c.dat").read_bytes()
+    found = []
+    for line in (folder / "gshhsmeta_c.dat").read_text().splitlines():
+        kind, area, _, _, _, start, size = line.split()[:7]
+        if kind != "1" or float(area) < SMALLEST:  # kinds: 1 land, 2 lakes, 3 and 4 what lies in them
             continue
-        lon = (line[:, 0] + 180) % 360 - 180
+        lon, lat = np.frombuffer(content, "<f4", int(size) // 4, int(start)).astype(float).reshape(-1, 2).T
+        lon = (lon + 180) % 360 - 180
         jumps = np.flatnonzero(np.abs(np.diff(lon)) > 180) + 1
-        found += np.split(np.radians(np.stack([lon, line[:, 1]], 1)), jumps)
+        found += np.split(np.radians(np.stack([lon, lat], 1)), jumps)
     return found
 
 

@@ -1,8 +1,7 @@
-"""The network: a place seen through waves of several lengths, and the time that steers what is made of them.
+"""The network: a place seen through waves of several lengths, beside the time.
 
 Events cluster on lines and spots much finer than the globe, and a perceptron of plain coordinates learns fine things
-last. Sines and cosines of random projections (Tancik et al. 2020) show it every length from the start; early in the
-walk, when the law is still smooth, the time turns the short ones down.
+last. Sines and cosines of random projections (Tancik et al. 2020) show it every length from the start.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from fm_science import Context, Network, TimeEmbedding, UserError, option
-
-CLOCK = 64  # features of the time that steer the layers
 
 
 @dataclass(frozen=True)
 class Options:
-    """A residual perceptron on waves of the coordinates."""
+    """A perceptron on waves of the coordinates, whose later layers add to what is there."""
 
     width: int = option(128, "hidden features", low=1)
-    layers: int = option(3, "residual blocks", low=0)
+    layers: int = option(3, "hidden layers", low=1)
     scales: str = option("1,3,8,20,50", "lengths of waves: standard deviations of their numbers, radians a radius")
     waves: int = option(48, "waves of each length", low=1)
     dropout: float = option(0.0, "share of hidden features that training hides", low=0, high=0.9)
@@ -49,38 +47,18 @@ class Waves(Network):
         generator = torch.Generator().manual_seed(0)  # the waves are part of the architecture: the same in every run
         drawn = [scale * torch.randn(3, o.waves, generator=generator) for scale in o.frequencies]
         self.register_buffer("directions", torch.cat(drawn, 1))
-        seen = 2 * self.directions.shape[1]
         self.time = TimeEmbedding(32, highest=100.0)
-        self.clock = nn.Sequential(nn.Linear(32, CLOCK), nn.SiLU(), nn.Linear(CLOCK, CLOCK), nn.SiLU())
-        self.gate = nn.Linear(CLOCK, seen)
-        self.enter = nn.Linear(3 + seen, o.width)
-        self.blocks = nn.ModuleList(Block(o.width, o.dropout) for _ in range(o.layers))
-        last = nn.Linear(o.width, 3)
-        nn.init.zeros_(last.weight)  # the first flow moves nothing: its law is the uniform one
-        nn.init.zeros_(last.bias)
-        self.leave = nn.Sequential(nn.LayerNorm(o.width), last)
+        self.enter = nn.Linear(3 + 2 * self.directions.shape[1] + self.time.features, o.width)
+        self.blocks = nn.ModuleList(nn.Linear(o.width, o.width) for _ in range(o.layers - 1))
+        self.hide = nn.Dropout(o.dropout)
+        self.leave = nn.Linear(o.width, 3)
+        nn.init.zeros_(self.leave.weight)  # the first flow moves nothing: its law is the uniform one
+        nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        place, clock = x[:, 0], self.clock(self.time(t))
+        place = x[:, 0]
         phase = place @ self.directions.to(x.dtype)
-        waves = torch.cat([phase.sin(), phase.cos()], -1) * 2 * torch.sigmoid(self.gate(clock))
-        h = self.enter(torch.cat([place, waves], -1))
+        h = silu(self.enter(torch.cat([place, phase.sin(), phase.cos(), self.time(t)], -1)))
         for block in self.blocks:
-            h = block(h, clock)
+            h = h + silu(block(self.hide(h)))
         return self.leave(h)[:, None]
-
-
-class Block(nn.Module):
-    """Normalise, scale and shift by the time (Perez et al. 2018), two layers, add."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.steer = nn.Linear(CLOCK, 2 * width)
-        self.layers = nn.Sequential(
-            nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
-        )  # fmt: skip
-
-    def forward(self, h: Tensor, clock: Tensor) -> Tensor:
-        scale, shift = self.steer(clock).chunk(2, -1)
-        return h + self.layers(self.norm(h) * (1 + scale) + shift)
