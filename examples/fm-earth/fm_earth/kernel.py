@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 SHARPEST = 1e7  # concentration of a bump of two kilometres on Earth
-SHARES = (1e-3, 3e-3, 0.01, 0.03, 0.1)
+SHARES = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 UNIFORM = -math.log(4 * math.pi)  # log-density of the uniform law, nats
 CHUNK = 256
 

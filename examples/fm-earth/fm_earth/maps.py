@@ -72,8 +72,13 @@ def density(fields: Mapping[str, Callable[[Tensor], Tensor]], degrees: float, he
 
 def mesh(degrees: float) -> Grid:
     """The centres of the cells of a mesh, latitudes and longitudes in degrees."""
-    return tuple(np.linspace(-half, half, 2 * count + 1)[1::2]
-                 for half in (90.0, 180.0) for count in [max(2, round(2 * half / degrees))])  # type: ignore[return-value]  # fmt: skip
+    rows = max(2, round(180 / degrees))
+    return edges(90.0, rows)[1::2], edges(180.0, 2 * rows)[1::2]
+
+
+def edges(half: float, cells: int) -> NDArray[np.float64]:
+    """The bounds and the centres, in turns, of so many cells from ``-half`` to ``half``."""
+    return np.linspace(-half, half, 2 * cells + 1)
 
 
 def _density(values: Mapping[str, Any], cells: Grid, held_out: Sequence[Event]) -> Any:
@@ -82,9 +87,8 @@ def _density(values: Mapping[str, Any], cells: Grid, held_out: Sequence[Event]) 
     axes = []
     for place, (name, value) in enumerate(values.items(), 1):
         axis = globe(canvas, 1, len(values), place)
-        edges = [np.radians(np.linspace(-half, half, len(centre) + 1))
-                 for half, centre in zip((90.0, 180.0), cells, strict=True)]  # fmt: skip
-        shown = axis.pcolormesh(edges[1], edges[0], value, vmin=top - 8, vmax=top, cmap="viridis", rasterized=True)
+        bounds = [np.radians(edges(half, len(c))[::2]) for half, c in zip((180.0, 90.0), cells[::-1], strict=True)]
+        shown = axis.pcolormesh(*bounds, value, vmin=top - 8, vmax=top, cmap="viridis", rasterized=True)
         lat, lon = np.radians(np.array(list(held_out)[:600])).T
         axis.scatter(lon, lat, s=2, lw=0, color="white", alpha=0.8, zorder=3)
         axis.set_title(f"{name}, and held-out events (white)")
