@@ -16,6 +16,8 @@ from fm_science import UserError, option
 from .files import Event, Table, read_table
 
 FEWEST = 30  # events that can be cut in three
+EARTH = 6371.0  # mean radius of the Earth, km
+CHUNK = 256  # events whose distances are found at once
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Sets:
     Attributes:
         train, validation, test: the three sets.
         repeated: share of the test events whose place is that of a training event.
+        quarter, half: within what great-circle distances in km of a training event these shares of the test events lie.
         table: what was read.
     """
 
@@ -45,6 +48,8 @@ class Sets:
     validation: Tensor
     test: Tensor
     repeated: float
+    quarter: float
+    half: float
     table: Table
 
     def describe(self) -> str:
@@ -55,8 +60,12 @@ class Sets:
             f"events: {counts[0]} to train on, {counts[1]} to validate, {counts[2]} to test",
             f"test events at the very place of a training event: {self.repeated:.1%}",
         ]
-        if self.repeated > 0.05:
+        if self.repeated > 0.01:
             lines.append("  a density may pile up there without bound: compare likelihoods with data.distinct=true")
+        lines.append(
+            f"a quarter of the test events lie within {self.quarter:.3g} km of a training event, half within "
+            f"{self.half:.3g} km"
+        )
         if self.table.skipped:
             lines.append(f"left out: {len(self.table.skipped):,} rows; first {self.table.skipped[0]}")
         return "\n".join(lines)
@@ -90,7 +99,19 @@ def load(o: Data) -> Sets:
     seen = set(map(tuple, parts[0].tolist()))
     repeated = sum(tuple(place) in seen for place in parts[2].tolist()) / len(parts[2])
     train, validation, test = (unit_vectors(torch.from_numpy(part)) for part in parts)
-    return Sets(train, validation, test, repeated, table)
+    quarter, half = nearest(test, train).quantile(torch.tensor([0.25, 0.5]).double()).tolist()
+    return Sets(train, validation, test, repeated, quarter, half, table)
+
+
+def ground(x: Tensor, y: Tensor) -> Tensor:
+    """Great-circle distances ``(n, m)`` in km between unit vectors."""
+    chord = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    return 2 * EARTH * torch.asin((0.5 * chord).clamp(max=1))
+
+
+def nearest(x: Tensor, y: Tensor) -> Tensor:
+    """How far ``(n,)`` in km the nearest of ``y`` is from each of ``x``."""
+    return torch.cat([ground(part, y).amin(1) for part in x.split(CHUNK)])
 
 
 def unit_vectors(degrees: Tensor) -> Tensor:

@@ -113,13 +113,13 @@ def choose(path: Path, names: Sequence[str], lat: str | None, lon: str | None) -
     of a kind."""
     plain = [re.sub(r"\(.*?\)|\[.*?\]|[^a-z]", "", name.lower()) for name in names]
     found = []
-    for option, asked, known in (("lat", lat, LATITUDES), ("lon", lon, LONGITUDES)):
+    for what, asked, known in (("latitude", lat, LATITUDES), ("longitude", lon, LONGITUDES)):
         where = [k for k, name in enumerate(names) if name == asked] if asked else []
         if not asked:
             where = next(([k for k, name in enumerate(plain) if name == word] for word in known if word in plain), [])
         if len(where) != 1:
-            what = f"no column {asked!r}" if asked else f"{'two' if where else 'no'} columns look like {known[1]}"
-            raise UserError(f"{path}: {what}; say which by data.{option}=NAME, one of: {', '.join(names)}")
+            fault = f"no column {asked!r}" if asked else f"{'two' if where else 'no'} columns look like {what}"
+            raise UserError(f"{path}: {fault}; say which by data.{what[:3]}=NAME, one of: {', '.join(names)}")
         found.append(where[0])
     return found[0], found[1]
 

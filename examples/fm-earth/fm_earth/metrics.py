@@ -6,15 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from fm_science import option
 
-from .data import vectors
+from .data import ground, vectors
 from .files import Event
-
-EARTH = 6371.0  # mean radius of the Earth, km
 
 
 @dataclass(frozen=True)
@@ -25,12 +20,6 @@ class Metrics:
     near: float = option(100.0, "how near an event is a neighbour", unit="km", low=0)
     steps: int = option(60, "steps of the solver for likelihoods, shrinking towards the data", low=1)
     map_degrees: float = option(4.0, "mesh of the map of the density; 0: no map", unit="degrees", low=0, high=30)
-
-
-def ground(x: Tensor, y: Tensor) -> Tensor:
-    """Great-circle distances ``(n, m)`` in km between unit vectors."""
-    chord = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-    return 2 * EARTH * torch.asin((0.5 * chord).clamp(max=1))
 
 
 def distances(samples: Sequence[Event], reference: Sequence[Event], o: Metrics) -> dict[str, float]:

@@ -56,9 +56,9 @@ class Waves(Network):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
-        place = x[:, 0]
-        phase = place @ self.directions.to(x.dtype)
-        h = silu(self.enter(torch.cat([place, phase.sin(), phase.cos(), self.time(t)], -1)))
+        phase = x @ self.directions.to(x.dtype)
+        when = self.time(t)[:, None].expand(-1, x.shape[1], -1)
+        h = silu(self.enter(torch.cat([x, phase.sin(), phase.cos(), when], -1)))
         for block in self.blocks:
             h = h + silu(block(self.hide(h)))
-        return self.leave(h)[:, None]
+        return self.leave(h)
