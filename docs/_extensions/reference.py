@@ -8,6 +8,7 @@ the docstrings. The commands and the options of every domain come from the progr
 from __future__ import annotations
 
 import inspect
+from dataclasses import Field, fields
 from importlib import import_module
 from pathlib import Path
 
@@ -26,6 +27,26 @@ FURTHER = {  # public names that live in a module of their own, by module
     "data": "collate",
     "figures": "figure draw",
 }
+
+DECODED = {  # what samples of a domain are in Python, where it is a class
+    "protein": "structure.Backbone",
+    "molecule": "molecule.Molecule",
+    "point_cloud": "files.Cloud",
+    "function": "sensors.Sampled",
+    "image": "files.Image",
+    "table": "rows.Row",
+}
+ENGINE = """The public names, by the module that holds them. Those of ``fm_science`` itself can be imported from there;
+others are shown with the module to import them from."""
+TABLE = """.. list-table::
+   :header-rows: 1
+   :widths: 26 12 14 48
+
+   * - option
+     - type
+     - default
+     - meaning"""
+ROW = "   * - {}\n     - {}\n     - {}\n     - {}"
 
 
 def heading(title: str, mark: str = "=") -> str:
@@ -48,46 +69,35 @@ def entry(module: str, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def first_line(name: str) -> str:
-    """What a module is for, in its own words."""
-    return (import_module(f"fm_science.{name}").__doc__ or "").strip().partition("\n")[0]
+def part(module: str) -> list[str]:
+    """A module of the engine."""
+    page = [heading(f"fm_science.{module}"), f".. automodule:: fm_science.{module}\n"]
+    return page + [entry(module, name) for name in names(module)]
 
 
-def engine(folder: Path) -> list[str]:
-    """One page a module of the engine; their names."""
-    modules = list(dict.fromkeys([*fm_science.PUBLIC, *FURTHER]))
-    for module in modules:
-        page = [heading(f"fm_science.{module}"), f".. automodule:: fm_science.{module}\n"]
-        page += [entry(module, name) for name in names(module)]
-        write(folder / f"{module}.rst", page)
-    return modules
-
-
-def options(plugin: Plugin) -> list[str]:
-    """The options of a domain as tables, a group each."""
-    page = [heading(f"Options of {plugin.name}"), f"As ``fm-science domains {plugin.name}`` prints them.\n"]
-    found = config.presets(plugin)
-    page.append(f"Presets: {', '.join(f'``{name}``' for name in found)}.\n")
+def science(plugin: Plugin) -> list[str]:
+    """A domain: its class, what it decodes to, and its options as tables, a group each."""
+    module, _, name = plugin.entry.value.partition(":")
+    page = [heading(plugin.name), f".. autoclass:: {module}.{name}\n"]
+    decoded = DECODED.get(plugin.name)
+    page += [f".. autoclass:: fm_science_domains.{plugin.name}.{decoded}\n   :members:\n"] if decoded else []
+    page.append(f"Presets: {', '.join(f'``{name}``' for name in config.presets(plugin))}.\n")
     for group, cls in plugin.options().items():
         page += table(group, cls)
-    page.append("The groups ``trainer`` and ``optimizer`` are the same in :doc:`every domain <options_engine>`.\n")
+    page.append("The groups ``trainer`` and ``optimizer`` are the same in :doc:`every domain <options>`.\n")
     return page
 
 
 def table(group: str, cls: type) -> list[str]:
     """One group of options: a heading, its sentence and its rows."""
-    from dataclasses import fields
+    rows = [ROW.format(*cells(group, item)) for item in fields(cls)]
+    return [heading(group, "-"), f"{plain(summary(cls))}\n", *([TABLE, *rows, ""] if rows else [])]
 
-    rows = []
-    for item in fields(cls):
-        kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
-        cells = (f"``{group}.{item.name}``", f"``{kind}``", f"``{default(item)}``", plain(meaning(item)))
-        rows.append("   * - " + "\n     - ".join(cells))
-    words = plain(summary(cls))
-    if not rows:
-        return [heading(group, "-"), f"{words}\n"]
-    start = ".. list-table::\n   :header-rows: 1\n   :widths: 26 12 14 48\n"
-    return [heading(group, "-"), f"{words}\n", start, "   * - option\n     - type\n     - default\n     - meaning", *rows, ""]
+
+def cells(group: str, item: Field) -> tuple[str, ...]:
+    """Name, type, default and meaning of an option."""
+    kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
+    return f"``{group}.{item.name}``", f"``{kind}``", f"``{default(item)}``", plain(meaning(item))
 
 
 def plain(words: str) -> str:
@@ -99,19 +109,12 @@ def plain(words: str) -> str:
 
 def commands() -> list[str]:
     """The help of every command."""
-    page = [heading("The command line"), f"``fm-science COMMAND --help`` prints the same.\n"]
+    page = [heading("The command line"), "``fm-science COMMAND --help`` prints the same.\n"]
     for name in COMMANDS:
         module = import_module(f"fm_science.commands.{name.replace('-', '_')}")
         text = "\n".join(f"   {line}".rstrip() for line in module.usage([]).splitlines())
         page += [heading(name, "-"), f".. code-block:: text\n\n{text}\n"]
     return page
-
-
-def write(file: Path, page: list[str]) -> None:
-    """Write a page where it differs, so that an unchanged one is not built again."""
-    text = "\n".join(page)
-    if not file.is_file() or file.read_text() != text:
-        file.write_text(text)
 
 
 def tree(title: str, words: str, pages: list[str]) -> list[str]:
@@ -120,22 +123,32 @@ def tree(title: str, words: str, pages: list[str]) -> list[str]:
     return [heading(title), f"{words}\n", f".. toctree::\n   :maxdepth: 1\n\n{listed}\n"]
 
 
+def pages() -> dict[str, list[str]]:
+    """All pages of the reference by name."""
+    modules = list(dict.fromkeys([*fm_science.PUBLIC, *FURTHER]))
+    sciences = {f"domain_{plugin.name}": science(plugin) for plugin in plugins() if plugin.builtin}
+    shared = [line for group, cls in config.engine().items() for line in table(group, cls)]
+    listed = ["options", *sciences]
+    return {
+        **{module: part(module) for module in modules},
+        **sciences,
+        "options": [heading("Options of every domain"), *shared],
+        "commands": commands(),
+        "domains": tree("Domains and their options", "``fm-science domains NAME`` prints them.", listed),
+        "engine": tree("The engine", ENGINE, modules),
+    }
+
+
 def generate(app: Sphinx) -> None:
-    """Write all pages of the reference."""
+    """Write the pages that differ from those that are there, so that others are not built again."""
     folder = Path(app.srcdir) / "reference"
     folder.mkdir(exist_ok=True)
-    modules = engine(folder)
-    sciences = [plugin for plugin in plugins() if plugin.builtin]
-    for plugin in sciences:
-        write(folder / f"options_{plugin.name}.rst", options(plugin))
-    both = [line for group, cls in config.engine().items() for line in table(group, cls)]
-    write(folder / "options_engine.rst", [heading("Options of every domain"), *both])
-    write(folder / "commands.rst", commands())
-    pages = ["options_engine", *(f"options_{p.name}" for p in sciences)]
-    write(folder / "options.rst", tree("Options", "What may be typed as ``group.option=value``.", pages))
-    words = "The public names, by the module that holds them. All but those of ``testing``, ``training`` and ``figures``\n"
-    words += "can be imported from ``fm_science`` itself."
-    write(folder / "engine.rst", tree("The engine", words, modules))
+    texts = {folder / f"{name}.rst": "\n".join(page) for name, page in pages().items()}
+    for file in set(folder.glob("*.rst")) - set(texts):
+        file.unlink()
+    for file, text in texts.items():
+        if not file.is_file() or file.read_text() != text:
+            file.write_text(text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
