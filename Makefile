@@ -12,11 +12,12 @@ PRESET := $(if $(call given,preset),,$(if $(wildcard configs/preset/$(DOMAIN)/qu
 RUN := $(or $(call given,resume),$(call given,run),runs/$(DOMAIN)/$(shell date +%Y-%m-%d_%H-%M-%S))
 WORDS := $(if $(call given,resume),$(ARGS),domain=$(DOMAIN) $(PRESET) run=$(RUN) $(filter-out domain=% run=%,$(ARGS)))
 
-.PHONY: train test check help clean
+.PHONY: train test docs check help clean
 
 help:
 	@echo "make train   train, sample and evaluate; ARGS=\"domain=protein trainer.max_steps=2000\""
 	@echo "make test    the whole test suite; ARGS=\"-k cli\""
+	@echo "make docs    the documentation, as pages in build/docs"
 	@echo "make check   what continuous integration runs: tests, style, types, architecture, the built wheel"
 
 $(READY): pyproject.toml constraints.txt
@@ -31,6 +32,10 @@ train: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -n -W --keep-going docs build/docs
+	@echo "open build/docs/index.html"
 
 check:
 	.ci/run

@@ -1,8 +1,10 @@
-"""The Python of the README and of the guides is run, block after block, as a reader would type it."""
+"""The Python of the README and of the guides is run, block after block, as a reader would type it; names that were
+replaced are refused."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ def run(page: Path) -> tuple[int, dict[str, Any]]:
     torch.manual_seed(0)
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), names)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*is now called.*")
+        for number, block in enumerate(blocks):
+            exec(compile(block, f"{page} (block {number})", "exec"), names)
     return len(blocks), names
 
 
