@@ -59,6 +59,11 @@ def find(name: str, around: type | None = None) -> object | None:
     return None
 
 
+def told(name: str, around: type) -> bool:
+    """Whether the docstring of a class names an attribute that its instances have."""
+    return re.search(rf"^\s+{re.escape(name)}: ", around.__doc__ or "", re.MULTILINE) is not None
+
+
 def places(name: str, found: object, around: type | None) -> list[str]:
     """Where an object may be documented: under its public name, or with the class that defines it."""
     last = name.rpartition(".")[2]
@@ -72,12 +77,12 @@ def missing(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Elemen
     """A link to where a name is documented, the bare name where it is not, ``None`` where it does not exist."""
     if node.get("refdomain") != "py":
         return None
-    name = node["reftarget"].lstrip("~.")
+    name = node["reftarget"].lstrip("~.").partition("[")[0]
     around = find(f"{node.get('py:module') or 'fm_science'}.{node['py:class']}") if node.get("py:class") else None
     around = around if isinstance(around, type) else None
     found = find(name, around)
     if found is None:
-        return None
+        return text if around and told(name, around) else None
     domain = env.domains["py"]
     for place in places(name, found, around):
         if place in domain.objects and place != name:
