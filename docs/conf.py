@@ -26,7 +26,7 @@ exclude_patterns = ["_build", "_extensions"]
 # guides
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
-smartquotes = False
+smartquotes_action = "D"  # dashes
 highlight_language = "text"
 
 # docstrings
@@ -34,6 +34,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_type_aliases = {"State": "State", "NetworkFunction": "NetworkFunction"}
 autodoc_inherit_docstrings = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
