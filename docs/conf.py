@@ -21,7 +21,7 @@ version = release = fm_science.__version__
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.viewcode", "myst_parser", "docstrings", "reference",
 ]  # fmt: skip
-exclude_patterns = ["_build", "_extensions"]
+exclude_patterns = ["_build", "_extensions", "_static"]
 
 # guides
 myst_heading_anchors = 4
@@ -34,7 +34,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {"State": "State", "NetworkFunction": "NetworkFunction"}
 autodoc_inherit_docstrings = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
@@ -44,7 +43,12 @@ toc_object_entries_show_parents = "hide"
 # look
 html_theme = "furo"
 html_title = f"fm-science {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sphinx = False
-html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+html_theme_options = {
+    "navigation_with_keys": True,
+    "top_of_page_buttons": [],
+    "light_css_variables": {"code-font-size": "78%"},
+}
