@@ -7,6 +7,7 @@ fails the build.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from importlib import import_module
@@ -22,6 +23,8 @@ import fm_science
 
 CONFIG = Config(napoleon_use_ivar=True, napoleon_use_rtype=True)
 SENTENCES = ("property", "attribute", "data", "module")  # whose docstrings are no sections: a colon is just a colon
+#: what python says of values of its own types, which stands in for an attribute that says nothing
+BUILTIN = {(inspect.getdoc(kind) or "").strip() for kind in (bool, int, float, str, tuple, dict)}
 LITERAL = re.compile(r"(``.*?``)")
 
 
@@ -29,6 +32,8 @@ def read(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[
     """Sections of a docstring as fields, and bars of formulas as bars."""
     if what not in SENTENCES:
         lines[:] = GoogleDocstring(lines, CONFIG, app, what, name, obj, options).lines()
+    elif "\n".join(lines).strip() in BUILTIN:
+        lines.clear()
     lines[:] = [bars(line) for line in lines]
 
 
