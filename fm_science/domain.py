@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from fm_science.data import TrainingData, collate
-from fm_science.errors import OptionError, nearest
+from fm_science.errors import OptionError, UserError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching, Objective
@@ -221,6 +221,11 @@ class Domain(ABC):
     def report(self, rows: Mapping[str, list[Any]], folder: FilePath) -> list[FilePath]:
         """Draw rows of decoded objects; the pictures."""
         return []
+
+    def encode(self, samples: Sequence[Any]) -> tuple[State, Context]:
+        """A batch of decoded objects as states at t = 1 and what they are told by, so that ``decode`` gives them back:
+        what variants of them start from. Raises UserError where one cannot be said in the terms of what was learned."""
+        raise UserError(f"domain {self.name!r} makes no variants of files: it has no way from an object to a state")
 
     def trajectory(self, frames: Sequence[Sequence[Any]], folder: FilePath, first: int = 0) -> list[FilePath]:
         """Write the way from noise to each sample, where a science can; ``frames[k][i]`` is sample i after step k."""

@@ -20,8 +20,8 @@ from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
-from fm_science.solvers import RK4, Heun, Predict, Solver, uniform_grid
-from fm_science.state import Context, State, scale
+from fm_science.solvers import RK4, Heun, Predict, Solver, grid_after, uniform_grid
+from fm_science.state import Context, State, leaves, scale
 
 
 @renamed_keywords(wrap="wrap_network")
@@ -127,29 +127,52 @@ class Flow(nn.Module):
         x = self.path.source(self.prior).sample(space, context)
         return cast(space, x, torch.empty((), dtype=self.dtype, device=context.mask.device))
 
+    def add_noise(self, x: State, context: Context, t: float) -> State:
+        """Data ``x`` at t = 1 carried back to time ``t`` in [0, 1) along the path that samples walk, with noise drawn
+        from the prior: a draw of the state at time t of a path that ends at ``x``. Raises what :meth:`transport` does
+        where ``x`` is no batch of data."""
+        path = (self.sampler.path or self.path).bind(context, self.prior)
+        x = admit(self, x, context)
+        return path.sample(self.noise(context), x, leaves(x)[0].new_full((context.size,), t))
+
+    def grid(self, steps: int | Tensor | None = None, from_time: float = 0.0) -> Tensor:
+        """The times of a walk that begins at ``from_time``: the grid of ``steps`` (default the sampler's) after it.
+        Raises ValueError where ``steps`` is no grid, or ends before ``from_time``."""
+        times = uniform_grid(self.sampler.steps if steps is None else steps)
+        return grid_after(times, from_time) if from_time else times
+
     @torch.no_grad()
     def sample(
-        self, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None, seed: int | None = None
-    ) -> State:
-        """New data.
+        self, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,
+        seed: int | None = None, *, start: State | None = None, from_time: float = 0.0,
+    ) -> State:  # fmt: skip
+        """New data; or with ``start``, variants of data (Meng et al. 2022, SDEdit): it is carried back to
+        ``from_time`` by :meth:`add_noise`, and from there to t = 1. The later, the nearer variants stay.
 
         Args:
             context: what to make; its mask fixes how many samples of which sizes.
             solver: default the sampler's.
-            steps: number of steps or a tensor of times in [0, 1]; default the sampler's.
+            steps: number of steps of the whole way, or a tensor of times in [0, 1]; default the sampler's. Variants
+                walk those that lie after ``from_time``.
             seed: with a seed, the same seed, context and batch size give the same draw, and torch's global generator
                 is left as it was.
+            start: data at t = 1, a state of the shape of the result.
+            from_time: where variants begin, in [0, 1).
 
         Returns:
             A state at t = 1.
 
         Raises:
-            ValueError: when ``steps`` is no grid.
+            ValueError: when ``steps`` is no grid, or ``from_time`` is none of its times or comes without ``start``.
             TypeError: when the solver does not fit the space.
         """
         check_context(context)
+        if start is None and from_time:
+            raise ValueError(f"from_time={from_time} needs the data that variants begin with: give start as well.")
+        times = self.grid(steps, from_time)
         with seeded(seed, context.mask.device):
-            return self.transport(self.noise(context), context, solver, steps)
+            x = self.noise(context) if start is None else self.add_noise(start, context, from_time)
+            return self.transport(x, context, solver, times)
 
     def transport(
         self, x: State, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,

@@ -8,7 +8,7 @@ classes, do so chunk by chunk: there the chunk size is part of the seed.)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,19 @@ Frames = list[list[Any]]
 
 
 @dataclass(frozen=True)
+class Variants:
+    """Data that samples are variants of. Sample i starts from datum i, counted round and round.
+
+    Args:
+        data: each datum as a batch of one, with its context (:meth:`~fm_science.domain.Domain.encode`).
+        from_time: the time in [0, 1) to which they are carried back.
+    """
+
+    data: Sequence[tuple[State, Context]]
+    from_time: float
+
+
+@dataclass(frozen=True)
 class Drawing:
     """What to draw.
 
@@ -41,6 +54,7 @@ class Drawing:
         steps: number of steps; None: the domain's.
         device: where to compute.
         first: the number of the first sample, so that several machines can share the work.
+        variants: of which data to make variants; None: samples start from noise.
     """
 
     n: int
@@ -50,6 +64,7 @@ class Drawing:
     steps: int | None = None
     device: torch.device | str = "cpu"
     first: int = 0
+    variants: Variants | None = None
 
     def chunks(self) -> Iterator[range]:
         """The numbers of the samples that are carried together."""
@@ -77,13 +92,19 @@ def _ready(cls: Any) -> bool:
     return not needed
 
 
-def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State, Context]:
-    """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
+def start(
+    domain: Domain, flow: Flow, numbers: range, seed: int, variants: Variants | None = None
+) -> tuple[State, Context]:  # fmt: skip
+    """What some samples start from and what to make of it, ``(B, ...)``; each from its own seed."""
     items, frozen = [], []
     for number in numbers:
         with seeded(_seed(seed, number)):
-            context = domain.request(1, first=number) if domain.numbered else domain.request(1)
-            noise = flow.noise(context)
+            if variants is not None:
+                data, context = variants.data[number % len(variants.data)]
+                noise = flow.add_noise(data, context, variants.from_time)
+            else:
+                context = domain.request(1, first=number) if domain.numbered else domain.request(1)
+                noise = flow.noise(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
         if context.free is not None:
             frozen.append(tuple(tree_map(lambda leaf: leaf[0], v) for v in (context.free, context.known)))
@@ -113,12 +134,13 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
     """Yield the number of the first sample of each chunk, the decoded samples, and with ``watch`` the
     decoded state at the start and after each step."""
     flow = flow.to(plan.device).eval()
+    times = flow.grid(plan.steps, 0.0 if plan.variants is None else plan.variants.from_time)
     for numbers in plan.chunks():
-        x, context = start(domain, flow, numbers, plan.seed)
+        x, context = start(domain, flow, numbers, plan.seed, plan.variants)
         x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
         frames = [domain.decode(x, context)] if watch else []
         with torch.no_grad(), seeded(_seed(plan.seed, -1 - numbers[0]), plan.device):
-            for state in flow.trajectory(x, context, plan.solver, plan.steps):
+            for state in flow.trajectory(x, context, plan.solver, times):
                 x = state
                 if watch:
                     frames.append(domain.decode(x, context))

@@ -10,6 +10,9 @@ usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
   batch        how many samples are carried at once; bounds the memory; default: the domain's
   out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced once all new samples
                are there. A drawing that was ended goes on where it was when the same is asked again
+  from         file or folder whose objects the samples are variants of, in turn; several as [a.pdb,b.pdb]
+  noise        how far variants go from them: 0.3 goes back to t = 0.7 and draws anew from there; 1 keeps nothing.
+               Domains with an option noise of their own take from_time=0.7
   trajectory   true: also write the way from noise to each sample
   device       auto, cpu, cuda, cuda:1
   trust        true: import code that the run names; see docs/security.md
@@ -17,6 +20,7 @@ usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
 
 examples:
   fm-science sample runs/first n=50 length=60-100 solver=heun steps=100 seed=1
+  fm-science sample protein from=fold.pdb noise=0.3 n=8                      variants of a structure
   fm-science sample -m runs/first steps=10,30,100 out=runs/first/steps       a sweep, one folder a job
 """
 
@@ -39,7 +43,7 @@ from fm_science.storage import writable
 if TYPE_CHECKING:
     from fm_science.domain import Domain
     from fm_science.flow import Flow
-    from fm_science.sampling import Drawing
+    from fm_science.sampling import Drawing, Variants
     from fm_science.trained import Trained
 
 FIRST, EVERY = 10.0, 60.0  # seconds before the first line of progress, and between lines
@@ -48,6 +52,8 @@ PLAIN = {
     "n": None, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": None, "trajectory": False,
     "device": "auto",
 }  # fmt: skip
+VARIANTS = {"from": None, "noise": None, "from_time": None}
+NOISE = 0.3  # of variants when nothing else is said
 
 
 def usage(rest: list[str]) -> str:
@@ -64,7 +70,7 @@ def main(args: list[str]) -> None:
 
     source = find_trained(given.paths[0])
     source.require_weights()
-    base = {**PLAIN, "out": str(source.samples), **source.groups()["sample"]}
+    base = {**PLAIN, **VARIANTS, "out": str(source.samples), **source.groups()["sample"]}
     launch.check(given, base)
 
     def job(tree: config.Tree, number: int | None) -> None:
@@ -83,7 +89,7 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
     writable(out)
     flow = restore(source, tree)
     domain = flow.domain
-    plan = sized(plan, tree, domain)
+    plan = replace(sized(plan, tree, domain), variants=variants(tree, source.groups()["sample"], domain))
     fits(domain, flow, plan)
     if tree["trajectory"] and not domain.writes_trajectories:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
@@ -141,6 +147,33 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
         device=device(tree["device"]),
         first=config.whole("first", tree["first"]),
     )
+
+
+def variants(tree: Mapping[str, Any], own: Container[str], domain: Domain) -> Variants | None:
+    """The data that samples are to be variants of, and the time to which they are carried back; None where no file is
+    given. A ``noise`` among the domain's ``own`` options is left to it.
+
+    Raises:
+        OptionError: for a noise or a time out of range, both, or either without a file.
+        UserError: for a file that cannot be read, or objects that the domain cannot encode.
+    """
+    from fm_science.sampling import Variants
+
+    noise, time = None if "noise" in own else tree["noise"], tree["from_time"]
+    if tree["from"] is None:
+        if noise is not None or time is not None:
+            raise OptionError("noise and from_time say how far variants go from a file: give from=FILE as well")
+        return None
+    if noise is not None and time is not None:
+        raise OptionError(f"noise={noise} from_time={time}: give one of them; from_time is 1 - noise")
+    if time is not None and not 0 <= config.number("from_time", time) < 1:
+        raise OptionError(f"from_time={time}: expected a time of at least 0 and less than 1")
+    noise = NOISE if noise is None else noise
+    if not 0 < config.number("noise", noise) <= 1:
+        raise OptionError(f"noise={noise}: expected a share above 0 and at most 1")
+    files = [tree["from"]] if isinstance(tree["from"], str) else list(tree["from"])
+    data = [domain.encode([found]) for found in domain.read(files)]
+    return Variants(data, 1 - noise if time is None else time)
 
 
 def sized(plan: Drawing, tree: Mapping[str, Any], domain: Domain) -> Drawing:

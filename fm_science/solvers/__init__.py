@@ -9,6 +9,7 @@ from fm_science.solvers.fixed import Euler as Euler
 from fm_science.solvers.fixed import Heun as Heun
 from fm_science.solvers.fixed import Midpoint as Midpoint
 from fm_science.solvers.flow_map import FlowMap as FlowMap
+from fm_science.solvers.grids import grid_after as grid_after
 from fm_science.solvers.grids import log_snr_grid as log_snr_grid
 from fm_science.solvers.grids import power_grid as power_grid
 from fm_science.solvers.grids import uniform_grid as uniform_grid

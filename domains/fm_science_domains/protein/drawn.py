@@ -19,7 +19,7 @@ from torch import Tensor
 from fm_science.state import Context, tree_map
 
 from . import asked, files, mpnn
-from .motif import unpacked
+from .names import unpacked
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 
 State = dict[str, Tensor]
@@ -33,11 +33,12 @@ BESIDE = (".csv", ".fasta")  # what stands beside structure files
 def decode(state: State, context: Context, close: Closure | None = None) -> list[Backbone]:
     """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with what was asked of them.
 
-    Chains around a motif stand where the motif stood, and have its residues' letters and numbers. With ``close`` the
+    Chains around a motif stand where the motif stood, and have its residues' letters and numbers; variants of a chain
+    have its name and numbers. With ``close`` the
     chains are those of ``close(state, context)``, and their ``raw`` coordinates those of ``state``.
     """
     state, context = tree_map(Tensor.cpu, state), context.to("cpu")
-    letters, labels = context.cond.get("sequence"), context.cond.get("labels")
+    letters, labels, numbers = (context.cond.get(name) for name in ("sequence", "labels", "numbers"))
     raw = _atoms(state, context)
     ends = raw if close is None else _atoms(close(state, context), context)
     found = []
@@ -46,6 +47,8 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
             ends[i],
             None if letters is None else "".join(map(chr, letters[i][real].tolist())),
             f"sample_{i:04d}",
+            chain="" if numbers is None else unpacked(context.cond["chain"][i : i + 1])[0],
+            numbers=() if numbers is None else unpacked(numbers[i][real]),
             raw=None if close is None else raw[i],
             motif=() if labels is None else unpacked(labels[i][real]),
         )

@@ -10,7 +10,6 @@ surrounds a motif, some batches of training hold stretches of their chains (Yim 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from fm_science.state import Context, State
 from .blueprint import Blueprint, free
 from .files import read_numbered
 from .geometry import OPEN, secondary
+from .names import packed
 from .residues import BREAK
 from .sheets import UNSTATED
 from .structure import NANOMETRE, Backbone, frames
@@ -197,7 +197,7 @@ def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int
 
     The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom;
     ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G, and ``cond["labels"]`` (n, N) their
-    names in the motif's file (see :func:`packed`), and 0.
+    names in the motif's file (see :func:`~.names.packed`), and 0.
     """
     rows = [motif.draw(lengths) for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
@@ -215,16 +215,6 @@ def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int
     }
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
     return Context(mask, cond, free=~held, known=known)
-
-
-def packed(labels: Sequence[str]) -> Tensor:
-    """(L,) int64: names of residues, such as A23, as their first eight letters, eight bits each; nothing is 0."""
-    return torch.tensor([int.from_bytes(label.encode("ascii", "replace")[:8], "big") for label in labels])
-
-
-def unpacked(labels: Tensor) -> tuple[str, ...]:
-    """The inverse of :func:`packed`."""
-    return tuple(code.to_bytes(8, "big").lstrip(b"\0").decode("ascii") for code in labels.tolist())
 
 
 @dataclass(frozen=True)
