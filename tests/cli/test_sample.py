@@ -65,7 +65,7 @@ def test_variants_of_files_start_from_them(fm: Command, tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", x=10.0 + np.random.default_rng(1).normal(size=(2, 4, 2)))
     done = fm("sample", "clouds", "from=mine.npz", "noise=0.01", "n=4", "steps=200", "out=near")
     assert done.code == 0, done.err
-    with np.load(tmp_path / "near" / "samples.npz") as kept, np.load(tmp_path / "mine.npz") as given:
+    with np.load(tmp_path / "near" / "clouds_000000-000003.npz") as kept, np.load(tmp_path / "mine.npz") as given:
         found, wanted = kept[kept.files[0]].reshape(4, 4, 2), np.tile(given["x"], (2, 1, 1))
     assert np.abs(found - wanted).max() < 0.5
     assert np.abs(found[0] - found[2]).max() > 1e-4

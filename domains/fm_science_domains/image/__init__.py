@@ -136,6 +136,25 @@ class ImageDomain(Domain):
         pixels = rounded(state.detach().cpu().float()[:, 0], self.summary.top)
         return [Image(x, k, f"sample_{i:06d}") for i, (x, k) in enumerate(zip(pixels, asked, strict=True))]
 
+    def encode(self, samples: Sequence[Image]) -> tuple[Tensor, Context]:
+        """Images as states, of the class ``sample.label``, else of their own, else of none. Raises UserError for images
+        of another shape."""
+        o, known = self.options.sample, self.summary
+        for image in samples:
+            if tuple(image.pixels.shape) != known.shape:
+                raise UserError(
+                    f"{image.name}: (channels, height, width) are {tuple(image.pixels.shape)}; what was trained has "
+                    f"{known.shape}"
+                )
+        x = torch.stack([image.pixels.float() for image in samples])[:, None]
+        if not known.classes:
+            return x, Context.full(len(x))
+        chosen = self.class_number(o.label)
+        labels = [image.label if chosen is None else chosen for image in samples]
+        cond = {"label": torch.tensor([-1 if label is None else label for label in labels])}
+        guided = {"guidance": torch.full((len(x),), float(o.guidance))} if o.guidance != 1 else {}
+        return x, Context.full(len(x), **cond, **guided)
+
     def read(self, paths: Sequence[Any]) -> list[Image]:
         """Images from files and folders, at the grey levels and size of those that are learned."""
         o, known = self.options.data, self.summary
