@@ -74,7 +74,8 @@ def test_held_residues_know_where_they_came_from(file):
 def test_names_of_residues_as_numbers():
     labels = ("A1", "", "B-12C", "AAAA9999", "1:23A")
     assert names.unpacked(names.packed(labels)) == labels
-    assert names.packed(labels)[1] == 0
+    assert not names.packed(labels)[1].any()
+    assert names.unpacked(names.packed(["ABCD1234@12"])) == ("ABCD1234@12",)
 
 
 def test_a_motif_can_be_asked_for_by_keywords(file):

@@ -3,7 +3,8 @@
 A sample is written as PDB and mmCIF. Beside them stand, where there is something to say, its designed sequences
 (``sample_0000.fasta``; the structure files then name their residues after the first), its coordinates before bonds were
 closed (``raw/sample_0000.pdb``), and for all samples together ``asked.csv``: the secondary structure and the sheets
-that were asked for, and where the residues of a motif came from. Reading the folder brings all of it back.
+that were asked for, and where the residues of a motif came from, of which ``motif.csv`` has a row for each. Reading the
+folder brings all of it back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 State = dict[str, Tensor]
 Closure = Callable[[State, Context], State]
 ASKED = "asked.csv"
+MOTIFS = "motif.csv"
 RAW = "raw"  # the folder of chains before their bonds were closed
 COLUMNS = ("sample", "structure", "sheet", "motif")
 BESIDE = (".csv", ".fasta")  # what stands beside structure files
@@ -51,6 +53,7 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
             numbers=() if numbers is None else unpacked(numbers[i][real]),
             raw=None if close is None else raw[i],
             motif=() if labels is None else unpacked(labels[i][real]),
+            sides=None if "sides" not in context.cond else context.cond["sides"][i][real],
         )
         found.append(replace(chain, **asked.words(context, i)))
     return found
@@ -82,7 +85,7 @@ def write(samples: Sequence[Backbone], folder: Path, first: int = 0, sequences: 
             written.append(_fasta(designs, name.with_suffix(".fasta")))
         if chain.raw is not None:
             written.append(files.write_pdb(replace(chain, coords=chain.raw), folder / RAW / f"{name.name}.pdb"))
-    return written + _record(samples, folder, first)
+    return written + _record(samples, folder, first) + _motifs(samples, folder, first)
 
 
 def _fasta(designs: Sequence[mpnn.Design], file: Path) -> Path:
@@ -115,6 +118,28 @@ def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
 def _held(chain: Backbone) -> list[str]:
     """Words such as 11=A23: residue 11 of the new chain is residue 23 of chain A of the motif's file."""
     return [f"{number}={label}" for number, label in enumerate(chain.motif, 1) if label]
+
+
+def _motifs(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]:
+    """Add a row for each held residue of samples to the table of the folder; none where nothing is held."""
+    rows = [
+        {"sample": f"sample_{number:04d}", "chain": chain, "residue": label, "amino_acid": letter, "from": origin}
+        for number, b in enumerate(samples, first) if b.motif
+        for chain, label, letter, origin in zip(
+            [files.chain_name(b)] * len(b), files.numbers(b), b.sequence or "X" * len(b), b.motif, strict=True
+        ) if origin
+    ]  # fmt: skip
+    if not rows:
+        return []
+    file, new = folder / MOTIFS, {row["sample"] for row in rows}
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if row["sample"] not in new] + rows
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return [file]
 
 
 def _recorded(file: Path) -> dict[str, dict[str, str]]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from fm_science.files import Dropped
 from fm_science.samples import files_in
 
 from . import atoms as tables
-from . import residues
+from . import residues, side_chains
 from .residues import BREAK, Residue
 from .structure import ATOMS, Backbone, with_oxygen
 
@@ -109,10 +110,10 @@ def _files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[Path]:
             yield path
 
 
-def _chains(path: Path) -> list[tuple[str, list[Residue]]]:
+def _chains(path: Path, wanted: Container[str] = ATOMS) -> list[tuple[str, list[Residue]]]:
     """Every chain of a file: its name and its residues. Raises ValueError, which says why, where there are none."""
     try:
-        found = residues.chains(tables.read(path))
+        found = residues.chains(tables.read(path, wanted))
     except OSError as error:
         raise ValueError(f"cannot be opened: {error.strerror or error}") from error
     if not found:
@@ -161,19 +162,23 @@ def _pieces(rows: Sequence[Residue]) -> list[list[Residue]]:
 
 def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str]]]:
     """The chains of one file by their names, each with the numbers of its residues (``52``, ``52A``). Residues
-    without N, CA and C are left out, and breaks are kept. Raises UserError where it is no file that can be read."""
+    without N, CA and C are left out, and breaks are kept; side chains come along. Raises UserError where it is no file
+    that can be read."""
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; name one of its structure files")
     (file,) = _files([Path(path)], [])
     try:
-        chains = _chains(file)
+        chains = _chains(file, side_chains.NAMES)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} {error}") from error
     whole = [(name, [r for r in rows if _complete(r)]) for name, rows in chains]
-    found = {name: (_build(file, name, name, rows, None), [r.number for r in rows]) for name, rows in whole if rows}
-    return {name: (chain, numbers) for name, (chain, numbers) in found.items() if isinstance(chain, Backbone)}
+    found = {name: (_build(file, name, name, rows, None), rows) for name, rows in whole if rows}
+    return {
+        name: (replace(chain, sides=side_chains.places(rows)), [r.number for r in rows])
+        for name, (chain, rows) in found.items() if isinstance(chain, Backbone)
+    }  # fmt: skip
 
 
 def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond: float | None) -> Backbone | str:
@@ -204,16 +209,18 @@ def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond:
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def _rows(backbone: Backbone) -> Iterator[tuple[int, str, str, int, str, list[float], float]]:
-    """Atoms as (serial, atom, residue name, residue number, insertion code, xyz, B-factor: 1 for a motif's)."""
+def _rows(backbone: Backbone) -> Iterator[tuple[int, str, str, int, str, list[float], float, int]]:
+    """Atoms as (serial, atom, residue name, residue number, insertion code, xyz, B-factor: 1 for a motif's, number of
+    the residue from 1)."""
     sequence = backbone.sequence or "G" * len(backbone)
-    numbers = _numbers(backbone)
-    serial = 0
-    marks = backbone.held.double().tolist()
-    for letter, (number, code), atoms, mark in zip(sequence, numbers, backbone.coords.tolist(), marks, strict=True):
-        for atom, xyz in zip(ATOMS, atoms, strict=True):
+    marks, serial = backbone.held.double().tolist(), 0
+    for i, (letter, (number, code), mark) in enumerate(zip(sequence, _numbers(backbone), marks, strict=True)):
+        atoms = list(zip(ATOMS, backbone.coords[i].tolist(), strict=True))
+        if backbone.sides is not None:
+            atoms += side_chains.atoms(letter, backbone.sides[i])
+        for atom, xyz in atoms:
             serial += 1
-            yield serial, atom, NAMES.get(letter, "UNK"), number, code, xyz, mark
+            yield serial, atom, NAMES.get(letter, "UNK"), number, code, xyz, mark, i + 1
 
 
 def _numbers(backbone: Backbone) -> list[tuple[int, str]]:
@@ -222,6 +229,16 @@ def _numbers(backbone: Backbone) -> list[tuple[int, str]]:
     if len(found) == len(backbone) and all(m and -999 <= int(m[1]) <= 9999 for m in found):
         return [(int(m[1]), m[2]) for m in found if m]
     return [(number, "") for number in range(1, len(backbone) + 1)]
+
+
+def numbers(backbone: Backbone) -> list[str]:
+    """The numbers that residues have in written files, with their insertion codes."""
+    return [f"{number}{code}" for number, code in _numbers(backbone)]
+
+
+def chain_name(backbone: Backbone) -> str:
+    """The name that a chain has in a written PDB file."""
+    return backbone.chain if re.fullmatch(r"[A-Za-z0-9]", backbone.chain) else "A"
 
 
 def _checked(backbone: Backbone, path: Path, columns: bool) -> Backbone:
@@ -234,11 +251,11 @@ def _checked(backbone: Backbone, path: Path, columns: bool) -> Backbone:
 
 
 def _pdb(backbone: Backbone) -> list[str]:
-    chain = backbone.chain if re.fullmatch(r"[A-Za-z0-9]", backbone.chain) else "A"
+    chain = chain_name(backbone)
     lines = [
         f"ATOM  {serial:5d}  {atom:<3s} {residue:3s} {chain}{number:4d}{code or ' '}   {x:8.3f}{y:8.3f}{z:8.3f}"
         f"{1:6.2f}{mark:6.2f}          {atom[0]:>2s}"
-        for serial, atom, residue, number, code, (x, y, z), mark in _rows(backbone)
+        for serial, atom, residue, number, code, (x, y, z), mark, _ in _rows(backbone)
     ]
     return [*lines, f"TER   {len(lines) + 1:5d}      {lines[-1][17:27].rstrip()}"]
 
@@ -276,8 +293,8 @@ def write_cif(backbone: Backbone, path: str | os.PathLike) -> Path:
     block = re.sub(r"[^A-Za-z0-9_.-]", "_", backbone.name) or "backbone"
     chain = re.sub(r"[^A-Za-z0-9_-]", "", backbone.chain) or "A"
     lines = [
-        f"ATOM {serial} {atom[0]} {atom} . {residue} A 1 {(serial + 3) // 4} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
+        f"ATOM {serial} {atom[0]} {atom} . {residue} A 1 {place} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
         f"1.00 {mark:.2f} {number} {residue} {chain} {atom} 1"
-        for serial, atom, residue, number, code, (x, y, z), mark in _rows(backbone)
+        for serial, atom, residue, number, code, (x, y, z), mark, place in _rows(backbone)
     ]
     return _save(path, [f"data_{block}", "#", "loop_", *(f"_atom_site.{name}" for name in names.split()), *lines, "#"])

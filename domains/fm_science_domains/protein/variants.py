@@ -40,7 +40,7 @@ def encode(
 
     Returns:
         State ``(B, N, ...)`` and context; ``cond["origin"]`` (B, 3) says where the centre was, in angstrom,
-        ``cond["chain"]`` (B,) and ``cond["numbers"]`` (B, N) the names in the file (see :func:`~.names.packed`).
+        ``cond["chain"]`` (B, 2) and ``cond["numbers"]`` (B, N, 2) the names in the file (:func:`~.names.packed`).
 
     Raises:
         OptionError: for a blueprint of another length than a chain.
