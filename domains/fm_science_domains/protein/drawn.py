@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fm_science.state import Context, tree_map
 
-from . import asked, files, mpnn
+from . import asked, assembly, files, mpnn, writing
 from .names import unpacked
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 
@@ -41,8 +41,10 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
     """
     state, context = tree_map(Tensor.cpu, state), context.to("cpu")
     letters, labels, numbers = (context.cond.get(name) for name in ("sequence", "labels", "numbers"))
-    raw = _atoms(state, context)
-    ends = raw if close is None else _atoms(close(state, context), context)
+    closed, whole = state if close is None else close(state, context), context
+    if "unit" in whole.cond:
+        (state, _), (closed, context) = (assembly.first(x, whole) for x in (state, closed))
+    raw, ends = _atoms(state, context), _atoms(closed, context)
     found = []
     for i, real in enumerate(context.mask):
         chain = Backbone(
@@ -55,6 +57,8 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
             motif=() if labels is None else unpacked(labels[i][real]),
             sides=None if "sides" not in context.cond else context.cond["sides"][i][real],
         )
+        if "unit" in whole.cond:
+            chain = replace(chain, mates=assembly.others(ends[i], whole, i))
         found.append(replace(chain, **asked.words(context, i)))
     return found
 
@@ -84,7 +88,8 @@ def write(samples: Sequence[Backbone], folder: Path, first: int = 0, sequences: 
         if designs:
             written.append(_fasta(designs, name.with_suffix(".fasta")))
         if chain.raw is not None:
-            written.append(files.write_pdb(replace(chain, coords=chain.raw), folder / RAW / f"{name.name}.pdb"))
+            before = replace(chain, coords=chain.raw, mates=())
+            written.append(files.write_pdb(before, folder / RAW / f"{name.name}.pdb"))
     return written + _record(samples, folder, first) + _motifs(samples, folder, first)
 
 
@@ -126,7 +131,7 @@ def _motifs(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
         {"sample": f"sample_{number:04d}", "chain": chain, "residue": label, "amino_acid": letter, "from": origin}
         for number, b in enumerate(samples, first) if b.motif
         for chain, label, letter, origin in zip(
-            [files.chain_name(b)] * len(b), files.numbers(b), b.sequence or "X" * len(b), b.motif, strict=True
+            [writing.chain_name(b)] * len(b), writing.numbers(b), b.sequence or "X" * len(b), b.motif, strict=True
         ) if origin
     ]  # fmt: skip
     if not rows:
