@@ -152,8 +152,9 @@ class ImageDomain(Domain):
         chosen = self.class_number(o.label)
         labels = [image.label if chosen is None else chosen for image in samples]
         cond = {"label": torch.tensor([-1 if label is None else label for label in labels])}
-        guided = {"guidance": torch.full((len(x),), float(o.guidance))} if o.guidance != 1 else {}
-        return x, Context.full(len(x), **cond, **guided)
+        if o.guidance != 1:
+            cond["guidance"] = torch.full((len(x),), float(o.guidance))
+        return x, Context(Context.full(len(x)).mask, cond)
 
     def read(self, paths: Sequence[Any]) -> list[Image]:
         """Images from files and folders, at the grey levels and size of those that are learned."""
