@@ -338,7 +338,7 @@ class Flow(nn.Module):
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
         kept = _read(FilePath(file))
-        self.fill(_weights(kept), str(file))
+        self.fill(weights_of(kept), str(file))
         if "independent" in kept:  # where files of earlier versions say so
             self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
@@ -357,11 +357,11 @@ class Flow(nn.Module):
 
 def read_weights(file: FilePath) -> dict[str, Tensor]:
     """The weights of a flow by name, from :meth:`Flow.save` or a checkpoint of a run. Raises UserError."""
-    return _weights(_read(file))
+    return weights_of(_read(file))
 
 
-def _weights(kept: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of the flow in a file of weights, where a training module may stand around it."""
+def weights_of(kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the flow by name in what a file of weights holds, where a training module may stand around it."""
     weights = kept.get("state_dict", kept)
     prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

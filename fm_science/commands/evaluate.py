@@ -38,7 +38,7 @@ from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError
 from fm_science.plugins import find
 from fm_science.samples import RECORD, read_record
-from fm_science.storage import writable
+from fm_science.storage import atomic, writable, write_text
 from fm_science.tables import cell
 
 if TYPE_CHECKING:
@@ -216,13 +216,13 @@ def write(table: Table, out: Path) -> None:
     """The table as ``metrics.csv`` and ``metrics.json``; numbers that are not defined are empty and null."""
     write_rows([{"row": name, **numbers} for name, numbers in table.items()], out / "metrics.csv")
     clean = {row: {k: v if math.isfinite(v) else None for k, v in found.items()} for row, found in table.items()}
-    (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
+    write_text(json.dumps(clean, indent=2) + "\n", out / "metrics.json")
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Rows as comma-separated values under the union of their keys."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with file.open("w", newline="") as stream:
+    with atomic(file) as part, part.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         for row in rows:

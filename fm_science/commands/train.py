@@ -19,7 +19,8 @@ Without preset=NAME the preset `quick` is taken where the domain has one; preset
 SIGTERM ends a training after its step, with a checkpoint; resume=DIR goes on. resume=DIR trust=true also imports code
 that the run names (docs/security.md).
 
-The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, metrics.csv, checkpoints/, samples/ and report/.
+The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, history.jsonl, metrics.csv, checkpoints/, samples/
+and report/. One training at a time writes into it.
 A folder that already holds something is refused, but for what a run left that failed before it learned anything;
 resume=DIR goes on with its own configuration.
 
@@ -40,8 +41,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,9 +50,11 @@ from typing import TYPE_CHECKING
 from fm_science import config, launch
 from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError, nearest
+from fm_science.locks import locked
 from fm_science.plugins import Plugin, domains, find
 
 if TYPE_CHECKING:
+    from fm_science.domain import Domain
     from fm_science.trained import Trained
 
 QUICK = "quick"  # the preset that is taken where none is named
@@ -85,10 +88,10 @@ def main(args: list[str]) -> None:
 
 def requeued(given: launch.Words) -> Path | None:
     """The run folder that this very job of SLURM trained before it was started again; ``None``: no such thing."""
-    from fm_science.runs import CHECKPOINT
+    from fm_science.checkpoints import FOLDER, checkpoints
 
     for run in map(Path, given.values("run") if int(os.environ.get("SLURM_RESTART_COUNT") or 0) else ()):
-        if (run / CHECKPOINT).is_file():
+        if checkpoints(run / FOLDER):
             print(f"started again by SLURM: resuming {run}", flush=True)
             return run
     return None
@@ -167,10 +170,13 @@ def resume(given: launch.Words) -> None:
     run = Path(given.values("resume")[0])
     if given.sweep:
         raise UserError("a run is resumed by itself, not in a sweep")
+    from fm_science.checkpoints import FOLDER, checkpoints
     from fm_science.runs import CHECKPOINT, Run
 
     saved = Run.open(run).config
-    if not (run / CHECKPOINT).is_file():
+    for group, values in config.defaults(config.engine()).items():  # options that are newer than the run
+        saved[group] = {**values, **(saved.get(group) or {})}
+    if not checkpoints(run / FOLDER):
         raise UserError(f"{run} cannot be resumed: it holds no {CHECKPOINT}")
     launch.check(given, saved)
     for item in launch.parse(given.overrides):
@@ -200,12 +206,28 @@ def work(tree: config.Tree, run: Path) -> None:
 
     if first and not tree["resume"]:
         claim(run)
+    with locked(run) if first else nullcontext():
+        if first:
+            announce(tree, run)
+        else:
+            launch.wait_for_first(run / FILE)
+        train(tree, plugin.build, groups, engine, seed, run)
     if first:
-        source = (tree.get("data") or {}).get("source")
-        words = [f"domain {tree['domain']}", f"data {source}" if source else "", f"into {run}"]
-        print(f"training: {', '.join(filter(None, words))}", flush=True)  # torch takes seconds to import
-    else:
-        launch.wait_for_first(run / FILE)
+        place = shlex.quote(str(run))
+        print(f"trained: {run}\nnext: fm-science sample {place}; fm-science evaluate {place}")
+
+
+def announce(tree: config.Tree, run: Path) -> None:
+    """Say what is trained before torch is imported, which takes seconds."""
+    source = (tree.get("data") or {}).get("source")
+    words = [f"domain {tree['domain']}", f"data {source}" if source else "", f"into {run}"]
+    print(f"training: {', '.join(filter(None, words))}", flush=True)
+
+
+def train(
+    tree: config.Tree, build: Callable[..., Domain], groups: config.Tree, engine: config.Tree, seed: int, run: Path
+) -> None:  # fmt: skip
+    """Make the domain and train it in the run folder."""
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -216,7 +238,7 @@ def work(tree: config.Tree, run: Path) -> None:
     with log_errors(run), restart(run):
         torch.manual_seed(seed)  # of the first weights
         with budget():
-            domain = plugin.build(groups)
+            domain = build(groups)
             domain.flow()
         notes = {name: value for name, value in tree.items() if name not in config.engine()}
         try:
@@ -226,9 +248,6 @@ def work(tree: config.Tree, run: Path) -> None:
             )  # fmt: skip
         except MisconfigurationException as error:  # such as a GPU where there is none
             raise UserError(f"the trainer cannot run so: {error}") from error
-    if first:
-        place = shlex.quote(str(run))
-        print(f"trained: {run}\nnext: fm-science sample {place}; fm-science evaluate {place}")
 
 
 @contextmanager

@@ -157,4 +157,6 @@ def test_info_sums_up_a_run(fm: Command, trained: Path) -> None:
     shown = fm("info", "trained")
     assert "domain ring, preset small, seed 0" in shown.out
     assert "last.ckpt" in shown.out
+    assert "status: done at step 5" in shown.out
+    assert "start at step 0, seed 0, on " in shown.out
     assert "torch" in fm("info").out
