@@ -27,6 +27,7 @@ COMMANDS = {
     "domains": "list the domains that are installed, or every option of one",
     "models": "list the models that are installed, or add one",
     "export": "write a trained run as one file, a model",
+    "show": "draw a picture of the lectures, by running what it shows",
     "info": "versions, devices and plugins, or the summary of a run",
     "new-domain": "write a package with a domain of your own, to install and to change",
 }

@@ -4,6 +4,11 @@ from fm_science.declarations import renamed_names
 from fm_science.solvers.adaptive import Adaptive as Adaptive
 from fm_science.solvers.base import Predict as Predict
 from fm_science.solvers.base import Solver as Solver
+from fm_science.solvers.diffusion import DDIM as DDIM
+from fm_science.solvers.diffusion import DDPM as DDPM
+from fm_science.solvers.diffusion import AnnealedLangevin as AnnealedLangevin
+from fm_science.solvers.diffusion import DPMSolver as DPMSolver
+from fm_science.solvers.diffusion import ReverseSDE as ReverseSDE
 from fm_science.solvers.fixed import RK4 as RK4
 from fm_science.solvers.fixed import Euler as Euler
 from fm_science.solvers.fixed import Heun as Heun

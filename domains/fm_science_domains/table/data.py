@@ -115,9 +115,7 @@ class Summary:
     @staticmethod
     def from_dict(kept: Mapping[str, Any]) -> Summary:
         """The inverse of :meth:`as_dict`."""
-        columns = tuple(Column.from_dict(c) for c in kept["columns"])
-        encoding = Encoding(columns, kept["condition"])
-        return Summary(encoding, kept["header"], kept["rows"], kept["blur"], tuple(kept["quantiles"]))
+        return Summary(Encoding.of(kept), kept["header"], kept["rows"], kept["blur"], tuple(kept["quantiles"]))
 
     @property
     def condition(self) -> Column | None:
