@@ -68,7 +68,6 @@ class Features:
     @cached_property
     def key(self) -> str:
         """A digest of the images and of how the classifier is trained."""
-        guide = self.sets.guide
         stack = self.sets.train
         some = stack.levels[:MOST].contiguous().numpy().tobytes()
         guide = b"" if self.sets.guide is None else self.sets.guide[:MOST].numpy().tobytes()
@@ -97,6 +96,7 @@ class Features:
         return net.eval()
 
     def _train(self, net: Classifier) -> None:
+        guide = self.sets.guide
         stack = self.sets.train
         n = min(MOST, len(stack))
         optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.01)
