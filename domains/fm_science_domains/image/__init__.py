@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -154,7 +154,7 @@ class ImageDomain(Domain):
         cond = {"label": torch.tensor([-1 if label is None else label for label in labels])}
         if o.guidance != 1:
             cond["guidance"] = torch.full((len(x),), float(o.guidance))
-        return x, Context(Context.full(len(x)).mask, cond)
+        return x, replace(Context.full(len(x)), cond=cond)
 
     def read(self, paths: Sequence[Any]) -> list[Image]:
         """Images from files and folders, at the grey levels and size of those that are learned."""

@@ -23,7 +23,7 @@ from .geometry import CLASH, CONTACT
 from .sheets import UNSTATED
 
 GAP = 33  # residues that are passed by between two chains: more than the network tells apart
-APART = 1.0
+APART = 0.5  # nm: how far from the axis the noise of a chain has its centre
 MOST = 12  # chains of an assembly
 
 
@@ -77,11 +77,14 @@ def symmetric(state: State, context: Context) -> State:
 
 
 class Symmetric(WrappedNetwork):
-    """A network that sees symmetric assemblies, and predicts them."""
+    """A network that sees symmetric assemblies, and predicts them. Noise is seen shifted from the axis, so that chains
+    begin beside each other: at time t by (1 - t) APART, as if its law were centred there."""
 
     def forward(self, x: State, t: Tensor, context: Context) -> State:
-        shift = x["translations"].new_tensor([APART, 0.0, APART if len(context.cond["turns"]) < 0 else 0.0])
-        away = x["translations"] + expand_like(1 - t, x["translations"]) * shift
+        places = x["translations"]
+        turned = (context.cond["turns"][..., 2, 2].amin(1) < 0).to(places)  # dihedral: chains part along the axis too
+        away = torch.stack([torch.ones_like(turned), 0.5 * turned, turned], -1)[:, None] * APART
+        away = places + expand_like(1 - t, places) * away
         seen = symmetric({**x, "translations": away}, context)
         return symmetric(self.network(seen, t, context), context)
 
