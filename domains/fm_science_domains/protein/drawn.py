@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fm_science.state import Context, tree_map
 
-from . import asked, assembly, files, mpnn, writing
+from . import asked, files, mpnn, writing
 from .names import unpacked
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 
@@ -41,10 +41,8 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
     """
     state, context = tree_map(Tensor.cpu, state), context.to("cpu")
     letters, labels, numbers = (context.cond.get(name) for name in ("sequence", "labels", "numbers"))
-    closed, whole = state if close is None else close(state, context), context
-    if "unit" in whole.cond:
-        (state, _), (closed, context) = (assembly.first(x, whole) for x in (state, closed))
-    raw, ends = _atoms(state, context), _atoms(closed, context)
+    raw = _atoms(state, context)
+    ends = raw if close is None else _atoms(close(state, context), context)
     found = []
     for i, real in enumerate(context.mask):
         chain = Backbone(
@@ -57,8 +55,6 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
             motif=() if labels is None else unpacked(labels[i][real]),
             sides=None if "sides" not in context.cond else context.cond["sides"][i][real],
         )
-        if "unit" in whole.cond:
-            chain = replace(chain, mates=assembly.others(ends[i], whole, i))
         found.append(replace(chain, **asked.words(context, i)))
     return found
 
@@ -88,8 +84,7 @@ def write(samples: Sequence[Backbone], folder: Path, first: int = 0, sequences: 
         if designs:
             written.append(_fasta(designs, name.with_suffix(".fasta")))
         if chain.raw is not None:
-            before = replace(chain, coords=chain.raw, mates=())
-            written.append(files.write_pdb(before, folder / RAW / f"{name.name}.pdb"))
+            written.append(files.write_pdb(replace(chain, coords=chain.raw), folder / RAW / f"{name.name}.pdb"))
     return written + _record(samples, folder, first) + _motifs(samples, folder, first)
 
 

@@ -28,7 +28,7 @@ from fm_science.solvers import Euler, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
-from . import assembly, mpnn, numbering
+from . import mpnn, numbering
 from .blueprint import Blueprint, alike, conditions, free, parse
 from .closure import close_chain
 from .data import Structures
@@ -96,9 +96,6 @@ class Sample:
         None, "PDB or mmCIF file with residues that every chain is to hold, or several, [a.pdb,b.pdb]"
     )  # fmt: skip
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
-    symmetry: str | None = option(
-        None, "assemblies of copies of one chain: C3, three about an axis, or D2, two and those again turned over"
-    )  # fmt: skip
     numbering: str = option(
         "new", "numbers of residues around a motif: from 1 anew, or kept, where new residues count on from the motif's",
         choices=("new", "kept"),
@@ -182,10 +179,6 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
     lengths(options.length)
     if options.sequences and not mpnn.installed():
         raise OptionError(f"sequences={options.sequences} needs ProteinMPNN: {mpnn.HINT}")
-    if options.symmetry is not None:
-        assembly.rotations(options.symmetry)
-        if options.motif:
-            raise OptionError("symmetry= and motif= do not go together: a held motif has one place")
     wanted, motif, blueprint = shares(options), None, None
     sheet = None if options.sheet in ("data", "open") else options.sheet
     if options.structure not in ("data", "open"):
@@ -228,26 +221,20 @@ def request(
         span = lengths(options.length) if asked_for else None
         return around(n, held, blueprint, span, options.numbering == "kept")
     if blueprint is not None:
-        return _assembled(Context(*conditions([blueprint] * n)), options)
+        return Context(*conditions([blueprint] * n))
     low, high = lengths(options.length)
-    size = (1,) if options.symmetry else (n,)  # chains of one length, so that assemblies stand beside each other
-    sizes = torch.randint(low, high + 1, size).expand(n).tolist()
+    sizes = torch.randint(low, high + 1, (n,)).tolist()
     drawn = [alike(k, wanted, chains) if options.structure == "data" else free(k) for k in sizes]
     if options.sheet == "open":
         drawn = [replace(plan, pairs=None) for plan in drawn]
-    return _assembled(Context(*conditions(drawn)), options)
-
-
-def _assembled(context: Context, options: Sample) -> Context:
-    """The chains of ``context``, or the assemblies of them that are asked for."""
-    return context if options.symmetry is None else assembly.copied(context, assembly.rotations(options.symmetry))
+    return Context(*conditions(drawn))
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
     """Euler steps that shrink towards the data, with rotations on their own clock, and the network as sampled."""
     walked = annealed(trained, options.rotation_rate)
     grid = power_grid(options.steps, options.power)
-    plain = options.guidance == 1 and options.closure != "loop" and options.symmetry is None
+    plain = options.guidance == 1 and options.closure != "loop"
     return Sampler(Euler(), grid, walked, None if plain else partial(sampling_network, options=options, path=walked))
 
 
@@ -257,6 +244,4 @@ def sampling_network(network: Network, options: Sample, path: ProductPath) -> Ne
         network = Guided(network, scale=options.guidance, keys=("structure", "sheet"), path=path)
     if options.closure == "loop":
         network = ProjectedEndpoint(network, partial(close_chain, steps=12, rate=0.12))
-    if options.symmetry is not None:
-        network = assembly.Symmetric(network)
     return network

@@ -1,8 +1,8 @@
 """Protein structures into PDB and mmCIF files.
 
-A file holds one chain, under its own name and numbers where it has them, else as A from 1; of a symmetric assembly all
-chains, of which the others are named on from the first. Columns are checked. A backbone without a sequence is written
-as glycine, the one residue that is complete with N, CA, C and O, so that no program looks for missing side chains.
+A file holds one chain, under its own name and numbers where it has them, else as A from 1; columns are checked. A
+backbone without a sequence is written as glycine, the one residue that is complete with N, CA, C and O, so that no
+program looks for missing side chains.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from fm_science.errors import UserError
 
@@ -23,24 +20,16 @@ from .structure import ATOMS, Backbone
 LETTERS = "ARNDCQEGHILKMFPSTWYVX"
 RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK"
 NAMES = dict(zip(LETTERS, RESIDUES.split(), strict=True))
-CHAINS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 Row = tuple[int, str, str, int, str, list[float], float, int]
 
 
-def _chains(backbone: Backbone, first: str) -> list[tuple[str, Backbone]]:
-    """The chains of a file and their names: one, named ``first``, or those of an assembly."""
-    free = [letter for letter in CHAINS if letter != first]
-    mates = [replace(backbone, coords=coords, mates=(), sides=None) for coords in backbone.mates]
-    return [(first, backbone), *zip(free, mates, strict=False)]
-
-
-def _rows(backbone: Backbone, serial: int) -> Iterator[Row]:
+def _rows(backbone: Backbone) -> Iterator[Row]:
     """Atoms as (serial, atom, residue name, residue number, insertion code, xyz, B-factor: 1 for a motif's, number of
-    the residue from 1), counted on from ``serial``."""
+    the residue from 1)."""
     sequence = backbone.sequence or "G" * len(backbone)
-    marks = backbone.held.double().tolist()
+    marks, serial = backbone.held.double().tolist(), 0
     for i, (letter, (number, code), mark) in enumerate(zip(sequence, _numbers(backbone), marks, strict=True)):
         atoms = list(zip(ATOMS, backbone.coords[i].tolist(), strict=True))
         if backbone.sides is not None:
@@ -69,25 +58,22 @@ def chain_name(backbone: Backbone) -> str:
 
 
 def _checked(backbone: Backbone, path: Path, columns: bool) -> Backbone:
-    coords = torch.stack([backbone.coords, *backbone.mates])
+    coords = backbone.coords
     if not coords.isfinite().all():
         raise UserError(f"cannot write {path}: coordinates are not finite numbers")
-    most = len(coords) * len(backbone)
-    if columns and (most > 9999 or coords.max() >= 9999.9995 or coords.min() <= -999.9995):
+    if columns and (len(backbone) > 9999 or coords.max() >= 9999.9995 or coords.min() <= -999.9995):
         raise UserError(f"cannot write {path}: too large for the columns of a PDB file; write mmCIF (.cif) instead")
     return backbone
 
 
 def _pdb(backbone: Backbone) -> list[str]:
-    lines: list[str] = []
-    for chain, part in _chains(backbone, chain_name(backbone)):
-        lines += [
-            f"ATOM  {serial:5d}  {atom:<3s} {residue:3s} {chain}{number:4d}{code or ' '}   {x:8.3f}{y:8.3f}{z:8.3f}"
-            f"{1:6.2f}{mark:6.2f}          {atom[0]:>2s}"
-            for serial, atom, residue, number, code, (x, y, z), mark, _ in _rows(part, len(lines))
-        ]
-        lines.append(f"TER   {len(lines) + 1:5d}      {lines[-1][17:27].rstrip()}")
-    return lines
+    chain = chain_name(backbone)
+    lines = [
+        f"ATOM  {serial:5d}  {atom:<3s} {residue:3s} {chain}{number:4d}{code or ' '}   {x:8.3f}{y:8.3f}{z:8.3f}"
+        f"{1:6.2f}{mark:6.2f}          {atom[0]:>2s}"
+        for serial, atom, residue, number, code, (x, y, z), mark, _ in _rows(backbone)
+    ]
+    return [*lines, f"TER   {len(lines) + 1:5d}      {lines[-1][17:27].rstrip()}"]
 
 
 def _save(path: str | os.PathLike, lines: Iterable[str]) -> Path:
@@ -98,7 +84,7 @@ def _save(path: str | os.PathLike, lines: Iterable[str]) -> Path:
 
 
 def write_pdb(backbone: Backbone, path: str | os.PathLike) -> Path:
-    """Write one chain, or an assembly, as PDB. Raises UserError when numbers do not fit the columns."""
+    """Write one chain as PDB. Raises UserError when numbers do not fit the columns."""
     return _save(path, [*_pdb(_checked(backbone, Path(path), columns=True)), "END"])
 
 
@@ -113,7 +99,7 @@ def write_trajectory(frames: Sequence[Backbone], path: str | os.PathLike) -> Pat
 
 
 def write_cif(backbone: Backbone, path: str | os.PathLike) -> Path:
-    """Write one chain, or an assembly, as mmCIF."""
+    """Write one chain as mmCIF."""
     _checked(backbone, Path(path), columns=False)
     names = (
         "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
@@ -121,12 +107,10 @@ def write_cif(backbone: Backbone, path: str | os.PathLike) -> Path:
         "auth_atom_id pdbx_PDB_model_num"
     )
     block = re.sub(r"[^A-Za-z0-9_.-]", "_", backbone.name) or "backbone"
-    first = re.sub(r"[^A-Za-z0-9_-]", "", backbone.chain) or "A"
-    lines: list[str] = []
-    for label, (chain, part) in zip(CHAINS, _chains(backbone, first), strict=False):
-        lines += [
-            f"ATOM {serial} {atom[0]} {atom} . {residue} {label} 1 {place} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
-            f"1.00 {mark:.2f} {number} {residue} {chain} {atom} 1"
-            for serial, atom, residue, number, code, (x, y, z), mark, place in _rows(part, len(lines))
-        ]
+    chain = re.sub(r"[^A-Za-z0-9_-]", "", backbone.chain) or "A"
+    lines = [
+        f"ATOM {serial} {atom[0]} {atom} . {residue} A 1 {place} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
+        f"1.00 {mark:.2f} {number} {residue} {chain} {atom} 1"
+        for serial, atom, residue, number, code, (x, y, z), mark, place in _rows(backbone)
+    ]
     return _save(path, [f"data_{block}", "#", "loop_", *(f"_atom_site.{name}" for name in names.split()), *lines, "#"])
