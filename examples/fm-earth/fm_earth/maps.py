@@ -45,15 +45,16 @@ def _events(rows: Mapping[str, Sequence[Event]], counts: Mapping[str, int]) -> A
     return canvas
 
 
-def globe(canvas: Any, lines: int, columns: int, place: int) -> Any:
+def globe(canvas: Any, lines: int, columns: int, place: int, ink: str = "#4b5563") -> Any:
     """An axis of the whole globe with its graticule, and coastlines where there are some. It takes radians."""
     axis = canvas.add_subplot(lines, columns, place, projection="mollweide")
     axis.set_longitude_grid(60)
     axis.set_latitude_grid(30)
     axis.grid(color=QUIET, lw=0.4, alpha=0.5)
     axis.tick_params(labelsize=7)
+    axis.tick_params(axis="x", labelcolor=ink)  # longitudes stand on the map
     for line in coastlines():
-        axis.plot(*line.T, color="#4b5563", lw=0.4, zorder=2)
+        axis.plot(*line.T, color=ink, lw=0.4, zorder=2)
     return axis
 
 
@@ -82,11 +83,11 @@ def edges(half: float, cells: int) -> NDArray[np.float64]:
 
 
 def _density(values: Mapping[str, Any], cells: Grid, held_out: Sequence[Event]) -> Any:
-    canvas = figure(6.4 * len(values), 3.9)
+    canvas = figure(6.4 * len(values), 3.2)
     top = max(float(np.quantile(v, 0.999)) for v in values.values())
     axes = []
     for place, (name, value) in enumerate(values.items(), 1):
-        axis = globe(canvas, 1, len(values), place)
+        axis = globe(canvas, 1, len(values), place, "#d5dae0")
         bounds = [np.radians(edges(half, len(c))[::2]) for half, c in zip((180.0, 90.0), cells[::-1], strict=True)]
         shown = axis.pcolormesh(*bounds, value, vmin=top - 8, vmax=top, cmap="viridis", rasterized=True)
         lat, lon = np.radians(np.array(list(held_out)[:600])).T
