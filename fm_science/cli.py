@@ -18,19 +18,8 @@ from importlib import import_module
 from types import FrameType
 
 from fm_science import __version__, ranks
-from fm_science.errors import Stopped, UserError, nearest, signal_name
-
-COMMANDS = {
-    "train": "train a flow on a domain's data",
-    "sample": "draw new samples from a trained run or model",
-    "evaluate": "measure samples beside held-out data and an untrained network",
-    "domains": "list the domains that are installed, or every option of one",
-    "models": "list the models that are installed, or add one",
-    "export": "write a trained run as one file, a model",
-    "show": "draw a picture of the lectures, by running what it shows",
-    "info": "versions, devices and plugins, or the summary of a run",
-    "new-domain": "write a package with a domain of your own, to install and to change",
-}
+from fm_science.commands import COMMANDS
+from fm_science.errors import CheckError, Stopped, UserError, nearest, signal_name
 
 USAGE = f"""fm-science {__version__}: flow matching on the spaces of science
 
@@ -117,7 +106,7 @@ def summary(error: Exception) -> str:
     """One line for an error: a user's mistake in its own words, a full disk or a missing right with its file, anything
     else with its type and where to read more."""
     words = " ".join(str(error).split())
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | CheckError):
         return words
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""

@@ -119,6 +119,7 @@ class Domain(ABC):
         slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
         numbered: whether :meth:`request` takes ``first``, the number of its first sample, since samples belong to
             something that has an order, such as rows of a file.
+        metric_meanings: one line for each number that the metrics give: what it is, its unit, which way is better.
         sample_batch: samples that are carried at once when nothing else is said.
         evaluation_samples: samples that ``evaluate`` draws when nothing else is said.
         renamed_options: names ``group.option`` that older runs hold, and what they are called now.
@@ -132,6 +133,7 @@ class Domain(ABC):
     options: Any
     slow: frozenset[str] = frozenset()
     numbered: bool = False
+    metric_meanings: Mapping[str, str] = types.MappingProxyType({})
     sample_batch: int = 16
     evaluation_samples: int = 50
     renamed_options: Mapping[str, str] = types.MappingProxyType({})

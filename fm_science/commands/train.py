@@ -1,6 +1,7 @@
 """Train a flow.
 
 usage: fm-science train domain=NAME [preset=NAME] [run=DIR] [seed=0] [group.option=value ...]
+       fm-science train domain=NAME ... dry=true                   build everything, make a few steps, write nothing
        fm-science train from=MODEL [data.option=value ...]         start from the weights of a model or run
        fm-science train resume=DIR [trainer.option=value ...]
 
@@ -110,7 +111,8 @@ def start(given: launch.Words) -> None:
         claim(Path(given.values("run")[0]))
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = f"runs/multirun/{stamp}" if given.sweep else f"runs/${{domain}}/{stamp}"
-    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None, "from": None}
+    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None, "from": None,
+             "dry": False}  # fmt: skip
     base = {**plain, **config.defaults(config.engine())}
     trees = {plugin.name: config.defaults(plugin.options()) for plugin in chosen}
     if source is not None:
@@ -198,6 +200,9 @@ def join(run: Path) -> None:
 
 def work(tree: config.Tree, run: Path) -> None:
     """Check the whole configuration, make the domain and train it in the run folder."""
+    if config.truth("dry", tree.pop("dry", False)):
+        rehearsal(tree)
+        return
     plugin = find(tree["domain"])
     groups = config.validate(plugin.options(), tree)
     engine = config.validate(config.engine(), tree)
@@ -248,6 +253,36 @@ def train(
             )  # fmt: skip
         except MisconfigurationException as error:  # such as a GPU where there is none
             raise UserError(f"the trainer cannot run so: {error}") from error
+
+
+def rehearsal(tree: config.Tree) -> None:
+    """Build all that a training needs, make a few steps, and say what the whole would take. Writes nothing."""
+    plugin = find(tree["domain"])
+    groups, engine = config.validate(plugin.options(), tree), config.validate(config.engine(), tree)
+    seed = config.seed(tree["seed"])
+    import torch
+
+    from fm_science.memory import budget
+    from fm_science.models import find_trained
+    from fm_science.training.rehearsal import rehearse
+
+    torch.manual_seed(seed)
+    with budget():
+        domain = plugin.build(groups)
+        if tree.get("from"):
+            find_trained(tree["from"]).adopt(domain)
+        domain.flow()
+    found = rehearse(domain, engine["trainer"], engine["optimizer"], seed)
+    options = engine["trainer"]
+    length = found.seconds * options.max_steps / 60
+    bound = options.max_minutes and options.max_minutes < length
+    print(
+        f"domain {plugin.name}: {found.train:,} to train on, {found.validation:,} held out; {found.parameters:,} "
+        f"parameters\nbatch: {found.batch[0]} samples of up to {found.batch[1]} sites; first loss {found.loss:.4g}\n"
+        f"step: {1e3 * found.seconds:.3g} ms on {found.device}, memory {found.memory / 1e9:.2g} GB\n"
+        f"whole: {options.max_steps:,} steps, about {length:.2g} minutes without validations"
+        f"{f', ended after trainer.max_minutes={options.max_minutes:g}' if bound else ''}\ndry run: nothing was written"
+    )
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from .data import Data, Images, Sets, Summary, sets
 from .features import Features
 from .files import Image, read, rounded
 from .likelihood import appraise
+from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
 
 
@@ -58,6 +59,7 @@ class ImageDomain(Domain):
     """
 
     name = "image"
+    metric_meanings = MEANINGS
     options: Options
 
     def load_data(self) -> TrainingData:

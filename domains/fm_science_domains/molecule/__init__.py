@@ -29,6 +29,7 @@ from . import conditioning, files, network, recipe
 from . import metrics as measures
 from . import report as pictures
 from .data import Data, Library, Summary, load
+from .meanings import MEANINGS
 from .molecule import Molecule, without_hydrogens
 from .network import Network
 from .recipe import Coupling, Objective, Path, Sample
@@ -57,6 +58,7 @@ class MoleculeDomain(Domain):
     """
 
     name = "molecule"
+    metric_meanings = MEANINGS
     options: Options
     slow = frozenset({"quantum"})
 

@@ -37,6 +37,7 @@ from . import report as pictures
 from .data import Data, Sets, Summary, load
 from .energies import Energy
 from .files import Cloud, read, trajectories, write
+from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .systems import imported, named
 
@@ -65,6 +66,7 @@ class PointCloud(Domain):
     """
 
     name = "point_cloud"
+    metric_meanings = MEANINGS
     options: Options
 
     def load_data(self) -> TrainingData:

@@ -31,6 +31,7 @@ from . import report as pictures
 from .closure import close_chain
 from .data import Chains, Data, Structures, load
 from .files import write_trajectory
+from .meanings import MEANINGS
 from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
@@ -59,6 +60,7 @@ class Protein(Domain):
     """
 
     name = "protein"
+    metric_meanings = MEANINGS
     options: Options
     slow = measures.SLOW
 

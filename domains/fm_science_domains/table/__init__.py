@@ -30,6 +30,7 @@ from . import metrics as measures
 from .conditional import Given, read_given
 from .data import Data, Sets, Source, Summary, label_codes
 from .files import DataFrame, read
+from .meanings import MEANINGS
 from .metrics import Metrics
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .rows import Row, read_rows, rows_of, write
@@ -59,6 +60,7 @@ class Table(Domain):
     """
 
     name = "table"
+    metric_meanings = MEANINGS
     options: Options
     slow = frozenset({"transport", "classifier"})
     numbered = True
