@@ -34,10 +34,11 @@ PUBLIC = {
     "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
+    "posterior": "PosteriorGuided",
     "flow": "Flow Sampler",
-    "objectives": "ActionMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare Lagrangian "
-    "LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup Stratified TimePairs "
-    "UniformTime",
+    "objectives": "ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
+    "Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup Stratified "
+    "TimePairs UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",

@@ -18,6 +18,7 @@ from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
+from fm_science.posterior import PosteriorGuided, check_untied
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
 from fm_science.solvers import RK4, Heun, Predict, Solver, grid_after, uniform_grid
@@ -52,7 +53,8 @@ class Predictor:
     """The network seen from a solver: it hands each evaluation the endpoint that was predicted one step earlier."""
 
     def __init__(self, network: Network, path: Path, context: Context) -> None:
-        self.network, self.path, self.context = network, path, context
+        guided = network.along(path) if isinstance(network, PosteriorGuided) else network
+        self.network, self.path, self.context = guided, path, context
         self.logits = Logits(path)
         self._next: State | None = None
 
@@ -228,6 +230,8 @@ class Flow(nn.Module):
             self._check_map(solver)
             if reverse:
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
+        if isinstance(self.sampled, PosteriorGuided) and not self.independent:
+            check_untied(path, self.independent_parts)
         if not solver.stochastic or self.independent:
             return
         stirred = solver.renoised_part(path)

@@ -3,6 +3,7 @@
 #: what each command does, in the order of the help
 COMMANDS = {
     "train": "train a flow on a domain's data",
+    "tune": "go on from a trained run or model towards a reward of your own",
     "sample": "draw new samples from a trained run or model",
     "evaluate": "measure samples beside held-out data and an untrained network",
     "report": "write a run as one page that opens anywhere",

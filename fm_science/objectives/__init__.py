@@ -2,6 +2,7 @@
 
 from fm_science.declarations import renamed_names
 from fm_science.objectives.action_matching import ActionMatching as ActionMatching
+from fm_science.objectives.adjoint_matching import AdjointMatching as AdjointMatching
 from fm_science.objectives.base import Objective as Objective
 from fm_science.objectives.flow_map import FlowMapMatching as FlowMapMatching
 from fm_science.objectives.flow_map import TimePairs as TimePairs

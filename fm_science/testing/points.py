@@ -6,6 +6,8 @@ the velocities of curves on the space: those that ``exp`` starts with, and those
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,4 +124,9 @@ def derivatives(laws: Laws, s: Any, x: State, u: State, y: State) -> None:
         zero = torch.zeros_like(along)
         slope = torch.func.jvp(f, (zero,), (along,))[1]
         at = {"x": x, "along": along}
-        same_slope(laws, f"jvp of {law} is its derivative", slope, lambda h, f=f: f(h * along), 1e-6, at)  # type: ignore
+        moved = partial(_moved, f, along)
+        same_slope(laws, f"jvp of {law} is its derivative", slope, moved, 1e-6, at)
+
+
+def _moved(f: Callable[[Tensor], Tensor], along: Tensor, h: float) -> Tensor:
+    return f(h * along)
