@@ -54,12 +54,26 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        error = _too_much(error)
         _say(summary(error))
         return 2 if isinstance(error, UserError) else 1
 
 
 def _say(line: str) -> None:
     print(f"fm-science: {line}", file=sys.stderr, flush=True)
+
+
+def _too_much(error: Exception) -> Exception:
+    """``error``, or a mistake of the user where one array was to be larger than the memory."""
+    if isinstance(error, UserError) or not isinstance(error, MemoryError | RuntimeError):
+        return error
+    from fm_science.memory import available, excess
+
+    asked = excess(error)
+    if asked is None:
+        return error
+    words = f"what was asked for takes {asked / 1e9:,.0f} GB in one piece, and {available() / 1e9:,.1f} GB are free"
+    return UserError(f"{words}: ask for less, such as smaller batches, grids or data")
 
 
 def _stopped(signum: int) -> Stopped:

@@ -8,7 +8,9 @@ classes, do so chunk by chunk: there the chunk size is part of the seed.)
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fm_science import solvers
+from fm_science import ranks, solvers
 from fm_science.data import collate
 from fm_science.domain import Domain
-from fm_science.errors import DivergedError, OptionError, nearest
+from fm_science.errors import DivergedError, OptionError, UserError, nearest
 from fm_science.flow import Flow
 from fm_science.seeds import SEEDS, seeded
 from fm_science.solvers import Solver
@@ -147,6 +149,53 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
             _check_finite(x, numbers)
             samples = frames[-1] if watch else domain.decode(x, context)
         yield numbers[0], samples, frames
+
+
+def draw_shared(
+    domain: Domain, flow: Flow, plan: Drawing, watch: bool = False
+) -> Iterator[tuple[int, list[Any], Frames]]:
+    """As :func:`draw`, the work shared over the processes of the default group of ``torch.distributed``: each draws
+    every so manieth chunk. The first process yields all chunks in order, the same as alone; the others yield nothing.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        yield from draw(domain, flow, plan, watch)
+        return
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    chunks = list(plan.chunks())
+    for k in range(0, len(chunks), world):
+        mine = chunks[k + rank : k + rank + 1]
+        found = [part for c in mine for part in draw(domain, flow, replace(plan, first=c[0], n=len(c)), watch)]
+        gathered: list[Any] = [None] * world
+        distributed.gather_object(found, gathered if rank == 0 else None)
+        if rank == 0:
+            yield from (part for parts in gathered for part in parts)
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Inside, the processes that torchrun started together are one group, and share what :func:`draw_shared` draws. A
+    process alone is none. Raises UserError under srun, which does not say where to meet."""
+    distributed = torch.distributed
+    if not ranks.launched() or distributed.is_initialized():
+        yield
+        return
+    if not os.environ.get("MASTER_ADDR"):
+        raise UserError("several processes of srun do not share one drawing: start them by torchrun, or give each its "
+                        "part with first= and out=")  # fmt: skip
+    distributed.init_process_group("gloo", rank=ranks.rank(), world_size=ranks.world())
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def from_first(value: int) -> int:
+    """What the first process of the group says in place of ``value``."""
+    told = [value]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(told)
+    return told[0]
 
 
 def _check_finite(x: State, numbers: range) -> None:

@@ -81,14 +81,16 @@ def run(place: str, given: launch.Words) -> None:
     groups = source.groups()
     plain = {**sample.PLAIN, "untrained": True, "out": str(source.report)}
     del plain["trajectory"]
-    base = {**plain, **groups["sample"], "metrics": groups["metrics"]}
+    base = {**plain, **groups.get("sample", {}), "metrics": groups.get("metrics", {})}
     launch.check(given, base)
-    new = any(given.values(key) for key in (*NEW, *groups["sample"]))
+    new = any(given.values(key) for key in (*NEW, *groups.get("sample", {})))
 
     def job(tree: config.Tree, _: int | None) -> None:
-        out = Path(tree["out"])
+        out = Path(str(tree["out"]))
         writable(out)
-        with log_errors(source.folder):
+        from fm_science.sampling import meeting
+
+        with log_errors(source.folder), meeting():
             judge(source, sample_settings(source, tree, new), out)
 
     launch.run("evaluate", given, base, job, place="out", origin=source.label)
@@ -101,17 +103,30 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     domain: Domain = flow.domain
     if settings["n"] is None:
         settings = {**settings, "n": domain.evaluation_samples}
-    samples = written(source, domain, settings) if settings["drawn"] else drawn(flow, settings)
+    first = launch.rank() == 0
+    if not settings["drawn"]:
+        samples = drawn(flow, settings)
+    elif first:
+        samples = written(source, domain, settings)
+    if not first:  # which has drawn its share of the samples; the first process measures them
+        if untrained:
+            beginner(source, settings)
+        return
     there = data_there(domain)
     rows = {"samples": samples, **(domain.references(samples) if there else {})}
     if untrained:
-        few = {**settings, "n": min(settings["n"], UNTRAINED)}
-        rows["untrained network"] = drawn(sample.restore(source, few, trained=False), few, "untrained network")
+        rows["untrained network"] = beginner(source, settings)
     finish(domain, rows, out, there)
     numbers = domain.evaluate_flow(flow.to(sample.device(settings["device"])), out) if there else {}
     if numbers:
         write_rows([{"number": name, "value": value} for name, value in numbers.items()], out / "flow.csv")
         show({"the flow itself": numbers})
+
+
+def beginner(source: Trained, settings: config.Tree) -> list[Any]:
+    """Samples of the network as it was before any training, a hundred at most."""
+    few = {**settings, "n": min(settings["n"], UNTRAINED)}
+    return drawn(sample.restore(source, few, trained=False), few, "untrained network")
 
 
 def data_there(domain: Domain) -> bool:
@@ -135,7 +150,7 @@ def files(paths: list[Path], given: launch.Words) -> None:
         missing = [path for path in paths if not path.exists()]
         if missing:
             raise UserError(f"no file or folder {missing[0]}")
-        out = Path(tree["out"])
+        out = Path(str(tree["out"]))
         writable(out)
         domain = plugin.build(groups)
         samples = domain.read(paths)
@@ -163,7 +178,7 @@ def written(source: Trained, domain: Domain, settings: config.Tree) -> list[Any]
 
 def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[Any]:
     """New samples of a flow."""
-    from fm_science.sampling import draw
+    from fm_science.sampling import draw_shared
 
     domain: Domain = flow.domain
     plan = sample.sized(sample.drawing(settings, sample.own(domain)), settings, domain)
@@ -172,7 +187,7 @@ def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[An
         print(f"measuring {plan.n} new samples")
     found: list[Any] = []
     with sample.progress(plan.n, label) as advance:
-        for _, samples, _ in draw(domain, flow, plan):
+        for _, samples, _ in draw_shared(domain, flow, plan):
             found += samples
             advance(len(samples))
     return found

@@ -16,6 +16,7 @@ usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
   trajectory   true: also write the way from noise to each sample
   device       auto, cpu, cuda, cuda:1
   trust        true: import code that the run names; see docs/security.md
+  Processes that torchrun starts together share the drawing; see docs/many_processes.md
   and the options of the domain's group `sample`, such as length=60-100 for proteins
 
 examples:
@@ -26,6 +27,7 @@ examples:
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 FIRST, EVERY = 10.0, 60.0  # seconds before the first line of progress, and between lines
 MOST = 1_000_000  # steps of a solver
+MANY = 10**9  # samples of one drawing
 PLAIN = {
     "n": None, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": None, "trajectory": False,
     "device": "auto",
@@ -70,12 +73,14 @@ def main(args: list[str]) -> None:
 
     source = find_trained(given.paths[0])
     source.require_weights()
-    base = {**PLAIN, **VARIANTS, "out": str(source.samples), **source.groups()["sample"]}
+    base = {**PLAIN, **VARIANTS, "out": str(source.samples), **source.groups().get("sample", {})}
     launch.check(given, base)
 
     def job(tree: config.Tree, number: int | None) -> None:
-        out = Path(tree["out"]) if number is None else Path(tree["out"]) / str(number)
-        with log_errors(source.folder):
+        out = Path(str(tree["out"])) if number is None else Path(str(tree["out"])) / str(number)
+        from fm_science.sampling import meeting
+
+        with log_errors(source.folder), meeting():
             write(source, {**tree, "out": str(out)}, out)
 
     launch.run("sample", given, base, job, place="out", origin=source.label)
@@ -83,7 +88,7 @@ def main(args: list[str]) -> None:
 
 def write(source: Trained, tree: config.Tree, out: Path) -> None:
     """Draw what the tree of settings asks for and write it, chunk by chunk."""
-    plan = drawing(tree, source.groups()["sample"])
+    plan = drawing(tree, source.groups().get("sample", {}))
     if out == source.samples and out.is_symlink():
         raise UserError(f"{out} is a link, which is not followed: choose the folder with out=DIR")
     writable(out)
@@ -93,16 +98,22 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
     fits(domain, flow, plan)
     if tree["trajectory"] and not domain.writes_trajectories:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
-    from fm_science.sampling import draw
+    from fm_science.sampling import draw_shared, from_first
 
     kept = {key: value for key, value in tree.items() if key != "out"} | {"n": plan.n}
     how = {"version": __version__, "run": source.label, "domain": source.name, **kept}
-    place = Delivery(out, {**how, "options": source.config, "weights": source.fingerprint})
-    if place.made:
-        print(f"resuming after {place.made} samples", flush=True)
-    rest = replace(plan, first=plan.first + place.made, n=plan.n - place.made)
-    with progress(plan.n, "sampling", place.made) as advance:
-        for first, samples, frames in draw(domain, flow, rest, watch=tree["trajectory"]):
+    request = {**how, "options": source.config, "weights": source.fingerprint}
+    place = Delivery(out, request) if launch.rank() == 0 else None  # the first process writes what all of them draw
+    made = from_first(place.made if place is not None else 0)
+    if made and place is not None:
+        print(f"resuming after {made} samples", flush=True)
+    rest = replace(plan, first=plan.first + made, n=plan.n - made)
+    drawn = draw_shared(domain, flow, rest, watch=tree["trajectory"])
+    if place is None:
+        any(drawn)  # draws its share and hands it over
+        return
+    with progress(plan.n, "sampling", made) as advance:
+        for first, samples, frames in drawn:
             files = domain.write(samples, place.folder, first=first)
             ways = domain.trajectory(frames, place.folder, first=first) if frames else []
             place.keep(len(samples), files, ways)
@@ -114,7 +125,7 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
 def restore(source: Trained, tree: Mapping[str, Any], trained: bool = True) -> Flow:
     """The flow of a run or model with the wanted options of the groups ``sample`` and, where there are any,
     ``metrics``; trained, or with the weights it began with."""
-    wanted = {name: tree[name] for name in source.groups()["sample"] if name in tree}
+    wanted = {name: tree[name] for name in source.groups().get("sample", {}) if name in tree}
     changes = {"sample": wanted, "metrics": tree.get("metrics", {})}
     return source.flow(source.domain(changes), trained)
 
@@ -123,7 +134,8 @@ def own(domain: Domain) -> Container[str]:
     """The names of the domain's own options of sampling."""
     from fm_science.plugins import find
 
-    return {item.name for item in fields(find(domain.name).options()["sample"])}
+    kind = find(domain.name).options().get("sample")
+    return {item.name for item in fields(kind)} if kind else {}
 
 
 def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
@@ -139,7 +151,7 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     if "trajectory" in tree:
         config.truth("trajectory", tree["trajectory"])
     return Drawing(
-        n=1 if tree["n"] is None else config.whole("n", tree["n"], 1),
+        n=1 if tree["n"] is None else config.whole("n", tree["n"], 1, MANY),
         seed=config.seed(tree["seed"]),
         batch=1 if tree["batch"] is None else config.whole("batch", tree["batch"], 1),
         solver=None if "solver" in own else solver(tree["solver"]),
@@ -201,11 +213,19 @@ def device(name: str) -> Any:
     import torch
 
     try:
-        found = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        found = torch.device(_nearest_device() if name == "auto" else name)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise UserError(f"cannot use device={name}: {str(error).partition(chr(10))[0]}") from error
     return found
+
+
+def _nearest_device() -> str:
+    """The GPU of this process among those that were started together, else the CPU."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{int(os.environ.get('LOCAL_RANK') or 0) % count}" if count else "cpu"
 
 
 @contextmanager

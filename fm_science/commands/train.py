@@ -124,7 +124,7 @@ def start(given: launch.Words) -> None:
     presets = {name: preset(chosen, name, {**base, **trees[chosen[0].name]}) for name in given.values("preset")}
 
     def job(tree: config.Tree, number: int | None) -> None:
-        run = Path(tree["run"]) if number is None else Path(tree["run"]) / str(number)
+        run = Path(str(tree["run"])) if number is None else Path(str(tree["run"])) / str(number)
         work({**tree, "run": str(run)}, run)
 
     launch.run("train", given, base, job, {"domain": trees, "preset": presets})

@@ -25,7 +25,7 @@ from fm_science.errors import Stopped, signal_name
 from fm_science.flow import Flow
 from fm_science.objectives import Objective
 from fm_science.record import RecordDomain
-from fm_science.runs import Run, save_statistics
+from fm_science.runs import FILE, Run, save_statistics
 from fm_science.spaces.base import Space
 from fm_science.storage import atomic_files
 from fm_science.symmetries import Symmetry
@@ -124,11 +124,12 @@ def _prepare(
     """Make the run, or take its statistics where it goes on; mistakes in what is sampled show before long work."""
     if start is not None:
         start.adopt(domain)
-    if first():
-        run = Run.open(folder) if resume else Run.create(folder, domain, options)
-        run.adopt(domain)
-        if resume and run.statistics is None and not isinstance(domain, RecordDomain):
-            save_statistics(domain, folder)
+    if not first():
+        ranks.wait_for_first(folder / FILE)
+    run = Run.open(folder) if resume or not first() else Run.create(folder, domain, options)
+    run.adopt(domain)
+    if resume and first() and run.statistics is None and not isinstance(domain, RecordDomain):
+        save_statistics(domain, folder)
     with torch.random.fork_rng([]):
         domain.request(1)
 
@@ -236,7 +237,8 @@ class _Part:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pl.Trainer(
-                accelerator=options.accelerator, devices=options.devices, strategy=options.strategy,
+                accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes,
+                strategy=options.strategy,
                 precision=options.precision, max_steps=most, max_epochs=-1,  # type: ignore[arg-type]
                 gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
                 val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
@@ -297,4 +299,6 @@ class _Batches(pl.LightningDataModule):
         return next(iter(order))
 
     def val_dataloader(self) -> Any:
-        return validation_loader(self.data, self.space, self.held_out)
+        trainer = self.trainer
+        assert trainer is not None
+        return validation_loader(self.data, self.space, self.held_out, trainer.global_rank, trainer.world_size)

@@ -149,11 +149,16 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
     )
 
 
+LONGEST = 10_000  #: residues of a chain that can be asked for
+
+
 def lengths(length: int | str) -> tuple[int, int]:
     """The shortest and longest chain of ``80`` or ``60-100``. Raises OptionError at anything else."""
     low, _, high = str(length).partition("-")
     if not low.isdecimal() or (high and not high.isdecimal()) or int(low) < 4 or int(high or low) < int(low):
         raise OptionError(f"length={length!r}: expected a number of residues of at least 4, or a range such as 60-100")
+    if int(high or low) > LONGEST:
+        raise OptionError(f"length={length!r}: expected at most {LONGEST:,} residues")
     return int(low), int(high or low)
 
 

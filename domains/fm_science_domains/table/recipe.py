@@ -10,6 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from fm_science.couplings import Independent, Inpainting, Transport
+from fm_science.couplings.ranks import RANKS, gatherer
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
@@ -58,8 +59,11 @@ USUAL = {"score": ("vp", "score"), "ddpm": ("betas", "noise")}  #: path and pred
 class Network:
     """A residual perceptron that sees all cells of a row."""
 
-    width: int | None = option(None, "hidden features; none: 96, 192 or 256 for up to 1,000, 5,000 or more rows", low=4)
-    layers: int = option(4, "residual blocks", low=1)
+    width: int | None = option(
+        None, "hidden features; none: 96, 192 or 256 for up to 1,000, 5,000 or more rows",
+        low=4, high=16_384,
+    )  # fmt: skip
+    layers: int = option(4, "residual blocks", low=1, high=1_000)
     waves: int = option(6, "lengths of waves through which a number is seen", low=0)
     dropout: float = option(0.0, "share of hidden features that training hides", low=0, high=0.9)
 
@@ -84,6 +88,10 @@ class Coupling:
     kind: str = option(
         "independent", "as drawn, or shortest in a batch (numbers and angles alone, nothing given or missing)",
         choices=("independent", "ot"),
+    )  # fmt: skip
+    ranks: str = option(
+        "own", "ot over several processes: pairs within the batch of each, or over the batches of all of them",
+        choices=RANKS,
     )  # fmt: skip
 
 
@@ -210,7 +218,7 @@ def matching(o: Objective, pairs: Coupling, summary: Summary) -> Loss:
                 "coupling.kind=ot pairs rows of numbers and angles: set objective.given=0, and leave classes and "
                 "data.condition out"
             )
-        coupling = Inpainting(choose, partial=Transport(ignore=("observed",)))
+        coupling = Inpainting(choose, partial=Transport(ignore=("observed",), gather=gatherer(pairs.ranks)))
     times: Callable[[int], Tensor] = UniformTime() if o.late == 1 else BetaTime(o.late, 1.0)
     if o.kind == "ddpm":
         times = ChainTime(Betas().steps)
