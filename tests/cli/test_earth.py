@@ -59,5 +59,5 @@ def test_it_uses_the_public_interface_alone() -> None:
 
 
 def test_it_passes_its_own_tests(process: Command) -> None:
-    done = process(str(PACKAGE / "tests"), python=("-m", "pytest", "-o", "addopts=", "-o", f"pythonpath={PACKAGE}"))
-    assert (done.code, "passed" in done.out) == (0, True), done.out
+    done = process("-q", str(PACKAGE / "tests"), python=("-m", "pytest", "-o", f"pythonpath={PACKAGE}"))
+    assert done.code == 0, done.out  # pytest ends with 5 where it finds no test
