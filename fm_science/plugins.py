@@ -92,7 +92,8 @@ class Plugin:
                 raise self.wrong(f"cannot be used: module {self.target[0]} has no OPTIONS = {{group: dataclass}}")
             return self._sound(found)
         try:
-            found = made.groups()  # of a Domain, which stands above
+            domain: Any = made  # a Domain, which stands above
+            found = domain.groups()
         except (AttributeError, KeyError, TypeError, NameError) as error:
             raise self.wrong(f"cannot be used: {made.__name__} is no Domain with options ({error})") from error
         return self._sound(found)
