@@ -48,6 +48,7 @@ from fm_science import (
     Polynomial,
     Posterior,
     PredictorCorrector,
+    ProductPath,
     ProductPrior,
     Rotations,
     Score,
@@ -153,7 +154,8 @@ class Field:
         event = self.space.tangent_event
         flat = x.reshape(*x.shape[:2], -1)
         wide = torch.stack([torch.sin((k + 1) * flat.sum(-1)) for k in range(torch.Size(event).numel())], -1)
-        return 0.2 * wide.reshape(*x.shape[:2], *event)
+        size = 0.02 if isinstance(self.space, SPD) else 0.2  # near the edge of SPD small matrices are long ways
+        return size * wide.reshape(*x.shape[:2], *event)
 
 
 def of_spaces() -> Iterator[Case]:
@@ -196,17 +198,18 @@ def of_priors() -> Iterator[Case]:
 
 
 def of_paths() -> Iterator[Case]:
-    def walked(path: Any, space: Space, move: Move, raw: Callable[[State, State], Any]) -> list[State]:
+    def walked(path: Any, space: Space, prior: Any, move: Move, raw: Callable[[State, State], Any]) -> list[State]:
         there = move(context())
-        p, x0, x1, t = path.bind(there), move(points(space, 4)), move(points(space, 5)), move(times())
+        p, x0, x1, t = path.bind(there, prior), move(points(space, 4)), move(points(space, 5)), move(times())
         x = p.sample(x0, x1, t)
         told = raw(x, x1)
         return [x, p.loss(told, x0, x1, x, t), p.velocity(told, x, t)]
 
-    for name, (space, _) in SPACES.items():
+    for name, (space, prior) in SPACES.items():
+        path = ProductPath(**{k: Geodesic(part) for k, part in space.parts.items()}) if space.parts else Geodesic(space)
 
-        def geodesic(move: Move, space: Space = space) -> list[State]:
-            return walked(Geodesic(space), space, move, lambda x, _: Field(space)(x, times(), context()))
+        def geodesic(move: Move, path: Any = path, space: Space = space, prior: Any = prior) -> list[State]:
+            return walked(path, space, prior, move, lambda x, _: Field(space)(x, times(), context()))
 
         yield Case(f"path Geodesic {name}", geodesic)
     clocks = (Linear(), Cosine(), Trigonometric(), Polynomial(2.0), Exponential(3.0), VP(), SubVP(), VE(0.01, 5.0),
@@ -219,13 +222,17 @@ def of_paths() -> Iterator[Case]:
                 continue
 
             def gaussian(move: Move, path: Any = path) -> list[State]:
-                return walked(path, Euclidean(3), move, lambda x, _: 0.3 * x.sin())
+                return walked(path, Euclidean(3), Normal(), move, lambda x, _: 0.3 * x.sin())
 
             yield Case(f"path Gaussian {type(clock).__qualname__} {type(predicts).__qualname__}", gaussian)
 
     def interpolant(move: Move) -> list[State]:
         space = Euclidean(3)
-        return walked(Interpolant(space), space, move, lambda x, _: {"velocity": 0.3 * x.sin(), "noise": x.cos()})[1:]
+        raw = {"velocity": Field(space), "noise": Field(space)}
+        return walked(
+            Interpolant(space), space, Normal(), move,
+            lambda x, _: {name: field(x, times(), context()) for name, field in raw.items()},
+        )[1:]  # fmt: skip
 
     yield Case("path Interpolant", interpolant, exact=False)
 
