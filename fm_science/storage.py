@@ -97,10 +97,14 @@ def write_text(text: str, file: Path) -> None:
 
 def load_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file; references such as ``${oc.env:HOME}`` stay texts. Raises UserError if it cannot be
-    read as one."""
+    read as one, and where values stand for each other (``*name``), by which a small file may unfold without end."""
+    import yaml
     from omegaconf import OmegaConf
 
     try:
+        with file.open(encoding="utf-8") as stream:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(stream)):
+                raise ValueError("it holds aliases (*name): expected plain values")
         tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except Exception as error:
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from error

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fm_science import config, launch
 from fm_science.commands import sample
 from fm_science.commands.folders import log_errors
-from fm_science.errors import UserError
+from fm_science.errors import DivergedError, UserError
 from fm_science.plugins import find
 from fm_science.samples import RECORD, read_record
 from fm_science.storage import atomic, writable, write_text
@@ -115,7 +115,7 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     there = data_there(domain)
     rows = {"samples": samples, **(domain.references(samples) if there else {})}
     if untrained:
-        rows["untrained network"] = beginner(source, settings)
+        rows |= beginner(source, settings)
     finish(domain, rows, out, there)
     numbers = domain.evaluate_flow(flow.to(sample.device(settings["device"])), out) if there else {}
     if numbers:
@@ -123,10 +123,15 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
         show({"the flow itself": numbers})
 
 
-def beginner(source: Trained, settings: config.Tree) -> list[Any]:
-    """Samples of the network as it was before any training, a hundred at most."""
+def beginner(source: Trained, settings: config.Tree) -> dict[str, list[Any]]:
+    """The row of the network as it was before any training, of a hundred samples at most; none where it leaves for
+    infinity, as it may, and the line that says so."""
     few = {**settings, "n": min(settings["n"], UNTRAINED)}
-    return drawn(sample.restore(source, few, trained=False), few, "untrained network")
+    try:
+        return {"untrained network": drawn(sample.restore(source, few, trained=False), few, "untrained network")}
+    except DivergedError:
+        print("the untrained network has no row: its samples leave for infinity", file=sys.stderr)
+        return {}
 
 
 def data_there(domain: Domain) -> bool:

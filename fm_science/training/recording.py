@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
-
+from fm_science import ranks
 from fm_science.errors import Stopped, signal_name
 from fm_science.history import changes, origin, record
 from fm_science.locks import locked
@@ -21,7 +20,7 @@ log = logging.getLogger("fm_science")
 
 def first() -> bool:
     """Whether this process writes the files of the run."""
-    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]  # Lightning sets it
+    return ranks.rank() == 0
 
 
 @contextmanager

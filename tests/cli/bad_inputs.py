@@ -51,7 +51,7 @@ train domain=ring hydra/launcher=nothing; train domain=ring --cfg; train domain=
 train domain=ring --cfg job --package nothing; train domain=ring --config-name x; train domain=ring --config-dir x
 train domain=ring --multirun=x; train domain=ring -m data.points=[; train domain=ring -m data.nothing=1,2
 train -m domain=ring,nothing; train -m domain=; train -m domain=ring preset=small,nothing
-train domain=ring trainer.max_steps=2**3; train domain=ring trainer.max_steps=1_000
+train domain=ring trainer.max_steps=2**3
 train domain=ring trainer.devices=''
 train domain=ring trainer.nodes=2; train domain=ring trainer.nodes=0; train domain=ring trainer.devices=1.5
 train domain=ring trainer.devices=[0]; train domain=ring trainer.devices=0,
@@ -150,8 +150,8 @@ YAML = {
     "inf": "CONFIG\nsample: {spread: .inf}\n", "sample_number": "CONFIG\nsample: 3\n",
     "other_width": "CONFIG\nnetwork: {width: 31}\n", "absurd_width": "CONFIG\nnetwork: {width: 99999999}\n",
     "other_domain": "CONFIG\ndomain: image\n", "env": "CONFIG\nx: ${oc.env:HOME}\n", "self": "CONFIG\nx: ${x}\n",
-    "tag": "CONFIG\nx: !!python/name:os.system\n", "anchor": "CONFIG\nx: &a [*a]\n", "date": "CONFIG\nx: 2020-01-01\n",
-    "binary": "\udcff\udcfe\udc00", "nul": "domain: ring\0\n", "deep": "x: " + "[" * 3000 + "\n",
+    "tag": "CONFIG\nx: !!python/name:os.system\n", "anchor": "CONFIG\nx: &a [*a]\n", "date": "CONFIG\nnetwork: {width: 2020-01-01}\n",
+    "binary": "\udcff\udcfe\udc80", "nul": "domain: ring\0\n", "deep": "x: " + "[" * 3000 + "\n",
     "laughs": "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
         f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ),

@@ -56,7 +56,7 @@ def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
 
 
 @few
-@given(KEYS.filter(str.isalpha), TEXT.filter(lambda text: not set(text) & set("\n\r\\'")))
+@given(KEYS.filter(lambda key: key.isascii() and key.isalpha()), TEXT.filter(lambda text: not set(text) & set("\n\r\\'")))
 def test_quoted_text_comes_back_as_it_was(key: str, text: str) -> None:
     (item,) = launch.parse((f"{key}='{text}'",))
     assert item.value() == text
