@@ -150,7 +150,8 @@ YAML = {
     "inf": "CONFIG\nsample: {spread: .inf}\n", "sample_number": "CONFIG\nsample: 3\n",
     "other_width": "CONFIG\nnetwork: {width: 31}\n", "absurd_width": "CONFIG\nnetwork: {width: 99999999}\n",
     "other_domain": "CONFIG\ndomain: image\n", "env": "CONFIG\nx: ${oc.env:HOME}\n", "self": "CONFIG\nx: ${x}\n",
-    "tag": "CONFIG\nx: !!python/name:os.system\n", "anchor": "CONFIG\nx: &a [*a]\n", "date": "CONFIG\nnetwork: {width: 2020-01-01}\n",
+    "tag": "CONFIG\nx: !!python/name:os.system\n", "anchor": "CONFIG\nx: &a [*a]\n",
+    "date": "CONFIG\nnetwork: {width: 2020-01-01}\n",
     "binary": "\udcff\udcfe\udc80", "nul": "domain: ring\0\n", "deep": "x: " + "[" * 3000 + "\n",
     "laughs": "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
         f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
