@@ -25,9 +25,9 @@ from fm_science.plugins import find
 from fm_science.storage import load_tree, load_yaml
 from fm_science.tables import cell, plain
 
-few = settings(max_examples=60, derandomize=True, deadline=None, database=None,
+few = settings(max_examples=40, derandomize=True, deadline=None, database=None,
                suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
-fewer = settings(few, max_examples=15)
+fewer = settings(few, max_examples=6)
 
 KEYS = st.sampled_from(["data.points", "seed", "run", "trainer.lr", "a", "", "data", "+a", "~a", "++b", "hydra.x", "é"])
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -56,7 +56,7 @@ def test_any_words_are_sorted_or_refused(words: list[str]) -> None:
 
 
 @few
-@given(KEYS.filter(lambda key: key.isascii() and key.isalpha()), TEXT.filter(lambda text: not set(text) & set("\n\r\\'")))
+@given(st.sampled_from(["run", "seed", "a"]), TEXT.filter(lambda text: not set(text) & set("\n\r\\'")))
 def test_quoted_text_comes_back_as_it_was(key: str, text: str) -> None:
     (item,) = launch.parse((f"{key}='{text}'",))
     assert item.value() == text
