@@ -65,7 +65,7 @@ def test_a_linear_reward_moves_a_normal_law_by_its_slope(predicts):
 def test_a_quadratic_reward_narrows_a_normal_law():
     """exp(-x² / 2 - 3 (x - 1)² / 2) is N(3 / 4, 1 / 4)."""
     path = Geodesic(Euclidean(1), Linear(), Endpoint())
-    mean, std = tuned(path, lambda x1: -1.5 * (x1[:, 0, 0] - 1).square(), 800, 256, 0.05, steps=40, evaluations=8)
+    mean, std = tuned(path, lambda x1: -1.5 * (x1[:, 0, 0] - 1).square(), 150, 256, 0.1, steps=12, evaluations=6)
     assert abs(mean - 0.75) < 0.03
     assert abs(std - 0.5) < 0.03
 
