@@ -75,6 +75,11 @@ def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     if (isinstance(value, bool) and bool not in accepted) or not isinstance(value, accepted):
         wanted = " or ".join("null" if k is types.NoneType else k.__name__ for k in accepted)
         raise OptionError(f"{name}={value!r}: expected {wanted}, got {type(value).__name__}")
+    if isinstance(value, list):
+        items = [typing.get_args(k)[0] for k in kinds if typing.get_origin(k) is list]
+        for item in value:
+            if items and type(item) not in items:
+                raise OptionError(f"{name}={value!r}: expected a list of {items[0].__name__}, got {item!r} in it")
     if isinstance(value, float) and not math.isfinite(value):
         raise OptionError(f"{name}={value!r}: expected a finite number")
     low, high, choices = meta.get("low"), meta.get("high"), meta.get("choices")
