@@ -32,7 +32,7 @@ train: $(READY)
 	$(BIN)/fm-science evaluate $(RUN)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -q -n -W --keep-going docs build/docs
