@@ -1,8 +1,4 @@
-"""What does not fit into memory is refused before a byte of it is used: networks, and data that are made to order.
-
-Sizes are numbers that anyone can type. So what they ask for is counted first, and named in gigabytes beside what is
-free.
-"""
+"""Networks that do not fit into memory are refused before a byte of them is used."""
 
 from __future__ import annotations
 
@@ -18,7 +14,6 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fm_science.errors import UserError
 
-MOST = 50_000  #: tensors of weights; deeper networks are a mistake, and take minutes to make
 TRAINING = 5  #: copies of the weights: themselves, their gradient, two moments, their average
 
 
@@ -26,16 +21,10 @@ TRAINING = 5  #: copies of the weights: themselves, their gradient, two moments,
 def budget(copies: int = TRAINING) -> Iterator[None]:
     """Inside, a module whose weights ``copies`` times over exceed the memory of this machine is refused with
     UserError as soon as that is known; memory that is only asked for is not yet used."""
-    limit, found, tensors = available(), 0, 0
+    limit, found = available(), 0
 
     def count(module: nn.Module, name: str, weight: Tensor | None) -> None:
-        nonlocal found, tensors
-        tensors += 1
-        if tensors > MOST:
-            raise UserError(
-                f"the network is too large: it has more than {MOST:,} tensors of weights; make network.layers or its "
-                "like smaller"
-            )
+        nonlocal found
         found += weight.numel() * weight.element_size() if weight is not None else 0
         if found * copies > limit:
             raise UserError(_words(found * copies, limit))
@@ -43,11 +32,11 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # not even the addresses are to be had
-        asked = excess(error)
+    except RuntimeError as error:  # not even the addresses are to be had
+        asked = re.search(r"you tried to allocate (\d+) bytes|Storage size calculation overflowed", str(error))
         if asked is None:
             raise
-        raise UserError(_words(asked, limit)) from error
+        raise UserError(_words(int(asked[1] or 2**63), limit)) from error
     finally:
         hook.remove()
 
@@ -57,32 +46,6 @@ def _words(needed: float, limit: float) -> str:
         f"the network is too large: training it takes more than {needed / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are "
         "free; make network.width or its like smaller"
     )
-
-
-def reserve(count: float, size: float, what: str) -> None:
-    """Raise UserError where ``count`` things of ``size`` bytes, called ``what``, are more than this process may use.
-    Nothing is allocated."""
-    limit = available()
-    if count * size > limit:
-        raise UserError(
-            f"{what} takes {count * size / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are free: ask for less"
-        )
-
-
-def excess(error: BaseException) -> float | None:
-    """The bytes that an allocation asked for in vain; ``None`` where the error is another, or so much could be had."""
-    text = str(error)
-    if "Storage size calculation overflowed" in text:
-        return 2.0**63
-    torch_asked = re.search(r"tried to allocate (\d+) bytes", text)
-    numpy_asked = re.search(r"Unable to allocate ([\d.]+) ([KMGTPE])iB", text)
-    if torch_asked:
-        asked = float(torch_asked[1])
-    elif numpy_asked:
-        asked = float(numpy_asked[1]) * 1024.0 ** (1 + "KMGTPE".index(numpy_asked[2]))
-    else:
-        return None
-    return asked if asked > available() / 2 else None
 
 
 def available() -> float:

@@ -36,7 +36,7 @@ def main(args: list[str]) -> None:
     given = launch.words(args)
     launch.check(given, PLAIN)
     chosen = {**PLAIN, **{item.key_or_group: item.value() for item in launch.parse(given.overrides)}}
-    if len(given.paths) != 1 or given.flags or not chosen["out"]:
+    if len(given.paths) != 1 or not chosen["out"]:
         raise UserError("export takes a run and a file: fm-science export RUN out=NAME.safetensors")
     if not isinstance(chosen["half"], bool):
         raise UserError(f"half={chosen['half']}: expected true or false")
@@ -50,7 +50,7 @@ def main(args: list[str]) -> None:
 
 def trained(options: config.Tree, run: Path | None) -> dict[str, Any]:
     """What a run tells about its training: command, steps and its table of measurements."""
-    named = [f"{key}={options[key]}" for key in ("preset", "seed", "from") if options.get(key)]
+    named = [f"{key}={options[key]}" for key in ("preset", "seed") if options.get(key)]
     words = [f"domain={options['domain']}", *named]
     steps = (options.get("trainer") or {}).get("max_steps")
     card: dict[str, Any] = {"command": " ".join(["fm-science train", *words, f"trainer.max_steps={steps}"])}

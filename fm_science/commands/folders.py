@@ -9,7 +9,6 @@ from pathlib import Path
 
 from fm_science import launch
 from fm_science.errors import UserError
-from fm_science.storage import write_text
 
 
 @contextmanager
@@ -23,6 +22,6 @@ def log_errors(run: Path | None) -> Iterator[None]:
         if run is not None:
             file = run / ("error.log" if launch.rank() == 0 else f"error-{launch.rank()}.log")
             with suppress(OSError):  # such as on a full disk, which may be the failure itself
-                write_text(traceback.format_exc(), file)
+                file.write_text(traceback.format_exc())
                 error.add_note(f"traceback in {file}")
         raise

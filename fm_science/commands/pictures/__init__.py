@@ -1,1 +1,0 @@
-"""The pictures of the lectures, one function each, for ``fm-science show``."""
