@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fm_science import config, launch
 from fm_science.commands import sample
 from fm_science.commands.folders import log_errors
-from fm_science.errors import UserError
+from fm_science.errors import DivergedError, UserError
 from fm_science.plugins import find
 from fm_science.samples import RECORD, read_record
 from fm_science.storage import writable
@@ -105,13 +105,23 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     there = data_there(domain)
     rows = {"samples": samples, **(domain.references(samples) if there else {})}
     if untrained:
-        few = {**settings, "n": min(settings["n"], UNTRAINED)}
-        rows["untrained network"] = drawn(sample.restore(source, few, trained=False), few, "untrained network")
+        rows |= beginner(source, settings)
     finish(domain, rows, out, there)
     numbers = domain.evaluate_flow(flow.to(sample.device(settings["device"])), out) if there else {}
     if numbers:
         write_rows([{"number": name, "value": value} for name, value in numbers.items()], out / "flow.csv")
         show({"the flow itself": numbers})
+
+
+def beginner(source: Trained, settings: config.Tree) -> dict[str, list[Any]]:
+    """The row of the network as it was before any training, of a hundred samples at most; none where these leave for
+    infinity, as nothing keeps an untrained network from doing, and the line that says so."""
+    few = {**settings, "n": min(settings["n"], UNTRAINED)}
+    try:
+        return {"untrained network": drawn(sample.restore(source, few, trained=False), few, "untrained network")}
+    except DivergedError as error:
+        print(f"the untrained network has no row: {error}", file=sys.stderr)
+        return {}
 
 
 def data_there(domain: Domain) -> bool:

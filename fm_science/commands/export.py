@@ -50,7 +50,7 @@ def main(args: list[str]) -> None:
 
 def trained(options: config.Tree, run: Path | None) -> dict[str, Any]:
     """What a run tells about its training: command, steps and its table of measurements."""
-    named = [f"{key}={options[key]}" for key in ("preset", "seed") if options.get(key)]
+    named = [f"{key}={options[key]}" for key in ("preset", "seed", "from") if options.get(key)]
     words = [f"domain={options['domain']}", *named]
     steps = (options.get("trainer") or {}).get("max_steps")
     card: dict[str, Any] = {"command": " ".join(["fm-science train", *words, f"trainer.max_steps={steps}"])}

@@ -26,7 +26,7 @@ class Network(nn.Module):
     Attributes:
         self_conditioned: it reads ``context.previous``, the endpoint predicted one step earlier.
         two_times: it is a flow map: it reads ``context.t_end`` ``(B,)``, the time to land at, and gives the mean
-            velocity v of the jump exp(x, (until - t) v). Where ``t_end`` is ``None`` it is the same as ``t``, and the
+            velocity v of the jump exp(x, (t_end - t) v). Where ``t_end`` is ``None`` it is the same as ``t``, and the
             output is the velocity, so that all that walks a velocity field walks its own.
     """
 

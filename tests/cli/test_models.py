@@ -62,6 +62,8 @@ def test_training_starts_from_a_model(fm, tmp_path, run):
     assert done.code == 0, done.err
     first, second = (fm_science.load(name).state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)  # a learning rate of zero moves nothing
+    assert fm("export", "second", "out=second.safetensors").code == 0
+    assert "from=small.safetensors" in fm("info", "second.safetensors").out  # the card tells what it began from
     other = fm("train", "from=small.safetensors", "domain=image", "run=third")
     assert (other.code, "point_cloud" in other.err) == (2, True)
 

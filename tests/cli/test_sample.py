@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from fm_science.commands import sample
 
 from .conftest import Command
 
@@ -106,6 +109,25 @@ def test_evaluate_tells_training_from_none(fm: Command, trained: Path) -> None:
     assert [row["n"] for row in found.values()] == ["6", "64", "6"]
     assert float(found["held-out"]["radius"]) == pytest.approx(2.0, rel=1e-6)
     assert found["samples"]["radius"] != found["untrained network"]["radius"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_an_untrained_network_that_leaves_for_infinity_has_no_row(
+    fm: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = sample.restore
+
+    def wild(source, tree, trained=True):
+        flow = restore(source, tree, trained)
+        for weight in [] if trained else flow.parameters():
+            torch.nn.init.constant_(weight, float("inf"))
+        return flow
+
+    monkeypatch.setattr(sample, "restore", wild)
+    shown = fm("evaluate", "trained", "n=4")
+    assert (shown.code, len(shown.err.strip().splitlines())) == (0, 1), shown.err
+    assert "the untrained network has no row" in shown.err
+    assert list(rows(trained / "report" / "metrics.csv")) == ["samples", "held-out"]
     assert json.loads((trained / "report" / "metrics.json").read_text())["held-out"]["error"] == 0
     assert (trained / "report" / "points.png").is_file()
 
