@@ -1,4 +1,5 @@
-"""Networks that do not fit into memory are refused before a byte of them is used."""
+"""Networks and batches that do not fit into memory are refused in words, where the system would end the process without
+one."""
 
 from __future__ import annotations
 
@@ -39,6 +40,32 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
         raise UserError(_words(int(asked[1] or 2**63), limit)) from error
     finally:
         hook.remove()
+
+
+@contextmanager
+def spare(what: str) -> Iterator[None]:
+    """Inside, work on the CPU may take the memory that is free now and no more: where it asks for more, UserError says
+    to make ``what`` smaller. On systems that keep no limit on a process's data (all but Linux), nothing changes."""
+    used, free = _number(Path("/proc/self/status"), r"VmData:\s+(\d+) kB", 1024), available()
+    if used is None or free == torch.inf:
+        yield
+        return
+    import resource
+
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    known = [limit for limit in (before, most) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([int(used + free), *known]), most))
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        asked = re.search(r"you tried to allocate (\d+) bytes", str(error))
+        if asked is None and not isinstance(error, MemoryError):
+            raise
+        more = f"asks for {int(asked[1]) / 1e9:,.1f} GB beside what it holds" if asked is not None else "asks for more"
+        raise UserError(f"this does not fit into memory: it {more}, and {free / 1e9:,.1f} GB were free; make {what} "
+                        "smaller") from error  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
 def _words(needed: float, limit: float) -> str:

@@ -21,6 +21,7 @@ from fm_science.data import collate
 from fm_science.domain import Domain
 from fm_science.errors import DivergedError, OptionError, nearest
 from fm_science.flow import Flow
+from fm_science.memory import spare
 from fm_science.seeds import SEEDS, seeded
 from fm_science.solvers import Solver
 from fm_science.spaces.base import Space
@@ -114,17 +115,23 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
     decoded state at the start and after each step."""
     flow = flow.to(plan.device).eval()
     for numbers in plan.chunks():
-        x, context = start(domain, flow, numbers, plan.seed)
-        x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
-        frames = [domain.decode(x, context)] if watch else []
-        with torch.no_grad(), seeded(_seed(plan.seed, -1 - numbers[0]), plan.device):
-            for state in flow.trajectory(x, context, plan.solver, plan.steps):
-                x = state
-                if watch:
-                    frames.append(domain.decode(x, context))
-            _check_finite(x, numbers)
-            samples = frames[-1] if watch else domain.decode(x, context)
+        with spare("batch, or the samples,"):
+            samples, frames = _chunk(domain, flow, plan, numbers, watch)
         yield numbers[0], samples, frames
+
+
+def _chunk(domain: Domain, flow: Flow, plan: Drawing, numbers: range, watch: bool) -> tuple[list[Any], Frames]:
+    """The decoded samples of these numbers, and with ``watch`` the decoded states on their way."""
+    x, context = start(domain, flow, numbers, plan.seed)
+    x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
+    frames = [domain.decode(x, context)] if watch else []
+    with torch.no_grad(), seeded(_seed(plan.seed, -1 - numbers[0]), plan.device):
+        for state in flow.trajectory(x, context, plan.solver, plan.steps):
+            x = state
+            if watch:
+                frames.append(domain.decode(x, context))
+        _check_finite(x, numbers)
+        return (frames[-1] if watch else domain.decode(x, context)), frames
 
 
 def _check_finite(x: State, numbers: range) -> None:
