@@ -19,7 +19,7 @@ PUBLIC = {
     "spectral_distance",
     "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF Uniform "
     "Wrapped",
-    "schedules": "VE VP Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
+    "schedules": "VE VP Betas Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
     "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
@@ -27,16 +27,18 @@ PUBLIC = {
         "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "
         "Semidiscrete Sinkhorn Transport Unbalanced"
     ),
-    "solvers": "RK4 Adaptive Churn Euler EulerMaruyama FlowMap Heun Langevin Midpoint PredictorCorrector Solver "
-    "power_grid log_snr_grid uniform_grid",
+    "solvers": "DDIM DDPM RK4 Adaptive AnnealedLangevin Churn DPMSolver Euler EulerMaruyama FlowMap Heun Langevin "
+    "Midpoint PredictorCorrector ReverseSDE Solver power_grid log_snr_grid uniform_grid",
     "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
     "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
     "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
+    "posterior": "PosteriorGuided",
     "flow": "Flow Sampler",
-    "objectives": "ActionMatching BetaTime FlowMapMatching FlowMatching InverseSquare Lagrangian LogitNormalTime "
-    "MaximumLikelihood MeanFlow Mixture Objective Semigroup TimePairs Stratified UniformTime",
+    "objectives": "ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
+    "Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup Stratified "
+    "TimePairs UniformTime",
     "metrics": "Metric",
     "data": "TrainingData",
     "domain": "Domain group groups option",

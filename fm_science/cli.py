@@ -18,18 +18,8 @@ from importlib import import_module
 from types import FrameType
 
 from fm_science import __version__, ranks
-from fm_science.errors import Stopped, UserError, nearest, signal_name
-
-COMMANDS = {
-    "train": "train a flow on a domain's data",
-    "sample": "draw new samples from a trained run or model",
-    "evaluate": "measure samples beside held-out data and an untrained network",
-    "domains": "list the domains that are installed, or every option of one",
-    "models": "list the models that are installed, or add one",
-    "export": "write a trained run as one file, a model",
-    "info": "versions, devices and plugins, or the summary of a run",
-    "new-domain": "write a package with a domain of your own, to install and to change",
-}
+from fm_science.commands import COMMANDS
+from fm_science.errors import CheckError, Stopped, UserError, nearest, signal_name
 
 USAGE = f"""fm-science {__version__}: flow matching on the spaces of science
 
@@ -64,12 +54,26 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        error = _too_much(error)
         _say(summary(error))
         return 2 if isinstance(error, UserError) else 1
 
 
 def _say(line: str) -> None:
     print(f"fm-science: {line}", file=sys.stderr, flush=True)
+
+
+def _too_much(error: Exception) -> Exception:
+    """``error``, or a mistake of the user where one array was to be larger than the memory."""
+    if isinstance(error, UserError) or not isinstance(error, MemoryError | RuntimeError):
+        return error
+    from fm_science.memory import available, excess
+
+    asked = excess(error)
+    if asked is None:
+        return error
+    words = f"what was asked for takes {asked / 1e9:,.0f} GB in one piece, and {available() / 1e9:,.1f} GB are free"
+    return UserError(f"{words}: ask for less, such as smaller batches, grids or data")
 
 
 def _stopped(signum: int) -> Stopped:
@@ -116,7 +120,7 @@ def summary(error: Exception) -> str:
     """One line for an error: a user's mistake in its own words, a full disk or a missing right with its file, anything
     else with its type and where to read more."""
     words = " ".join(str(error).split())
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | CheckError):
         return words
     if isinstance(error, OSError) and error.strerror:
         place = f" ({error.filename})" if error.filename else ""

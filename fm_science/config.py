@@ -7,6 +7,7 @@ plain keys; a preset is a YAML file that records only what an experiment changes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,13 @@ def whole(name: str, value: Any, low: int = 0, high: int | None = None) -> int:
         limits = f"of at least {low}" if high is None else f"from {low} to {high:,}"
         raise OptionError(f"{name} must be a whole number {limits}, not {value!r}")
     return value
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number. Raises OptionError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OptionError(f"{name} must be a number, not {value!r}")
+    return float(value)
 
 
 def truth(name: str, value: Any) -> bool:

@@ -8,6 +8,7 @@ the order does not depend on how many processes share the work.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from fm_science.errors import UserError
+from fm_science.errors import OptionError, UserError
 from fm_science.seeds import SEEDS
 from fm_science.spaces.base import Space
 from fm_science.state import Context, State
@@ -53,6 +54,9 @@ class TrainingData:
         budget: with a positive value, at most this many padded pairs of sites (items times squared size) a batch.
         workers: processes that prepare batches; 0: none.
         source: all that the domain has read, for its own use in evaluation.
+
+    Raises:
+        OptionError: for more workers than a machine can start.
     """
 
     train: Dataset
@@ -61,6 +65,11 @@ class TrainingData:
     budget: int = 0
     workers: int = 0
     source: Any = None
+
+    def __post_init__(self) -> None:
+        most = max(64, 4 * (os.cpu_count() or 1))
+        if not 0 <= self.workers <= most:
+            raise OptionError(f"data.workers={self.workers}: expected a number of processes from 0 to {most}")
 
 
 def collate(space: Space, items: Sequence[Item]) -> tuple[State, Context]:
@@ -196,9 +205,17 @@ def train_loader(
     )  # fmt: skip
 
 
-def validation_loader(data: TrainingData, space: Space, most: int = 256) -> DataLoader:
-    """Batches of up to ``most`` held-out data, always the same ones in the same order."""
+def validation_loader(data: TrainingData, space: Space, most: int = 256, rank: int = 0, world: int = 1) -> DataLoader:
+    """Batches ``(k, x1, context)`` of up to ``most`` held-out data, always the same ones in the same order; ``k`` is
+    the number of the batch. Processes share them, unless there are fewer batches than processes: then each has all."""
     chosen = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(0))[:most].sort().values
     plan = StepBatches(data.validation.sizes[chosen], data.batch, data.budget).plan(0)
-    batches = [chosen[b].tolist() for b in plan]
-    return DataLoader(data.validation, batch_sampler=batches, collate_fn=partial(collate, space))  # type: ignore[arg-type]
+    batches = [[(k, int(chosen[i])) for i in batch] for k, batch in enumerate(plan)]
+    mine = batches[rank::world] if len(batches) >= world else batches
+    gather = partial(_numbered, space)
+    return DataLoader(_Tagged(data.validation), batch_sampler=mine, collate_fn=gather)  # type: ignore[arg-type]
+
+
+def _numbered(space: Space, items: Sequence[tuple[int, Item]]) -> tuple[int, State, Context]:
+    """A padded batch after its number."""
+    return items[0][0], *collate(space, [item for _, item in items])

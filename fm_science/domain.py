@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from fm_science.data import TrainingData, collate
-from fm_science.errors import OptionError, nearest
+from fm_science.errors import OptionError, UserError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching, Objective
@@ -75,6 +75,11 @@ def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     if (isinstance(value, bool) and bool not in accepted) or not isinstance(value, accepted):
         wanted = " or ".join("null" if k is types.NoneType else k.__name__ for k in accepted)
         raise OptionError(f"{name}={value!r}: expected {wanted}, got {type(value).__name__}")
+    if isinstance(value, list):
+        items = [typing.get_args(k)[0] for k in kinds if typing.get_origin(k) is list]
+        for item in value:
+            if items and type(item) not in items:
+                raise OptionError(f"{name}={value!r}: expected a list of {items[0].__name__}, got {item!r} in it")
     if isinstance(value, float) and not math.isfinite(value):
         raise OptionError(f"{name}={value!r}: expected a finite number")
     low, high, choices = meta.get("low"), meta.get("high"), meta.get("choices")
@@ -119,6 +124,7 @@ class Domain(ABC):
         slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
         numbered: whether :meth:`request` takes ``first``, the number of its first sample, since samples belong to
             something that has an order, such as rows of a file.
+        metric_meanings: one line for each number that the metrics give: what it is, its unit, which way is better.
         sample_batch: samples that are carried at once when nothing else is said.
         evaluation_samples: samples that ``evaluate`` draws when nothing else is said.
         renamed_options: names ``group.option`` that older runs hold, and what they are called now.
@@ -132,6 +138,7 @@ class Domain(ABC):
     options: Any
     slow: frozenset[str] = frozenset()
     numbered: bool = False
+    metric_meanings: Mapping[str, str] = types.MappingProxyType({})
     sample_batch: int = 16
     evaluation_samples: int = 50
     renamed_options: Mapping[str, str] = types.MappingProxyType({})
@@ -221,6 +228,11 @@ class Domain(ABC):
     def report(self, rows: Mapping[str, list[Any]], folder: FilePath) -> list[FilePath]:
         """Draw rows of decoded objects; the pictures."""
         return []
+
+    def encode(self, samples: Sequence[Any]) -> tuple[State, Context]:
+        """A batch of decoded objects as states at t = 1 and what they are told by, so that ``decode`` gives them back:
+        what variants of them start from. Raises UserError where one cannot be said in the terms of what was learned."""
+        raise UserError(f"domain {self.name!r} makes no variants of files: it has no way from an object to a state")
 
     def trajectory(self, frames: Sequence[Sequence[Any]], folder: FilePath, first: int = 0) -> list[FilePath]:
         """Write the way from noise to each sample, where a science can; ``frames[k][i]`` is sample i after step k."""

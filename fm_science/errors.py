@@ -24,6 +24,10 @@ class DivergedError(RuntimeError):
     """Numbers are no longer finite: training or sampling has failed, and says where it did."""
 
 
+class CheckError(RuntimeError):
+    """Checks were made, and some have failed; their table says which."""
+
+
 class Stopped(KeyboardInterrupt):
     """A signal ended the work. The message says what was saved and how to go on.
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fm_science.storage import atomic
+
 INK, QUIET = "#22272e", "#8a929c"
 COLOURS = ("#d1495b", "#2b4c7e", "#6f9fc8", "#c9a227", "#5b8c5a", "#7d5ba6")  #: samples first, then the reference rows
 STYLE: Any = {
@@ -40,5 +42,6 @@ def draw(pictures: Mapping[str, Callable[[], Any]], folder: str | Path, dpi: int
     with matplotlib.rc_context(STYLE):
         for name, make in pictures.items():
             files.append(folder / f"{name}.png")
-            make().savefig(files[-1], dpi=dpi)
+            with atomic(files[-1]) as part:
+                make().savefig(part, dpi=dpi, format=files[-1].suffix[1:])
     return files

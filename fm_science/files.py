@@ -111,7 +111,7 @@ def read_bytes(file: Path) -> bytes:
     try:
         with gzip.open(io.BytesIO(raw)) as stream:
             data = stream.read(max(SUSPICIOUS, TIGHTEST * len(raw)) + 1)
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"the compressed file is cut short or damaged ({error})") from error
     refuse_bomb(len(data), len(raw))
     return data

@@ -18,10 +18,11 @@ from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, as_network
 from fm_science.paths import Field, Path
+from fm_science.posterior import PosteriorGuided, check_untied
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
-from fm_science.solvers import RK4, Heun, Predict, Solver, uniform_grid
-from fm_science.state import Context, State, scale
+from fm_science.solvers import RK4, Heun, Predict, Solver, grid_after, uniform_grid
+from fm_science.state import Context, State, leaves, scale
 
 
 @renamed_keywords(wrap="wrap_network")
@@ -52,7 +53,8 @@ class Predictor:
     """The network seen from a solver: it hands each evaluation the endpoint that was predicted one step earlier."""
 
     def __init__(self, network: Network, path: Path, context: Context) -> None:
-        self.network, self.path, self.context = network, path, context
+        guided = network.along(path) if isinstance(network, PosteriorGuided) else network
+        self.network, self.path, self.context = guided, path, context
         self.logits = Logits(path)
         self._next: State | None = None
 
@@ -127,29 +129,52 @@ class Flow(nn.Module):
         x = self.path.source(self.prior).sample(space, context)
         return cast(space, x, torch.empty((), dtype=self.dtype, device=context.mask.device))
 
+    def add_noise(self, x: State, context: Context, t: float) -> State:
+        """Data ``x`` at t = 1 carried back to time ``t`` in [0, 1) along the path that samples walk, with noise drawn
+        from the prior: a draw of the state at time t of a path that ends at ``x``. Raises what :meth:`transport` does
+        where ``x`` is no batch of data."""
+        path = (self.sampler.path or self.path).bind(context, self.prior)
+        x = admit(self, x, context)
+        return path.sample(self.noise(context), x, leaves(x)[0].new_full((context.size,), t))
+
+    def grid(self, steps: int | Tensor | None = None, from_time: float = 0.0) -> Tensor:
+        """The times of a walk that begins at ``from_time``: the grid of ``steps`` (default the sampler's) after it.
+        Raises ValueError where ``steps`` is no grid, or ends before ``from_time``."""
+        times = uniform_grid(self.sampler.steps if steps is None else steps)
+        return grid_after(times, from_time) if from_time else times
+
     @torch.no_grad()
     def sample(
-        self, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None, seed: int | None = None
-    ) -> State:
-        """New data.
+        self, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,
+        seed: int | None = None, *, start: State | None = None, from_time: float = 0.0,
+    ) -> State:  # fmt: skip
+        """New data; or with ``start``, variants of data (Meng et al. 2022, SDEdit): it is carried back to
+        ``from_time`` by :meth:`add_noise`, and from there to t = 1. The later, the nearer variants stay.
 
         Args:
             context: what to make; its mask fixes how many samples of which sizes.
             solver: default the sampler's.
-            steps: number of steps or a tensor of times in [0, 1]; default the sampler's.
+            steps: number of steps of the whole way, or a tensor of times in [0, 1]; default the sampler's. Variants
+                walk those that lie after ``from_time``.
             seed: with a seed, the same seed, context and batch size give the same draw, and torch's global generator
                 is left as it was.
+            start: data at t = 1, a state of the shape of the result.
+            from_time: where variants begin, in [0, 1).
 
         Returns:
             A state at t = 1.
 
         Raises:
-            ValueError: when ``steps`` is no grid.
+            ValueError: when ``steps`` is no grid, or ``from_time`` is none of its times or comes without ``start``.
             TypeError: when the solver does not fit the space.
         """
         check_context(context)
+        if start is None and from_time:
+            raise ValueError(f"from_time={from_time} needs the data that variants begin with: give start as well.")
+        times = self.grid(steps, from_time)
         with seeded(seed, context.mask.device):
-            return self.transport(self.noise(context), context, solver, steps)
+            x = self.noise(context) if start is None else self.add_noise(start, context, from_time)
+            return self.transport(x, context, solver, times)
 
     def transport(
         self, x: State, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,
@@ -205,6 +230,8 @@ class Flow(nn.Module):
             self._check_map(solver)
             if reverse:
                 raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
+        if isinstance(self.sampled, PosteriorGuided) and not self.independent:
+            check_untied(path, self.independent_parts)
         if not solver.stochastic or self.independent:
             return
         stirred = solver.renoised_part(path)
@@ -315,7 +342,7 @@ class Flow(nn.Module):
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
         kept = _read(FilePath(file))
-        self.fill(_weights(kept), str(file))
+        self.fill(weights_of(kept), str(file))
         if "independent" in kept:  # where files of earlier versions say so
             self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
@@ -334,11 +361,11 @@ class Flow(nn.Module):
 
 def read_weights(file: FilePath) -> dict[str, Tensor]:
     """The weights of a flow by name, from :meth:`Flow.save` or a checkpoint of a run. Raises UserError."""
-    return _weights(_read(file))
+    return weights_of(_read(file))
 
 
-def _weights(kept: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of the flow in a file of weights, where a training module may stand around it."""
+def weights_of(kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of the flow by name in what a file of weights holds, where a training module may stand around it."""
     weights = kept.get("state_dict", kept)
     prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}

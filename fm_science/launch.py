@@ -138,6 +138,13 @@ def _texts(item: Any) -> list[str]:
 PLACES = ("run", "resume", "out")  # keys whose value is a folder
 
 
+def _no_place(value: Any, default: Any) -> bool:
+    """Whether a value cannot name a folder; numbers can, and null where there is no other default."""
+    if value is None:
+        return default is not None
+    return isinstance(value, bool | list | dict) or not str(value).strip() or "\0" in str(value)
+
+
 def check(given: Words, known: config.Tree) -> None:
     """Raise OptionError at the first override whose key does not exist (Hydra's own ``hydra.`` keys are left to it),
     and UserError where one takes away what a command needs, or names a folder by nothing."""
@@ -149,8 +156,12 @@ def check(given: Words, known: config.Tree) -> None:
             raise UserError(f"{item.key_or_group} is a group of options: write {item.key_or_group}.NAME=value")
         if item.is_delete():
             raise UserError(f"~{item.key_or_group} would take the option away: leave it out to use its default")
-        if item.key_or_group in PLACES and any(not text.strip() or "\0" in text for text in _texts(item)):
-            raise UserError(f"{item.key_or_group}='' names no folder: leave it out to use its default")
+        default = known.get(item.key_or_group)
+        if item.key_or_group in PLACES and any(_no_place(value, default) for value in _values(item)):
+            raise UserError(
+                f"{item.get_key_element()}={item.get_value_element_as_str()} names no folder: leave it out to use its "
+                "default"
+            )
 
 
 def run(

@@ -1,5 +1,9 @@
-"""Networks and batches that do not fit into memory are refused in words, where the system would end the process without
-one."""
+"""What does not fit into memory is refused in words, where the system would end the process without one: networks and
+data that are made to order before a byte of them is used, batches while they are made.
+
+Sizes are numbers that anyone can type. So what they ask for is counted first, and named in gigabytes beside what is
+free.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fm_science.errors import UserError
 
+MOST = 50_000  #: tensors of weights; deeper networks are a mistake, and take minutes to make
 TRAINING = 5  #: copies of the weights: themselves, their gradient, two moments, their average
 
 
@@ -22,10 +27,16 @@ TRAINING = 5  #: copies of the weights: themselves, their gradient, two moments,
 def budget(copies: int = TRAINING) -> Iterator[None]:
     """Inside, a module whose weights ``copies`` times over exceed the memory of this machine is refused with
     UserError as soon as that is known; memory that is only asked for is not yet used."""
-    limit, found = available(), 0
+    limit, found, tensors = available(), 0, 0
 
     def count(module: nn.Module, name: str, weight: Tensor | None) -> None:
-        nonlocal found
+        nonlocal found, tensors
+        tensors += 1
+        if tensors > MOST:
+            raise UserError(
+                f"the network is too large: it has more than {MOST:,} tensors of weights; make network.layers or its "
+                "like smaller"
+            )
         found += weight.numel() * weight.element_size() if weight is not None else 0
         if found * copies > limit:
             raise UserError(_words(found * copies, limit))
@@ -33,11 +44,11 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
-    except RuntimeError as error:  # not even the addresses are to be had
-        asked = re.search(r"you tried to allocate (\d+) bytes|Storage size calculation overflowed", str(error))
+    except (RuntimeError, MemoryError) as error:  # not even the addresses are to be had
+        asked = excess(error)
         if asked is None:
             raise
-        raise UserError(_words(int(asked[1] or 2**63), limit)) from error
+        raise UserError(_words(asked, limit)) from error
     finally:
         hook.remove()
 
@@ -73,6 +84,32 @@ def _words(needed: float, limit: float) -> str:
         f"the network is too large: training it takes more than {needed / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are "
         "free; make network.width or its like smaller"
     )
+
+
+def reserve(count: float, size: float, what: str) -> None:
+    """Raise UserError where ``count`` things of ``size`` bytes, called ``what``, are more than this process may use.
+    Nothing is allocated."""
+    limit = available()
+    if count * size > limit:
+        raise UserError(
+            f"{what} takes {count * size / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are free: ask for less"
+        )
+
+
+def excess(error: BaseException) -> float | None:
+    """The bytes that an allocation asked for in vain; ``None`` where the error is another, or so much could be had."""
+    text = str(error)
+    if "Storage size calculation overflowed" in text:
+        return 2.0**63
+    torch_asked = re.search(r"tried to allocate (\d+) bytes", text)
+    numpy_asked = re.search(r"Unable to allocate ([\d.]+) ([KMGTPE])iB", text)
+    if torch_asked:
+        asked = float(torch_asked[1])
+    elif numpy_asked:
+        asked = float(numpy_asked[1]) * 1024.0 ** (1 + "KMGTPE".index(numpy_asked[2]))
+    else:
+        return None
+    return asked if asked > available() / 2 else None
 
 
 def available() -> float:

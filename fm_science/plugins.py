@@ -5,16 +5,18 @@
 
 The value names a subclass of :class:`fm_science.Domain`, or a function ``build(data=..., network=..., ...)`` that makes
 a domain, in a module that holds ``OPTIONS``, the dataclass of each of its arguments by name. The built-in sciences come
-through the same door. Discovery reads metadata only and imports no plugin, so one that cannot be imported breaks
-nothing but itself.
+through the same door. Discovery reads metadata only and imports no plugin, so one that cannot be imported, or whose
+metadata are malformed, breaks nothing but itself.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,9 +44,18 @@ class Plugin:
         return self.dist == "fm-science"
 
     @property
+    def target(self) -> tuple[str, str]:
+        """The module and the name in it that the entry point's value ``module:name`` gives; both are empty where it is
+        malformed."""
+        module, colon, name = self.entry.value.partition("[")[0].partition(":")
+        module, name = module.strip(), name.strip()
+        sound = colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+        return (module, name) if sound else ("", "")
+
+    @property
     def configs(self) -> Path | None:
         """The plugin's own folder ``configs``, found without importing the plugin (None: it has none)."""
-        spec = importlib.util.find_spec(self.entry.module.partition(".")[0])  # a top-level name: found, not imported
+        spec = _spec(self.target[0].partition(".")[0])  # a top-level name: found, not imported
         for root in (spec.submodule_search_locations or []) if spec else []:
             if (Path(root) / "configs").is_dir():
                 return Path(root) / "configs"
@@ -53,45 +64,104 @@ class Plugin:
     @property
     def folder(self) -> Path | None:
         """Where the domain's package or module lies, found without importing it (None: nowhere)."""
-        top, _, inner = self.entry.module.partition(".")
-        spec = importlib.util.find_spec(top)
+        top, _, inner = self.target[0].partition(".")
+        spec = _spec(top)
         roots = list(spec.submodule_search_locations or []) if spec else []
         return Path(roots[0], *inner.split(".")) if roots and inner else Path(roots[0]) if roots else None
 
+    def wrong(self, what: str) -> PluginError:
+        """The error that says what is wrong with this plugin."""
+        return PluginError(f"domain {self.name!r} ({self.dist} {self.version}) {what}")
+
     def module(self) -> ModuleType:
         """The module that the entry point names. Raises PluginError when it cannot be imported."""
+        if not self.target[0]:
+            raise self.wrong(f"has the entry point {self.entry.value!r}: expected module:name, such as fm_ice:SeaIce")
         try:
-            return importlib.import_module(self.entry.module)
-        except Exception as error:
+            return importlib.import_module(self.target[0])
+        except (Exception, SystemExit) as error:
             extra = f"; pip install 'fm-science[{self.name}]'" if self.builtin else ""
-            raise PluginError(
-                f"domain {self.name!r} ({self.dist} {self.version}) cannot be imported: "
-                f"{type(error).__name__}: {error}{extra}"
-            ) from error
+            raise self.wrong(f"cannot be imported: {type(error).__name__}: {error}{extra}") from error
 
     def options(self) -> Mapping[str, type]:
         """The domain's groups of options: a frozen dataclass a group. Raises PluginError when there are none."""
-        made = self.builder()
-        if isinstance(made, type):
-            return made.groups()  # type: ignore[attr-defined]  # a Domain, which stands above
-        found = getattr(self.module(), "OPTIONS", None)
-        if not isinstance(found, Mapping):
-            raise PluginError(f"domain {self.name!r}: module {self.entry.module} has no OPTIONS = {{group: dataclass}}")
-        return found
+        made: Any = self.builder()
+        if not isinstance(made, type):
+            found = vars(self.module()).get("OPTIONS")
+            if not isinstance(found, Mapping):
+                raise self.wrong(f"cannot be used: module {self.target[0]} has no OPTIONS = {{group: dataclass}}")
+            return self._sound(found)
+        try:
+            domain: Any = made  # a Domain, which stands above
+            found = domain.groups()
+        except (AttributeError, KeyError, TypeError, NameError) as error:
+            raise self.wrong(f"cannot be used: {made.__name__} is no Domain with options ({error})") from error
+        return self._sound(found)
+
+    def _sound(self, groups: Mapping[Any, Any]) -> Mapping[str, type]:
+        """``groups``, each of which must be a dataclass that can be made without a word."""
+        for name, kind in groups.items():
+            if not (isinstance(name, str) and isinstance(kind, type) and is_dataclass(kind)):
+                raise self.wrong(f"cannot be used: its group of options {name!r} is {kind!r}, and no dataclass")
+            bare = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and f.init]
+            if bare:
+                raise self.wrong(f"cannot be used: its option {name}.{bare[0]} has no default")
+        return groups
 
     def builder(self) -> Callable[..., Any]:
         """The class, or the function, that makes the domain from its groups of options."""
-        found = getattr(self.module(), self.entry.attr, None)
+        module = self.module()
+        found = vars(module).get(self.target[1])
         if not callable(found):
-            raise PluginError(f"domain {self.name!r}: {self.entry.value} is neither a class nor a function")
+            raise self.wrong(f"cannot be used: {self.entry.value} is neither a class nor a function")
         return found
 
     def build(self, groups: Mapping[str, Any], statistics: Mapping[str, Any] | None = None) -> Any:
-        """The domain of these groups of options, with the statistics of an earlier fit where there are any."""
-        domain = self.builder()(**groups)
+        """The domain of these groups of options, with the statistics of an earlier fit where there are any. Raises
+        PluginError where none is made."""
+        make = self.builder()
+        try:
+            inspect.signature(make).bind(**groups)
+        except TypeError as error:
+            raise self.wrong(f"cannot be used: {self.entry.value} does not take its own groups: {error}") from error
+        except ValueError:  # it does not tell what it takes
+            pass
+        try:
+            domain = make(**groups)
+        except SystemExit as error:
+            raise self.wrong("cannot be used: it ends the program instead of making a domain") from error
+        if domain is None or isinstance(domain, str | int | float | Mapping):
+            raise self.wrong(f"cannot be used: {self.entry.value} made {domain!r}, and no domain")
         if statistics is not None:
             domain.given = statistics
         return domain
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module would be imported from; ``None``: nowhere."""
+    try:
+        return importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):  # one that is imported already and does not say
+        return None
+
+
+def _label(dist: Distribution) -> tuple[str, str]:
+    """Name and version of a distribution, whose metadata may be missing."""
+    try:
+        return str(dist.metadata["Name"] or "unnamed"), str(dist.metadata["Version"] or "?")
+    except Exception:
+        return "unnamed", "?"
+
+
+def _offers() -> Iterator[Plugin]:
+    """Every entry point of the group. Distributions whose entry points cannot be read offer nothing."""
+    for dist in distributions():
+        try:
+            found = list(dist.entry_points.select(group=GROUP))
+        except Exception:  # whatever a parser of broken texts raises
+            continue
+        name, version = _label(dist) if found else ("", "")
+        yield from (Plugin(entry.name, name, version, entry) for entry in found)
 
 
 def plugins() -> list[Plugin]:
@@ -99,11 +169,9 @@ def plugins() -> list[Plugin]:
 
     A built-in domain wins over others of its name, then the distribution whose name comes first in the alphabet.
     """
-    found = {
-        (entry.name, entry.dist.name): Plugin(entry.name, entry.dist.name, entry.dist.version, entry)
-        for entry in entry_points(group=GROUP)
-        if entry.dist is not None
-    }
+    found: dict[tuple[str, str], Plugin] = {}
+    for plugin in _offers():
+        found.setdefault((plugin.name, plugin.dist), plugin)
     return sorted(found.values(), key=lambda plugin: (plugin.name, not plugin.builtin, plugin.dist))
 
 

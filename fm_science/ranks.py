@@ -62,6 +62,11 @@ def rank() -> int:
     return _place()[0]
 
 
+def world() -> int:
+    """How many processes work together; 1 for a process alone."""
+    return _place()[1]
+
+
 def launched() -> bool:
     """Whether another program (torchrun, srun) started several processes of this command at once."""
     return _place()[1] > 1

@@ -2,10 +2,12 @@
 
 ``config.yaml`` keeps the options, ``statistics.safetensors`` what the domain fitted to its data before the first step,
 ``checkpoints/last.ckpt`` the weights. Sampling needs no more: the data may go, and the folder may move.
+``history.jsonl`` tells when, where and how it was trained (:mod:`fm_science.history`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,18 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_science import __version__
+from fm_science.checkpoints import FOLDER, LAST, checkpoints, newest
 from fm_science.domain import Domain
 from fm_science.errors import UserError
-from fm_science.flow import read_weights
+from fm_science.flow import weights_of
+from fm_science.history import Event, Status, history, status
+from fm_science.locks import LOCK
 from fm_science.record import RecordDomain
-from fm_science.storage import load_tree, load_yaml, save_tree, save_yaml, writable
+from fm_science.storage import PART, load_tree, load_yaml, save_tree, save_yaml, writable
 from fm_science.trained import Trained, Tree
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("fm_science")
+
 FILE, STATISTICS = "config.yaml", "statistics.safetensors"
-CHECKPOINT = Path("checkpoints", "last.ckpt")
+CHECKPOINT = Path(FOLDER, LAST)
+PASSING = (LOCK, PART, "error*.log")  #: names of files that say nothing about a run
 LEARNED = {"metrics.csv", "checkpoints", "samples", "report"}  #: what a run folder holds once steps were made
 
 
@@ -86,11 +94,22 @@ class Run(Trained):
         return self.folder / "report"
 
     @property
+    def status(self) -> Status:
+        """Whether it is running, failed, stopped or done, at which step, and why."""
+        return status(self.folder)
+
+    @property
+    def history(self) -> list[Event]:
+        """What was recorded of it: each start, resume and end, oldest first."""
+        return history(self.folder)
+
+    @property
     def checkpoint(self) -> Path:
-        """The last checkpoint. Raises UserError if there is none."""
-        if not (self.folder / CHECKPOINT).is_file():
+        """The newest checkpoint, whole or not. Raises UserError if there is none."""
+        found = checkpoints(self.folder / FOLDER)
+        if not found:
             raise UserError(f"{self.label} holds no checkpoint ({CHECKPOINT}): train first, or choose another run")
-        return self.folder / CHECKPOINT
+        return found[0]
 
     @property
     def fingerprint(self) -> list[int]:
@@ -98,7 +117,11 @@ class Run(Trained):
         return [about.st_size, about.st_mtime_ns]
 
     def weights(self) -> Mapping[str, Tensor]:
-        return read_weights(self.checkpoint)
+        _ = self.checkpoint  # which says what to do where there is none
+        _, kept, warning = newest(self.folder / FOLDER, self.name)
+        if warning:
+            log.warning(warning)
+        return weights_of(kept)
 
     def _statistics(self) -> Tree | None:
         file = self.folder / STATISTICS
@@ -139,14 +162,15 @@ def claim(folder: Path) -> None:
     """Make a new run folder. Raises UserError if it already holds something: nothing that was saved is lost. Logs of
     errors do not count, nor does what a run wrote before it learned anything."""
     if folder.is_dir() and not _blank(folder):
-        ways = f"continue it with resume={folder}" if (folder / CHECKPOINT).is_file() else "move those elsewhere"
+        ways = f"continue it with resume={folder}" if checkpoints(folder / FOLDER) else "move those elsewhere"
         raise UserError(f"{folder} already holds files; choose another run=DIR, or {ways}")
     writable(folder)
 
 
 def _blank(folder: Path) -> bool:
-    """Whether a folder holds no files but logs of errors, or is that of a run that stopped before its first numbers."""
+    """Whether a folder holds no files but logs of errors and what was cut off while it was written, or is that of a
+    run that stopped before its first numbers."""
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
-    kept = {file.parts[0] for file in files if not file.match("error*.log")}
+    kept = {name for name in {file.parts[0] for file in files} if not any(map(Path(name).match, PASSING))}
     begun = FILE in kept and kept.isdisjoint(LEARNED) and {"version", "domain"} <= set(load_yaml(folder / FILE))
     return not kept or kept == {STATISTICS} or begun

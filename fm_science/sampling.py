@@ -8,7 +8,9 @@ classes, do so chunk by chunk: there the chunk size is part of the seed.)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fm_science import solvers
+from fm_science import ranks, solvers
 from fm_science.data import collate
 from fm_science.domain import Domain
-from fm_science.errors import DivergedError, OptionError, nearest
+from fm_science.errors import DivergedError, OptionError, UserError, nearest
 from fm_science.flow import Flow
 from fm_science.memory import spare
 from fm_science.seeds import SEEDS, seeded
@@ -28,6 +30,19 @@ from fm_science.spaces.base import Space
 from fm_science.state import Context, State, leaves, tree_map
 
 Frames = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Data that samples are variants of. Sample i starts from datum i, counted round and round.
+
+    Args:
+        data: each datum as a batch of one, with its context (:meth:`~fm_science.domain.Domain.encode`).
+        from_time: the time in [0, 1) to which they are carried back.
+    """
+
+    data: Sequence[tuple[State, Context]]
+    from_time: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Drawing:
         steps: number of steps; None: the domain's.
         device: where to compute.
         first: the number of the first sample, so that several machines can share the work.
+        variants: of which data to make variants; None: samples start from noise.
     """
 
     n: int
@@ -51,6 +67,7 @@ class Drawing:
     steps: int | None = None
     device: torch.device | str = "cpu"
     first: int = 0
+    variants: Variants | None = None
 
     def chunks(self) -> Iterator[range]:
         """The numbers of the samples that are carried together."""
@@ -78,13 +95,19 @@ def _ready(cls: Any) -> bool:
     return not needed
 
 
-def start(domain: Domain, flow: Flow, numbers: range, seed: int) -> tuple[State, Context]:
-    """The noise of some samples and what to make of it, ``(B, ...)``; each from its own seed."""
+def start(
+    domain: Domain, flow: Flow, numbers: range, seed: int, variants: Variants | None = None
+) -> tuple[State, Context]:  # fmt: skip
+    """What some samples start from and what to make of it, ``(B, ...)``; each from its own seed."""
     items, frozen = [], []
     for number in numbers:
         with seeded(_seed(seed, number)):
-            context = domain.request(1, first=number) if domain.numbered else domain.request(1)
-            noise = flow.noise(context)
+            if variants is not None:
+                data, context = variants.data[number % len(variants.data)]
+                noise = flow.add_noise(data, context, variants.from_time)
+            else:
+                context = domain.request(1, first=number) if domain.numbered else domain.request(1)
+                noise = flow.noise(context)
         items.append((tree_map(lambda leaf: leaf[0], noise), {name: value[0] for name, value in context.cond.items()}))
         if context.free is not None:
             frozen.append(tuple(tree_map(lambda leaf: leaf[0], v) for v in (context.free, context.known)))
@@ -122,16 +145,64 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
 
 def _chunk(domain: Domain, flow: Flow, plan: Drawing, numbers: range, watch: bool) -> tuple[list[Any], Frames]:
     """The decoded samples of these numbers, and with ``watch`` the decoded states on their way."""
-    x, context = start(domain, flow, numbers, plan.seed)
+    times = flow.grid(plan.steps, 0.0 if plan.variants is None else plan.variants.from_time)
+    x, context = start(domain, flow, numbers, plan.seed, plan.variants)
     x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
     frames = [domain.decode(x, context)] if watch else []
     with torch.no_grad(), seeded(_seed(plan.seed, -1 - numbers[0]), plan.device):
-        for state in flow.trajectory(x, context, plan.solver, plan.steps):
+        for state in flow.trajectory(x, context, plan.solver, times):
             x = state
             if watch:
                 frames.append(domain.decode(x, context))
         _check_finite(x, numbers)
         return (frames[-1] if watch else domain.decode(x, context)), frames
+
+
+def draw_shared(
+    domain: Domain, flow: Flow, plan: Drawing, watch: bool = False
+) -> Iterator[tuple[int, list[Any], Frames]]:
+    """As :func:`draw`, the work shared over the processes of the default group of ``torch.distributed``: each draws
+    every so manieth chunk. The first process yields all chunks in order, the same as alone; the others yield nothing.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        yield from draw(domain, flow, plan, watch)
+        return
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    chunks = list(plan.chunks())
+    for k in range(0, len(chunks), world):
+        mine = chunks[k + rank : k + rank + 1]
+        found = [part for c in mine for part in draw(domain, flow, replace(plan, first=c[0], n=len(c)), watch)]
+        gathered: list[Any] = [None] * world
+        distributed.gather_object(found, gathered if rank == 0 else None)
+        if rank == 0:
+            yield from (part for parts in gathered for part in parts)
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Inside, the processes that torchrun started together are one group, and share what :func:`draw_shared` draws. A
+    process alone is none. Raises UserError under srun, which does not say where to meet."""
+    distributed = torch.distributed
+    if not ranks.launched() or distributed.is_initialized():
+        yield
+        return
+    if not os.environ.get("MASTER_ADDR"):
+        raise UserError("several processes of srun do not share one drawing: start them by torchrun, or give each its "
+                        "part with first= and out=")  # fmt: skip
+    distributed.init_process_group("gloo", rank=ranks.rank(), world_size=ranks.world())
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def from_first(value: int) -> int:
+    """What the first process of the group says in place of ``value``."""
+    told = [value]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(told)
+    return told[0]
 
 
 def _check_finite(x: State, numbers: range) -> None:

@@ -208,6 +208,42 @@ class SubVP(VP):
 
 
 @dataclass(frozen=True)
+class Betas(Schedule):
+    """The chain of DDPM, the discrete relative of :class:`VP` (Ho et al. 2020, section 4): step k multiplies the datum
+    by sqrt(1 - beta_k) and adds noise of variance beta_k, with betas in equal steps from ``first`` to ``last``. Time
+    t = 1 - k / steps is after k of them; in between the log of alpha is linear.
+
+    Args:
+        steps: length of the chain.
+        first, last: betas next to the data and next to the noise, in (0, 1). Raises ValueError otherwise.
+    """
+
+    steps: int = 1000
+    first: float = 1e-4
+    last: float = 0.02
+    singular = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not (0 < self.first < 1 and 0 < self.last < 1):
+            raise ValueError(f"{self!r}: expected at least one step and betas between 0 and 1.")
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        beta = torch.linspace(self.first, self.last, self.steps, dtype=torch.float64, device=t.device)
+        rates = 0.5 * torch.log1p(-beta)
+        done = (1 - t.double()) * self.steps
+        k = done.detach().floor().long().clamp(0, self.steps - 1)
+        whole = rates.cumsum(0)[k] - rates[k]
+        return (whole + (done - k) * rates[k]).to(t.dtype)
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_alpha = self._log_alpha(t)
+        return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).clamp_min(0).sqrt()
+
+    def remaining(self, t: Tensor) -> Tensor:
+        return -torch.expm1(self._log_alpha(t))
+
+
+@dataclass(frozen=True)
 class VE(Schedule):
     """The variance-exploding diffusion (Song et al. 2021, eq. 30): alpha = 1, sigma from sigma_max at t = 0 to
     sigma_min at t = 1 in equal ratios. The datum is still there at t = 0: centre the data, and let sigma_max be much

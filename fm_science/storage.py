@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Tree = Mapping[str, Any]
 FORMAT = "fm-science tree 1"
+PART = ".*.part"  #: names of what is being written
 TENSOR = "$tensor"  #: the key that stands for a tensor in the JSON of a tree
 
 
@@ -38,6 +40,55 @@ def atomic(file: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` to write into, which takes its place once all is written; what was there before
+    is gone then. Whatever happens before, the old folder stays as it was."""
+    part = _beside(folder)
+    try:
+        yield part
+        for file in part.rglob("*"):
+            sync(file)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def atomic_files(folder: Path) -> Iterator[Path]:
+    """A new folder inside ``folder`` to write into, whose files move up once all are written, each in one move.
+    Whatever happens before, nothing in ``folder`` has changed."""
+    part = _beside(folder / "new")
+    try:
+        yield part
+        for file in [file for file in part.rglob("*") if file.is_file()]:
+            sync(file)
+            place = folder / file.relative_to(part)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+        sync(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _beside(place: Path) -> Path:
+    """A new and empty folder for what is to become ``place``."""
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    return part
+
+
+def sweep(folder: Path, *patterns: str) -> None:
+    """Remove what a process that was killed left half written; only for who holds the lock of the folder."""
+    for part in [part for pattern in patterns for part in folder.glob(pattern)]:
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
 def write_text(text: str, file: Path) -> None:
     """Write a text file in one move."""
     with atomic(file) as part:
@@ -46,10 +97,14 @@ def write_text(text: str, file: Path) -> None:
 
 def load_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file; references such as ``${oc.env:HOME}`` stay texts. Raises UserError if it cannot be
-    read as one."""
+    read as one, and where values stand for each other (``*name``), by which a small file may unfold without end."""
+    import yaml
     from omegaconf import OmegaConf
 
     try:
+        with file.open(encoding="utf-8") as stream:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(stream)):
+                raise ValueError("it holds aliases (*name): expected plain values")
         tree: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except Exception as error:
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from error

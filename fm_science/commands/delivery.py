@@ -16,6 +16,7 @@ from typing import Any
 
 from fm_science.errors import UserError
 from fm_science.samples import RECORD, inside, read_record, write_record
+from fm_science.storage import write_text
 
 PART = ".part"
 REQUEST, CHUNKS = "request.json", "chunks.jsonl"
@@ -105,7 +106,7 @@ class Delivery:
             elif name not in (REQUEST, CHUNKS):
                 file.unlink()
         lines = "".join(json.dumps(chunk) + "\n" for chunk in chunks)
-        (self.folder / CHUNKS).write_text(lines, encoding="utf-8")
+        write_text(lines, self.folder / CHUNKS)
         return sum(chunk["n"] for chunk in chunks)
 
 

@@ -38,7 +38,7 @@ from fm_science.commands.folders import log_errors
 from fm_science.errors import DivergedError, UserError
 from fm_science.plugins import find
 from fm_science.samples import RECORD, read_record
-from fm_science.storage import writable
+from fm_science.storage import atomic, writable, write_text
 from fm_science.tables import cell
 
 if TYPE_CHECKING:
@@ -81,14 +81,16 @@ def run(place: str, given: launch.Words) -> None:
     groups = source.groups()
     plain = {**sample.PLAIN, "untrained": True, "out": str(source.report)}
     del plain["trajectory"]
-    base = {**plain, **groups["sample"], "metrics": groups["metrics"]}
+    base = {**plain, **groups.get("sample", {}), "metrics": groups.get("metrics", {})}
     launch.check(given, base)
-    new = any(given.values(key) for key in (*NEW, *groups["sample"]))
+    new = any(given.values(key) for key in (*NEW, *groups.get("sample", {})))
 
     def job(tree: config.Tree, _: int | None) -> None:
-        out = Path(tree["out"])
+        out = Path(str(tree["out"]))
         writable(out)
-        with log_errors(source.folder):
+        from fm_science.sampling import meeting
+
+        with log_errors(source.folder), meeting():
             judge(source, sample_settings(source, tree, new), out)
 
     launch.run("evaluate", given, base, job, place="out", origin=source.label)
@@ -101,7 +103,15 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
     domain: Domain = flow.domain
     if settings["n"] is None:
         settings = {**settings, "n": domain.evaluation_samples}
-    samples = written(source, domain, settings) if settings["drawn"] else drawn(flow, settings)
+    first = launch.rank() == 0
+    if not settings["drawn"]:
+        samples = drawn(flow, settings)
+    elif first:
+        samples = written(source, domain, settings)
+    if not first:  # which has drawn its share of the samples; the first process measures them
+        if untrained:
+            beginner(source, settings)
+        return
     there = data_there(domain)
     rows = {"samples": samples, **(domain.references(samples) if there else {})}
     if untrained:
@@ -145,7 +155,7 @@ def files(paths: list[Path], given: launch.Words) -> None:
         missing = [path for path in paths if not path.exists()]
         if missing:
             raise UserError(f"no file or folder {missing[0]}")
-        out = Path(tree["out"])
+        out = Path(str(tree["out"]))
         writable(out)
         domain = plugin.build(groups)
         samples = domain.read(paths)
@@ -173,7 +183,7 @@ def written(source: Trained, domain: Domain, settings: config.Tree) -> list[Any]
 
 def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[Any]:
     """New samples of a flow."""
-    from fm_science.sampling import draw
+    from fm_science.sampling import draw_shared
 
     domain: Domain = flow.domain
     plan = sample.sized(sample.drawing(settings, sample.own(domain)), settings, domain)
@@ -182,7 +192,7 @@ def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[An
         print(f"measuring {plan.n} new samples")
     found: list[Any] = []
     with sample.progress(plan.n, label) as advance:
-        for _, samples, _ in draw(domain, flow, plan):
+        for _, samples, _ in draw_shared(domain, flow, plan):
             found += samples
             advance(len(samples))
     return found
@@ -226,13 +236,13 @@ def write(table: Table, out: Path) -> None:
     """The table as ``metrics.csv`` and ``metrics.json``; numbers that are not defined are empty and null."""
     write_rows([{"row": name, **numbers} for name, numbers in table.items()], out / "metrics.csv")
     clean = {row: {k: v if math.isfinite(v) else None for k, v in found.items()} for row, found in table.items()}
-    (out / "metrics.json").write_text(json.dumps(clean, indent=2) + "\n")
+    write_text(json.dumps(clean, indent=2) + "\n", out / "metrics.json")
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Rows as comma-separated values under the union of their keys."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with file.open("w", newline="") as stream:
+    with atomic(file) as part, part.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         for row in rows:

@@ -36,7 +36,7 @@ def main(args: list[str]) -> None:
     given = launch.words(args)
     launch.check(given, PLAIN)
     chosen = {**PLAIN, **{item.key_or_group: item.value() for item in launch.parse(given.overrides)}}
-    if len(given.paths) != 1 or not chosen["out"]:
+    if len(given.paths) != 1 or given.flags or not chosen["out"]:
         raise UserError("export takes a run and a file: fm-science export RUN out=NAME.safetensors")
     if not isinstance(chosen["half"], bool):
         raise UserError(f"half={chosen['half']}: expected true or false")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fm_science import launch
 from fm_science.errors import UserError
+from fm_science.storage import write_text
 
 
 @contextmanager
@@ -22,6 +23,6 @@ def log_errors(run: Path | None) -> Iterator[None]:
         if run is not None:
             file = run / ("error.log" if launch.rank() == 0 else f"error-{launch.rank()}.log")
             with suppress(OSError):  # such as on a full disk, which may be the failure itself
-                file.write_text(traceback.format_exc())
+                write_text(traceback.format_exc(), file)
                 error.add_note(f"traceback in {file}")
         raise

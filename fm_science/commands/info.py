@@ -14,6 +14,7 @@ from pathlib import Path
 from fm_science import __version__
 from fm_science.commands.domains import listing
 from fm_science.errors import UserError
+from fm_science.history import Event
 from fm_science.trust import wanted
 
 PACKAGES = ("torch", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "e3nn", "torch-geometric", "rdkit")
@@ -63,10 +64,12 @@ def run(folder: Path) -> str:
     """What a run folder holds, in a few lines."""
     from fm_science.runs import Run
 
-    tree = Run.open(folder).config
+    found = Run.open(folder)
+    tree = found.config
     preset = f", preset {tree['preset']}" if tree.get("preset") else ""
     made = f"seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"
     lines = [f"{folder}: domain {tree['domain']}{preset}, {made}"]
+    lines += [f"status: {found.status}", *map(past, found.history)]
     checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
     lines.append(f"checkpoints: {', '.join(file.name for file in checkpoints) or 'none'}")
     for name in ("samples", "report"):
@@ -74,6 +77,17 @@ def run(folder: Path) -> str:
         lines.append(f"{name}: {len(files)} files")
     lines += [f"imports code, with trust=true only: {name}" for name in wanted(tree)]
     return "\n".join([*lines, *last_metrics(folder / "metrics.csv")])
+
+
+def past(event: Event) -> str:
+    """One line of a run's history."""
+    words = [f"{event.get('time')} {event['event']} at step {event['step']}"]
+    if event["event"] == "end":
+        words += [str(event.get("status")), str(event.get("cause") or "")]
+    else:
+        words += [f"seed {event.get('seed')}", f"on {event.get('host')}"]
+        words += [f"{name} {before} -> {now}" for name, (before, now) in (event.get("changed") or {}).items()]
+    return f"  {', '.join(filter(None, words))}"
 
 
 def last_metrics(file: Path) -> list[str]:

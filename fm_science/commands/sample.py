@@ -10,18 +10,24 @@ usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
   batch        how many samples are carried at once; bounds the memory; default: the domain's
   out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced once all new samples
                are there. A drawing that was ended goes on where it was when the same is asked again
+  from         file or folder whose objects the samples are variants of, in turn; several as [a.pdb,b.pdb]
+  noise        how far variants go from them: 0.3 goes back to t = 0.7 and draws anew from there; 1 keeps nothing.
+               Domains with an option noise of their own take from_time=0.7
   trajectory   true: also write the way from noise to each sample
   device       auto, cpu, cuda, cuda:1
   trust        true: import code that the run names; see docs/security.md
+  Processes that torchrun starts together share the drawing; see docs/many_processes.md
   and the options of the domain's group `sample`, such as length=60-100 for proteins
 
 examples:
   fm-science sample runs/first n=50 length=60-100 solver=heun steps=100 seed=1
+  fm-science sample protein from=fold.pdb noise=0.3 n=8                      variants of a structure
   fm-science sample -m runs/first steps=10,30,100 out=runs/first/steps       a sweep, one folder a job
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -39,15 +45,18 @@ from fm_science.storage import writable
 if TYPE_CHECKING:
     from fm_science.domain import Domain
     from fm_science.flow import Flow
-    from fm_science.sampling import Drawing
+    from fm_science.sampling import Drawing, Variants
     from fm_science.trained import Trained
 
 FIRST, EVERY = 10.0, 60.0  # seconds before the first line of progress, and between lines
 MOST = 1_000_000  # steps of a solver
+MANY = 10**9  # samples of one drawing
 PLAIN = {
     "n": None, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": None, "trajectory": False,
     "device": "auto",
 }  # fmt: skip
+VARIANTS = {"from": None, "noise": None, "from_time": None}
+NOISE = 0.3  # of variants when nothing else is said
 
 
 def usage(rest: list[str]) -> str:
@@ -64,12 +73,14 @@ def main(args: list[str]) -> None:
 
     source = find_trained(given.paths[0])
     source.require_weights()
-    base = {**PLAIN, "out": str(source.samples), **source.groups()["sample"]}
+    base = {**PLAIN, **VARIANTS, "out": str(source.samples), **source.groups().get("sample", {})}
     launch.check(given, base)
 
     def job(tree: config.Tree, number: int | None) -> None:
-        out = Path(tree["out"]) if number is None else Path(tree["out"]) / str(number)
-        with log_errors(source.folder):
+        out = Path(str(tree["out"])) if number is None else Path(str(tree["out"])) / str(number)
+        from fm_science.sampling import meeting
+
+        with log_errors(source.folder), meeting():
             write(source, {**tree, "out": str(out)}, out)
 
     launch.run("sample", given, base, job, place="out", origin=source.label)
@@ -77,26 +88,32 @@ def main(args: list[str]) -> None:
 
 def write(source: Trained, tree: config.Tree, out: Path) -> None:
     """Draw what the tree of settings asks for and write it, chunk by chunk."""
-    plan = drawing(tree, source.groups()["sample"])
+    plan = drawing(tree, source.groups().get("sample", {}))
     if out == source.samples and out.is_symlink():
         raise UserError(f"{out} is a link, which is not followed: choose the folder with out=DIR")
     writable(out)
     flow = restore(source, tree)
     domain = flow.domain
-    plan = sized(plan, tree, domain)
+    plan = replace(sized(plan, tree, domain), variants=variants(tree, source.groups()["sample"], domain))
     fits(domain, flow, plan)
     if tree["trajectory"] and not domain.writes_trajectories:
         raise UserError(f"domain {domain.name!r} cannot write trajectories")
-    from fm_science.sampling import draw
+    from fm_science.sampling import draw_shared, from_first
 
     kept = {key: value for key, value in tree.items() if key != "out"} | {"n": plan.n}
     how = {"version": __version__, "run": source.label, "domain": source.name, **kept}
-    place = Delivery(out, {**how, "options": source.config, "weights": source.fingerprint})
-    if place.made:
-        print(f"resuming after {place.made} samples", flush=True)
-    rest = replace(plan, first=plan.first + place.made, n=plan.n - place.made)
-    with progress(plan.n, "sampling", place.made) as advance:
-        for first, samples, frames in draw(domain, flow, rest, watch=tree["trajectory"]):
+    request = {**how, "options": source.config, "weights": source.fingerprint}
+    place = Delivery(out, request) if launch.rank() == 0 else None  # the first process writes what all of them draw
+    made = from_first(place.made if place is not None else 0)
+    if made and place is not None:
+        print(f"resuming after {made} samples", flush=True)
+    rest = replace(plan, first=plan.first + made, n=plan.n - made)
+    drawn = draw_shared(domain, flow, rest, watch=tree["trajectory"])
+    if place is None:
+        any(drawn)  # draws its share and hands it over
+        return
+    with progress(plan.n, "sampling", made) as advance:
+        for first, samples, frames in drawn:
             files = domain.write(samples, place.folder, first=first)
             ways = domain.trajectory(frames, place.folder, first=first) if frames else []
             place.keep(len(samples), files, ways)
@@ -108,7 +125,7 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
 def restore(source: Trained, tree: Mapping[str, Any], trained: bool = True) -> Flow:
     """The flow of a run or model with the wanted options of the groups ``sample`` and, where there are any,
     ``metrics``; trained, or with the weights it began with."""
-    wanted = {name: tree[name] for name in source.groups()["sample"] if name in tree}
+    wanted = {name: tree[name] for name in source.groups().get("sample", {}) if name in tree}
     changes = {"sample": wanted, "metrics": tree.get("metrics", {})}
     return source.flow(source.domain(changes), trained)
 
@@ -117,7 +134,8 @@ def own(domain: Domain) -> Container[str]:
     """The names of the domain's own options of sampling."""
     from fm_science.plugins import find
 
-    return {item.name for item in fields(find(domain.name).options()["sample"])}
+    kind = find(domain.name).options().get("sample")
+    return {item.name for item in fields(kind)} if kind else {}
 
 
 def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
@@ -133,7 +151,7 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
     if "trajectory" in tree:
         config.truth("trajectory", tree["trajectory"])
     return Drawing(
-        n=1 if tree["n"] is None else config.whole("n", tree["n"], 1),
+        n=1 if tree["n"] is None else config.whole("n", tree["n"], 1, MANY),
         seed=config.seed(tree["seed"]),
         batch=1 if tree["batch"] is None else config.whole("batch", tree["batch"], 1),
         solver=None if "solver" in own else solver(tree["solver"]),
@@ -141,6 +159,33 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
         device=device(tree["device"]),
         first=config.whole("first", tree["first"]),
     )
+
+
+def variants(tree: Mapping[str, Any], own: Container[str], domain: Domain) -> Variants | None:
+    """The data that samples are to be variants of, and the time to which they are carried back; None where no file is
+    given. A ``noise`` among the domain's ``own`` options is left to it.
+
+    Raises:
+        OptionError: for a noise or a time out of range, both, or either without a file.
+        UserError: for a file that cannot be read, or objects that the domain cannot encode.
+    """
+    from fm_science.sampling import Variants
+
+    noise, time = None if "noise" in own else tree["noise"], tree["from_time"]
+    if tree["from"] is None:
+        if noise is not None or time is not None:
+            raise OptionError("noise and from_time say how far variants go from a file: give from=FILE as well")
+        return None
+    if noise is not None and time is not None:
+        raise OptionError(f"noise={noise} from_time={time}: give one of them; from_time is 1 - noise")
+    if time is not None and not 0 <= config.number("from_time", time) < 1:
+        raise OptionError(f"from_time={time}: expected a time of at least 0 and less than 1")
+    noise = NOISE if noise is None else noise
+    if not 0 < config.number("noise", noise) <= 1:
+        raise OptionError(f"noise={noise}: expected a share above 0 and at most 1")
+    files = [tree["from"]] if isinstance(tree["from"], str) else list(tree["from"])
+    data = [domain.encode([found]) for found in domain.read(files)]
+    return Variants(data, 1 - noise if time is None else time)
 
 
 def sized(plan: Drawing, tree: Mapping[str, Any], domain: Domain) -> Drawing:
@@ -168,11 +213,19 @@ def device(name: str) -> Any:
     import torch
 
     try:
-        found = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        found = torch.device(_nearest_device() if name == "auto" else name)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise UserError(f"cannot use device={name}: {str(error).partition(chr(10))[0]}") from error
     return found
+
+
+def _nearest_device() -> str:
+    """The GPU of this process among those that were started together, else the CPU."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{int(os.environ.get('LOCAL_RANK') or 0) % count}" if count else "cpu"
 
 
 @contextmanager

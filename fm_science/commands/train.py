@@ -1,6 +1,7 @@
 """Train a flow.
 
 usage: fm-science train domain=NAME [preset=NAME] [run=DIR] [seed=0] [group.option=value ...]
+       fm-science train domain=NAME ... dry=true                   build everything, make a few steps, write nothing
        fm-science train from=MODEL [data.option=value ...]         start from the weights of a model or run
        fm-science train resume=DIR [trainer.option=value ...]
 
@@ -19,7 +20,8 @@ Without preset=NAME the preset `quick` is taken where the domain has one; preset
 SIGTERM ends a training after its step, with a checkpoint; resume=DIR goes on. resume=DIR trust=true also imports code
 that the run names (docs/security.md).
 
-The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, metrics.csv, checkpoints/, samples/ and report/.
+The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, history.jsonl, metrics.csv, checkpoints/, samples/
+and report/. One training at a time writes into it.
 A folder that already holds something is refused, but for what a run left that failed before it learned anything;
 resume=DIR goes on with its own configuration.
 
@@ -40,8 +42,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,9 +51,11 @@ from typing import TYPE_CHECKING
 from fm_science import config, launch
 from fm_science.commands.folders import log_errors
 from fm_science.errors import UserError, nearest
+from fm_science.locks import locked
 from fm_science.plugins import Plugin, domains, find
 
 if TYPE_CHECKING:
+    from fm_science.domain import Domain
     from fm_science.trained import Trained
 
 QUICK = "quick"  # the preset that is taken where none is named
@@ -85,10 +89,10 @@ def main(args: list[str]) -> None:
 
 def requeued(given: launch.Words) -> Path | None:
     """The run folder that this very job of SLURM trained before it was started again; ``None``: no such thing."""
-    from fm_science.runs import CHECKPOINT
+    from fm_science.checkpoints import FOLDER, checkpoints
 
     for run in map(Path, given.values("run") if int(os.environ.get("SLURM_RESTART_COUNT") or 0) else ()):
-        if (run / CHECKPOINT).is_file():
+        if checkpoints(run / FOLDER):
             print(f"started again by SLURM: resuming {run}", flush=True)
             return run
     return None
@@ -107,7 +111,8 @@ def start(given: launch.Words) -> None:
         claim(Path(given.values("run")[0]))
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     place = f"runs/multirun/{stamp}" if given.sweep else f"runs/${{domain}}/{stamp}"
-    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None, "from": None}
+    plain = {"domain": chosen[0].name, "preset": None, "seed": 0, "run": place, "resume": None, "from": None,
+             "dry": False}  # fmt: skip
     base = {**plain, **config.defaults(config.engine())}
     trees = {plugin.name: config.defaults(plugin.options()) for plugin in chosen}
     if source is not None:
@@ -119,7 +124,7 @@ def start(given: launch.Words) -> None:
     presets = {name: preset(chosen, name, {**base, **trees[chosen[0].name]}) for name in given.values("preset")}
 
     def job(tree: config.Tree, number: int | None) -> None:
-        run = Path(tree["run"]) if number is None else Path(tree["run"]) / str(number)
+        run = Path(str(tree["run"])) if number is None else Path(str(tree["run"])) / str(number)
         work({**tree, "run": str(run)}, run)
 
     launch.run("train", given, base, job, {"domain": trees, "preset": presets})
@@ -167,10 +172,13 @@ def resume(given: launch.Words) -> None:
     run = Path(given.values("resume")[0])
     if given.sweep:
         raise UserError("a run is resumed by itself, not in a sweep")
+    from fm_science.checkpoints import FOLDER, checkpoints
     from fm_science.runs import CHECKPOINT, Run
 
     saved = Run.open(run).config
-    if not (run / CHECKPOINT).is_file():
+    for group, values in config.defaults(config.engine()).items():  # options that are newer than the run
+        saved[group] = {**values, **(saved.get(group) or {})}
+    if not checkpoints(run / FOLDER):
         raise UserError(f"{run} cannot be resumed: it holds no {CHECKPOINT}")
     launch.check(given, saved)
     for item in launch.parse(given.overrides):
@@ -192,6 +200,9 @@ def join(run: Path) -> None:
 
 def work(tree: config.Tree, run: Path) -> None:
     """Check the whole configuration, make the domain and train it in the run folder."""
+    if config.truth("dry", tree.pop("dry", False)):
+        rehearsal(tree)
+        return
     plugin = find(tree["domain"])
     groups = config.validate(plugin.options(), tree)
     engine = config.validate(config.engine(), tree)
@@ -200,12 +211,28 @@ def work(tree: config.Tree, run: Path) -> None:
 
     if first and not tree["resume"]:
         claim(run)
+    with locked(run) if first else nullcontext():
+        if first:
+            announce(tree, run)
+        else:
+            launch.wait_for_first(run / FILE)
+        train(tree, plugin.build, groups, engine, seed, run)
     if first:
-        source = (tree.get("data") or {}).get("source")
-        words = [f"domain {tree['domain']}", f"data {source}" if source else "", f"into {run}"]
-        print(f"training: {', '.join(filter(None, words))}", flush=True)  # torch takes seconds to import
-    else:
-        launch.wait_for_first(run / FILE)
+        place = shlex.quote(str(run))
+        print(f"trained: {run}\nnext: fm-science sample {place}; fm-science evaluate {place}")
+
+
+def announce(tree: config.Tree, run: Path) -> None:
+    """Say what is trained before torch is imported, which takes seconds."""
+    source = (tree.get("data") or {}).get("source")
+    words = [f"domain {tree['domain']}", f"data {source}" if source else "", f"into {run}"]
+    print(f"training: {', '.join(filter(None, words))}", flush=True)
+
+
+def train(
+    tree: config.Tree, build: Callable[..., Domain], groups: config.Tree, engine: config.Tree, seed: int, run: Path
+) -> None:  # fmt: skip
+    """Make the domain and train it in the run folder."""
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -216,7 +243,7 @@ def work(tree: config.Tree, run: Path) -> None:
     with log_errors(run), restart(run):
         torch.manual_seed(seed)  # of the first weights
         with budget():
-            domain = plugin.build(groups)
+            domain = build(groups)
             domain.flow()
         notes = {name: value for name, value in tree.items() if name not in config.engine()}
         try:
@@ -226,9 +253,36 @@ def work(tree: config.Tree, run: Path) -> None:
             )  # fmt: skip
         except MisconfigurationException as error:  # such as a GPU where there is none
             raise UserError(f"the trainer cannot run so: {error}") from error
-    if first:
-        place = shlex.quote(str(run))
-        print(f"trained: {run}\nnext: fm-science sample {place}; fm-science evaluate {place}")
+
+
+def rehearsal(tree: config.Tree) -> None:
+    """Build all that a training needs, make a few steps, and say what the whole would take. Writes nothing."""
+    plugin = find(tree["domain"])
+    groups, engine = config.validate(plugin.options(), tree), config.validate(config.engine(), tree)
+    seed = config.seed(tree["seed"])
+    import torch
+
+    from fm_science.memory import budget
+    from fm_science.models import find_trained
+    from fm_science.training.rehearsal import rehearse
+
+    torch.manual_seed(seed)
+    with budget():
+        domain = plugin.build(groups)
+        if tree.get("from"):
+            find_trained(tree["from"]).adopt(domain)
+        domain.flow()
+    found = rehearse(domain, engine["trainer"], engine["optimizer"], seed)
+    options = engine["trainer"]
+    length = found.seconds * options.max_steps / 60
+    bound = options.max_minutes and options.max_minutes < length
+    print(
+        f"domain {plugin.name}: {found.train:,} to train on, {found.validation:,} held out; {found.parameters:,} "
+        f"parameters\nbatch: {found.batch[0]} samples of up to {found.batch[1]} sites; first loss {found.loss:.4g}\n"
+        f"step: {1e3 * found.seconds:.3g} ms on {found.device}, memory {found.memory / 1e9:.2g} GB\n"
+        f"whole: {options.max_steps:,} steps, about {length:.2g} minutes without validations"
+        f"{f', ended after trainer.max_minutes={options.max_minutes:g}' if bound else ''}\ndry run: nothing was written"
+    )
 
 
 @contextmanager

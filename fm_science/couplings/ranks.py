@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.errors import OptionError
 from fm_science.spaces import Space
 from fm_science.state import Context, State, tree_map
 
@@ -30,6 +31,17 @@ class GatherRanks:
         batches: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(batches, tuple(_on_cpu(b) for b in batch))
         return batches, distributed.get_rank()
+
+
+RANKS = ("own", "all")  #: what the option ``coupling.ranks`` may be
+
+
+def gatherer(ranks: str, in_workers: bool = False) -> GatherRanks | None:
+    """What a :class:`~fm_science.couplings.Transport` gathers with where the option ``coupling.ranks`` says ``all``.
+    Raises OptionError where pairs are made ``in_workers``, which belong to no process group."""
+    if ranks == "all" and in_workers:
+        raise OptionError("coupling.ranks=all needs coupling.in_workers=false: data workers know no other processes")
+    return GatherRanks() if ranks == "all" else None
 
 
 def _on_cpu(value: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fm_science.couplings.base import Coupling
 from fm_science.declarations import derived
+from fm_science.errors import OptionError
 from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
 from fm_science.spaces import Space
@@ -33,7 +34,7 @@ class PrefetchedCoupling(Coupling):
 
     def __post_init__(self) -> None:
         if self.coupling.gather is not None:
-            raise ValueError("PrefetchedCoupling cannot gather from other ranks: data workers are in no process group.")
+            raise OptionError("PrefetchedCoupling cannot gather from other ranks: data workers are in no process group")
 
     @derived
     def independent(self) -> bool:

@@ -21,7 +21,7 @@ from fm_science.likelihood.divergence import Divergence, ExactTrace, divergence,
 from fm_science.paths import Field, Path
 from fm_science.priors import Prior
 from fm_science.spaces import Euclidean, Product
-from fm_science.state import Context, State, batch_size, leaves, scale
+from fm_science.state import Context, State, batch_size, leaves, scale, tree_map
 
 if TYPE_CHECKING:
     from fm_science.solvers import Solver
@@ -35,16 +35,19 @@ class DensityResult:
         noise: the state at the start of time.
         logp: log-density of the data in nats, ``(B,)``.
         energy: kinetic energy, the integral of |velocity|² over time, ``(B,)``.
+        jacobian: the integral of the squared Frobenius norm of the velocity's derivative, estimated with one random
+            direction, ``(B,)``; zero where it was not asked for.
     """
 
     noise: State
     logp: Tensor
     energy: Tensor
+    jacobian: Tensor
 
 
 def integrate_log_prob(
     path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Solver, steps: int | Tensor = 100,
-    rule: Divergence = ExactTrace(), independent: bool = True,
+    rule: Divergence = ExactTrace(), independent: bool = True, jacobian: bool = False,
 ) -> DensityResult:  # fmt: skip
     """Carry data back to noise with log-density and kinetic energy.
 
@@ -58,6 +61,7 @@ def integrate_log_prob(
             at its end.
         rule: how the trace is found.
         independent: whether noise and data were independent in training.
+        jacobian: whether the size of the velocity's derivative is integrated too.
 
     Raises:
         TypeError: on spaces that are not smooth, and for priors without a density.
@@ -70,9 +74,11 @@ def integrate_log_prob(
     path.check(1 - times)
     x, gain = start_before_end(path, grid, times, x, independent)
     zero = torch.zeros_like(gain)
-    whole, field = _augmented(path, predict, rule, x, forwards=False)
-    end = solver.integrate(whole, field, {"state": x, "logp": gain[:, None], "energy": zero[:, None]}, times)
-    return DensityResult(end["state"], prior.log_prob(space, end["state"]) + end["logp"][:, 0], end["energy"][:, 0])
+    whole, field = _augmented(path, predict, rule, x, forwards=False, jacobian=jacobian)
+    begin = {"state": x, "logp": gain[:, None], "energy": zero[:, None]}
+    end = solver.integrate(whole, field, begin | ({"jacobian": zero[:, None]} if jacobian else {}), times)
+    logp = prior.log_prob(space, end["state"]) + end["logp"][:, 0]
+    return DensityResult(end["state"], logp, end["energy"][:, 0], end["jacobian"][:, 0] if jacobian else zero)
 
 
 def forward(
@@ -118,28 +124,45 @@ def suitable(path: Path, solver: Any) -> None:
 
 
 def _augmented(
-    path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool
-) -> tuple[Field, Any]:
+    path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool,
+    jacobian: bool = False,
+) -> tuple[Field, Any]:  # fmt: skip
     """The path and the field of (state, logp, energy), backwards in time or forwards."""
     first = leaves(x)[0]
     line = Euclidean(1, on="graph").bind(Context.full(batch_size(x)).to(first.device))
-    whole = Field(Product(state=path.space, logp=line, energy=line), error_parts=("state", "logp"))
-    return whole, _Augmented(path, predict, rule, x, forwards)
+    names = ("logp", "energy", "jacobian") if jacobian else ("logp", "energy")
+    whole = Field(Product(state=path.space, **dict.fromkeys(names, line)), error_parts=("state", "logp"))
+    return whole, _Augmented(path, predict, rule, x, forwards, jacobian)
 
 
 class _Augmented:
     """The velocity of (state, logp, energy) backwards in time or forwards, with probes that are drawn once."""
 
-    def __init__(self, path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool) -> None:
+    def __init__(
+        self, path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool,
+        jacobian: bool,
+    ) -> None:  # fmt: skip
         self.path, self.predict, self.rule, self.forwards = path, predict, rule, forwards
-        self.probes = rule.draw(flatten(path.space.log(x, x)))
+        rest = path.space.log(x, x)
+        self.probes = rule.draw(flatten(rest))
+        self.signs = tree_map(lambda leaf: torch.randint_like(leaf, 0, 2) * 2 - 1, rest) if jacobian else None
 
     def __call__(self, state: dict[str, Any], r: Tensor) -> dict[str, Any]:
         x, t, path = state["state"], r if self.forwards else 1 - r, self.path
-        u, trace = divergence(path.space, lambda y: path.velocity(self.predict(y, t), y, t), x, self.rule, self.probes)
+        velocity = lambda y: path.velocity(self.predict(y, t), y, t)  # noqa: E731
+        u, trace = divergence(path.space, velocity, x, self.rule, self.probes)
+        more = {} if self.signs is None else {"jacobian": _stretch(path.space, velocity, x, self.signs)[:, None]}
         if not self.forwards:
             u = scale(-1.0, u)
-        return {"state": u, "logp": -trace[:, None], "energy": path.space.inner(x, u, u)[:, None]}
+        return {"state": u, "logp": -trace[:, None], "energy": path.space.inner(x, u, u)[:, None], **more}
+
+
+def _stretch(space: Any, velocity: Callable[[Any], Any], x: State, direction: State) -> Tensor:
+    """The squared length of the change of a velocity along a direction, ``(B,)``; over random signs its mean is the
+    squared Frobenius norm of the derivative."""
+    change = torch.func.jvp(velocity, (x,), (space.tangent(x, direction),))[1]
+    change = space.tangent(x, change)
+    return space.inner(x, change, change)
 
 
 def density_grid(path: Path, steps: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fm_science.spaces.base import Leaf, Space, total
+from fm_science.spaces.base import Space, total
 from fm_science.state import State, leaves, rows, scale, tree_map
 
 VelocityField = Callable[[Any], Any]
@@ -110,10 +110,10 @@ def divergence(space: Space, field: VelocityField, x: State, rule: Divergence, p
 
 def log_volume_rate(space: Space, x: State, u: State, like: Tensor) -> Tensor:
     """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: what the plain trace
-    misses on spaces whose metric is not that of the coordinates (their ``log_scale``)."""
+    misses on spaces whose metric is not that of the coordinates (they are ``stretched``)."""
     if space.parts:
         return sum((log_volume_rate(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
-    if type(space.leaf).log_scale is Leaf.log_scale:
+    if not space.leaf.stretched:
         return torch.zeros_like(like)
     volume = lambda y: total(torch.where(space.free_mask, space.leaf.log_scale(y), 0.0))  # noqa: E731
     return torch.func.jvp(volume, (x,), (u,))[1]

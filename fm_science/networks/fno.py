@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fm_science.errors import OptionError
 from fm_science.networks.base import Network
 from fm_science.networks.time import TimeEmbedding
 from fm_science.state import Context
@@ -116,7 +117,7 @@ class FNO(Network):
     ) -> None:  # fmt: skip
         super().__init__()
         if clock not in ("film", "channel"):
-            raise ValueError(f"clock={clock!r}: expected 'film' or 'channel'.")
+            raise OptionError(f"clock={clock!r}: expected 'film' or 'channel'.")
         self.dim, self.channels, self.period = len(modes), channels, tuple(period) or (1.0,) * len(modes)
         self.reads, self.places, self.steered, self.slow = dict(reads or {}), places, clock == "film", slow
         inputs = channels + sum(self.reads.values()) + 2 * self.dim * places + (not self.steered)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.declarations import renamed_keywords
+from fm_science.errors import OptionError
 from fm_science.networks.base import Network
 from fm_science.networks.time import TimeEmbedding
 from fm_science.state import Context
@@ -98,7 +99,7 @@ class LatentOperator(Network):
     ) -> None:  # fmt: skip
         super().__init__()
         if width % heads:
-            raise ValueError(f"width={width} is no multiple of heads={heads}.")
+            raise OptionError(f"width={width} is no multiple of heads={heads}.")
         self.channels, self.dim, self.fourier_features, self.reads = channels, dim, fourier_features, dict(reads or {})
         inputs = channels + sum(self.reads.values()) + dim * (2 * fourier_features + 1)
         self.embed = nn.Sequential(

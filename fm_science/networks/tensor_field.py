@@ -24,6 +24,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from fm_science.declarations import renamed_keywords
+from fm_science.errors import OptionError
 from fm_science.networks.base import Network
 from fm_science.networks.egnn import TINY, Bumps
 from fm_science.networks.graphs import envelope, radius_graph
@@ -132,7 +133,7 @@ class TensorField(Network):
     ) -> None:  # fmt: skip
         super().__init__()
         if highest not in (1, 2):
-            raise ValueError(f"TensorField(highest={highest}): messages go up to l = 1 or 2.")
+            raise OptionError(f"TensorField(highest={highest}): messages go up to l = 1 or 2.")
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.radius, self.width, self.two_times = radius, width, two_times
         self.bumps = Bumps(num_rbf, reach if radius is None else min(reach, radius))

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fm_science.errors import OptionError
+
 SLOW = 10.0  # the highest frequency of a gap: flow maps are taught by derivatives, which multiply by the frequency
 
 
@@ -28,7 +30,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int = 64, highest: float = 1000.0, two_times: bool = False) -> None:
         super().__init__()
         if width % 2:
-            raise ValueError(f"width={width}: a time embedding needs an even width, one sine and one cosine each.")
+            raise OptionError(f"width={width}: a time embedding needs an even width, one sine and one cosine each.")
         self.two_times, self.features = two_times, 2 * width if two_times else width
         self.register_buffer("frequency", _frequencies(width // 2, highest), persistent=False)
         if two_times:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fm_science.errors import OptionError
 from fm_science.networks.base import Network
 from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
@@ -83,7 +84,7 @@ class SetTransformer(Network):
         super().__init__()
         self.two_times = two_times
         if width % heads:
-            raise ValueError(f"SetTransformer(width={width}, heads={heads}): heads must divide the width.")
+            raise OptionError(f"SetTransformer(width={width}, heads={heads}): heads must divide the width.")
         self.register_buffer("scale", torch.tensor(float(scale)))
         lengths = torch.logspace(3, -2, WAVES, base=2.0)
         self.register_buffer("waves", 2 * math.pi / lengths, persistent=False)

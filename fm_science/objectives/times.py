@@ -59,6 +59,17 @@ class LogitNormalTime:
 
 
 @dataclass(frozen=True)
+class ChainTime:
+    """The times 1 - k / steps of a discrete chain, k from 1 to ``steps``, equally likely (Ho et al. 2020, algorithm
+    1)."""
+
+    steps: int = 1000
+
+    def __call__(self, n: int) -> Tensor:
+        return 1 - torch.randint(1, self.steps + 1, (n,)) / self.steps
+
+
+@dataclass(frozen=True)
 class Mixture:
     """Times from ``second`` with probability ``share``, else from ``first``."""
 

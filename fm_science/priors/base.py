@@ -39,6 +39,11 @@ class Prior(ABC):
         """Log-density in nats at points of a bound space, ``(B,)``. Raises TypeError where there is none."""
         raise TypeError(f"{self!r} has no density on {space!r}.")
 
+    def correlate(self, space: Space, u: Tensor) -> Tensor:
+        """The covariance of the noise times ``u``, a derivative by the points of a bound linear space; a tangent.
+        Raises TypeError where the law is not Gaussian."""
+        raise TypeError(f"{self!r} has no known covariance on {space!r}.")
+
     def scaled(self, factor: float) -> Prior:
         """The law of ``factor`` times the noise. Raises TypeError where noise has no scale."""
         raise TypeError(f"{self!r} cannot be scaled.")

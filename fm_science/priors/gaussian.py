@@ -53,6 +53,9 @@ class Normal(Prior):
         square = total(space.tangent(x, x).square())
         return -0.5 * square / self.std**2 - space.dimension.to(x.dtype) * log_normaliser(self.std)
 
+    def correlate(self, space: Space, u: Tensor) -> Tensor:
+        return self.std**2 * space.tangent(u, u)
+
     def scaled(self, factor: float) -> Normal:
         return Normal(self.std * factor)
 
@@ -131,6 +134,11 @@ class Harmonic(Prior):
         # the steps are linear in the centred cloud, and the determinant of that map is sqrt(N) a coordinate
         volume = 0.5 * space.leaf.dimension * count.clamp_min(1).to(x).log()
         return -0.5 * square / self.step**2 - space.dimension.to(x.dtype) * log_normaliser(self.step) + volume
+
+    def correlate(self, space: Space, u: Tensor) -> Tensor:
+        # a cloud is the centred sum of its steps, and both maps are met again on the way back
+        u = masked_where(space.mask, space.tangent(u, u).flip(1).cumsum(1).flip(1), 0.0)
+        return self.step**2 * space.tangent(u, u.cumsum(1))
 
     def scaled(self, factor: float) -> Harmonic:
         return Harmonic(self.step * factor)

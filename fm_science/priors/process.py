@@ -187,6 +187,19 @@ class GaussianProcess(Prior):
         square, logdet = square.to(x), logdet.to(x)
         return -0.5 * (square + space.leaf.event[0] * logdet + space.dimension.to(x.dtype) * math.log(2 * math.pi))
 
+    def correlate(self, space: Space, u: Tensor) -> Tensor:
+        coords = self._coords(space, torch.empty((), dtype=u.dtype, device=u.device))
+        torus, u = self._torus(space, coords), masked_where(space.free_mask, u, 0.0)
+        if torus is None:
+            factor = self._factor(space, coords)
+            return masked_where(space.free_mask, (factor @ (factor.mT @ u.double())).to(u.dtype), 0.0)
+        whole, grid = torus
+        axes = tuple(range(1, 1 + len(grid)))
+        spectrum = self._spectrum(whole, coords.new_empty(())).narrow(len(grid), 0, whole[-1] // 2 + 1)[..., None]
+        around = torch.fft.rfftn(u.unflatten(1, grid), s=whole, dim=axes)  # zero where the grid has no sensors
+        x = torch.fft.irfftn(spectrum * around, s=whole, dim=axes)
+        return x[(slice(None), *(slice(n) for n in grid))].flatten(1, len(grid))
+
     def scaled(self, factor: float) -> GaussianProcess:
         known = self.memory.setdefault("scaled", {})  # kept, with what it remembers
         if factor not in known:

@@ -3,6 +3,8 @@ tangent space at the start of each step, so that it keeps its order on curved sp
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,7 @@ from fm_science.paths import Path
 from fm_science.solvers.base import Predict, Solver, smooth_only
 from fm_science.solvers.fixed import combine, stages
 from fm_science.spaces.base import Space
-from fm_science.state import State, leaves
+from fm_science.state import State, leaves, masked_where, rows, tree_map
 
 TABLEAU = (
     (),
@@ -31,7 +33,9 @@ ERROR = tuple(a - b for a, b in zip((*TABLEAU[-1], 0.0), FOURTH, strict=True))
 class Adaptive(Solver):
     """Steps as long as the tolerances allow, of order five. ``steps`` are output points here: where only the end is
     wanted they cost nothing. On products with classes, which jump once a step, they count. The batch shares its steps,
-    and the worst sample decides.
+    and the worst sample decides; with ``per_sample`` each sample has steps of its own, as if it were alone. Then a
+    sample that fails (its step vanishes, its velocity is not finite, or it takes too many steps) does not stop the
+    others: it is NaN in the end, which :func:`failed` tells, and a RuntimeWarning names its row and time.
 
     The error of a step, the difference of both orders, is measured a degree of freedom, as the mean square by the
     weights of the sites where a space has them: on linear spaces against atol + rtol times the size of the state, on
@@ -39,12 +43,15 @@ class Adaptive(Solver):
 
     Args:
         rtol, atol: tolerances, positive. Raises ValueError where they are below the precision of the state.
-        most: the most steps between two output points. Raises RuntimeError beyond.
+        most: the most steps between two output points. Raises RuntimeError beyond, unless ``per_sample``.
+        per_sample: each sample chooses its own steps. An evaluation is of the whole batch, so there are as many as the
+            worst sample needs, and a sample is not the more accurate for its neighbours.
     """
 
     rtol: float = 1e-5
     atol: float = 1e-5
     most: int = 10_000
+    per_sample: bool = False
     order = 5
     needs_log = True
 
@@ -63,18 +70,31 @@ class Adaptive(Solver):
             )
         return times[[0, -2, -1]]
 
+    def trajectory(self, path: Path, predict: Predict, x: State, times: Tensor) -> Iterator[State]:
+        if not self.per_sample:
+            yield from super().trajectory(path, predict, x, times)
+            return
+        apart = _Apart(self, leaves(x)[0])
+        for state in apart.trajectory(path, predict, x, times):
+            yield apart.marked(state)
+        apart.report()
+
     def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
+        if self.per_sample:  # one step by itself
+            apart = _Apart(self, leaves(x)[0])
+            return apart.marked(apart.step(path, predict, x, t, h))
         smooth_only(self, path)
-        self._resolvable(leaves(x)[0].dtype)
+        self.resolvable(leaves(x)[0].dtype)
         if not len(t):
             return x
         end, now = float((t + h)[0]), float(t[0])
         v = path.velocity(predict(x, t), x, t)
-        size = 0.3 * (self.rtol + self.atol) ** 0.2
+        size = self.first
         for _ in range(self.most):
             left = end - now
             size = min(size, left) if left - size > 1e-3 * size else left  # no crumb is left over
-            y, last, error = self._try(path, predict, x, torch.full_like(t, now), torch.full_like(t, size), v)
+            y, last, errors = self.attempt(path, predict, x, torch.full_like(t, now), torch.full_like(t, size), v)
+            error = float(errors.max())
             if error <= 1:
                 x, v, now = y, last, now + size
                 if size == left:
@@ -84,7 +104,12 @@ class Adaptive(Solver):
                 raise RuntimeError(f"{self!r}: the step vanishes at t = {now:.6g}; the velocity may be singular there.")
         raise RuntimeError(f"{self!r} took {self.most} steps between two output points; it stands at t = {now:.6g}.")
 
-    def _resolvable(self, dtype: torch.dtype) -> None:
+    @property
+    def first(self) -> float:
+        """The first step that is tried."""
+        return 0.3 * (self.rtol + self.atol) ** 0.2
+
+    def resolvable(self, dtype: torch.dtype) -> None:
         """Raises ValueError for tolerances that rounding alone would exceed."""
         least = 8 * torch.finfo(dtype).eps
         if self.rtol + self.atol < least:
@@ -93,14 +118,15 @@ class Adaptive(Solver):
                 "precision, or larger tolerances."
             )
 
-    def _try(
+    def attempt(
         self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor, v: State
-    ) -> tuple[State, State, float]:
-        """The end of a step, the velocity there, and the error in units of the tolerance."""
+    ) -> tuple[State, State, Tensor]:  # fmt: skip
+        """The end of a step, the velocity there, and the errors ``(B,)`` in units of the tolerance, infinite where
+        they are no numbers."""
         last, k = stages(path, predict, x, t, h, TABLEAU, v)
         y = path.space.exp(x, combine(h, TABLEAU[-1], k[:-1]))
-        error = float(self._gauge(path.space, x, combine(h, ERROR, k), path.error_parts).max())
-        return y, last, error if error == error else torch.inf
+        error = self._gauge(path.space, x, combine(h, ERROR, k), path.error_parts)
+        return y, last, torch.where(error.isnan(), torch.inf, error)
 
     def _gauge(self, space: Space, x: State, u: State, error_parts: tuple[str, ...] | None = None) -> Tensor:
         """The length of a tangent in units of the tolerance, ``(B,)``: the largest over the parts of a product."""
@@ -110,3 +136,66 @@ class Adaptive(Solver):
         count = torch.where(space.measure > 0, space.measure, 1)  # where sites have weights, the sum of them
         size = (space.inner(x, x, x) / count).sqrt() if space.linear else 1.0
         return (space.inner(x, u, u) / count).clamp_min(0).sqrt() / (self.atol + self.rtol * size)
+
+
+class _Apart(Solver):
+    """An adaptive solver on its way with a batch whose samples choose their own steps. Samples that have failed stay
+    where they were, so that the network sees numbers, and are marked in what is handed out."""
+
+    order, needs_log = Adaptive.order, Adaptive.needs_log
+
+    def __init__(self, rule: Adaptive, like: Tensor) -> None:
+        self.rule = rule
+        self.failed_at = like.new_full((len(like),), torch.nan, dtype=torch.float64)  #: NaN: it has not
+
+    def check(self, path: Path) -> None:
+        self.rule.check(path)
+
+    def marked(self, x: State) -> State:
+        """The state with NaN for samples that have failed."""
+        return tree_map(lambda v: masked_where(self.failed_at.isnan(), v, torch.nan), x)
+
+    def report(self) -> None:
+        """Warn of samples that have failed."""
+        if bool((lost := ~self.failed_at.isnan()).any()):
+            found = [f"{i} (t = {float(self.failed_at[i]):.6g})" for i in lost.nonzero().flatten().tolist()]
+            more = ", ..." if len(found) > 8 else ""
+            warnings.warn(
+                f"{self.rule!r}: {len(found)} of {len(lost)} samples failed and are NaN: {', '.join(found[:8])}{more}. "
+                "The velocity may be singular or not finite there.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
+        smooth_only(self.rule, path)
+        self.rule.resolvable(leaves(x)[0].dtype)
+        end, now = (t + h).double(), t.double()
+        v = path.velocity(predict(x, t), x, t)
+        finite = torch.stack([rows(u).isfinite().all(1) for u in leaves(v)]).all(0)
+        self._fail(~finite, now)
+        size = torch.full_like(now, self.rule.first)
+        for _ in range(self.rule.most):
+            active = self.failed_at.isnan() & (now < end)
+            if not bool(active.any()):
+                return x
+            left = end - now
+            size = torch.minimum(size, left)
+            size = torch.where(left - size > 1e-3 * size, size, left)  # no crumb is left over
+            tried = torch.where(active, size, 0.0).to(t)
+            y, last, error = self.rule.attempt(path, predict, x, now.to(t), tried, v)
+            good = active & (error <= 1)
+            x, v = (tree_map(lambda a, b, good=good: masked_where(good, a, b), *pair) for pair in ((y, x), (last, v)))
+            now = torch.where(good, torch.where(size == left, end, now + size), now)
+            size = size * (0.9 * error.double().clamp_min(1e-10) ** -0.2).clamp(0.2, 5.0)
+            self._fail(active & (now < end) & ~(size > 1e-14 * end.abs().clamp_min(1e-3)), now)
+        self._fail(self.failed_at.isnan() & (now < end), now)
+        return x
+
+    def _fail(self, lost: Tensor, now: Tensor) -> None:
+        self.failed_at = torch.where(lost & self.failed_at.isnan(), now, self.failed_at)
+
+
+def failed(x: State) -> Tensor:
+    """Which samples of a state an adaptive solver with ``per_sample`` has given up, ``(B,)`` bool: those with a NaN."""
+    return torch.stack([rows(v).isnan().any(1) for v in leaves(x)]).any(0)

@@ -39,6 +39,10 @@ class Solver(ABC):
     def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         """From time ``t`` ``(B,)`` to ``t + h`` (``h`` ``(B,)``) on a bound path; ``predict(x, t)`` is the network."""
 
+    def begin(self, path: Path) -> Callable[..., Any]:
+        """:meth:`step` for one walk on a bound path; the steps of a multistep solver remember those before."""
+        return self.step
+
     def check(self, path: Path) -> None:  # noqa: B027
         """Raises TypeError where this solver cannot walk a bound path; called before the first step."""
 
@@ -75,7 +79,7 @@ def stepper(solver: Solver, path: Path) -> Callable[..., Any]:
     """The step of a solver, split where some parts of the state flow and others jump."""
     parts = path.space.parts.values()
     mixed = any(s.smooth for s in parts) and not path.space.smooth
-    return _split(solver) if mixed and solver.splits else solver.step
+    return _split(solver) if mixed and solver.splits else solver.begin(path)
 
 
 def _split(solver: Solver) -> Callable[..., Any]:

@@ -33,6 +33,17 @@ def power_grid(steps: int, power: float = 2.0) -> Tensor:
     return 1 - (1 - uniform_grid(steps)) ** power
 
 
+def grid_after(times: Tensor, first: float) -> Tensor:
+    """The part of a grid after the time ``first``, which becomes its own first time.
+
+    Raises:
+        ValueError: unless ``first`` is at least 0 and before the end of the grid.
+    """
+    if not 0 <= first < float(times[-1]):
+        raise ValueError(f"from_time={first}: expected a time of at least 0 and before the end, {float(times[-1]):g}.")
+    return torch.cat([times.new_tensor([first]), times[times > first + 1e-9]])
+
+
 def log_snr_grid(steps: int, schedule: Schedule, first: float = 1e-3, last: float = 1 - 1e-3) -> Tensor:
     """Times between which log(alpha / sigma) grows equally, as ``steps + 1`` times: 0, then equal steps from ``first``
     to ``last``, then 1. Where the ratio is finite at an end, the equal steps begin or stop there."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fm_science.declarations import derived
+from fm_science.spaces.coordinates import frame, raise_index, whitened
 from fm_science.spaces.numerics import safe_sqrt as safe_sqrt
 from fm_science.spaces.product import Product as Product
 from fm_science.spaces.space import Space as Space
@@ -80,16 +81,35 @@ class Leaf(Space):
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         return total(self.dot(x, u, v))
 
+    @property
+    def own_metric(self) -> bool:
+        """Whether ``dot`` or ``inner`` says something else than the ambient dot product."""
+        return type(self).dot is not Leaf.dot or type(self).inner is not Leaf.inner
+
+    @property
+    def stretched(self) -> bool:
+        """Whether volume is worth more in one place than in another, so that divergences need ``log_scale``: where
+        that is written, and where a metric of its own lies on coordinates that are free to move in all directions."""
+        whole = math.prod(self.event) == math.prod(self.tangent_event) == self.dimension
+        return type(self).log_scale is not Leaf.log_scale or (self.own_metric and whole)
+
+    def log_scale(self, x: Tensor) -> Tensor:
+        """Log of the Riemannian volume of a unit of the coordinates at ``x``, ``(...)``: half the log-determinant of
+        the metric in these coordinates, up to a constant. Read where the space is ``stretched``; a space on a curved
+        sheet of its coordinates that needs one writes it."""
+        sites = x.shape[: x.ndim - len(self.event)]
+        gram = frame(self, x, sites)[1]
+        return torch.linalg.cholesky_ex(gram)[0].diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
     def gradient(self, x: Tensor, ambient_grad: Tensor) -> Tensor:
         zero = x.new_zeros(x.shape[: x.ndim - len(self.event)] + self.tangent_event)
         (rate,) = torch.func.vjp(lambda u: self.exp(x, u), zero)[1](ambient_grad)
-        if type(self).dot is Leaf.dot and type(self).inner is Leaf.inner:
-            return self.tangent(x, rate)
-        return raise_index(self, x, rate)
+        return raise_index(self, x, rate) if self.own_metric else self.tangent(x, rate)
 
     def gaussian(self, x: Tensor) -> Tensor:
         sites = x.shape[: x.ndim - len(self.event)]
-        return self.tangent(x, torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device))
+        normal = torch.randn(sites + self.tangent_event, dtype=x.dtype, device=x.device)
+        return whitened(self, x, normal) if self.own_metric else self.tangent(x, normal)
 
     def geodesic_flow(self, x: Tensor, u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`Space.geodesic_flow`, with ``s`` of as many axes as ``u``."""
@@ -100,10 +120,6 @@ class Leaf(Space):
         """Log of the factor by which ``exp`` at ``x`` stretches volume at the tangent ``u``, ``(...)``: the volume
         density of normal coordinates."""
         return torch.zeros_like(self.dot(x, u, u))
-
-    def log_scale(self, x: Tensor) -> Tensor:
-        """Log of the Riemannian volume of a unit of coordinates at ``x``, ``(...)``, up to a constant."""
-        return torch.zeros_like(self.dot(x, x, x))
 
     def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
         """All geodesics from the origin to the point that the tangent ``u`` at the origin leads to.
@@ -145,19 +161,6 @@ class Leaf(Space):
         if self.on == "nodes":
             return x[sample, order]
         return x[sample[..., None], order[:, :, None], order[:, None, :]]
-
-
-def raise_index(leaf: Leaf, x: Tensor, rate: Tensor) -> Tensor:
-    """The tangent whose inner product with each tangent u is the plain product of ``rate`` with u, for any metric: by
-    the Gram matrix of the tangents that belong to the coordinates."""
-    shape, size = leaf.tangent_event, math.prod(leaf.tangent_event)
-    sites = rate.shape[: rate.ndim - len(shape)]
-    axes = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, *[1] * len(sites), *shape)
-    basis = torch.stack([leaf.tangent(x, axis.expand(rate.shape)) for axis in axes])
-    gram = torch.stack([torch.stack([leaf.dot(x, u, v) for u in basis], -1) for v in basis], -1)
-    rates = (basis * rate).flatten(-len(shape)).sum(-1).movedim(0, -1)
-    weights = (torch.linalg.pinv(gram, hermitian=True) @ rates[..., None])[..., 0]
-    return (weights.movedim(-1, 0).reshape(size, *sites, *[1] * len(shape)) * basis).sum(0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -18,20 +18,22 @@ class Laws:
 
     Args:
         subject: what is checked, for the message.
+        mend: for the laws that begin with these words, the methods to look at, for the message.
     """
 
-    def __init__(self, subject: Any) -> None:
-        self.subject = subject
+    def __init__(self, subject: Any, mend: Mapping[str, str] | None = None) -> None:
+        self.subject, self.mend = subject, dict(mend or {})
         self.errors: dict[str, float] = {}
         self.broken: dict[str, str] = {}
 
-    def small(self, law: str, error: Tensor | float, tolerance: float) -> None:
-        """``error`` must be at most ``tolerance`` (and not NaN) everywhere."""
+    def small(self, law: str, error: Tensor | float, tolerance: float, detail: str = "") -> None:
+        """``error`` must be at most ``tolerance`` (and not NaN) everywhere; ``detail`` says more of the worst place."""
         value = float(torch.as_tensor(error).detach().abs().double().max()) if torch.as_tensor(error).numel() else 0.0
-        worst = max(self.errors.get(law, 0.0), value) if value == value else value
+        before = self.errors.get(law, 0.0)
+        worst = max(before, value) if value == value and before == before else float("nan")
         self.errors[law] = worst
-        if not worst <= tolerance:
-            self.broken[law] = f"error {worst:.3g}, allowed {tolerance:.3g}"
+        if not value <= tolerance and (law not in self.broken or not value <= before):
+            self.broken[law] = f"error {worst:.3g}, allowed {tolerance:.3g}{f': {detail}' if detail else ''}"
 
     def equal(self, law: str, given: State, expected: State, tolerance: float) -> None:
         """Two states must agree within ``tolerance`` times the size of the expected one, but at least one."""
@@ -57,9 +59,14 @@ class Laws:
     def enforce(self) -> dict[str, float]:
         """The errors by law. Raises AssertionError when a law is broken."""
         if self.broken:
-            lines = "\n".join(f"  {law}: {detail}" for law, detail in self.broken.items())
+            lines = "\n".join(f"  {law}: {detail}{self._hint(law)}" for law, detail in self.broken.items())
             raise AssertionError(f"{self.subject!r} breaks {len(self.broken)} of {len(self.errors)} laws:\n{lines}")
         return self.errors
+
+    def _hint(self, law: str) -> str:
+        """The methods to look at where a law is broken: those of the longest words that it begins with."""
+        words = max((words for words in self.mend if law.startswith(words)), key=len, default=None)
+        return "" if words is None else f"; mend {self.mend[words]}"
 
 
 def ragged(sites: Sequence[int], extra: int = 0, cond: Mapping[str, Tensor] | None = None) -> Context:
@@ -143,5 +150,5 @@ def _as_tangent(s: Any, y: Tensor, motion: Tensor) -> Tensor:
     """A motion of points as a tangent: the derivative of the logarithm along it."""
     if s.leaf.tangent_event == s.leaf.event:
         return motion
-    h = 1e-6
+    h = 1e-6  # rotations only: their coordinates are of size one everywhere
     return (s.leaf.log(y, y + h * motion) - s.leaf.log(y, y - h * motion)) / (2 * h)

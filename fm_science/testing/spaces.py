@@ -10,16 +10,37 @@ from torch import Tensor
 
 from fm_science.spaces import Space
 from fm_science.state import Context, State, add, leaves, scale, tree_map
-from fm_science.testing.laws import Laws, freeze, log_stretch, narrow, ragged, random_ambient, random_point, widen
+from fm_science.testing.laws import Laws, freeze, narrow, ragged, random_ambient, random_point, widen
 from fm_science.testing.laws import rate_along as rate
+from fm_science.testing.points import derivatives, gaussian_law, point_laws, rank
+from fm_science.testing.volumes import volume_laws
+
+#: Which methods to look at when a law is broken, by the words that it begins with.
+MEND = {
+    "exp(x, 0)": "exp", "project": "project", "exp reaches a point": "exp", "tangent": "tangent",
+    "distance": "log or dot", "exp(x, log": "log or exp", "log is tangent": "log or tangent", "log is finite": "log",
+    "dtype": "exp", "no tangent": "bind", "padded": "bind", "padding": "bind", "stack": "stack or origin",
+    "count": "count", "permute": "permute", "gaussian": "gaussian, tangent or dot", "inner": "dot (or inner)",
+    "a tangent has": "dot (or inner)", "transport": "transport (or set isometric = False)",
+    "gradient suits": "gradient, tangent or dot", "exp commutes": "exp", "rotate": "rotate",
+    "dimension": "tangent or dimension", "geodesics": "exp, log or dot", "log_volume": "log_volume",
+    "jvp of exp": "exp, whose automatic derivative is wrong", "jvp of log": "log, whose automatic derivative is wrong",
+    "gradient of": "the method that it names, whose formula divides zero by zero", "exp is finite": "exp",
+    "log at the cut locus": "log or injectivity", "the mean of a move": "exp", "the same seed": "exp",
+    "the origin": "origin", "exp leaves": "exp or tangent", "what tangent takes away": "tangent",
+    "divergence": "log_scale or tangent", "densities": "log_scale, log_volume, gaussian or volume",
+    "the volume": "volume, uniform, log_volume or injectivity",
+}  # fmt: skip
 
 
 def check_space(
     space: Space, sites: Sequence[int] = (1, 3, 5, 2), dtype: torch.dtype = torch.float64,
     tolerance: float | None = None, seeds: Sequence[int] = (0, 1, 2), spread: float = 1.0,
     cond: Mapping[str, Tensor] | None = None, frozen: bool = True, geodesic: bool = True,
+    densities: bool = True,
 ) -> dict[str, float]:  # fmt: skip
-    """Hold a space to its laws on ragged batches, with and without frozen sites, and at the points where formulas fail.
+    """Hold a space to its laws on ragged batches, with and without frozen sites, and at the points where formulas fail;
+    with the first seed also its densities. The message of a broken law names the methods to mend.
 
     Args:
         space: an unbound space.
@@ -32,6 +53,7 @@ def check_space(
         frozen: whether sites may be frozen.
         geodesic: whether ``exp`` and ``log`` are inverse to each other and follow shortest ways; a space that only
             projects (a mesh) keeps a shorter list.
+        densities: whether to check volumes and integrate a density too, which takes seconds.
 
     Returns:
         The largest error of each law.
@@ -39,12 +61,13 @@ def check_space(
     Raises:
         AssertionError: naming each broken law with its error and tolerance.
     """
-    laws = Laws(space)
+    laws = Laws(space, MEND)
     exact = tolerance if tolerance is not None else {torch.float64: 1e-10}.get(dtype, 1e-4)
     with torch.random.fork_rng([]):
         for seed in seeds:
             torch.manual_seed(seed)
             context = ragged(sites, cond=cond)
+            point_laws(laws, space.bind(context), dtype, exact, spread, geodesic)
             contexts = [context] + [freeze(context, space, dtype)] * frozen
             for c in contexts:
                 _motion(laws, space, c, dtype, exact, spread, geodesic)
@@ -54,6 +77,12 @@ def check_space(
                 _singular(laws, space, context, precision, spread, geodesic)
             for part in [space] if space.smooth else _flat(space):
                 (_smooth if part.smooth else _jumps)(laws, part, context, dtype, exact, spread, geodesic)
+        torch.manual_seed(seeds[0])
+        for part in _flat(space) if dtype == torch.float64 else ():
+            if part.smooth:
+                gaussian_law(laws, part, spread)
+            if part.smooth and geodesic and densities:
+                volume_laws(laws, part, spread)
     return laws.enforce()
 
 
@@ -178,14 +207,10 @@ def _smooth(
     turn = torch.linalg.qr(torch.randn(len(context.mask), 3, 3, dtype=dtype))[0]
     turn = turn * torch.linalg.det(turn)[:, None, None]
     laws.equal("rotate keeps distances", s.distance(s.rotate(x, turn), s.rotate(y, turn)), s.distance(x, y), tol)
-    _rank(laws, s, x, tol)
+    rank(laws, s, x, tol)
     if geo:
         _geodesics(laws, s, x, y, tol, space.isometric)
-        if dtype == torch.float64 and not s.parts and not s.centred:
-            short = 0.5 * u
-            volume = torch.where(s.free_mask, s.leaf.log_volume(x, short), 0.0)
-            laws.equal("log_volume is that of exp", volume, log_stretch(s, x, short), 1e-6)
-        _derivatives(laws, s, x, u, y)
+        derivatives(laws, s, x, u, y)
 
 
 def _geodesics(laws: Laws, s: Any, x: State, y: State, tol: float, isometric: bool) -> None:
@@ -197,34 +222,6 @@ def _geodesics(laws: Laws, s: Any, x: State, y: State, tol: float, isometric: bo
         if isometric:
             rest = scale(1 / (1 - part), s.log(z, y))
             laws.equal("transport carries geodesics", s.transport(x, z, u), rest, 10 * tol)
-
-
-def _rank(laws: Laws, s: Any, x: State, tol: float) -> None:
-    """The trace of the projection onto the tangents is their dimension."""
-    if s.parts:
-        for name, part in s.parts.items():
-            _rank(laws, part, x[name], tol)
-        return
-    shape = torch.Size((*s.mask.shape, *s.leaf.tangent_event))
-    basis = torch.eye(shape[1:].numel(), dtype=x.dtype).reshape(-1, 1, *shape[1:])
-    images = torch.stack([s.tangent(x, e.expand(shape)) for e in basis])
-    laws.equal("dimension is the rank of tangent", (images * basis).flatten(2).sum((0, 2)), s.dimension.to(x), tol)
-
-
-def _derivatives(laws: Laws, s: Any, x: State, u: State, y: State) -> None:
-    """Forward derivatives along a tangent agree with central differences, relative error 1e-6 in double precision."""
-    if s.parts or leaves(x)[0].dtype != torch.float64:
-        return
-    h, along = 1e-6, s.gaussian(x)
-    maps = {
-        "exp": lambda a: s.exp(s.exp(x, a), s.tangent(s.exp(x, a), u)),
-        "log": lambda a: s.log(s.exp(x, a), y),
-    }
-    for law, f in maps.items():
-        zero = torch.zeros_like(along)
-        slope = torch.func.jvp(f, (zero,), (along,))[1]
-        difference = (f(h * along) - f(-h * along)) / (2 * h)
-        laws.equal(f"jvp of {law} is its derivative", slope, difference, 1e-6)
 
 
 def _singular(laws: Laws, space: Space, context: Context, dtype: torch.dtype, spread: float, geo: bool) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fm_science.domain import Domain
 from fm_science.state import leaves
+from fm_science.storage import atomic, atomic_folder
 from fm_science.training.metrics_file import read_rows
 from fm_science.training.module import own
 
@@ -53,7 +54,8 @@ class Samples(Callback):
             warnings.warn(f"samples after step {trainer.global_step} are not finite: lower optimizer.lr", stacklevel=2)
             return
         samples = self.domain.decode(x, context)
-        self.domain.write(samples, self.folder / f"step-{trainer.global_step:06d}")
+        with atomic_folder(self.folder / f"step-{trainer.global_step:06d}") as part:
+            self.domain.write(samples, part)
         reference = next(iter(self.domain.references(samples).values()))
         for name, metric in self.domain.metrics.items():
             if name in self.domain.slow:
@@ -119,4 +121,5 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, frameon=False)
-    figure.savefig(picture, dpi=110)
+    with atomic(picture) as part:
+        figure.savefig(part, dpi=110, format="png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from fm_science import ranks
 from fm_science.errors import OptionError, nearest
 from fm_science.training.options import Trainer
 
@@ -15,6 +16,10 @@ def check_devices(options: Trainer) -> None:
     """Raise OptionError where devices, strategy or threads cannot be meant."""
     _devices(options)
     _strategy(options.strategy)
+    if options.nodes > 1 and not ranks.launched():
+        raise OptionError(
+            f"trainer.nodes={options.nodes}: several machines are started by torchrun or srun (docs/many_processes.md)"
+        )
     threads, most = options.threads, max(64, 4 * (os.cpu_count() or 1))
     if threads != "auto" and (isinstance(threads, str) or not 0 <= threads <= most):
         raise OptionError(f"trainer.threads={threads!r}: expected auto, or a number from 0 to {most}")

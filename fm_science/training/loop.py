@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
 from fm_science import ranks
+from fm_science.checkpoints import FOLDER
 from fm_science.couplings import Independent
 from fm_science.data import StepBatches, step_seed, train_loader, validation_loader
 from fm_science.domain import Domain
@@ -24,8 +25,9 @@ from fm_science.errors import Stopped, signal_name
 from fm_science.flow import Flow
 from fm_science.objectives import Objective
 from fm_science.record import RecordDomain
-from fm_science.runs import Run, save_statistics
+from fm_science.runs import FILE, Run, save_statistics
 from fm_science.spaces.base import Space
+from fm_science.storage import atomic_files
 from fm_science.symmetries import Symmetry
 from fm_science.trained import Trained
 from fm_science.training.callbacks import Curves, Samples, warm_average
@@ -35,7 +37,8 @@ from fm_science.training.metrics_file import MetricsFile, Rows
 from fm_science.training.module import BINS, FlowModule
 from fm_science.training.options import Optimizer, Trainer
 from fm_science.training.progress import Progress, count
-from fm_science.training.saving import LastCheckpoint, Overdue, check_fit, newest
+from fm_science.training.recording import first, recorded, reserved
+from fm_science.training.saving import LastCheckpoint, Overdue, resumable
 from fm_science.training.signals import Halt, Signals, requeue
 
 #: warnings of Lightning and torch that say nothing about the run
@@ -56,10 +59,10 @@ def fit(
 ) -> Flow:  # fmt: skip
     """Train ``domain`` and keep everything in ``folder``, a run that :func:`fm_science.load` and the command line take.
 
-    Writes the options, the domain's statistics, ``metrics.csv``, ``curves.png``, ``checkpoints/last.ckpt`` (its
-    ``state_dict`` holds the averaged weights) and samples of each validation. A resumed run continues bit for bit:
-    batch k and the randomness of step k depend on (seed, k) alone. With ``max_minutes`` it cannot: there the learning
-    rate follows the clock.
+    Writes the options, the domain's statistics, ``history.jsonl`` (each start, resume and end), ``metrics.csv``,
+    ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights) and samples of each
+    validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on (seed, k) alone.
+    With ``max_minutes`` it cannot: there the learning rate follows the clock.
 
     Args:
         domain: what to train; its network is trained in place.
@@ -75,6 +78,7 @@ def fit(
         The trained flow with averaged weights.
 
     Raises:
+        LockedError: when another process trains in the folder; a UserError.
         UserError: when the folder already holds something else, data cannot be read or are not finite, or options,
             weights or the checkpoint do not fit.
         DivergedError: when too many steps were skipped since their gradients were not finite.
@@ -82,11 +86,21 @@ def fit(
     """
     options, rule, folder = trainer or Trainer(), optimizer or Optimizer(), Path(folder)
     check_devices(options)
-    _prepare(domain, folder, resume, start, {
-        **(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule),
-    })  # fmt: skip
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    domain.write_provenance(folder)
+    with reserved(folder, resume):
+        return _fit(domain, options, rule, folder, seed, resume, loggers, start, notes)
+
+
+def _fit(
+    domain: Domain, options: Trainer, rule: Optimizer, folder: Path, seed: int, resume: bool,
+    loggers: tuple[Any, ...], start: Trained | None, notes: Mapping[str, Any] | None,
+) -> Flow:  # fmt: skip
+    """:func:`fit`, in a folder that is reserved for it."""
+    told = {**(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule)}
+    _prepare(domain, folder, resume, start, told)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    if first():
+        with atomic_files(folder) as new:
+            domain.write_provenance(new)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
     torch.set_flush_denormal(True)  # numbers too small to matter would slow a CPU down twentyfold
     if isinstance(options.threads, int) and options.threads:
@@ -96,8 +110,10 @@ def fit(
     augmentations = () if domain.equivariant else tuple(domain.symmetries)
     module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations, options.max_skipped)
     with Signals() as signals:
-        _Part(domain, module, options, folder, seed, signals, loggers, resume).run(augmentations)
-    module.skips.check(module)
+        part = _Part(domain, module, options, folder, seed, signals, loggers, resume)
+        with recorded(folder, seed, part.made, told if resume else None, lambda: (part.steps, part.saved)):
+            part.run(augmentations)
+            module.skips.check(module)
     flow.domain = domain
     return flow
 
@@ -108,15 +124,16 @@ def _prepare(
     """Make the run, or take its statistics where it goes on; mistakes in what is sampled show before long work."""
     if start is not None:
         start.adopt(domain)
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # Lightning sets it
-        run = Run.open(folder) if resume else Run.create(folder, domain, options)
-        run.adopt(domain)
-        if resume:
-            run.save({**run.config, **options})
-            if run.statistics is None and not isinstance(domain, RecordDomain):
-                save_statistics(domain, folder)
+    if not first():
+        ranks.wait_for_first(folder / FILE)
+    run = Run.open(folder) if resume or not first() else Run.create(folder, domain, options)
+    run.adopt(domain)
+    if resume and first() and run.statistics is None and not isinstance(domain, RecordDomain):
+        save_statistics(domain, folder)
     with torch.random.fork_rng([]):
         domain.request(1)
+
+
 class _Part:
     """One part of a run, from its start or its last checkpoint to its end or a signal."""
 
@@ -127,6 +144,7 @@ class _Part:
         self.domain, self.module, self.options, self.folder, self.seed = domain, module, options, folder, seed
         self.signals, self.clock = signals, Clock(options.max_minutes)
         self.checkpoint: Path | None = None
+        self.lightning: pl.Trainer | None = None
         self.made = 0
         if resume:
             self.checkpoint, self.made = self._checkpoint()
@@ -138,13 +156,21 @@ class _Part:
 
     def _checkpoint(self) -> tuple[Path, int]:
         """The newest whole checkpoint, and the number of its steps."""
-        file, kept, warning = newest(self.folder / "checkpoints", self.domain.name)
-        if warning:
-            warnings.warn(warning, stacklevel=2)
-        check_fit(kept, self.module, file)
+        file, kept = resumable(self.folder / FOLDER, self.domain.name, self.module, first())
         time = kept.get("callbacks", {}).get("Deadline", {})
         self.clock.before, self.clock.reserve = float(time.get("seconds", 0.0)), float(time.get("reserve", 0.0))
         return file, int(kept["global_step"])
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run has made."""
+        return self.made if self.lightning is None else max(self.made, self.lightning.global_step)
+
+    @property
+    def saved(self) -> int | None:
+        """The number of steps of the last checkpoint; ``None``: there is none."""
+        now = None if self.lightning is None else self.saving.saved
+        return now if now is not None else (self.made or None)
 
     @property
     def finished(self) -> bool:
@@ -163,7 +189,7 @@ class _Part:
         batches = _Batches(domain, domain.path.space, self.seed, options.validation_data, augmentations)
         self.module.indices = batches.indices
         rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # what was read from the environment at import may be stray
-        lightning = self._lightning()
+        self.lightning = lightning = self._lightning()
         try:
             with warnings.catch_warnings():
                 for noise in NOISE:
@@ -175,7 +201,7 @@ class _Part:
 
     def _stopped(self, signum: int) -> Stopped:
         """What to say when a signal has ended the run."""
-        saved = self.saving.saved if self.saving.saved is not None else (self.made or None)
+        saved = self.saved
         what = f"stopped by {signal_name(signum)}"
         if saved is None:
             return Stopped(f"{what} before the first step: nothing to resume in {self.folder}, start it again", signum)
@@ -192,8 +218,8 @@ class _Part:
         held_out = min(options.validation_data, len(domain.data.validation))
         work = BINS * -(-held_out // domain.data.batch) + 2 * walk * bool(options.validation_samples)
         self.saving = LastCheckpoint(
-            folder / "checkpoints", options.checkpoint_every, options.checkpoint_minutes, options.max_steps,
-            self.signals, domain.name,
+            folder / FOLDER, options.keep_checkpoints, options.checkpoint_every, options.checkpoint_minutes,
+            options.max_steps, self.signals, domain.name,
         )  # fmt: skip
         callbacks: list[Callback] = [
             Takeover(self.signals),
@@ -211,7 +237,8 @@ class _Part:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pl.Trainer(
-                accelerator=options.accelerator, devices=options.devices, strategy=options.strategy,
+                accelerator=options.accelerator, devices=options.devices, num_nodes=options.nodes,
+                strategy=options.strategy,
                 precision=options.precision, max_steps=most, max_epochs=-1,  # type: ignore[arg-type]
                 gradient_clip_val=options.gradient_clip or None, use_distributed_sampler=False,
                 val_check_interval=options.validate_every, check_val_every_n_epoch=None, num_sanity_val_steps=0,
@@ -272,4 +299,6 @@ class _Batches(pl.LightningDataModule):
         return next(iter(order))
 
     def val_dataloader(self) -> Any:
-        return validation_loader(self.data, self.space, self.held_out)
+        trainer = self.trainer
+        assert trainer is not None
+        return validation_loader(self.data, self.space, self.held_out, trainer.global_rank, trainer.world_size)

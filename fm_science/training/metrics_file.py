@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from fm_science.storage import atomic, sync
 
 FILE = "metrics.csv"
 VALIDATED = "validation/loss"  #: the column that tells rows of validations
@@ -39,6 +40,10 @@ class MetricsFile(Logger):
         rows = [row for row in read_rows(self.file) if int(row["step"]) < upto] if upto is not None else []
         self.last = rows[-1] if rows else {}
         self.columns = sorted({"step"}.union(*rows))
+        self._begin(rows)
+
+    @rank_zero_only
+    def _begin(self, rows: list[dict[str, str]]) -> None:
         if rows:
             self._rewrite(rows)
         else:
@@ -83,9 +88,12 @@ class MetricsFile(Logger):
         return text.getvalue()
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        part = self.file.with_suffix(".csv.part")
-        part.write_text(self._text(rows, header=True), encoding="utf-8", newline="")
-        os.replace(part, self.file)
+        with atomic(self.file) as part:
+            part.write_text(self._text(rows, header=True), encoding="utf-8", newline="")
+
+    def save(self) -> None:
+        """Wait until the rows are on the disk."""
+        sync(self.file)
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ from fm_science.training.precision import network_only
 
 Loss = Callable[..., Mapping[str, Tensor]]  #: an objective, or a function in its place
 
+VALIDATION = 4_098  #: stands for a process in the seeds of validation, beyond those of training
 BINS = 5  #: validation losses are told apart by this many equal bins of time
 
 
@@ -76,9 +77,10 @@ class FlowModule(pl.LightningModule):
         every = self.losses(batch)
         self._step = batch, {k: v.detach() for k, v in every.items()}
         losses = {k: v.mean() for k, v in every.items()}
-        total = torch.stack(list(losses.values())).sum()
-        self._record("train", losses, total, batch[1].size)
-        return total
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        seen, share = over_ranks({k: v.detach() for k, v in losses.items()}, batch[1].size)
+        self.log_dict({f"train/{k}": v for k, v in seen.items()}, batch_size=batch[1].size)
+        return losses["loss"] * share
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """The named losses ``(B,)`` of a batch. What is random in them is drawn from torch's generator."""
@@ -88,15 +90,15 @@ class FlowModule(pl.LightningModule):
                 x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
             return dict(self.objective(self.flow, x1, context, *noise))
 
-    def on_validation_start(self) -> None:
-        torch.manual_seed(step_seed(self.seed, 0, self.global_rank))
-
-    def validation_step(self, batch: tuple[State, Context], batch_idx: int) -> None:
-        """Losses by time: the objective restricted to each bin of times."""
+    def validation_step(self, batch: tuple[int, State, Context], batch_idx: int) -> None:
+        """Losses by time: the objective restricted to each bin of times. What is random depends on the seed and the
+        number of the batch, so processes share the batches and find the numbers that one process finds."""
         if batch_idx and self.late():
             return
+        number, x1, context = batch
+        torch.manual_seed(step_seed(self.seed, number, VALIDATION))
         with self.interruptible():
-            self._validate(*batch)
+            self._validate(x1, context)
 
     def _validate(self, x1: State, context: Context) -> None:
         totals = []
@@ -151,9 +153,21 @@ class FlowModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.skips.total, self.skips.row = checkpoint["skipped"], checkpoint.get("skipped_in_a_row", 0)
 
-    def _record(self, stage: str, losses: Mapping[str, Tensor], total: Tensor, size: int) -> None:
-        self.log_dict({f"{stage}/{k}": v.detach() for k, v in losses.items()}, batch_size=size)
-        self.log(f"{stage}/loss", total.detach(), batch_size=size)
+
+def over_ranks(means: Mapping[str, Tensor], size: int) -> tuple[dict[str, Tensor], Tensor | float]:
+    """The means of numbers over the global batch, and by what a process multiplies its own mean so that the gradient,
+    which is averaged over processes, is that of the global mean: batches of processes may differ in size.
+
+    Args:
+        means: scalars by name, each a mean over the process's own batch.
+        size: data in that batch.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return dict(means), 1.0
+    own = torch.stack([torch.ones_like(next(iter(means.values()))), *means.values()]) * size
+    torch.distributed.all_reduce(own)
+    share = size * torch.distributed.get_world_size() / own[0]
+    return dict(zip(means, (own[1:] / own[0]).unbind(), strict=True)), share
 
 
 def _restricted(objective: Loss, low: float, high: float) -> Loss:

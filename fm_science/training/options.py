@@ -32,9 +32,13 @@ class Trainer:
     checkpoint_minutes: float = option(
         10.0, "time between checkpoints where steps are slow; 0: by steps alone", "minutes", low=0
     )
+    keep_checkpoints: int = option(
+        2, "newest checkpoints to keep: where one is damaged, the one before it is taken", low=1
+    )
     log_every: int = option(20, "steps between rows of metrics.csv", low=1)
     accelerator: str = option("auto", "what to compute on", choices=("auto", "cpu", "gpu"))
     devices: int | str = option("auto", "number of devices, or auto")
+    nodes: int = option(1, "machines that take part, started by torchrun or srun", low=1)
     strategy: str = option("auto", "Lightning strategy: auto, ddp, ...")
     precision: str = option(
         "32-true", "precision of the network's arithmetic; geometry and weights stay single", choices=PRECISIONS

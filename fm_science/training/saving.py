@@ -1,11 +1,10 @@
-"""Checkpoints: when they are kept, that a crash leaves a whole one, and that a broken one is told from a good one."""
+"""When checkpoints are written, and that what they hold is finite and fits the run."""
 
 from __future__ import annotations
 
+import logging
 import math
-import os
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,20 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import nn
 
 from fm_science import __version__
+from fm_science.checkpoints import LAST, mend, newest, rotate
 from fm_science.errors import DivergedError, UserError
+from fm_science.training.metrics_file import MetricsFile
 from fm_science.training.signals import Halt, Signals
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+log = logging.getLogger("fm_science")
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt``, replaced in one move so that a crash never leaves half a file, and the one before it as
-    ``previous.ckpt``. When a signal has come, it saves, and ends the loop.
+    """Keeps the newest checkpoints (:mod:`fm_science.checkpoints`); when a signal has come, it saves and ends the loop.
 
     Args:
         folder: where they are kept.
+        keep: how many.
         every: steps between them.
         minutes: time between them; 0: by steps alone.
         max_steps: the last step of the run.
@@ -36,9 +37,9 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, folder: Path, every: int, minutes: float, max_steps: int, signals: Signals, domain: str
+        self, folder: Path, keep: int, every: int, minutes: float, max_steps: int, signals: Signals, domain: str
     ) -> None:  # fmt: skip
-        self.folder, self.every, self.max_steps = folder, every, max_steps
+        self.folder, self.keep, self.every, self.max_steps = folder, keep, every, max_steps
         self.seconds = 60 * minutes or math.inf
         self.signals, self.domain = signals, domain
         self.saved: int | None = None
@@ -68,9 +69,12 @@ class LastCheckpoint(Checkpoint):
         check_finite(trainer.lightning_module, trainer.global_step)
         part = self.folder / f"{LAST}.part"
         try:
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsFile):
+                    logger.save()  # no checkpoint outlives the rows before it
             trainer.save_checkpoint(part, weights_only=False)
             if trainer.is_global_zero:
-                _replace(part, self.folder)
+                rotate(part, self.folder, self.keep)
         except OSError as error:
             part.unlink(missing_ok=True)
             kept = "the one before stays" if (self.folder / LAST).is_file() else "there is none before it"
@@ -80,21 +84,6 @@ class LastCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["fm_science"] = {"domain": self.domain, "version": __version__}
-
-
-def _replace(part: Path, folder: Path) -> None:
-    """Make ``part`` the last checkpoint, and what was the last one the previous."""
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    last, spare = folder / LAST, folder / f"{PREVIOUS}.part"
-    spare.unlink(missing_ok=True)
-    if last.is_file():
-        try:
-            os.link(last, spare)
-            os.replace(spare, folder / PREVIOUS)
-        except OSError:  # a file system without links keeps the last one alone
-            spare.unlink(missing_ok=True)
-    os.replace(part, last)
 
 
 def check_finite(module: nn.Module, step: int) -> None:
@@ -109,49 +98,16 @@ def check_finite(module: nn.Module, step: int) -> None:
     )
 
 
-def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
-    """What a checkpoint of a run holds. Loading never runs code.
-
-    Args:
-        file: the checkpoint.
-        domain: the name of the science it must be of.
-
-    Raises:
-        UserError: when it is truncated, damaged, something else, of another domain or of a newer version.
-    """
-    try:
-        with zipfile.ZipFile(file) as parts:
-            damaged = parts.testzip()  # torch does not look at the checksums
-        kept = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
-    except Exception as error:  # whatever the bytes lead to; torch would advise to load them as code
-        raise UserError(f"{file} is no whole checkpoint: it is truncated, empty or of another kind") from error
-    if damaged:
-        raise UserError(f"{file} is damaged: the checksum of {damaged.partition('/')[2]} does not match")
-    if not isinstance(kept, dict) or not {"state_dict", "global_step", "loops"} <= set(kept):
-        raise UserError(f"{file} is no checkpoint of a run: it holds no state of a training")
-    about = kept.get("fm_science") or {}
-    if domain is not None and about.get("domain", domain) != domain:
-        raise UserError(f"{file} is a checkpoint of domain {about['domain']!r}, and this run is of {domain!r}")
-    return kept
-
-
-def newest(folder: Path, domain: str | None = None) -> tuple[Path, dict[str, Any], str]:
-    """The newest whole checkpoint in a folder, what it holds, and a warning where the last one was passed over.
-
-    Raises UserError, that of the last one, when none is whole.
-    """
-    try:
-        return folder / LAST, read_checkpoint(folder / LAST, domain), ""
-    except UserError as error:
-        if not (folder / PREVIOUS).is_file():
-            raise
-        try:
-            kept = read_checkpoint(folder / PREVIOUS, domain)
-        except UserError:
-            raise error from None
-        return folder / PREVIOUS, kept, f"{error}; going on from {PREVIOUS}, of step {kept['global_step']}"
+def resumable(folder: Path, domain: str, module: nn.Module, first: bool) -> tuple[Path, dict[str, Any]]:
+    """The newest whole checkpoint in a folder, and what it holds. The ``first`` process says which newer ones are
+    broken, and puts it in their place. Raises UserError where none is whole, or its weights are not those of
+    ``module``."""
+    file, kept, warning = newest(folder, domain)
+    check_fit(kept, module, file)
+    if warning and first:
+        log.warning(warning)
+        mend(file)
+    return file, kept
 
 
 def check_fit(kept: Mapping[str, Any], module: nn.Module, file: Path) -> None:

@@ -60,6 +60,31 @@ def test_what_cannot_be_sampled(fm: Command, word: str) -> None:
     assert "did you mean" in done.err or word.partition("=")[0] in done.err or "cannot write" in done.err
 
 
+def test_variants_of_files_start_from_them(fm: Command, tmp_path: Path) -> None:
+    np.savez(tmp_path / "clouds.npz", x=np.random.default_rng(0).normal(size=(20, 4, 2)))
+    small = ["network.width=8", "network.layers=1", "data.batch=4", "trainer.max_steps=2", "trainer.progress=false"]
+    done = fm("train", "domain=point_cloud", "data.source=clouds.npz", "run=clouds", *small)
+    assert done.code == 0, done.err
+    np.savez(tmp_path / "mine.npz", x=10.0 + np.random.default_rng(1).normal(size=(2, 4, 2)))
+    done = fm("sample", "clouds", "from=mine.npz", "noise=0.01", "n=4", "steps=200", "out=near")
+    assert done.code == 0, done.err
+    with np.load(tmp_path / "near" / "clouds_000000-000003.npz") as kept, np.load(tmp_path / "mine.npz") as given:
+        found, wanted = kept[kept.files[0]].reshape(4, 4, 2), np.tile(given["x"], (2, 1, 1))
+    assert np.abs(found - wanted).max() < 0.5
+    assert np.abs(found[0] - found[2]).max() > 1e-4
+    for words in (["noise=0.3"], ["from=mine.npz", "noise=0"], ["from=mine.npz", "noise=0.2", "from_time=0.8"],
+                  ["from=mine.npz", "from_time=1"], ["from=nowhere.npz"], ["from=mine.npz", "noise=much"]):  # fmt: skip
+        done = fm("sample", "clouds", *words)
+        assert (done.code, done.err.count("\n")) == (2, 1), words
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_domain_that_encodes_no_objects_makes_no_variants(fm: Command, tmp_path: Path) -> None:
+    (tmp_path / "point.csv").write_text("3,4")
+    done = fm("sample", "trained", "from=point.csv")
+    assert (done.code, done.err.count("\n"), "makes no variants" in done.err) == (2, 1, True)
+
+
 @pytest.fixture
 def tied(fm: Command, tmp_path: Path) -> Path:
     """A run whose coupling ties noise to data."""
@@ -154,4 +179,6 @@ def test_info_sums_up_a_run(fm: Command, trained: Path) -> None:
     shown = fm("info", "trained")
     assert "domain ring, preset small, seed 0" in shown.out
     assert "last.ckpt" in shown.out
+    assert "status: done at step 5" in shown.out
+    assert "start at step 0, seed 0, on " in shown.out
     assert "torch" in fm("info").out

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import torch
 from fm_science import ranks
 from fm_science.cli import main
 from fm_science.commands.delivery import Delivery
+from fm_science.locks import lock_holder
 from fm_science.samples import read_record
 
 from .conftest import ROOT, Command
@@ -39,7 +41,7 @@ def start(site: Path, tmp_path: Path) -> Start:
     return run
 
 
-def wait_for(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(there: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     """Wait until something is there, while the process lives."""
     while not there():
         assert process.poll() is None, process.communicate()
@@ -235,3 +237,16 @@ def test_threads_do_not_spin_unless_the_user_says_so(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     main(["--version"])
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_a_second_training_in_the_same_folder_is_refused(fm: Command, trained: Path) -> None:
+    holding = "import sys, pathlib, fm_science.locks as l\nwith l.locked(pathlib.Path('trained')): sys.stdin.read(1)"
+    process = subprocess.Popen([sys.executable, "-c", holding], cwd=trained.parent, stdin=subprocess.PIPE)
+    wait_for(lambda: lock_holder(trained) is not None, process)
+    before = (trained / "config.yaml").read_bytes()
+    refused = fm("train", "resume=trained", "trainer.max_steps=7")
+    process.communicate(b"x")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert f"process {process.pid}" in refused.err
+    assert (trained / "config.yaml").read_bytes() == before

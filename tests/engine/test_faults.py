@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fm_science.checkpoints import LAST, PREVIOUS, newest, read_checkpoint
 from fm_science.errors import DivergedError, OptionError, Stopped, UserError
 from fm_science.objectives import Objective
 from fm_science.training import Optimizer, Trainer, callbacks, fit
 from fm_science.training.clock import Clock, Threads
 from fm_science.training.devices import check_devices
 from fm_science.training.metrics_file import MetricsFile, read_rows
-from fm_science.training.saving import LAST, PREVIOUS, newest, read_checkpoint
 from fm_science.training.signals import Halt, Signals
 from tests import toy
 

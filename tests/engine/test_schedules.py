@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
+from fm_science.objectives import ChainTime
 from fm_science.schedules import (
     VE,
     VP,
+    Betas,
     Cosine,
     Exponential,
     Linear,
@@ -105,3 +107,28 @@ def test_no_rounding_leaves_noise_or_less_than_none_at_the_end_of_cosine(offset,
     alpha, sigma = Cosine(offset)(torch.ones(1, dtype=dtype))
     assert float(sigma) == 0
     assert float(alpha) == pytest.approx(1, abs=4 * torch.finfo(dtype).eps)
+
+
+def test_a_chain_of_betas_is_the_product_of_its_steps_and_near_its_continuous_relative():
+    chain = Betas(10, 0.1, 0.3)
+    beta = torch.linspace(0.1, 0.3, 10)
+    alpha, sigma = chain(1 - torch.arange(11) / 10)
+    products = torch.cat([torch.ones(1), (1 - beta).cumprod(0)])
+    assert torch.allclose(alpha.square(), products)
+    assert torch.allclose(sigma.square(), 1 - products)
+    t = torch.linspace(0.055, 0.955, 19)  # between the steps
+    h = 1e-6
+    assert torch.allclose(chain.rates(t)[2], (chain(t + h)[0] - chain(t - h)[0]) / (2 * h), atol=1e-6)
+    ratio = Betas()(t)[0] / VP()(t)[0]  # 1,000 steps with beta / 1,000
+    assert (ratio - 1).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("make", [lambda: Betas(0), lambda: Betas(10, 0.0), lambda: Betas(10, 0.1, 1.0)])
+def test_a_chain_needs_steps_and_betas(make):
+    with pytest.raises(ValueError, match="betas between 0 and 1"):
+        make()
+
+
+def test_times_of_a_chain_are_those_of_its_steps():
+    t = ChainTime(4)(1000)
+    assert t.unique().tolist() == [0.0, 0.25, 0.5, 0.75]

@@ -21,7 +21,7 @@ LAWS = [
 ]
 
 
-@pytest.mark.parametrize(("law", "cdf"), LAWS, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(("law", "cdf"), LAWS, ids=[repr(law)[:40] for law, _ in LAWS])
 def test_times_follow_their_law(law, cdf):
     """Kolmogorov's distance at the level 0.001; strata are at most one over their number away."""
     torch.manual_seed(0)

@@ -198,7 +198,8 @@ def stepped(module, batch, precision, folder):
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
     loader = torch.utils.data.DataLoader([batch, batch], batch_size=None)
-    trainer.fit(module, loader, loader)
+    numbered = torch.utils.data.DataLoader([(k, *batch) for k in range(2)], batch_size=None)
+    trainer.fit(module, loader, numbered)
 
 
 @pytest.mark.parametrize(("precision", "half"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])

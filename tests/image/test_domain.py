@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,20 @@ PRESETS = {  # the shape of its images, and the least and largest number of weig
 )
 def test_domain(groups) -> None:
     check_domain(build(**groups))
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_images_can_be_encoded_for_variants(labels: bool) -> None:
+    domain = build(network=SMALL, data={"labels": labels})
+    given = domain.sets.held_out.images(3)
+    state, context = domain.encode(given)
+    found = domain.decode(state, context)
+    for a, b in zip(found, given, strict=True):
+        torch.testing.assert_close(a.pixels, b.pixels)
+        assert a.label == (b.label if labels else None)
+    assert domain.flow().sample(context, steps=2, seed=0, start=state, from_time=0.5).shape == state.shape
+    with pytest.raises(UserError, match="what was trained has"):
+        domain.encode([replace(given[0], pixels=given[0].pixels[:, :4])])
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:

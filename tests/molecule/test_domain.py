@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,23 @@ QUICK = {"drug": 0, "strain": 0, "posebusters": 0, "xtb": 0}
 def test_the_domain_keeps_its_promises(options: dict) -> None:
     torch.manual_seed(0)
     check_domain(build(**{"data": FEW, "network": SMALL, "metrics": QUICK, **options}))
+
+
+@pytest.mark.parametrize("hydrogens", [False, True])
+def test_molecules_can_be_encoded_for_variants(hydrogens: bool) -> None:
+    torch.manual_seed(0)
+    domain = build(data={**FEW, "hydrogens": hydrogens, "max_atoms": 14 if hydrogens else 8}, network=SMALL)
+    given = domain.library.molecules("train", 3)
+    state, context = domain.encode(given)
+    for found, molecule in zip(domain.decode(state, context), given, strict=True):
+        torch.testing.assert_close(found.positions, molecule.positions, atol=1e-4, rtol=0)
+        assert torch.equal(found.atoms, molecule.atoms)
+        assert torch.equal(found.bonds, molecule.bonds)
+    made = domain.flow().sample(context, steps=4, seed=0, start=state, from_time=0.8)
+    assert [len(m) for m in domain.decode(made, context)] == [len(m) for m in given]
+    gold = replace(given[0], atoms=torch.full_like(given[0].atoms, 79))
+    with pytest.raises(UserError, match="element 79"):
+        domain.encode([gold])
 
 
 def test_a_wish_is_told_to_the_network_and_written_beside_the_molecule() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from fm_science.data import collate
 from fm_science.errors import OptionError, UserError
-from fm_science_domains.protein import build, chains, motif
+from fm_science_domains.protein import build, chains, motif, names
 from fm_science_domains.protein.blueprint import OPEN
 from fm_science_domains.protein.drawn import decode
 from fm_science_domains.protein.files import write_pdb
@@ -73,8 +73,9 @@ def test_held_residues_know_where_they_came_from(file):
 
 def test_names_of_residues_as_numbers():
     labels = ("A1", "", "B-12C", "AAAA9999", "1:23A")
-    assert motif.unpacked(motif.packed(labels)) == labels
-    assert motif.packed(labels)[1] == 0
+    assert names.unpacked(names.packed(labels)) == labels
+    assert not names.packed(labels)[1].any()
+    assert names.unpacked(names.packed(["ABCD1234@12"])) == ("ABCD1234@12",)
 
 
 def test_a_motif_can_be_asked_for_by_keywords(file):

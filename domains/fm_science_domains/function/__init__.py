@@ -30,6 +30,7 @@ from . import metrics as measures
 from . import report as pictures
 from .data import Data, Sets, Summary, decode, load
 from .files import Layout, read, write
+from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .sensors import Sampled, Shape, parse, places, quadrature, refined
 
@@ -56,6 +57,7 @@ class Function(Domain):
     """
 
     name = "function"
+    metric_meanings = MEANINGS
     options: Options
 
     def load_data(self) -> TrainingData:

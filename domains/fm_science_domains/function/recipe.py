@@ -16,6 +16,7 @@ from torch import nn
 
 from fm_science.couplings import Coupling as Law
 from fm_science.couplings import Independent, PrefetchedCoupling, Transport
+from fm_science.couplings.ranks import RANKS, gatherer
 from fm_science.domain import option
 from fm_science.errors import OptionError, UserError
 from fm_science.networks import FNO, LatentOperator
@@ -41,8 +42,8 @@ class Network:
     """A Fourier neural operator on grids, attention between sensors and tokens elsewhere."""
 
     kind: str = option("auto", "fno needs grids; auto: fno where there are grids", choices=("auto", "fno", "operator"))
-    width: int | None = option(None, "channels; none: 64 on a line, 32 in the plane, 24 in space", low=4)
-    layers: int = option(4, "Fourier layers, or rounds of attention", low=1)
+    width: int | None = option(None, "channels; none: 64 on a line, 32 in the plane, 24 in space", low=4, high=16_384)
+    layers: int = option(4, "Fourier layers, or rounds of attention", low=1, high=1_000)
     modes: int | None = option(None, "fno: highest wave number an axis; none: 24, 12, 8 in 1, 2, 3 dimensions", low=1)
     margin: float = option(0.25, "fno: zeros beyond the end of axes without a period, as a share of the axis", low=0)
     places: bool = option(True, "fno: whether the network sees where sensors stand")
@@ -83,6 +84,10 @@ class Coupling:
                        choices=("l2", "kernel"))  # fmt: skip
     length: float = option(0.1, "norm=kernel: length over which differences are smoothed", low=1e-3)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
+    ranks: str = option(
+        "own", "ot over several processes: pairs within the batch of each, or over the batches of all of them",
+        choices=RANKS,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,8 @@ def coupling(o: Coupling, sets: Summary, shown: bool) -> Law:
         return Independent()
     where = ("coords", "weights", "grid") if sets.gridded else ("coords", "weights")
     cost = KernelNorm(o.length) if o.norm == "kernel" else None
-    law = Transport(ignore=where, cost=cost) if sets.shared else Transport(within=where)
+    gather = gatherer(o.ranks, o.in_workers)
+    law = Transport(ignore=where, cost=cost, gather=gather) if sets.shared else Transport(within=where, gather=gather)
     return PrefetchedCoupling(law) if o.in_workers else law
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -33,6 +33,7 @@ from .data import Data, Images, Sets, Summary, sets
 from .features import Features
 from .files import Image, read, rounded
 from .likelihood import appraise
+from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
 
 
@@ -58,6 +59,7 @@ class ImageDomain(Domain):
     """
 
     name = "image"
+    metric_meanings = MEANINGS
     options: Options
 
     def load_data(self) -> TrainingData:
@@ -135,6 +137,26 @@ class ImageDomain(Domain):
         asked = [None] * len(state) if labels is None else [k if k >= 0 else None for k in labels.tolist()]
         pixels = rounded(state.detach().cpu().float()[:, 0], self.summary.top)
         return [Image(x, k, f"sample_{i:06d}") for i, (x, k) in enumerate(zip(pixels, asked, strict=True))]
+
+    def encode(self, samples: Sequence[Image]) -> tuple[Tensor, Context]:
+        """Images as states, of the class ``sample.label``, else of their own, else of none. Raises UserError for images
+        of another shape."""
+        o, known = self.options.sample, self.summary
+        for image in samples:
+            if tuple(image.pixels.shape) != known.shape:
+                raise UserError(
+                    f"{image.name}: (channels, height, width) are {tuple(image.pixels.shape)}; what was trained has "
+                    f"{known.shape}"
+                )
+        x = torch.stack([image.pixels.float() for image in samples])[:, None]
+        if not known.classes:
+            return x, Context.full(len(x))
+        chosen = self.class_number(o.label)
+        labels = [image.label if chosen is None else chosen for image in samples]
+        cond = {"label": torch.tensor([-1 if label is None else label for label in labels])}
+        if o.guidance != 1:
+            cond["guidance"] = torch.full((len(x),), float(o.guidance))
+        return x, replace(Context.full(len(x)), cond=cond)
 
     def read(self, paths: Sequence[Any]) -> list[Image]:
         """Images from files and folders, at the grey levels and size of those that are learned."""

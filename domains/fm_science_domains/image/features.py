@@ -78,7 +78,8 @@ class Features:
     def network(self) -> Classifier:
         """The classifier."""
         channels, height, _ = self.sets.shape
-        classes = 4 if self.turns else int(self.sets.guide.max()) + 1  # type: ignore[union-attr]
+        guide = self.sets.guide
+        classes = 4 if guide is None else int(guide.max()) + 1
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
             net = Classifier(channels, classes, height)
@@ -95,6 +96,7 @@ class Features:
         return net.eval()
 
     def _train(self, net: Classifier) -> None:
+        guide = self.sets.guide
         stack = self.sets.train
         n = min(MOST, len(stack))
         optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.01)
@@ -103,7 +105,7 @@ class Features:
             index = torch.randint(n, (BATCH,))
             x = stack.pixels(index)
             x = torch.roll(x, (int(torch.randint(-1, 2, ())), int(torch.randint(-1, 2, ()))), (2, 3))
-            x, target = turned(x) if self.turns else (x, self.sets.guide[index])  # type: ignore[index]
+            x, target = turned(x) if guide is None else (x, guide[index])
             loss = F.cross_entropy(net(x + 0.1 * torch.randn_like(x)), target)
             optimizer.zero_grad()
             loss.backward()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fm_science.couplings import Coupling as Law
 from fm_science.couplings import Independent, PrefetchedCoupling, Transport
+from fm_science.couplings.ranks import RANKS, gatherer
 from fm_science.domain import option
 from fm_science.errors import OptionError, UserError
 from fm_science.objectives import FlowMatching, LogitNormalTime, UniformTime
@@ -39,9 +40,9 @@ class Network:
     """A U-Net, or a small transformer on patches."""
 
     kind: str = option("unet", "what predicts", choices=("unet", "transformer"))
-    width: int = option(32, "channels at full resolution; features of a patch", low=4)
+    width: int = option(32, "channels at full resolution; features of a patch", low=4, high=16_384)
     multipliers: str = option("1-2", "unet: channels at each resolution in multiples of the width, joined by dashes")
-    blocks: int = option(1, "unet: residual blocks a resolution; transformer: layers", low=1)
+    blocks: int = option(1, "unet: residual blocks a resolution; transformer: layers", low=1, high=1_000)
     attention: int | str = option("4", "unet: pixels a side at which there is attention, joined by dashes; 0: none")
     head: int = option(32, "channels of a head of attention", low=1)
     patch: int = option(2, "transformer: pixels a side of a patch", low=1)
@@ -66,6 +67,10 @@ class Coupling:
         choices=("independent", "ot"),
     )  # fmt: skip
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
+    ranks: str = option(
+        "own", "ot over several processes: pairs within the batch of each, or over the batches of all of them",
+        choices=RANKS,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,18 @@ def network(o: Network, found: Summary) -> nn.Module:
     if o.kind == "transformer":
         heads = max(1, o.width // o.head)
         return Steerable(Transformer(shape, o.width, o.blocks, heads, o.patch, classes))
-    multipliers, attention = numbers("multipliers", o.multipliers), numbers("attention", o.attention)
+    multipliers, attention = numbers("multipliers", o.multipliers, 1), numbers("attention", o.attention)
     return Steerable(UNet(shape, o.width, multipliers, o.blocks, attention, o.head, o.dropout, classes))
 
 
-def numbers(name: str, words: int | str) -> tuple[int, ...]:
-    """Whole numbers joined by dashes. Raises OptionError otherwise."""
-    try:
-        return tuple(int(word) for word in str(words).split("-") if word)
-    except ValueError as error:
-        raise OptionError(f"network.{name}={words!r}: expected numbers joined by dashes, such as 1-2-2") from error
+def numbers(name: str, words: int | str, low: int = 0) -> tuple[int, ...]:
+    """Whole numbers of at least ``low``, joined by dashes. Raises OptionError otherwise."""
+    text = str(words).split("-")
+    if not all(word.isdecimal() and int(word) >= low for word in text):
+        raise OptionError(
+            f"network.{name}={words!r}: expected numbers of at least {low} joined by dashes, such as 1-2-2"
+        )
+    return tuple(map(int, text))
 
 
 def path(o: Path, shape: tuple[int, int, int]) -> Gaussian:
@@ -145,7 +152,7 @@ def dither(x: Tensor, width: float) -> Tensor:
 def coupling(o: Coupling, found: Summary, dithered: bool) -> Law:
     """The law of pairs of noise and image."""
     within = ("label",) if found.classes else ()
-    law: Law = Transport(within=within) if o.kind == "ot" else Independent()
+    law: Law = Transport(within=within, gather=gatherer(o.ranks, o.in_workers)) if o.kind == "ot" else Independent()
     law = Dithered(law, found.bin) if dithered else law
     return PrefetchedCoupling(law) if o.in_workers else law
 

@@ -136,7 +136,7 @@ class UNet(nn.Module):
         h = self.first(x[:, 0])
         skips = [h]
         for k, (levels, shrink) in enumerate(zip(self.down, self.shrink, strict=True)):
-            for level in levels:  # type: ignore[attr-defined]
+            for level in levels.children():
                 h = level(h, told)
                 skips.append(h)
             if k < len(self.down) - 1:
@@ -145,7 +145,7 @@ class UNet(nn.Module):
         for level in self.middle:
             h = level(h, told)
         for k, (levels, grow) in enumerate(zip(self.up, self.grow, strict=True)):
-            for level in levels:  # type: ignore[attr-defined]
+            for level in levels.children():
                 h = level(torch.cat([h, skips.pop()], 1), told)
             if k < len(self.up) - 1:
                 h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))

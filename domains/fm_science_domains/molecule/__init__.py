@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.data import TrainingData
+from fm_science.data import TrainingData, collate
 from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError
 from fm_science.flow import Flow
@@ -29,6 +29,7 @@ from . import conditioning, files, network, recipe
 from . import metrics as measures
 from . import report as pictures
 from .data import Data, Library, Summary, load
+from .meanings import MEANINGS
 from .molecule import Molecule, without_hydrogens
 from .network import Network
 from .recipe import Coupling, Objective, Path, Sample
@@ -57,6 +58,7 @@ class MoleculeDomain(Domain):
     """
 
     name = "molecule"
+    metric_meanings = MEANINGS
     options: Options
     slow = frozenset({"quantum"})
 
@@ -160,6 +162,25 @@ class MoleculeDomain(Domain):
             found.append(replace(made, properties={**made.properties, **asked}) if asked else made)
         return found
 
+    def encode(self, samples: Sequence[Molecule]) -> tuple[dict[str, Tensor], Context]:
+        """Molecules as states, with ``sample.target`` and the place of their centres. Raises UserError for an element,
+        a charge or a bond that is not known, and where a fragment is asked for too."""
+        if self.options.sample.fragment is not None:
+            raise UserError("variants of a file hold no fragment: leave out fragment=")
+        vocabulary, items = self.summary.vocabulary, []
+        wanted = conditioning.targets(self.options.sample.target, self.conditions)
+        for molecule in samples:
+            real = molecule if vocabulary.hydrogens else without_hydrogens(molecule)
+            try:
+                state = vocabulary.encode(real)
+            except ValueError as error:
+                raise UserError(f"{molecule.name}: {error}") from error
+            cond = {name: torch.tensor(wanted.get(name, torch.nan)) for name in self.conditions}
+            items.append((state, {**cond, "origin": real.positions.mean(0)}))
+        names = (*self.conditions, "origin")
+        corners = recipe.OneHot(_Listed(items), self._counts(self.summary), names)
+        return collate(self.path.space, [corners[i] for i in range(len(items))])
+
     def read(self, paths: Sequence[Any]) -> list[Molecule]:
         """The molecules of SDF files."""
         return files.read(paths, hydrogens=self.summary.vocabulary.hydrogens)
@@ -190,6 +211,14 @@ class MoleculeDomain(Domain):
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """``dropped.csv``, the molecules that were left out, where there are any."""
         return files.drops(self.library, folder)
+
+
+class _Listed(list[Any]):
+    """Items as a data set."""
+
+    @property
+    def sizes(self) -> Tensor:
+        return torch.tensor([len(state["atoms"]) for state, _ in self])
 
 
 class Judged:

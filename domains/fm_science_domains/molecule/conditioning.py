@@ -75,6 +75,9 @@ class Properties(nn.Module):
         return self.embed(torch.cat([bumps.flatten(1), z, known.to(like)], -1))
 
 
+MOST = 10_000  #: atoms of a molecule
+
+
 def sizes(text: int | str | None, histogram: Tensor, least: int = 1) -> Tensor:
     """How likely each number of atoms is, ``(M + 1,)``: that of the training data, the number asked for, or evenly
     those of a range ``10-20``; none below ``least``. Raises OptionError where nothing is left."""
@@ -84,6 +87,8 @@ def sizes(text: int | str | None, histogram: Tensor, least: int = 1) -> Tensor:
         low, _, high = str(text).partition("-")
         if not low.isdecimal() or (high and not high.isdecimal()) or int(low) < 1 or int(high or low) < int(low):
             raise OptionError(f"sample.atoms={text!r}: expected a number of atoms, or a range such as 10-20")
+        if int(high or low) > MOST:
+            raise OptionError(f"sample.atoms={text!r}: expected at most {MOST:,} atoms")
         chance = torch.zeros(int(high or low) + 1, dtype=torch.float64)
         chance[int(low) :] = 1
     chance[: min(least, len(chance))] = 0

@@ -35,10 +35,10 @@ class Network:
         "dense", "equivariant on all pairs; not equivariant; messages between near atoms; tensor products",
         choices=("dense", "transformer", "pyg", "e3nn"),
     )  # fmt: skip
-    width: int = option(128, "channels of an atom", low=8)
-    edge: int = option(48, "channels of a pair of atoms", low=4)
+    width: int = option(128, "channels of an atom", low=8, high=16_384)
+    edge: int = option(48, "channels of a pair of atoms", low=4, high=16_384)
     vectors: int = option(16, "vectors of an atom (dense)", low=1)
-    layers: int = option(5, "rounds of messages", low=1)
+    layers: int = option(5, "rounds of messages", low=1, high=1_000)
     heads: int = option(4, "attention heads", low=1)
     radial: int = option(20, "bumps that describe a distance", low=4)
     chiral: bool = option(True, "cross products, which tell mirror images apart (dense, e3nn)")

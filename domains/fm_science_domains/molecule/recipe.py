@@ -42,7 +42,9 @@ class Path:
     """Where molecules start, and each part's clock."""
 
     classes: str = option("masked", "noise of atoms, bonds and charges", choices=("masked", "uniform"))
-    std: float | None = option(None, "spread of the first positions on each axis; none: that of the data", "angstrom")
+    std: float | None = option(
+        None, "spread of the first positions on each axis; none: that of the data", "angstrom", low=0.01
+    )
     positions: float = option(1.0, "clock of positions: the share t^p of the way is done at time t", low=0.1)
     atoms: float = option(1.0, "clock of atoms: the share t^p of them is known at time t", low=0.1)
     bonds: float = option(1.0, "clock of bonds", low=0.1)

@@ -38,7 +38,7 @@ def spread(
 
 def cores() -> int:
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Iterator[B]:

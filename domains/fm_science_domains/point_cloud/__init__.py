@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fm_science.data import TrainingData
+from fm_science.data import TrainingData, collate
 from fm_science.domain import Domain, Statistics
 from fm_science.errors import UserError, nearest
 from fm_science.files import write_dropped
@@ -37,6 +37,7 @@ from . import report as pictures
 from .data import Data, Sets, Summary, load
 from .energies import Energy
 from .files import Cloud, read, trajectories, write
+from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .systems import imported, named
 
@@ -65,6 +66,7 @@ class PointCloud(Domain):
     """
 
     name = "point_cloud"
+    metric_meanings = MEANINGS
     options: Options
 
     def load_data(self) -> TrainingData:
@@ -172,6 +174,27 @@ class PointCloud(Domain):
         state = state @ context.cond["turn"].to(state) if "turn" in context.cond else state
         clouds = zip((state + origin).detach().cpu(), context.mask.cpu(), names, strict=True)
         return [Cloud(x[real].float(), f"sample_{i:04d}", name) for i, (x, real, name) in enumerate(clouds)]
+
+    def encode(self, samples: Sequence[Cloud]) -> tuple[Tensor, Context]:
+        """Clouds as centred points, and where their centres were; upright ones on their axes, and the way back. A class
+        is that of the cloud, else ``sample.label``. Raises UserError for clouds of other dimensions or classes."""
+        dim, names = self.summary.dim, self.summary.classes
+        items = []
+        for cloud in samples:
+            if cloud.points.shape[1] != dim:
+                raise UserError(f"{cloud.name}: its points have {cloud.points.shape[1]} coordinates, not {dim}")
+            points, cond = cloud.points.float(), {"origin": cloud.points.float().mean(0)}
+            points = points - cond["origin"]
+            if names:
+                label = cloud.label or self.options.sample.label or ""
+                if label not in names:
+                    raise UserError(f"{cloud.name}: its class {label!r} was not trained; {nearest(label, names)}")
+                cond["label"] = torch.tensor(names.index(label))
+            if self.options.data.upright:
+                turn = upright.axes(points[None])[0]
+                points, cond["turn"] = points @ turn, turn.mT
+            items.append((points, cond))
+        return collate(Centered(dim), items)
 
     def read(self, paths: Sequence[Any]) -> list[Cloud]:
         """The clouds of .npz, .csv, .xyz and .ply files."""

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
 from fm_science.files import Dropped
+from fm_science.memory import reserve
 
 from .cache import cached
 from .energies import Energy
@@ -164,11 +165,14 @@ def load(o: Data, known: Summary | None = None) -> Sets:
 
 
 def _load(o: Data, classes: tuple[str, ...]) -> Sets:
+    made = f"data.train={o.train} with data.held_out={o.held_out} clouds"
     if o.source == "shapes":
+        reserve(o.train + o.held_out, 12 * (o.points or 256), made)
         return procedural(o)
     system = named(o.source, o.factor, o.points or 4, o.dim)
     if system is None:
         return stored(o, classes)
+    reserve(o.train + o.held_out, 12 * system.points * system.dim, made)
     reference = cached(system, o.train + o.held_out, plan(system, o.effort), o.cache)
     held_out, train = reference.x[: o.held_out], reference.x[o.held_out :]
     mine, theirs = (Clouds(list(x), upright=o.upright) for x in (train, held_out))

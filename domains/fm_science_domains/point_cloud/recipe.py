@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fm_science.couplings import Coupling as Pairing
 from fm_science.couplings import Independent, PrefetchedCoupling, Transport
+from fm_science.couplings.ranks import RANKS, gatherer
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
@@ -38,8 +39,8 @@ class Network:
         "egnn", "all pairs of points; messages on a graph of near points; tensor products (in space); attention",
         choices=("egnn", "message_passing", "tensor_field", "transformer"),
     )  # fmt: skip
-    width: int = option(64, "channels of a point and of a message", low=4)
-    layers: int = option(4, "rounds of messages, or blocks of attention", low=1)
+    width: int = option(64, "channels of a point and of a message", low=4, high=16_384)
+    layers: int = option(4, "rounds of messages, or blocks of attention", low=1, high=1_000)
     bumps: int = option(24, "bumps that describe a distance", low=2)
     reach: float = option(5.0, "largest distance with a bump, in spreads of the data", low=0.1)
     radius: float | None = option(
@@ -73,6 +74,10 @@ class Coupling:
     )  # fmt: skip
     group: int = option(0, "equivariant_ot: pair so many clouds at a time; 0: the whole batch", low=0)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
+    ranks: str = option(
+        "own", "ot over several processes, also aligned: pairs within the batch of each, or over the batches of all",
+        choices=RANKS,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -201,12 +206,13 @@ def coupling(o: Coupling, sets: Summary) -> Pairing:
         copies = (PlanarOrbits(),)
     within = ("label",) if sets.classes else ()
     alone = Transport(*copies, across_batch=False, within=within)
-    together = Transport(*copies, within=within)
+    gather = gatherer(o.ranks, o.in_workers)
+    together = Transport(*copies, within=within, gather=None if o.group else gather)
     laws: dict[str, Pairing] = {
         "independent": Independent(),
         "ordered": Transport(Halves(o.piece) if o.piece else Permutations(), across_batch=False, within=within),
-        "ot": Transport(within=within),
-        "ot_aligned": InTurn((Transport(within=within), alone)),
+        "ot": Transport(within=within, gather=gather),
+        "ot_aligned": InTurn((Transport(within=within, gather=gather), alone)),
         "equivariant_ot": Grouped(together, o.group) if o.group else together,
     }
     chosen = laws[o.kind]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fm_science.data import TrainingData
 from fm_science.domain import Domain, Statistics
+from fm_science.errors import OptionError
 from fm_science.files import write_dropped
 from fm_science.flow import Flow
 from fm_science.metrics import Metric
@@ -24,12 +25,13 @@ from fm_science.objectives import FlowMatching
 from fm_science.state import Context
 from fm_science.symmetries import Rotations
 
-from . import drawn, recipe
+from . import drawn, recipe, variants
 from . import metrics as measures
 from . import report as pictures
 from .closure import close_chain
 from .data import Chains, Data, Structures, load
 from .files import write_trajectory
+from .meanings import MEANINGS
 from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
@@ -58,6 +60,7 @@ class Protein(Domain):
     """
 
     name = "protein"
+    metric_meanings = MEANINGS
     options: Options
     slow = measures.SLOW
 
@@ -103,6 +106,14 @@ class Protein(Domain):
         """Chains in angstrom with N, CA, C and O; unless ``sample.closure`` is none, their bonds are closed and ``raw``
         has the coordinates before that. See :func:`~.drawn.decode`."""
         return drawn.decode(state, context, None if self.options.sample.closure == "none" else close_chain)
+
+    def encode(self, samples: Sequence[Backbone]) -> tuple[dict[str, Tensor], Context]:
+        """Chains as frames, for variants of them; see :func:`~.variants.encode`. Raises OptionError where a motif or
+        shares of helix and strand are asked for too, or a blueprint of another length."""
+        o = self.options.sample
+        if o.motif or o.helix is not None or o.strand is not None:
+            raise OptionError("variants of a file follow its chain: leave out motif=, helix= and strand=")
+        return variants.encode(samples, o.structure, o.sheet)
 
     def read(self, paths: Sequence[Any]) -> list[Backbone]:
         """The chains of PDB and mmCIF files; broken ones count, since structures are to be judged."""

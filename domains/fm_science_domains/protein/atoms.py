@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class Atom(NamedTuple):
         number: residue number with insertion code, as people write it.
         order: whole number that rises along a chain; in mmCIF it counts the residues of the sequence.
         occupancy: of this location.
-        place: x, y, z in angstrom; None for atoms that are not of the backbone, which are not decoded.
+        place: x, y, z in angstrom; None for atoms that nobody asked for, which are not decoded.
         segment: what sets chains of one name apart: TER records before it, or the chain's label in mmCIF.
     """
 
@@ -51,8 +51,8 @@ class Atom(NamedTuple):
     segment: str
 
 
-def read(file: Path) -> list[Atom]:
-    """The atoms of the first model of a file.
+def read(file: Path, wanted: Container[str] = BACKBONE) -> list[Atom]:
+    """The atoms of the first model of a file, those of ``wanted`` names with their places.
 
     Raises:
         ValueError: in one line, where the file is broken, or no structure file.
@@ -62,12 +62,12 @@ def read(file: Path) -> list[Atom]:
     if not data.strip():
         raise ValueError("the file is empty")
     if b"\xa8encoder" in data[:64] or b"\xaadataBlocks" in data[:512]:
-        return _table("BinaryCIF", lambda: _binary_columns(data))
+        return _table("BinaryCIF", lambda: _binary_columns(data), wanted)
     text = data.decode("utf-8-sig", "replace")
     lead = next((line for line in map(str.lstrip, text.splitlines()) if line and not line.startswith("#")), "")
     if lead.lower().startswith("data_"):
-        return _table("mmCIF", lambda: _cif_columns(text))
-    found = list(_pdb(text.splitlines()))
+        return _table("mmCIF", lambda: _cif_columns(text), wanted)
+    found = list(_pdb(text.splitlines(), wanted))
     if not found:
         kind = "mmCIF" if "cif" in file.name.lower() else "PDB"
         web = "; it is a web page, so the download failed" if lead[:1] == "<" else ""
@@ -78,7 +78,7 @@ def read(file: Path) -> list[Atom]:
 # -------------------------------------------------------------------------------------------------------------- PDB
 
 
-def _pdb(lines: Sequence[str]) -> Iterator[Atom]:
+def _pdb(lines: Sequence[str], wanted: Container[str]) -> Iterator[Atom]:
     """The atoms of PDB records. Raises ValueError with the number of a line that is not in columns."""
     ends = 0
     seen = False
@@ -90,14 +90,14 @@ def _pdb(lines: Sequence[str]) -> Iterator[Atom]:
             return
         elif record in ("ATOM", "HETATM") or (record.startswith(("ATOM", "HETATM")) and len(line) > 53):
             seen = True
-            yield _pdb_atom(line, number, ends)
+            yield _pdb_atom(line, number, ends, wanted)
 
 
-def _pdb_atom(line: str, number: int, ends: int) -> Atom:
+def _pdb_atom(line: str, number: int, ends: int, wanted: Container[str]) -> Atom:
     name = line[12:16].strip()
     order, text = _residue_number(line, number)
     try:
-        place = (float(line[30:38]), float(line[38:46]), float(line[46:54])) if name in BACKBONE else None
+        place = (float(line[30:38]), float(line[38:46]), float(line[46:54])) if name in wanted else None
         occupancy = float(line[54:60].strip() or 1)
     except ValueError as error:
         raise ValueError(
@@ -135,11 +135,11 @@ def hybrid36(text: str) -> int:
 Columns = Mapping[str, Sequence[str]]
 
 
-def _table(kind: str, read_columns: Callable[[], Columns]) -> list[Atom]:
+def _table(kind: str, read_columns: Callable[[], Columns], wanted: Container[str]) -> list[Atom]:
     """The atoms of the table ``atom_site``."""
     try:
         columns = read_columns()
-        found = list(_rows(columns))
+        found = list(_rows(columns, wanted))
     except UserError:
         raise
     except Exception as error:  # parsers fail in many ways on broken files; all mean the same to the user
@@ -150,7 +150,7 @@ def _table(kind: str, read_columns: Callable[[], Columns]) -> list[Atom]:
     return found
 
 
-def _rows(columns: Columns) -> Iterator[Atom]:
+def _rows(columns: Columns, wanted: Container[str]) -> Iterator[Atom]:
     size = len(columns["Cartn_x"]) if "Cartn_x" in columns else 0
     if any(len(column) != size for column in columns.values()):
         raise ValueError("the columns of atom_site differ in length; the file is cut short")
@@ -172,7 +172,7 @@ def _rows(columns: Columns) -> Iterator[Atom]:
     for i, (group, name, alternative, residue, chain, occupancy) in enumerate(fields):
         if models[i] != models[0]:
             return
-        place = (float(places[0][i]), float(places[1][i]), float(places[2][i])) if name in BACKBONE else None
+        place = (float(places[0][i]), float(places[1][i]), float(places[2][i])) if name in wanted else None
         yield Atom(
             group == "HETATM", name, alternative, residue.upper(), chain, numbers[i] + codes[i],
             int(float(along[i] or i)), float(occupancy), place, segments[i],

@@ -3,7 +3,8 @@
 A sample is written as PDB and mmCIF. Beside them stand, where there is something to say, its designed sequences
 (``sample_0000.fasta``; the structure files then name their residues after the first), its coordinates before bonds were
 closed (``raw/sample_0000.pdb``), and for all samples together ``asked.csv``: the secondary structure and the sheets
-that were asked for, and where the residues of a motif came from. Reading the folder brings all of it back.
+that were asked for, and where the residues of a motif came from, of which ``motif.csv`` has a row for each. Reading the
+folder brings all of it back.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from fm_science.state import Context, tree_map
 
-from . import asked, files, mpnn
-from .motif import unpacked
+from . import asked, files, mpnn, writing
+from .names import unpacked
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 
 State = dict[str, Tensor]
 Closure = Callable[[State, Context], State]
 ASKED = "asked.csv"
+MOTIFS = "motif.csv"
 RAW = "raw"  # the folder of chains before their bonds were closed
 COLUMNS = ("sample", "structure", "sheet", "motif")
 BESIDE = (".csv", ".fasta")  # what stands beside structure files
@@ -33,11 +35,12 @@ BESIDE = (".csv", ".fasta")  # what stands beside structure files
 def decode(state: State, context: Context, close: Closure | None = None) -> list[Backbone]:
     """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with what was asked of them.
 
-    Chains around a motif stand where the motif stood, and have its residues' letters and numbers. With ``close`` the
+    Chains around a motif stand where the motif stood, and have its residues' letters and numbers; variants of a chain
+    have its name and numbers. With ``close`` the
     chains are those of ``close(state, context)``, and their ``raw`` coordinates those of ``state``.
     """
     state, context = tree_map(Tensor.cpu, state), context.to("cpu")
-    letters, labels = context.cond.get("sequence"), context.cond.get("labels")
+    letters, labels, numbers = (context.cond.get(name) for name in ("sequence", "labels", "numbers"))
     raw = _atoms(state, context)
     ends = raw if close is None else _atoms(close(state, context), context)
     found = []
@@ -46,8 +49,11 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
             ends[i],
             None if letters is None else "".join(map(chr, letters[i][real].tolist())),
             f"sample_{i:04d}",
+            chain="" if numbers is None else unpacked(context.cond["chain"][i : i + 1])[0],
+            numbers=() if numbers is None else unpacked(numbers[i][real]),
             raw=None if close is None else raw[i],
             motif=() if labels is None else unpacked(labels[i][real]),
+            sides=None if "sides" not in context.cond else context.cond["sides"][i][real],
         )
         found.append(replace(chain, **asked.words(context, i)))
     return found
@@ -79,7 +85,7 @@ def write(samples: Sequence[Backbone], folder: Path, first: int = 0, sequences: 
             written.append(_fasta(designs, name.with_suffix(".fasta")))
         if chain.raw is not None:
             written.append(files.write_pdb(replace(chain, coords=chain.raw), folder / RAW / f"{name.name}.pdb"))
-    return written + _record(samples, folder, first)
+    return written + _record(samples, folder, first) + _motifs(samples, folder, first)
 
 
 def _fasta(designs: Sequence[mpnn.Design], file: Path) -> Path:
@@ -112,6 +118,28 @@ def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
 def _held(chain: Backbone) -> list[str]:
     """Words such as 11=A23: residue 11 of the new chain is residue 23 of chain A of the motif's file."""
     return [f"{number}={label}" for number, label in enumerate(chain.motif, 1) if label]
+
+
+def _motifs(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]:
+    """Add a row for each held residue of samples to the table of the folder; none where nothing is held."""
+    rows = [
+        {"sample": f"sample_{number:04d}", "chain": chain, "residue": label, "amino_acid": letter, "from": origin}
+        for number, b in enumerate(samples, first) if b.motif
+        for chain, label, letter, origin in zip(
+            [writing.chain_name(b)] * len(b), writing.numbers(b), b.sequence or "X" * len(b), b.motif, strict=True
+        ) if origin
+    ]  # fmt: skip
+    if not rows:
+        return []
+    file, new = folder / MOTIFS, {row["sample"] for row in rows}
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if row["sample"] not in new] + rows
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return [file]
 
 
 def _recorded(file: Path) -> dict[str, dict[str, str]]:

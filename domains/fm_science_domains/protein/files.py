@@ -5,16 +5,15 @@ residues in the order of the file, under the chain's name and with its numbering
 residue counts as its parent (MSE as MET) when it is part of the chain; waters and ligands are skipped. Files are opened
 for reading only; see :mod:`.atoms` for the formats and :mod:`.residues` for where chains begin and end.
 
-Writing puts one chain into one file: under its own name and numbers where it has them, else as A from 1; columns are
-checked. A backbone without a sequence is written as glycine, the one residue that is complete with N, CA, C and O, so
-that no program looks for missing side chains.
+:mod:`.writing` writes them.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,15 +24,15 @@ from fm_science.files import Dropped
 from fm_science.samples import files_in
 
 from . import atoms as tables
-from . import residues
+from . import residues, side_chains
 from .residues import BREAK, Residue
 from .structure import ATOMS, Backbone, with_oxygen
+from .writing import write_cif as write_cif
+from .writing import write_pdb as write_pdb
+from .writing import write_trajectory as write_trajectory
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
 BREAKS = ("drop", "split", "keep")  # what becomes of a chain with breaks or incomplete residues
-LETTERS = "ARNDCQEGHILKMFPSTWYVX"
-RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK"
-NAMES = dict(zip(LETTERS, RESIDUES.split(), strict=True))
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
 
@@ -109,10 +108,10 @@ def _files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[Path]:
             yield path
 
 
-def _chains(path: Path) -> list[tuple[str, list[Residue]]]:
+def _chains(path: Path, wanted: Container[str] = ATOMS) -> list[tuple[str, list[Residue]]]:
     """Every chain of a file: its name and its residues. Raises ValueError, which says why, where there are none."""
     try:
-        found = residues.chains(tables.read(path))
+        found = residues.chains(tables.read(path, wanted))
     except OSError as error:
         raise ValueError(f"cannot be opened: {error.strerror or error}") from error
     if not found:
@@ -161,19 +160,23 @@ def _pieces(rows: Sequence[Residue]) -> list[list[Residue]]:
 
 def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str]]]:
     """The chains of one file by their names, each with the numbers of its residues (``52``, ``52A``). Residues
-    without N, CA and C are left out, and breaks are kept. Raises UserError where it is no file that can be read."""
+    without N, CA and C are left out, and breaks are kept; side chains come along. Raises UserError where it is no file
+    that can be read."""
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; name one of its structure files")
     (file,) = _files([Path(path)], [])
     try:
-        chains = _chains(file)
+        chains = _chains(file, side_chains.NAMES)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} {error}") from error
     whole = [(name, [r for r in rows if _complete(r)]) for name, rows in chains]
-    found = {name: (_build(file, name, name, rows, None), [r.number for r in rows]) for name, rows in whole if rows}
-    return {name: (chain, numbers) for name, (chain, numbers) in found.items() if isinstance(chain, Backbone)}
+    found = {name: (_build(file, name, name, rows, None), rows) for name, rows in whole if rows}
+    return {
+        name: (replace(chain, sides=side_chains.places(rows)), [r.number for r in rows])
+        for name, (chain, rows) in found.items() if isinstance(chain, Backbone)
+    }  # fmt: skip
 
 
 def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond: float | None) -> Backbone | str:
@@ -200,84 +203,3 @@ def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond:
         full.float(), "".join(r.letter for r in rows), name, str(path), chain, tuple(r.number for r in rows)
     )
 
-
-# ---------------------------------------------------------------------------------------------------------- writing
-
-
-def _rows(backbone: Backbone) -> Iterator[tuple[int, str, str, int, str, list[float], float]]:
-    """Atoms as (serial, atom, residue name, residue number, insertion code, xyz, B-factor: 1 for a motif's)."""
-    sequence = backbone.sequence or "G" * len(backbone)
-    numbers = _numbers(backbone)
-    serial = 0
-    marks = backbone.held.double().tolist()
-    for letter, (number, code), atoms, mark in zip(sequence, numbers, backbone.coords.tolist(), marks, strict=True):
-        for atom, xyz in zip(ATOMS, atoms, strict=True):
-            serial += 1
-            yield serial, atom, NAMES.get(letter, "UNK"), number, code, xyz, mark
-
-
-def _numbers(backbone: Backbone) -> list[tuple[int, str]]:
-    """Numbers and insertion codes of residues: those of its file where all of them fit the columns, else from 1."""
-    found = [re.fullmatch(r"(-?\d+)([A-Za-z]?)", number) for number in backbone.numbers]
-    if len(found) == len(backbone) and all(m and -999 <= int(m[1]) <= 9999 for m in found):
-        return [(int(m[1]), m[2]) for m in found if m]
-    return [(number, "") for number in range(1, len(backbone) + 1)]
-
-
-def _checked(backbone: Backbone, path: Path, columns: bool) -> Backbone:
-    coords = backbone.coords
-    if not coords.isfinite().all():
-        raise UserError(f"cannot write {path}: coordinates are not finite numbers")
-    if columns and (len(backbone) > 9999 or coords.max() >= 9999.9995 or coords.min() <= -999.9995):
-        raise UserError(f"cannot write {path}: too large for the columns of a PDB file; write mmCIF (.cif) instead")
-    return backbone
-
-
-def _pdb(backbone: Backbone) -> list[str]:
-    chain = backbone.chain if re.fullmatch(r"[A-Za-z0-9]", backbone.chain) else "A"
-    lines = [
-        f"ATOM  {serial:5d}  {atom:<3s} {residue:3s} {chain}{number:4d}{code or ' '}   {x:8.3f}{y:8.3f}{z:8.3f}"
-        f"{1:6.2f}{mark:6.2f}          {atom[0]:>2s}"
-        for serial, atom, residue, number, code, (x, y, z), mark in _rows(backbone)
-    ]
-    return [*lines, f"TER   {len(lines) + 1:5d}      {lines[-1][17:27].rstrip()}"]
-
-
-def _save(path: str | os.PathLike, lines: Iterable[str]) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
-    return path
-
-
-def write_pdb(backbone: Backbone, path: str | os.PathLike) -> Path:
-    """Write one chain as PDB. Raises UserError when numbers do not fit the columns."""
-    return _save(path, [*_pdb(_checked(backbone, Path(path), columns=True)), "END"])
-
-
-def write_trajectory(frames: Sequence[Backbone], path: str | os.PathLike) -> Path:
-    """Write states of one chain as a PDB file with models numbered 1, 2, ...; molecular viewers play it as a film."""
-    if len(frames) > 9999:
-        raise UserError(f"cannot write {path}: {len(frames)} frames, but a PDB file numbers at most 9999 models")
-    lines: list[str] = []
-    for number, frame in enumerate(frames, 1):
-        lines += [f"MODEL     {number:4d}", *_pdb(_checked(frame, Path(path), columns=True)), "ENDMDL"]
-    return _save(path, [*lines, "END"])
-
-
-def write_cif(backbone: Backbone, path: str | os.PathLike) -> Path:
-    """Write one chain as mmCIF."""
-    _checked(backbone, Path(path), columns=False)
-    names = (
-        "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
-        "pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_comp_id auth_asym_id "
-        "auth_atom_id pdbx_PDB_model_num"
-    )
-    block = re.sub(r"[^A-Za-z0-9_.-]", "_", backbone.name) or "backbone"
-    chain = re.sub(r"[^A-Za-z0-9_-]", "", backbone.chain) or "A"
-    lines = [
-        f"ATOM {serial} {atom[0]} {atom} . {residue} A 1 {(serial + 3) // 4} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
-        f"1.00 {mark:.2f} {number} {residue} {chain} {atom} 1"
-        for serial, atom, residue, number, code, (x, y, z), mark in _rows(backbone)
-    ]
-    return _save(path, [f"data_{block}", "#", "loop_", *(f"_atom_site.{name}" for name in names.split()), *lines, "#"])

@@ -3,8 +3,9 @@
 A *contig* says how the chain is put together, from its start to its end, in the words of Watson et al. 2023:
 ``10-20/A23-35/5/A48-51/15`` is 10 to 20 new residues, residues 23 to 35 of chain A of the motif's file, 5 new ones,
 residues 48 to 51, and 15 new ones. A chain whose name is not of letters alone stands before a colon: ``1:23-35``,
-``A2:23-35``, and ``:23-35`` for a chain without a name. For the engine the motif is frozen sites. To learn what
-surrounds a motif, some batches of training hold stretches of their chains (Yim et al. 2024).
+``A2:23-35``, and ``:23-35`` for a chain without a name. Of several files, ``A23-35@2`` is of the second; they must lie
+as they are to lie in the new chain, since held residues stay where they are. For the engine the motif is frozen sites.
+To learn what surrounds a motif, some batches of training hold stretches of their chains (Yim et al. 2024).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from fm_science.priors import Prior
 from fm_science.spaces.base import Space
 from fm_science.state import Context, State
 
+from . import numbering
 from .blueprint import Blueprint, free
 from .files import read_numbered
 from .geometry import OPEN, secondary
+from .names import packed
 from .residues import BREAK
 from .sheets import UNSTATED
 from .structure import NANOMETRE, Backbone, frames
@@ -38,7 +41,8 @@ class Motif:
     """What new chains are put together from.
 
     Attributes:
-        residues: the residues that are held, one after the other, in angstrom; ``motif`` names each, such as A23.
+        residues: the residues that are held, one after the other, in angstrom; ``motif`` names each, such as A23, and
+            ``chain`` and ``numbers`` are theirs where all are of one chain.
         kinds: ``(M,)`` their secondary structure in their own file, as ``geometry.secondary``.
         pieces: fewest and most residues of each piece of the chain, and whether they are held or new.
     """
@@ -108,8 +112,11 @@ class Motif:
             )
 
 
-def read(file: str, contig: str) -> Motif:
-    """The motif of a contig such as ``10-20/A23-35/15`` from a PDB or mmCIF file.
+Table = dict[str, tuple[Backbone, list[str]]]  # the chains of a file by name, and the numbers of their residues
+
+
+def read(files: str | Sequence[str], contig: str) -> Motif:
+    """The motif of a contig such as ``10-20/A23-35/15`` from a PDB or mmCIF file, or from several.
 
     Raises:
         OptionError: for a contig that makes no sense, or asks for residues that the file does not have.
@@ -120,10 +127,11 @@ def read(file: str, contig: str) -> Motif:
             f"contig={contig!r}: a space (as in /0 ) is a chain break, but one chain is made at a time; give the "
             "contig of one chain, without spaces"
         )
-    chains = read_numbered(file)
-    taken: dict[str, set[int]] = {}
+    files = [files] if isinstance(files, str) else list(files)
+    tables = [read_numbered(file) for file in files]
+    taken: set[tuple[int, str, int]] = set()
     pieces: list[tuple[int, int, bool]] = []
-    coords, letters, kinds, labels = [], "", [], []
+    parts: list[tuple[Backbone, slice, int]] = []
     for word in contig.strip().split("/"):
         new = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
         if new:
@@ -132,26 +140,50 @@ def read(file: str, contig: str) -> Motif:
                 raise OptionError(f"contig={contig!r}: {word} ends before it begins")
             pieces.append((low, high, False))
             continue
-        chain, held = _kept(word, contig, chains)
-        twice = taken.setdefault(chain.chain, set()) & {*range(held.start, held.stop)}
-        if twice:
-            number = chains[chain.chain][1][min(twice)]
+        number = _file(word, contig, len(files))
+        chain, held = _kept(word.partition("@")[0], contig, tables[number])
+        sites = {(number, chain.chain, k) for k in range(held.start, held.stop)}
+        if taken & sites:
+            again = tables[number][chain.chain][1][min(taken & sites)[2]]
             raise OptionError(
-                f"contig={contig!r}: {word} holds residue {number} again; one residue cannot stand twice in a chain"
+                f"contig={contig!r}: {word} holds residue {again} again; one residue cannot stand twice in a chain"
             )
-        taken[chain.chain] |= {*range(held.start, held.stop)}
-        pieces.append((held.stop - held.start, held.stop - held.start, True))
-        coords.append(chain.coords[held])
-        kinds.append(secondary(chain.coords)[held])
-        labels += [f"{chain.chain}{number}" for number in chains[chain.chain][1][held]]
-        letters += (chain.sequence or "X" * len(chain))[held]
-    if not coords or not any(high for _, high, kept in pieces if not kept):
+        taken |= sites
+        pieces.append((len(sites), len(sites), True))
+        parts.append((chain, held, number))
+    if not parts or not any(high for _, high, kept in pieces if not kept):
         raise OptionError(f"contig={contig!r}: expected residues to hold and new ones, such as 10-20/A23-35/15")
-    residues = Backbone(torch.cat(coords), letters, source=file, motif=tuple(labels))
-    return Motif(residues, torch.cat(kinds), tuple(pieces))
+    kinds = torch.cat([secondary(chain.coords)[held] for chain, held, _ in parts])
+    return Motif(_residues(parts, files), kinds, tuple(pieces))
 
 
-def _kept(word: str, contig: str, chains: dict[str, tuple[Backbone, list[str]]]) -> tuple[Backbone, slice]:
+def _residues(parts: Sequence[tuple[Backbone, slice, int]], files: Sequence[str]) -> Backbone:
+    """The held residues of chains of files, one after the other."""
+    single = len({(number, chain.chain) for chain, _, number in parts}) == 1
+    labels = [
+        f"{chain.chain}{label}" + (f"@{number + 1}" if len(files) > 1 else "")
+        for chain, held, number in parts for label in chain.numbers[held]
+    ]  # fmt: skip
+    return Backbone(
+        torch.cat([chain.coords[held] for chain, held, _ in parts]),
+        "".join((chain.sequence or "X" * len(chain))[held] for chain, held, _ in parts),
+        source=", ".join(files),
+        chain=parts[0][0].chain if single else "",
+        numbers=tuple(label for chain, held, _ in parts for label in chain.numbers[held]) if single else (),
+        motif=tuple(labels),
+        sides=torch.cat([chain.sides[held] for chain, held, _ in parts if chain.sides is not None]),
+    )
+
+
+def _file(word: str, contig: str, count: int) -> int:
+    """Which of ``count`` files a word such as ``A23-35@2`` names, from 0. Raises OptionError."""
+    _, at, number = word.partition("@")
+    if at and (not number.isdecimal() or not 1 <= int(number) <= count):
+        raise OptionError(f"contig={contig!r}: {word} names file {number!r} of the motif, which has {count} (from 1)")
+    return int(number) - 1 if at else 0
+
+
+def _kept(word: str, contig: str, chains: Table) -> tuple[Backbone, slice]:
     """The chain that a word such as ``A23-35`` or ``1:23-35`` names, and which of its residues. Raises OptionError."""
     found = re.fullmatch(r"(?:([^:]*):|([A-Za-z]+))(-?\d+[A-Za-z]?)(?:-(-?\d+[A-Za-z]?))?", word)
     if not found:
@@ -191,13 +223,17 @@ def _spelt(name: str) -> str:
     return f"{name} (write {name}:1-5)" if name else "one without a name (write :1-5)"
 
 
-def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int, int] | None = None) -> Context:
+def around(
+    n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int, int] | None = None, keep: bool = False
+) -> Context:
     """``n`` chains around a motif, of ``lengths`` from so many to so many residues where they are asked for. Their new
     residues follow a ``blueprint``, or are left open.
 
     The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom;
     ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G, and ``cond["labels"]`` (n, N) their
-    names in the motif's file (see :func:`packed`), and 0.
+    names in the motif's file (see :func:`~.names.packed`), and 0; ``cond["sides"]`` (n, N, 10, 3) has their side chains
+    (see :mod:`.side_chains`). With ``keep`` the new chains have the name and the numbers of the motif's in
+    ``cond["chain"]`` and ``cond["numbers"]``.
     """
     rows = [motif.draw(lengths) for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
@@ -211,20 +247,16 @@ def around(n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int
         "sheet": plan.sheet().expand(n, -1, -1).clone(),
         "origin": origin.expand(n, 3).clone(),
         "sequence": torch.where(held, codes[source], ord("G")),
-        "labels": torch.where(held, packed(motif.residues.motif)[source], 0),
+        "labels": torch.where(held[..., None], packed(motif.residues.motif)[source], 0),
     }
+    if motif.residues.sides is not None:
+        cond["sides"] = torch.where(held[..., None, None], motif.residues.sides[source], torch.nan)
+    if keep:
+        numbers = [packed(numbering.continued(row, motif.residues.numbers)) for row in rows]
+        cond["numbers"] = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True)
+        cond["chain"] = packed([motif.residues.chain]).expand(n, -1).clone()
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
     return Context(mask, cond, free=~held, known=known)
-
-
-def packed(labels: Sequence[str]) -> Tensor:
-    """(L,) int64: names of residues, such as A23, as their first eight letters, eight bits each; nothing is 0."""
-    return torch.tensor([int.from_bytes(label.encode("ascii", "replace")[:8], "big") for label in labels])
-
-
-def unpacked(labels: Tensor) -> tuple[str, ...]:
-    """The inverse of :func:`packed`."""
-    return tuple(code.to_bytes(8, "big").lstrip(b"\0").decode("ascii") for code in labels.tolist())
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ LEAST = 0.02  # moves shrink with 1 - t down to this share
 class Network:
     """Size of the frame transformer, and which of its parts are used."""
 
-    width: int = option(128, "channels of a residue", low=8)
-    pair: int = option(48, "channels of a pair of residues", low=4)
-    blocks: int = option(6, "blocks of attention, transition and frame update", low=1)
+    width: int = option(128, "channels of a residue", low=8, high=16_384)
+    pair: int = option(48, "channels of a pair of residues", low=4, high=16_384)
+    blocks: int = option(6, "blocks of attention, transition and frame update", low=1, high=1_000)
     heads: int = option(4, "attention heads", low=1)
     channels: int = option(16, "scalar channels of a head's queries, keys and values", low=1)
     points: int = option(4, "points of a head's queries, keys and values", low=1)

@@ -28,7 +28,7 @@ from fm_science.solvers import Euler, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
-from . import mpnn
+from . import mpnn, numbering
 from .blueprint import Blueprint, alike, conditions, free, parse
 from .closure import close_chain
 from .data import Structures
@@ -92,8 +92,14 @@ class Sample:
         "data", "strands side by side: those of the real chain that is followed, open, or pairs of strands of the "
         "blueprint, a for anti-parallel, p for parallel, such as 1-2a,2-3p"
     )  # fmt: skip
-    motif: str | None = option(None, "PDB or mmCIF file with residues that every chain is to hold")
+    motif: str | list[str] | None = option(
+        None, "PDB or mmCIF file with residues that every chain is to hold, or several, [a.pdb,b.pdb]"
+    )  # fmt: skip
     contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
+    numbering: str = option(
+        "new", "numbers of residues around a motif: from 1 anew, or kept, where new residues count on from the motif's",
+        choices=("new", "kept"),
+    )  # fmt: skip
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
     sequences: int = option(0, "sequences that ProteinMPNN designs for each sample, about 1 s each", low=0)
@@ -143,11 +149,16 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
     )
 
 
+LONGEST = 10_000  #: residues of a chain that can be asked for
+
+
 def lengths(length: int | str) -> tuple[int, int]:
     """The shortest and longest chain of ``80`` or ``60-100``. Raises OptionError at anything else."""
     low, _, high = str(length).partition("-")
     if not low.isdecimal() or (high and not high.isdecimal()) or int(low) < 4 or int(high or low) < int(low):
         raise OptionError(f"length={length!r}: expected a number of residues of at least 4, or a range such as 60-100")
+    if int(high or low) > LONGEST:
+        raise OptionError(f"length={length!r}: expected at most {LONGEST:,} residues")
     return int(low), int(high or low)
 
 
@@ -186,13 +197,15 @@ def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | No
         motif.check(None if blueprint is None else blueprint.kinds)
         if options.length != Sample.length:
             motif.fit(lengths(options.length))
+        if options.numbering == "kept":
+            numbering.check(motif.pieces, motif.residues.chain, motif.residues.numbers)
     return wanted, blueprint, motif
 
 
 def request(
     n: int, options: Sample, chains: Structures, length: int | str | None = None, structure: str | None = None,
-    sheet: str | None = None, helix: float | None = None, strand: float | None = None, motif: str | None = None,
-    contig: str | None = None,
+    sheet: str | None = None, helix: float | None = None, strand: float | None = None,
+    motif: str | list[str] | None = None, contig: str | None = None,
 ) -> Context:  # fmt: skip
     """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
 
@@ -210,7 +223,8 @@ def request(
         asked_for = length is not None or options.length != Sample.length
         if asked_for:
             held.fit(lengths(options.length))
-        return around(n, held, blueprint, lengths(options.length) if asked_for else None)
+        span = lengths(options.length) if asked_for else None
+        return around(n, held, blueprint, span, options.numbering == "kept")
     if blueprint is not None:
         return Context(*conditions([blueprint] * n))
     low, high = lengths(options.length)

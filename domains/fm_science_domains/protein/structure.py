@@ -51,6 +51,7 @@ class Backbone:
     structure: str | None = None  # L letters: L coil, H helix, E strand, X left open
     sheet: str = ""  # strands of ``structure`` that were to pair, such as 1-2a,2-3p
     motif: tuple[str, ...] = ()  # L residues of the motif's file, such as A23, empty where a residue is new; or none
+    sides: Tensor | None = None  # (L, 10, 3) side chains that are carried along (``side_chains``), NaN for no atom
 
     def __len__(self) -> int:
         return self.coords.shape[0]

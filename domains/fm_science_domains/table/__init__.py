@@ -30,6 +30,7 @@ from . import metrics as measures
 from .conditional import Given, read_given
 from .data import Data, Sets, Source, Summary, label_codes
 from .files import DataFrame, read
+from .meanings import MEANINGS
 from .metrics import Metrics
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .rows import Row, read_rows, rows_of, write
@@ -59,6 +60,7 @@ class Table(Domain):
     """
 
     name = "table"
+    metric_meanings = MEANINGS
     options: Options
     slow = frozenset({"transport", "classifier"})
     numbered = True
@@ -73,6 +75,10 @@ class Table(Domain):
         super().__init__(statistics, **groups)
 
     def check_options(self) -> None:
+        trained = self.options.objective
+        recipe.chosen(self.options.path, trained)
+        if (trained.kind in ("reflow", "distil")) != (trained.teacher is not None):
+            raise OptionError("objective.teacher=RUN names the trained run that kind=reflow and kind=distil learn from")
         o = self.options.sample
         if o.given is None and o.draws != 1:
             raise OptionError("sample.draws fills each row several times: name the rows with given=FILE")
@@ -101,12 +107,14 @@ class Table(Domain):
 
     def build_flow(self, statistics: Statistics) -> Flow:
         o, summary = self.options, Summary.from_dict(statistics)
-        network = recipe.network(o.network, summary, o.objective.kind == "flow_map")
-        sampler = recipe.sampler(o.sample, o.objective, summary)
-        return Flow(summary.encoding.path(), summary.encoding.prior(), network, sampler)
+        network = recipe.network(o.network, o.path, o.objective, summary)
+        sampler = recipe.sampler(o.sample, o.path, o.objective, summary)
+        return Flow(recipe.path(o.path, o.objective, summary), summary.encoding.prior(), network, sampler)
 
     def build_objective(self, statistics: Statistics) -> Loss:
-        return recipe.objective(self.options.objective, self.options.coupling, Summary.from_dict(statistics))
+        return recipe.objective(
+            self.options.objective, self.options.path, self.options.coupling, Summary.from_dict(statistics)
+        )  # fmt: skip
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """What each column was taken for, printed and written as ``columns.txt``."""

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from fm_science.data import Item
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
+from fm_science.memory import reserve
 
 from .columns import Column
 from .encoding import NUMBERS, Encoding
@@ -115,9 +116,7 @@ class Summary:
     @staticmethod
     def from_dict(kept: Mapping[str, Any]) -> Summary:
         """The inverse of :meth:`as_dict`."""
-        columns = tuple(Column.from_dict(c) for c in kept["columns"])
-        encoding = Encoding(columns, kept["condition"])
-        return Summary(encoding, kept["header"], kept["rows"], kept["blur"], tuple(kept["quantiles"]))
+        return Summary(Encoding.of(kept), kept["header"], kept["rows"], kept["blur"], tuple(kept["quantiles"]))
 
     @property
     def condition(self) -> Column | None:
@@ -163,6 +162,7 @@ class Source:
             UserError: where it cannot be read, or has one row only.
         """
         if frame is None and o.source in LAWS:
+            reserve(o.train + o.test, 200, f"data.train={o.train} with data.test={o.test} rows")  # columns as text too
             frame = drawn(o.source, o.train + o.test, seed=0)
             return Source(frame, np.arange(o.test, o.train + o.test), np.arange(o.test))
         frame = _read(o) if frame is None else frame

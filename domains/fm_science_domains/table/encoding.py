@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ class Encoding:
 
     columns: tuple[Column, ...]
     condition: str | None = None
+
+    @staticmethod
+    def of(statistics: Mapping[str, Any]) -> Encoding:
+        """The encoding of a run from its statistics."""
+        return Encoding(tuple(Column.from_dict(c) for c in statistics["columns"]), statistics["condition"])
 
     @cached_property
     def learned(self) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from fm_science.networks.time import TimeEmbedding
+from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
+from fm_science.schedules import Linear, Schedule
 from fm_science.state import Context
 
 from .encoding import NUMBERS, Encoding, Parts
@@ -33,19 +35,22 @@ class RowNetwork(nn.Module):
         waves: lengths of waves through which a real coordinate is seen.
         dropout: share of hidden features that training hides.
         two_times: whether the time to land at is read, for flow maps.
+        schedule, predicts: of the path of the numbers.
 
-    A number's velocity is given as its departure from that of Gaussian data of spread one, (2t - 1) / (t² + (1 - t)²)
-    x, so that the network begins as the flow of such data.
+    What is told of a number is its departure from what holds for Gaussian data of spread one, such as the velocity
+    (2t - 1) / (t² + (1 - t)²) x on straight paths, so that the network begins as the flow of such data, and learns
+    something of unit size whatever it tells (Karras et al. 2022, section 5).
     """
 
     frequency: Tensor
 
     def __init__(
         self, encoding: Encoding, width: int = 256, layers: int = 4, waves: int = 8, dropout: float = 0.0,
-        two_times: bool = False,
+        two_times: bool = False, schedule: Schedule = Linear(), predicts: Prediction = Velocity(),
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoding, self.two_times = encoding, two_times
+        self.schedule, self.predicts = schedule, predicts
         frequency = torch.exp(torch.linspace(math.log(SLOWEST), math.log(FASTEST), waves)) if waves else torch.zeros(0)
         self.register_buffer("frequency", frequency, persistent=False)
         self.classes = {k: len(encoding.columns[c].classes) for k, c in encoding.others.items()}
@@ -66,7 +71,7 @@ class RowNetwork(nn.Module):
     def forward(self, x: Parts, t: Tensor, context: Context) -> Parts:
         """States and times ``(B,)`` to raw states of the same shapes. ``context.cond["observed"]`` ``(B, L)`` says
         which cells are there, ``context.free`` which of those are not given."""
-        seen = torch.cat([*self._cells(x), *self._flags(x, context)], -1)
+        seen = torch.cat([*self._cells(self._sized(x, t)), *self._flags(x, context)], -1)
         when = self.clock(self.time(t, context.t_end if self.two_times else None))
         if self.condition is not None:
             when = when + self.condition(context.cond["label"])
@@ -74,6 +79,13 @@ class RowNetwork(nn.Module):
         for block in self.blocks:
             h = block(h, steered)
         return self._outputs(self.leave(h), x, t)
+
+    def _sized(self, x: Parts, t: Tensor) -> Parts:
+        """The state with its numbers at a spread of one where the noise is larger than the data."""
+        if not self.encoding.linear:
+            return x
+        alpha, sigma = self.schedule(t)
+        return {**x, NUMBERS: x[NUMBERS] / (alpha.square() + sigma.square()).sqrt().clamp_min(1)[:, None, None]}
 
     def _cells(self, x: Parts) -> list[Tensor]:
         found = []
@@ -99,16 +111,47 @@ class RowNetwork(nn.Module):
         start = len(self.encoding.linear)
         if start:
             z = x[NUMBERS]
-            velocity = torch.zeros_like(z)
-            velocity[:, :start, 0] = out[:, :start]
-            size = t.square() + (1 - t).square()
-            pull = (2 * t - 1) / size if not self.two_times else torch.zeros_like(t)
-            raw[NUMBERS] = pull[:, None, None] * z + velocity / size.sqrt()[:, None, None]
+            learned = torch.zeros_like(z)
+            learned[:, :start, 0] = out[:, :start]
+            pull, gain = unit_gaussian(self.schedule, self.predicts, t)
+            if self.two_times:  # a mean velocity is that of no time alone
+                pull = torch.zeros_like(t)
+            raw[NUMBERS] = pull[:, None, None] * z + gain[:, None, None] * learned
         for name, count in self.classes.items():
             wide = count + 1 if count else 1
             raw[name] = out[:, start : start + wide]
             start += wide
         return raw
+
+
+class RowPotential(RowNetwork):
+    """Rows to one number ``(B,)``, whose gradient begins as the velocity of Gaussian data of spread one; for
+    :class:`~fm_science.networks.Potential`. Classes have no gradient."""
+
+    def forward(self, x: Parts, t: Tensor, context: Context) -> Tensor:  # type: ignore[override]
+        raw = super().forward(x, t, context)
+        found = torch.zeros_like(t)
+        for name, told in raw.items():
+            if name == NUMBERS:
+                pull, _ = unit_gaussian(self.schedule, self.predicts, t)
+                told = x[name] * (told - 0.5 * pull[:, None, None] * x[name])
+            found = found + told.flatten(1).sum(1)
+        return found
+
+
+def unit_gaussian(schedule: Schedule, predicts: Prediction, t: Tensor) -> tuple[Tensor, Tensor]:
+    """What a prediction is for Gaussian data of spread one beside noise of spread one: the factor of x, and that of a
+    departure of unit size which is the same for all predictions, each ``(B,)``."""
+    alpha, sigma = schedule(t)
+    size = alpha.square() + sigma.square()
+    if isinstance(predicts, Endpoint):
+        return alpha / size, sigma / size.sqrt()
+    if isinstance(predicts, Score):
+        return -1 / size, alpha / (sigma * size.sqrt())
+    if isinstance(predicts, Noise):
+        return sigma / size, -alpha / size.sqrt()
+    _, _, dalpha, dsigma = schedule.rates(t)
+    return (alpha * dalpha + sigma * dsigma) / size, (dalpha * sigma - alpha * dsigma) / size.sqrt()
 
 
 class Block(nn.Module):

@@ -1,0 +1,1 @@
+"""The pictures of the lectures, one function each, for ``fm-science show``."""

@@ -1,0 +1,263 @@
+"""Write a run as one page, report.html, which opens anywhere: nothing is loaded from the network.
+
+usage: fm-science report RUN [out=FILE] [--open]
+
+  out      the file to write; default RUN/report.html
+  --open   show it in the browser
+
+The page holds what the run was told that differs from the defaults, its curves, and, where `evaluate RUN` was run, the
+table of metrics beside the rows they are judged by, the pictures, and a table of samples to sort and filter.
+
+examples:
+  fm-science evaluate runs/first && fm-science report runs/first --open
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from fm_science import config, launch
+from fm_science.commands.charts import Curve, chart
+from fm_science.commands.config import flat, same, typed
+from fm_science.commands.page import KINDS, note, page, picture, table
+from fm_science.errors import UserError
+from fm_science.plugins import Plugin, domains
+from fm_science.tables import plain
+
+LARGEST = 14_000_000  #: bytes of a page, at most
+ROWS = 1_000  #: samples in the table, at most
+PANELS = 30  #: curves of metrics, at most
+OPEN = "--open"
+
+
+def usage(rest: list[str]) -> str:
+    """The text of ``--help``."""
+    return str(__doc__)
+
+
+def main(args: list[str]) -> None:
+    """Write the page of a run."""
+    given = launch.words([word for word in args if word != OPEN])
+    if len(given.paths) != 1 or given.flags:
+        raise UserError("report takes one run folder: fm-science report RUN [out=FILE] [--open]")
+    launch.check(given, {"out": None})
+    run = Path(given.paths[0])
+    out = Path([str(run / "report.html"), *given.values("out")][-1])
+    text = written(run)
+    if out.is_dir():
+        raise UserError(f"out={out} is a folder: name a file such as {out / 'report.html'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    print(f"{out} ({len(text) / 1e6:.2g} MB)")
+    if OPEN in args:
+        import webbrowser
+
+        webbrowser.open(out.resolve().as_uri())
+
+
+def written(run: Path) -> str:
+    """The page of a run, as text. Raises UserError where the folder is none."""
+    from fm_science.runs import read_config
+
+    tree = read_config(run)
+    plugin = domains().get(tree["domain"])
+    rows = read(run / "metrics.csv")
+    parts = {
+        "Summary": summary(run, tree, rows), "Options that differ from the defaults": options(tree, plugin),
+        "Loss": losses(rows), "Metrics": metrics(run / "report", meanings(plugin)),
+        "The flow itself": numbers(run / "report" / "flow.csv", meanings(plugin)),
+        "Samples": samples(run / "report" / "samples.csv"), "Curves of metrics": curves(rows),
+    }  # fmt: skip
+    room = LARGEST - sum(map(len, parts.values()))
+    parts = {**parts, "Pictures": pictures(run / "report", room)}
+    order = ("Summary", "Metrics", "The flow itself", "Pictures", "Loss", "Curves of metrics", "Samples")
+    preset = f", preset {tree['preset']}" if tree.get("preset") else ""
+    about = f"domain {tree['domain']}{preset}, seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"
+    last = [name for name in parts if name not in order]
+    return page(run.resolve().name, about, {name: parts[name] for name in (*order, *last)})
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    """The rows of a file of comma-separated values; none where there is no file."""
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8", errors="replace") as stream:
+        return [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(stream)]
+
+
+def value(text: str) -> object:
+    """A cell as a number where it is one; texts as they were before they were made safe for spreadsheets."""
+    try:
+        return float(text)
+    except ValueError:
+        return plain(text)
+
+
+def column(rows: Sequence[Mapping[str, str]], name: str) -> Curve:
+    """A column over the steps, where it was measured."""
+    found = [(value(row.get("step", "")), value(row.get(name, ""))) for row in rows]
+    return [(x + 1, y) for x, y in found if isinstance(x, float) and isinstance(y, float)]
+
+
+def summary(run: Path, tree: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
+    """What the run is and how far it came."""
+    loss, held = column(rows, "train/loss"), column(rows, "validation/loss")
+    asked = (tree.get("trainer") or {}).get("max_steps")
+    lines: list[tuple[str, object]] = []
+    if loss:
+        of = f" of {asked:,}" if isinstance(asked, int) else ""
+        lines += [("steps", f"{int(loss[-1][0]):,}{of}"), ("training loss, last", loss[-1][1])]
+    if held:
+        best = min(held, key=lambda point: point[1])
+        lines += [("validation loss, last", held[-1][1])]
+        lines += [("validation loss, least", f"{best[1]:.4g} at step {int(best[0]):,}")]
+    if (run / "metrics.csv").is_file():
+        seen = time.strftime("%Y-%m-%d %H:%M", time.localtime((run / "metrics.csv").stat().st_mtime))
+        lines.append(("last written", seen))
+    if not (run / "report" / "metrics.csv").is_file():
+        lines.append(("metrics", f"none yet: fm-science evaluate {run}"))
+    return table(("", ""), lines)
+
+
+def options(tree: Mapping[str, Any], plugin: Plugin | None) -> str:
+    """What was told otherwise than by default, with the default and the meaning."""
+    known: dict[str, type] = dict(config.engine())
+    try:
+        known |= plugin.options() if plugin is not None else {}
+    except UserError as error:
+        return note(f"the defaults of this domain are not to be had here: {error}")
+    defaults = dict(flat(config.defaults(known)))
+    told = dict(flat({name: tree[name] for name in known if isinstance(tree.get(name), Mapping)}))
+    helps = {f"{group}.{item}": about for group, kind in known.items() for item, about in _helps(kind)}
+    rows = [
+        (name, typed(given), typed(defaults[name]), helps.get(name, ""))
+        for name, given in sorted(told.items())
+        if name in defaults and not same(given, defaults[name])
+    ]
+    return table(("option", "value", "default", "meaning"), rows) or note("none")
+
+
+def _helps(kind: type) -> list[tuple[str, str]]:
+    from dataclasses import fields
+
+    from fm_science.commands.domains import meaning
+
+    return [(item.name, meaning(item)) for item in fields(kind)]
+
+
+def losses(rows: Sequence[Mapping[str, str]]) -> str:
+    """The loss in training and on held-out data, and the parts of both."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    parts = [name for name in names if name.startswith("train/") and name.split("/")[1] not in NOT_LOSSES]
+    bins = sorted({name.split("/")[1] for name in names if BIN.match(name)})
+    panels = [
+        chart("loss", {"training": column(rows, "train/loss"), "held-out": column(rows, "validation/loss")}),
+        chart("training loss by part", {name.removeprefix("train/"): column(rows, name) for name in parts}),
+        chart("held-out loss by time", {name: total(rows, f"validation/{name}/") for name in bins}),
+    ]
+    return _panels(panels)
+
+
+def total(rows: Sequence[Mapping[str, str]], prefix: str) -> Curve:
+    """The sum over the columns that begin so, over the steps."""
+    found = []
+    for row in rows:
+        parts = [value(text) for name, text in row.items() if name.startswith(prefix)]
+        known = [part for part in parts if isinstance(part, float)]
+        if known and isinstance(step := value(row.get("step", "")), float):
+            found.append((step + 1, sum(known)))
+    return found
+
+
+BIN = re.compile(r"validation/t[\d.]+-[\d.]+/")  # losses of validation by time
+NOT_LOSSES = ("loss", "skipped", "gradient")  # columns of training beside the parts of the loss
+
+
+def curves(rows: Sequence[Mapping[str, str]]) -> str:
+    """Metrics of the samples that were drawn while training, and whatever else was logged."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    drawn = [
+        name for name in sorted(names)
+        if name not in ("step", "epoch", "validation/loss")
+        and not BIN.match(name) and (not name.startswith("train/") or name == "train/gradient")
+    ]  # fmt: skip
+    panels = [chart(name, {name: column(rows, name)}) for name in drawn]
+    return _panels([panel for panel in panels if panel][:PANELS])
+
+
+def _panels(panels: Sequence[str]) -> str:
+    inner = "".join(panels)
+    return f"<div class=panels>{inner}</div>" if inner else ""
+
+
+def meanings(plugin: Plugin | None) -> Mapping[str, str]:
+    """One line for each number that the domain's metrics give; nothing where the domain cannot be imported."""
+    from fm_science.domain import Domain
+
+    try:
+        made: object = plugin.builder() if plugin is not None else None
+    except UserError:
+        return {}
+    return made.metric_meanings if isinstance(made, type) and issubclass(made, Domain) else {}
+
+
+def meant(name: str, told: Mapping[str, str]) -> str:
+    """The meaning of a number: that of its own name, else of the longest name with a star that fits."""
+    fits = [star for star in told if "*" in star and fnmatchcase(name, star)]
+    return told.get(name) or (told[max(fits, key=len)] if fits else "")
+
+
+def metrics(folder: Path, told: Mapping[str, str]) -> str:
+    """The table of ``evaluate``: a line a metric, a column a row that samples are judged by."""
+    rows = read(folder / "metrics.csv")
+    if not rows:
+        return ""
+    heads = [plain(row.get("row", "")) for row in rows]
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "row"]
+    lines = [[name, *(_number(row.get(name, "")) for row in rows), meant(name, told)] for name in names]
+    return table(("metric", *heads, "meaning"), lines)
+
+
+def _number(text: str) -> object:
+    return float("nan") if text == "" else value(text)
+
+
+def numbers(file: Path, told: Mapping[str, str]) -> str:
+    """What was measured of the flow itself."""
+    rows = [(plain(row.get("number", "")), _number(row.get("value", ""))) for row in read(file)]
+    return table(("number", "value", "meaning"), [(name, found, meant(name, told)) for name, found in rows])
+
+
+def samples(file: Path) -> str:
+    """The table with a row for each sample."""
+    rows = read(file)
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    body = [[_shown(row.get(name, "")) for name in heads] for row in rows[:ROWS]]
+    more = note(f"the first {ROWS:,} of {len(rows):,}; all are in {file.name}") if len(rows) > ROWS else ""
+    return table(heads, body, sortable=True) + more
+
+
+def _shown(text: str) -> object:
+    """A cell of the table of samples: whole numbers and names stay as they are."""
+    found = value(text)
+    whole = text.strip().isdigit() or not isinstance(found, float)
+    return plain(text) if whole or found != found else found
+
+
+def pictures(folder: Path, room: int) -> str:
+    """The pictures of ``evaluate``, as many as fit."""
+    shown, left = [], []
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in KINDS and file.is_file()):
+        cost = file.stat().st_size * 4 // 3 + 1000
+        if cost <= room and not file.is_symlink():
+            room -= cost
+            shown.append(picture(file))
+        else:
+            left.append(file.name)
+    return "".join(shown) + (note(f"left out, since the page would be too large: {', '.join(left)}") if left else "")

@@ -1,0 +1,164 @@
+"""One training at a time in a run folder: two that write into the same one would spoil it.
+
+The lock is the operating system's own (a record lock on the file ``.lock`` in the folder), so it ends with the process
+that holds it, however that ends: nothing is left over that would block the next one. Data workers do not inherit it.
+What the file says (host, process, time, command) serves only to tell who holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fm_science.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK = ".lock"
+TRIES, PAUSE = 5, 0.05  #: an attempt may meet one who only looks whether the lock is held
+log = logging.getLogger("fm_science")
+
+
+class LockedError(UserError):
+    """Another process trains in the folder."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock of a folder. Empty texts and 0: not known."""
+
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+    command: str = ""
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return "another process"
+        return f"process {self.pid} on {self.host or 'an unknown host'} since {self.since} ({self.command})"
+
+
+@dataclass
+class _Held:
+    """A lock of this process: by which thread, and how many times one within the other."""
+
+    holder: Holder
+    thread: int
+    depth: int = 0
+
+
+_held: dict[tuple[int, Path], _Held] = {}  # by process and folder, since a fork copies this but holds no lock
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Inside, no other process, and no other thread, can lock ``folder``; the same thread may lock it again.
+
+    Where the file system knows no locks, a warning is logged and nothing is locked.
+
+    Raises:
+        LockedError: when another holds the lock; the message says who.
+        UserError: when the folder is not there, or cannot be written.
+    """
+    key = (os.getpid(), folder.resolve())
+    held = _held.get(key)
+    if held is not None and held.thread != threading.get_ident():
+        raise LockedError(_refusal(folder, held.holder))
+    if held is not None:
+        held.depth += 1
+        try:
+            yield
+        finally:
+            held.depth -= 1
+        return
+    handle = _acquire(folder)
+    _held[key] = _Held(_note(handle), threading.get_ident())
+    try:
+        yield
+    finally:
+        del _held[key]
+        os.close(handle)  # which gives the lock back
+
+
+def lock_holder(folder: Path) -> Holder | None:
+    """Who trains in a folder now; ``None``: nobody."""
+    held = _held.get((os.getpid(), folder.resolve()))
+    if held is not None:  # opening and closing the file would end the lock of this very process
+        return held.holder
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return None if _try(handle, shared=True) else _holder(handle)
+    except OSError:  # the file system knows no locks
+        return None
+    finally:
+        os.close(handle)
+
+
+def _acquire(folder: Path) -> int:
+    """The open and locked file of a folder."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        for _ in range(TRIES):
+            if _try(handle):
+                return handle
+            time.sleep(PAUSE)
+    except OSError as error:
+        log.warning("%s is not locked, since its file system knows no locks (%s): train in it only once at a time",
+                    folder, error.strerror)  # fmt: skip
+        return handle
+    holder = _holder(handle)
+    os.close(handle)
+    raise LockedError(_refusal(folder, holder))
+
+
+def _try(handle: int, shared: bool = False) -> bool:
+    """Whether the file could be locked at once. Raises OSError where the file system knows no locks."""
+    if sys.platform == "win32":
+        return True
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.lockf(handle, kind | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # POSIX allows both
+        return False
+    return True
+
+
+def _note(handle: int) -> Holder:
+    """Write who holds the lock."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    holder = Holder(socket.gethostname(), os.getpid(), now, shlex.join(sys.orig_argv))
+    with suppress(OSError):  # such as on a full disk; then it is not known who holds it
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
+    return holder
+
+
+def _holder(handle: int) -> Holder:
+    try:
+        about = json.loads(os.pread(handle, 1 << 16, 0))
+        return Holder(str(about["host"]), int(about["pid"]), str(about["since"]), str(about["command"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return Holder()
+
+
+def _refusal(folder: Path, holder: Holder) -> str:
+    words = " ".join(str(holder).split())
+    return f"{folder} is in use: {words} trains in it. Wait for its end, or stop it; only one can write into a run"

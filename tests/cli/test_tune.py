@@ -1,0 +1,71 @@
+"""Tuning writes a run of its own, which is used as any other; the user's code is imported when it is named, only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fm_science
+
+from .conftest import Command
+
+MINE = """
+import math
+
+def right(x1):
+    return x1[:, 0, 0]
+
+def one(x1):
+    return x1.sum()
+
+NOT = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards.py").write_text(MINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+
+
+WORDS = ("updates=3", "batch=8", "steps=4", "evaluations=2", "log_every=2", "lr=0.01", "run=tuned")
+
+
+def test_a_tuned_run_is_a_run(fm: Command, trained: Path, mine: None, tmp_path: Path) -> None:
+    before = {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()}
+    done = fm("tune", "trained", "reward=my_rewards:right", *WORDS)
+    assert done.code == 0, done.err
+    assert "update 3 of 3: loss" in done.out
+    assert {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()} == before
+    flow, old = fm_science.load(tmp_path / "tuned"), fm_science.load(trained)
+    x = flow.sample(fm_science.Context.full(4), seed=0)
+    assert x.shape == (4, 1, 2)
+    assert not torch.equal(x, old.sample(fm_science.Context.full(4), seed=0))
+    sys.modules.pop("my_rewards")  # neither sampling nor loading asks for the reward
+    (tmp_path / "my_rewards.py").unlink()
+    assert fm("sample", "tuned", "n=2", "out=drawn").code == 0
+    told = fm("info", "tuned")
+    assert told.code == 0
+    assert "tune/reward" in told.out
+    (tmp_path / "my_rewards.py").write_text(MINE)
+    again = fm("tune", "trained", "reward=my_rewards:right", *WORDS)
+    assert (again.code, "already holds files" in again.err) == (2, True)  # nothing saved is lost
+
+
+def test_mistakes_are_told_in_one_line(fm: Command, trained: Path, mine: None, tmp_path: Path) -> None:
+    for word, hint in {
+        "reward=my_rewards": "MODULE:FUNCTION",
+        "reward=nowhere_to_be_found:f": "no module",
+        "reward=my_rewards:left": "no function 'left'",
+        "reward=my_rewards:NOT": "no function 'NOT'",
+        "reward=my_rewards:one": "one number a sample",
+    }.items():
+        done = fm("tune", "trained", word, *WORDS)
+        assert (done.code, hint in done.err, done.err.count("\n")) == (2, True, 1), done.err
+    assert fm("tune", "trained", "reward=my_rewards:right", "update=3").code == 2
+    assert fm("tune", "reward=my_rewards:right").code == 2
+    assert not (tmp_path / "tuned").exists()
