@@ -44,6 +44,12 @@ class Model(Trained):
         kept = load_tree(file, KIND)
         if kept.get("kind") != KIND:
             raise UserError(f"{file} is no model: expected a file that fm-science export wrote")
+        for part in ("card", "config", "weights", "statistics"):
+            if not isinstance(kept.get(part), Mapping):
+                raise UserError(f"{file} is no whole model: its {part} is {kept.get(part)!r:.40}, where a table of "
+                                "names and values was expected")  # fmt: skip
+        if not isinstance(kept["config"].get("domain"), str):
+            raise UserError(f"{file} is no whole model: its config names no domain")
         self.file, self.card = file, dict(kept["card"])
         self._weights_by_name: Mapping[str, Tensor] = _dotted(kept["weights"])
         super().__init__(file.stem, kept["config"], kept["statistics"])

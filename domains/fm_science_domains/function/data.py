@@ -241,7 +241,11 @@ def _load(o: Data) -> Sets:
         raise UserError(f"no file or folder {o.source!r}, and no family of that name; {close}")
     dropped: list[Dropped] = []
     found = read([o.source], Layout(o.array, o.axis, o.channel_axis, o.periodic), dropped)
-    train, held = split(kept(found, o, dropped), o)
+    found = kept(found, o, dropped)
+    if len(found) > 1 and all(bool((f.values == found[0].values[0]).all()) for f in found):
+        raise UserError(f"{o.source}: all {len(found)} functions have the value {found[0].values[0].tolist()} "
+                        "everywhere, so there is nothing to learn")  # fmt: skip
+    train, held = split(found, o)
     coords = torch.cat([f.coords for f in {id(f.coords): f for f in train}.values()]).double()
     low, size = coords.amin(0), (coords.amax(0) - coords.amin(0)).clamp_min(1e-12)
     periodic = (o.periodic,) * len(low)

@@ -64,8 +64,9 @@ def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
     return pack, dropped
 
 
-def gather(found: Iterable[Parsed], part: Callable[[int, str], int]) -> Prepared:
-    """What was found as a pack, each molecule in the part that ``part(number, smiles)`` says; in bounded memory.
+def gather(found: Iterable[Parsed], part: Callable[[int, str], int], source: str) -> Prepared:
+    """What was found in ``source`` as a pack, each molecule in the part that ``part(number, smiles)`` says; in bounded
+    memory.
 
     Raises UserError when nothing is usable.
     """
@@ -82,7 +83,7 @@ def gather(found: Iterable[Parsed], part: Callable[[int, str], int]) -> Prepared
             held = []
     packs += [Pack.of(*zip(*held, strict=True))] if held else []
     if not packs:
-        raise UserError(f"no usable molecule: {summary(dropped) or 'there are none'}")
+        raise UserError(f"no usable molecule in {source}: {summary(dropped) or 'there are none'}")
     return Pack.join(packs), dropped
 
 

@@ -238,14 +238,15 @@ def _source(options: Data) -> Prepared:
     stamp = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
     found = partial(sdf.read, files, hands, named=[path])
-    return cached(place, f"sdf-{digest(sdf.RECIPE, stamp, rdkit())}", lambda: _split(gather(found(), lambda *_: 0)))
+    name = f"sdf-{digest(sdf.RECIPE, stamp, rdkit())}"
+    return cached(place, name, lambda: _split(gather(found(), lambda *_: 0, options.source)))
 
 
 def _folded(lines: list[tuple[str, str]], options: Data) -> Prepared:
     """Conformers of SMILES, kept."""
     name = f"smiles-{digest(drugs.RECIPE, lines, rdkit())}"
     fold = partial(drugs.fold, lines, options.processes)
-    return cached(folder(options.cache), name, lambda: _split(gather(fold(), lambda *_: 0)))
+    return cached(folder(options.cache), name, lambda: _split(gather(fold(), lambda *_: 0, options.source)))
 
 
 def _split(prepared: Prepared) -> Prepared:

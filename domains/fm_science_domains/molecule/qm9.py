@@ -79,7 +79,8 @@ def split(count: int = ROWS) -> np.ndarray:
 def prepare(processes: int = 0) -> Prepared:
     """All of QM9 as a pack, and what was left out; about three minutes of processor time."""
     parts = split()
-    pack, dropped = gather(spread(parse, rows(), processes, ROWS, "reading QM9"), lambda k, _: int(parts[k % ROWS]))
+    found = spread(parse, rows(), processes, ROWS, "reading QM9")
+    pack, dropped = gather(found, lambda k, _: int(parts[k % ROWS]), "QM9")
     if len(pack) + len(dropped) != ROWS:
         raise UserError(f"qm9pack holds {len(pack) + len(dropped)} molecules instead of {ROWS}; install qm9pack==1.0.3")
     return pack, dropped

@@ -7,6 +7,8 @@ each atom: its symbol or atomic number, x, y, z in angstrom, and whatever else.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -35,8 +37,8 @@ def frames(stream: Iterable[str]) -> Iterator[str]:
                 continue
             raise ValueError(f"frame {count + 1} begins with {line.strip()[:40]!r}, not with its number of atoms")
         size = int(words[0])
-        body = [next(lines, "") for _ in range(size + 1)]
-        if not all(map(str.strip, body[1:])):
+        body = list(itertools.islice(lines, size + 1))
+        if len(body) <= size or not all(map(str.strip, body[1:])):
             raise ValueError(f"a frame of {size} atoms ends early")
         count += 1
         yield line + "".join(body)
@@ -66,8 +68,8 @@ def perceived(text: str) -> Any:
     conformer = Chem.Conformer(len(rows))
     for k, row in enumerate(rows):
         places = _numbers(row[1:4]) if len(row) >= 4 else None
-        if places is None:
-            raise ValueError(f"atom {k + 1} is written {' '.join(row)[:40]!r}; expected a symbol and three numbers")
+        if places is None or not all(map(math.isfinite, places)):
+            raise ValueError(f"atom {k + 1} is {' '.join(row)[:40]!r}; expected a symbol and three finite numbers")
         try:
             mol.AddAtom(Chem.Atom(int(row[0]) if row[0].isdecimal() else row[0].capitalize()))
         except RuntimeError as error:

@@ -33,6 +33,7 @@ from .writing import write_trajectory as write_trajectory
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
 BREAKS = ("drop", "split", "keep")  # what becomes of a chain with breaks or incomplete residues
+TINY = 0.5  # angstrom between N and CA; nearer ones belong to another unit, or to no chain
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
 
@@ -188,6 +189,10 @@ def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond:
     coords = torch.tensor([[r.places[atom] for atom in ATOMS[:3]] for r in rows], dtype=torch.float64)
     if not coords.isfinite().all():
         return "coordinates are not finite numbers"
+    inside = float(torch.linalg.vector_norm(coords[:, 0] - coords[:, 1], dim=-1).median())
+    if inside < TINY:
+        unit = "are these nanometres?" if inside > 0 else "most atoms lie at one point"
+        return f"N-CA is {inside:.2f} angstrom, where chains have 1.46: {unit}"
     gaps = torch.linalg.vector_norm(coords[1:, 0] - coords[:-1, 2], dim=-1)
     if max_bond is not None and (gaps > max_bond).any():
         i = int((gaps > max_bond).nonzero()[0])
