@@ -83,7 +83,8 @@ def _path(
         target = raw[type(p.predicts).__name__]
         (_smooth if p.space.smooth else _jumps)(laws, p, x0, x1, x, t, target, tol)
         end = torch.ones_like(t)
-        laws.equal("advance to t = 1 lands at the end", p.step_to_endpoint(x, x1, t, end), p.sample(x0, x1, end), 1e-9)
+        reached = p.step_to_endpoint(x, x1, t, end)
+        laws.equal("step_to_endpoint to t = 1 gives the end", reached, p.sample(x0, x1, end), 1e-9)
         _loss(laws, p, x0, x1, x, t, target)
 
 
@@ -102,17 +103,17 @@ def _smooth(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, ta
     ahead, behind = (_way(p.space, x, p.sample(x0, x1, t + d)) for d in (h, -h))
     slope = scale(0.5 / h, add(ahead, scale(-1.0, behind)))
     exact = p.endpoint_to_velocity(x, x1, t)
-    laws.equal("drift is the derivative of sample", exact, slope, tol)
-    laws.equal("motion is the drift", p.target_velocity(x0, x1, x, t), exact, 1e-9)
-    for given, expected in zip(p.sample_with_velocity(x0, x1, t), (x, exact), strict=True):
-        laws.equal("trace is sample and motion", given, expected, 1e-9)
+    laws.equal("endpoint_to_velocity is the derivative of sample", exact, slope, tol)
+    laws.equal("target_velocity is endpoint_to_velocity", p.target_velocity(x0, x1, x, t), exact, 1e-9)
+    for both, expected in zip(p.sample_with_velocity(x0, x1, t), (x, exact), strict=True):
+        laws.equal("sample_with_velocity is sample and target_velocity", both, expected, 1e-9)
     laws.equal("velocity is the derivative of sample", p.velocity(target(p, x0, x1, x, t), x, t), slope, tol)
     later = t + 0.5 * (1 - t)
     walked = p.step_to_endpoint(x, x1, t, later)
-    laws.equal("advance stays on the path", walked, p.sample(x0, x1, later), 1e-9 if p.has_endpoint else tol)
+    laws.equal("step_to_endpoint stays on the path", walked, p.sample(x0, x1, later), 1e-9 if p.has_endpoint else tol)
     if not p.has_endpoint:
         return
-    laws.equal("landing undoes drift", p.velocity_to_endpoint(x, exact, t), x1, 1e-9)
+    laws.equal("velocity_to_endpoint undoes endpoint_to_velocity", p.velocity_to_endpoint(x, exact, t), x1, 1e-9)
     for prediction in (Velocity(), Endpoint(), Noise()):
         if isinstance(prediction, Noise) and not p.space.linear:
             continue
