@@ -66,15 +66,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
 """
 
 
-def page(title: str, about: str, sections: Mapping[str, str]) -> str:
-    """The whole page; sections without content are left out."""
+def page(title: str, about: str, sections: Mapping[str, str], code: str = "") -> str:
+    """The whole page, with ``code`` of its own; sections without content are left out."""
     body = "".join(f"<section><h2>{markup(name)}</h2>{inner}</section>" for name, inner in sections.items() if inner)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{markup(ALLOWED)}"><title>{markup(title)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{markup(title)}</h1><p class=about>{markup(about)}</p>{body}"
-        f"<script>{SCRIPT}</script></body></html>\n"
+        f"<script>{SCRIPT}{code}</script></body></html>\n"
     )
 
 

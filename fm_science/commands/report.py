@@ -5,8 +5,9 @@ usage: fm-science report RUN [out=FILE] [--open]
   out      the file to write; default RUN/report.html
   --open   show it in the browser
 
-The page holds what the run was told that differs from the defaults, its curves, and, where `evaluate RUN` was run, the
-table of metrics beside the rows they are judged by, the pictures, and a table of samples to sort and filter.
+The page holds the options that differ from the defaults, the curves, samples in three dimensions (proteins, molecules
+and clouds; with a slider where `sample RUN trajectory=true` kept the trajectory from noise), and, where `evaluate RUN`
+was run, the table of metrics, the pictures, and a table of samples to sort and filter.
 
 examples:
   fm-science evaluate runs/first && fm-science report runs/first --open
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fm_science import config, launch
+from fm_science.commands import scenes
 from fm_science.commands.charts import Curve, chart
 from fm_science.commands.config import flat, same, typed
 from fm_science.commands.page import KINDS, note, page, picture, table
@@ -31,6 +33,7 @@ from fm_science.plugins import Plugin, domains
 from fm_science.tables import plain
 
 LARGEST = 14_000_000  #: bytes of a page, at most
+SPACE = 5_000_000  #: bytes of samples in three dimensions, at most
 ROWS = 1_000  #: samples in the table, at most
 PANELS = 30  #: curves of metrics, at most
 OPEN = "--open"
@@ -74,13 +77,18 @@ def written(run: Path) -> str:
         "The flow itself": numbers(run / "report" / "flow.csv", meanings(plugin)),
         "Samples": samples(run / "report" / "samples.csv"), "Curves of metrics": curves(rows),
     }  # fmt: skip
-    room = LARGEST - sum(map(len, parts.values()))
-    parts = {**parts, "Pictures": pictures(run / "report", room)}
-    order = ("Summary", "Metrics", "The flow itself", "Pictures", "Loss", "Curves of metrics", "Samples")
+    shown = scenes.scenes(run / "samples", SPACE)
+    space = scenes.section(shown)
+    code = scenes.script() if shown else ""
+    room = LARGEST - sum(map(len, parts.values())) - len(space) - len(code)
+    parts = {**parts, "Samples in 3D": space, "Pictures": pictures(run / "report", room)}
+    order = (
+        "Summary", "Metrics", "The flow itself", "Samples in 3D", "Pictures", "Loss", "Curves of metrics", "Samples",
+    )  # fmt: skip
     preset = f", preset {tree['preset']}" if tree.get("preset") else ""
     about = f"domain {tree['domain']}{preset}, seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"
     last = [name for name in parts if name not in order]
-    return page(run.resolve().name, about, {name: parts[name] for name in (*order, *last)})
+    return page(run.resolve().name, about, {name: parts[name] for name in (*order, *last)}, code)
 
 
 def read(file: Path) -> list[dict[str, str]]:
