@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from fm_science.domain import Domain
 from fm_science.errors import UserError
 from fm_science.flow import weights_of
 from fm_science.history import Event, Status, history, status
-from fm_science.locks import LOCK
+from fm_science.locks import LOCK, locked
 from fm_science.record import RecordDomain
 from fm_science.storage import PART, load_tree, load_yaml, save_tree, save_yaml, writable
 from fm_science.trained import Trained, Tree
@@ -165,6 +166,18 @@ def claim(folder: Path) -> None:
         ways = f"continue it with resume={folder}" if checkpoints(folder / FOLDER) else "move those elsewhere"
         raise UserError(f"{folder} already holds files; choose another run=DIR, or {ways}")
     writable(folder)
+
+
+def clear_unsaved(folder: Path) -> bool:
+    """Whether a run was killed before its first checkpoint, so that it can only begin again, with the same result. What
+    its steps left (rows of metrics, samples) is removed then: it will be made again."""
+    if checkpoints(folder / FOLDER) or {event["event"] for event in history(folder)} != {"start"}:
+        return False
+    with locked(folder):
+        for name in LEARNED:
+            place = folder / name
+            shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+    return True
 
 
 def _blank(folder: Path) -> bool:

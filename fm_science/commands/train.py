@@ -173,12 +173,15 @@ def resume(given: launch.Words) -> None:
     if given.sweep:
         raise UserError("a run is resumed by itself, not in a sweep")
     from fm_science.checkpoints import FOLDER, checkpoints
-    from fm_science.runs import CHECKPOINT, Run
+    from fm_science.runs import CHECKPOINT, Run, clear_unsaved
 
     saved = Run.open(run).config
     for group, values in config.defaults(config.engine()).items():  # options that are newer than the run
         saved[group] = {**values, **(saved.get(group) or {})}
-    if not checkpoints(run / FOLDER):
+    anew = clear_unsaved(run)
+    if anew:
+        print(f"{run} was killed before its first checkpoint: it begins again from its options", flush=True)
+    elif not checkpoints(run / FOLDER):
         raise UserError(f"{run} cannot be resumed: it holds no {CHECKPOINT}")
     launch.check(given, saved)
     for item in launch.parse(given.overrides):
@@ -186,7 +189,7 @@ def resume(given: launch.Words) -> None:
             raise UserError(f"{item.key_or_group} belongs to the run and cannot change on resume; only trainer.* can")
 
     def job(tree: config.Tree, _: int | None) -> None:
-        work({**tree, "run": str(run), "resume": str(run)}, run)
+        work({**tree, "run": str(run), "resume": None if anew else str(run)}, run)
 
     launch.run("train", given, saved, job, origin=str(run))
 

@@ -120,10 +120,8 @@ class Place:
 
     def train(self) -> list[str]:
         """The command that starts the run, or goes on with it."""
-        if checkpoints(self.run / FOLDER):
+        if checkpoints(self.run / FOLDER) or (self.run / "metrics.csv").is_file():
             return ["train", "resume=run"]
-        if (self.run / "metrics.csv").is_file():
-            shutil.rmtree(self.run)  # as the command line says: a run without a checkpoint holds nothing to go on with
         return ["train", f"domain={self.domain}", *DOMAINS[self.domain], *TRAINER]
 
     def kill(self, draw: random.Random, seconds: float) -> bool:

@@ -51,6 +51,19 @@ def begun(tmp_path: Path, whole: Place) -> Place:
     return place
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, whole: Place) -> None:
+    place = Place(tmp_path, "table")
+    place.finish()
+    shutil.rmtree(place.run / FOLDER)
+    assert place.do("train", "resume=run") == 2
+    assert "holds no" in place.err  # it had ended: nobody but its user has removed the checkpoints
+    (start, *_) = (place.run / "history.jsonl").read_text().splitlines()
+    (place.run / "history.jsonl").write_text(f"{start}\n")
+    place.finish()
+    assert "begins again" in (place.folder / "out").read_text()
+    assert differences(outcome(whole.run), outcome(place.run)) == []
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
