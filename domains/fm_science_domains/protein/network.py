@@ -71,7 +71,7 @@ class Block(nn.Module):
         self.wide = nn.Linear(o.width, o.expand * o.width)
         self.narrow = scaled(nn.Linear(o.expand * o.width, o.width))
         self.move = scaled(nn.Linear(o.width, 6))
-        self.gate = scaled(nn.Linear(o.width, 2)) if strained else None
+        self.gate = scaled(nn.Linear(o.width, 2), 0.0) if strained else None  # strained noise diverges under any force
 
     def forward(
         self, h: Tensor, pairs: Tensor, x: Tensor, rotations: Tensor, layout: Layout
