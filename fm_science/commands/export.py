@@ -14,11 +14,19 @@ example: fm-science export runs/first out=mine.safetensors; fm-science models ad
 from __future__ import annotations
 
 import csv
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fm_science import config, launch
+from fm_science.commands.config import flat, same, typed
 from fm_science.errors import UserError
+from fm_science.history import history
+
+if TYPE_CHECKING:
+    from fm_science.trained import Trained
 
 WORDS = ("data", "licence", "note")
 PLAIN: dict[str, Any] = {"out": None, "half": True, **dict.fromkeys(WORDS)}
@@ -42,20 +50,46 @@ def main(args: list[str]) -> None:
         raise UserError(f"half={chosen['half']}: expected true or false")
     source = find_trained(given.paths[0])
     words = {name: str(chosen[name]) for name in WORDS if chosen[name] is not None}
-    card = {**trained(source.config, source.folder), **words}
+    card = {**trained(source), **words}
     model = export(source, Path(str(chosen["out"])), chosen["half"], card)
     size = model.file.stat().st_size / 1e6
     print(f"{model.file}: domain {model.name}, {model.parameters / 1e6:.2f} M parameters, {size:.1f} MB")
 
 
-def trained(options: config.Tree, run: Path | None) -> dict[str, Any]:
-    """What a run tells about its training: command, steps and its table of measurements."""
-    named = [f"{key}={options[key]}" for key in ("preset", "seed", "from") if options.get(key)]
-    words = [f"domain={options['domain']}", *named]
-    steps = (options.get("trainer") or {}).get("max_steps")
-    card: dict[str, Any] = {"command": " ".join(["fm-science train", *words, f"trainer.max_steps={steps}"])}
+def trained(source: Trained) -> dict[str, Any]:
+    """What a run tells about its training: the command that repeats it, its steps and hours, and its table of
+    measurements."""
+    card: dict[str, Any] = {"command": command(source), **effort(source.folder)}
+    run = source.folder
     table = run / "report" / "metrics.csv" if run is not None else None
     if table is not None and table.is_file():
         with table.open(newline="", encoding="utf-8") as rows:
             card["table"] = {row.pop("row"): row for row in csv.DictReader(rows)}
     return card
+
+
+def command(source: Trained) -> str:
+    """The command line that trains the same again: the preset, and every option that it does not set so."""
+    options, plugin = source.config, source.plugin
+    known = config.defaults({**config.engine(), **plugin.options()})
+    usual = dict(flat(known))
+    if options.get("preset"):
+        usual |= dict(flat(config.preset(plugin, str(options["preset"]), known)))
+    given = dict(flat({name: options[name] for name in known if isinstance(options.get(name), Mapping)}))
+    plain = [f"{key}={options[key]}" for key in ("domain", "preset", "seed", "from") if options.get(key) is not None]
+    own = [f"{key}={typed(value)}" for key, value in given.items() if key in usual and not same(value, usual[key])]
+    return shlex.join(["fm-science", "train", *plain, *own])
+
+
+def effort(run: Path | None) -> dict[str, str]:
+    """The steps of a run and the hours between its starts and ends, as its history has them; nothing where it has
+    none."""
+    events = history(run) if run is not None else []
+    hours, begun = 0.0, None
+    for event in events:
+        now = datetime.fromisoformat(event["time"])
+        if event["event"] != "end":
+            begun = now
+        elif begun is not None:
+            hours, begun = hours + (now - begun).total_seconds() / 3600, None
+    return {"steps": f"{events[-1]['step']:,}", "hours": f"{hours:.2f}"} if events and hours else {}
