@@ -31,6 +31,7 @@ from fm_science.paths import Path
 from fm_science.priors import Prior
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
+from fm_science.tables import listing
 
 
 def option(
@@ -160,6 +161,20 @@ class Domain(ABC):
         self.given = statistics
         self.options = typing.get_type_hints(type(self))["options"](**chosen)
         self.check_options()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen().items())})"
+
+    def _repr_html_(self) -> str:
+        return listing(f"domain {self.name}", self.chosen())
+
+    def chosen(self) -> dict[str, str]:
+        """The options that differ from their defaults, by their dotted names."""
+        pairs = (
+            (f"{name}.{item.name}", getattr(getattr(self.options, name), item.name), item)
+            for name, kind in self.groups().items() for item in dataclasses.fields(kind)
+        )  # fmt: skip
+        return {name: str(value) for name, value, item in pairs if value != item.default}
 
     @classmethod
     def groups(cls) -> dict[str, type]:

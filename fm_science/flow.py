@@ -23,6 +23,7 @@ from fm_science.priors import Prior, cast
 from fm_science.seeds import seeded
 from fm_science.solvers import RK4, Heun, Predict, Solver, grid_after, uniform_grid
 from fm_science.state import Context, State, leaves, scale
+from fm_science.tables import listing
 
 
 @renamed_keywords(wrap="wrap_network")
@@ -112,6 +113,20 @@ class Flow(nn.Module):
         weights = (p.dtype for p in self.parameters() if p.is_floating_point())
         first = next(weights, None)
         return None if first is None else torch.promote_types(first, torch.float32)
+
+    def __repr__(self) -> str:
+        return f"Flow({', '.join(f'{name}={value}' for name, value in self.described().items())})"
+
+    def _repr_html_(self) -> str:
+        return listing(f"{type(self).__name__}", self.described())
+
+    def described(self) -> dict[str, str]:
+        """What it is made of, in a few words each."""
+        size = sum(weight.numel() for weight in self.parameters())
+        domain = {} if self.domain is None else {"domain": str(self.domain.name)}
+        network = f"{type(self.network).__name__} of {size:,} parameters"
+        return {**domain, "space": repr(self.path.space), "path": type(self.path).__name__,
+                "prior": repr(self.prior), "network": network}  # fmt: skip
 
     def forward(self, x: State, t: Tensor, context: Context) -> State:
         """The network's raw output at ``x`` and time ``t`` ``(B,)``."""

@@ -127,6 +127,13 @@ class Context:
         if self.free is not None and self.known is None:
             raise ValueError(UNKNOWN)
 
+    def __repr__(self) -> str:
+        counts = self.mask.sum(1).tolist() if self.mask.ndim > 1 else []
+        sites = f"{min(counts)} to {max(counts)}" if len(set(counts)) > 1 else f"{counts[0] if counts else 0}"
+        cond = [f"{name} {tuple(value.shape)}" for name, value in self.cond.items()]
+        more = [name for name in OPTIONAL if object.__getattribute__(self, name) is not None]
+        return f"Context({', '.join([f'{self.size} samples of {sites} sites', *cond, *more])})"
+
     @staticmethod
     def full(n: int, sites: int = 1, **cond: Tensor) -> Context:
         """A context of ``n`` samples whose ``sites`` are all real; conditions by name."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping
 
 FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
@@ -29,3 +30,10 @@ def plain(text: object) -> str:
 def markup(value: object) -> str:
     """``value`` for a page in HTML, in texts and attributes: nothing in it is taken for markup."""
     return html.escape(str(value), quote=True)
+
+
+def listing(title: str, rows: Mapping[str, object]) -> str:
+    """A title and names with their values as a small table in HTML, as notebooks show it."""
+    left = 'style="text-align: left"'
+    lines = "".join(f"<tr><th {left}>{markup(k)}</th><td {left}>{markup(v)}</td></tr>" for k, v in rows.items())
+    return f"<b>{markup(title)}</b><table>{lines}</table>"

@@ -45,6 +45,9 @@ class Trained(ABC):
         self.label, self.config, self.statistics = label, dict(config), statistics
         check_version(label, str(self.config.get("version", "0")))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.label!r}, domain {self.name!r}, seed {self.seed})"
+
     @property
     def name(self) -> str:
         """The name of the domain."""

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from fm_science import config, launch
-from fm_science.commands import scenes
 from fm_science.commands.charts import Curve, chart
 from fm_science.commands.config import flat, same, typed
 from fm_science.commands.page import KINDS, note, page, picture, table
 from fm_science.errors import UserError
 from fm_science.plugins import Plugin, domains
 from fm_science.tables import plain
+from fm_science.viewer import scenes, script, section
 
 LARGEST = 14_000_000  #: bytes of a page, at most
 SPACE = 5_000_000  #: bytes of samples in three dimensions, at most
@@ -77,9 +77,9 @@ def written(run: Path) -> str:
         "The flow itself": numbers(run / "report" / "flow.csv", meanings(plugin)),
         "Samples": samples(run / "report" / "samples.csv"), "Curves of metrics": curves(rows),
     }  # fmt: skip
-    shown = scenes.scenes(run / "samples", SPACE)
-    space = scenes.section(shown)
-    code = scenes.script() if shown else ""
+    shown = scenes(run / "samples", SPACE)
+    space = section(shown)
+    code = script() if shown else ""
     room = LARGEST - sum(map(len, parts.values())) - len(space) - len(code)
     parts = {**parts, "Samples in 3D": space, "Pictures": pictures(run / "report", room)}
     order = (

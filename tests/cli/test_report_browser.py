@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fm_science.commands import page, scenes
+from fm_science import viewer
+from fm_science.commands import page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -65,12 +66,12 @@ def test_a_reader_clicks_through_the_page(tmp_path: Path) -> None:
     (drawn / "trajectories").mkdir(parents=True)
     (drawn / "sample_0000.pdb").write_text(chain(12))
     (drawn / "trajectories" / "sample_0000.pdb").write_text("".join(chain(12, k) for k in (1, 2, 3)))
-    found = scenes.scenes(drawn, 10**6)
+    found = viewer.scenes(drawn, 10**6)
     assert [(scene.name, scene.frames) for scene in found] == [("sample_0000", 1), ("sample_0000, from noise", 3)]
     rows = [["a", 3.0], ["b", 1.0], ["c", 2.0]]
-    parts = {"Samples in 3D": scenes.section(found), "Samples": page.table(("name", "size"), rows, sortable=True)}
+    parts = {"Samples in 3D": viewer.section(found), "Samples": page.table(("name", "size"), rows, sortable=True)}
     file = tmp_path / "page.html"
-    file.write_text(page.page("a run", "of a test", parts, scenes.script() + CLICKS))
+    file.write_text(page.page("a run", "of a test", parts, viewer.script() + CLICKS))
     text, complaints = opened(file)
     assert complaints == ""
     said = dict(re.findall(r'data-(\w+)="([^"]*)"', text))

@@ -42,6 +42,10 @@ class Sampled:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        where = f"a grid of {'x'.join(map(str, self.grid))}" if self.grid is not None else f"{len(self)} sensors"
+        return f"Sampled({self.name!r}, {self.values.shape[1]} channels on {where})"
+
     @property
     def gridded(self) -> Tensor:
         """The values on their grid, ``(*grid, C)``."""

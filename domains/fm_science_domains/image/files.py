@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ class Image:
     pixels: Tensor
     label: int | None = None
     name: str = ""
+
+    def __repr__(self) -> str:
+        kind = "" if self.label is None else f", class {self.label}"
+        return f"Image({self.name!r}, {'x'.join(map(str, self.pixels.shape))}{kind})"
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        picture = pillow(self.pixels)
+        factor = max(1, 128 // max(picture.size))
+        picture.resize((picture.width * factor, picture.height * factor), 0).save(buffer, "png")
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True)

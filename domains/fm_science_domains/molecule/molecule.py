@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fm_science import viewer
 from fm_science.errors import UserError
 
 ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3}
@@ -47,6 +48,14 @@ class Molecule:
 
     def __len__(self) -> int:
         return self.atoms.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Molecule({self.name!r}, {len(self)} atoms)"
+
+    def _repr_html_(self) -> str:
+        from .files import mol_block
+
+        return viewer.frame(viewer.Scene(self.name, "sdf", f"{mol_block(self)}$$$$\n"))
 
     @property
     def valences(self) -> Tensor:

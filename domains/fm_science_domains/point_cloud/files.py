@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fm_science import viewer
 from fm_science.errors import UserError
 from fm_science.files import UNREADABLE, Dropped, read_each, reason_of
 from fm_science.samples import RECORD
@@ -40,6 +41,14 @@ class Cloud:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def __repr__(self) -> str:
+        kind = f", {self.label!r}" if self.label else ""
+        return f"Cloud({self.name!r}, {len(self)} points in {self.points.shape[1]} dimensions{kind})"
+
+    def _repr_html_(self) -> str:
+        text = xyz([self])
+        return viewer.frame(viewer.Scene(self.name, "xyz", text, radius=viewer.point_radius(text)))
 
 
 def read(paths: Iterable[str | Path], dropped: list[Dropped] | None = None) -> list[Cloud]:
@@ -144,13 +153,18 @@ def write_xyz(clouds: Sequence[Cloud], file: Path) -> Path:
     """Clouds as the frames of one .xyz file, every point a carbon atom to viewers."""
     with file.open("w") as stream:
         for cloud in clouds:
-            dim = cloud.points.shape[1]
-            label = f" label={cloud.label}" if cloud.label else ""
-            stream.write(f"{len(cloud)}\n{cloud.name} dim={dim}{label}\n")
-            for point in cloud.points.tolist():
-                x, y, z = (*point, 0.0, 0.0)[:3]
-                stream.write(f"C {x:.6f} {y:.6f} {z:.6f}\n")
+            stream.write(xyz([cloud]))
     return file
+
+
+def xyz(clouds: Sequence[Cloud]) -> str:
+    """Clouds as the text of an .xyz file."""
+    lines = []
+    for cloud in clouds:
+        label = f" label={cloud.label}" if cloud.label else ""
+        lines += [f"{len(cloud)}", f"{cloud.name} dim={cloud.points.shape[1]}{label}"]
+        lines += ["C {:.6f} {:.6f} {:.6f}".format(*(*point, 0.0, 0.0)[:3]) for point in cloud.points.tolist()]
+    return "\n".join([*lines, ""])
 
 
 def trajectories(frames: Sequence[Sequence[Cloud]], folder: str | Path, first: int = 0) -> list[Path]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science import viewer
+
 NANOMETRE = 10.0  # angstrom
 ATOMS = ("N", "CA", "C", "O")
 N_LOCAL = (-0.525, 1.363, 0.0)  # in the frame of the residue
@@ -55,6 +57,14 @@ class Backbone:
 
     def __len__(self) -> int:
         return self.coords.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, {len(self)} residues)"
+
+    def _repr_html_(self) -> str:
+        from .writing import pdb
+
+        return viewer.frame(viewer.Scene(self.name, "pdb", pdb(self)))
 
     @property
     def held(self) -> Tensor:

@@ -88,6 +88,11 @@ def write_pdb(backbone: Backbone, path: str | os.PathLike) -> Path:
     return _save(path, [*_pdb(_checked(backbone, Path(path), columns=True)), "END"])
 
 
+def pdb(backbone: Backbone) -> str:
+    """One chain as the text of a PDB file. Raises UserError when numbers do not fit the columns."""
+    return "\n".join([*_pdb(_checked(backbone, Path(f"{backbone.name}.pdb"), columns=True)), "END", ""])
+
+
 def write_trajectory(frames: Sequence[Backbone], path: str | os.PathLike) -> Path:
     """Write states of one chain as a PDB file with models numbered 1, 2, ...; molecular viewers play it as a film."""
     if len(frames) > 9999:

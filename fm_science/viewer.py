@@ -1,4 +1,4 @@
-"""Samples in three dimensions, inside a page that stands alone.
+"""Samples in three dimensions, inside a page that stands alone, or below a cell of a notebook.
 
 Proteins, molecules and clouds are shown by 3Dmol.js (Rego & Koes 2015), which is kept in ``fm_science/vendor`` with its
 licence (BSD-3-Clause) and becomes part of the page. A list chooses the sample; where its trajectory from noise was kept
@@ -18,7 +18,7 @@ from fm_science.tables import markup
 FORMATS = {".pdb": "pdb", ".cif": "mmcif", ".sdf": "sdf", ".xyz": "xyz"}  #: what the viewer reads, by its own names
 MOST = 24  #: samples, at most
 PATHS = 6  #: trajectories, at most
-VIEWER = Path(__file__).resolve().parents[1] / "vendor" / "3Dmol-min.js"
+VIEWER = Path(__file__).resolve().parent / "vendor" / "3Dmol-min.js"
 
 STYLE = """
 .space { display: grid; grid-template-columns: 12rem 1fr; gap: 1rem } .space select { width: 100% }
@@ -116,7 +116,7 @@ def _each(files: list[Path]) -> Iterator[Scene]:
         texts = list(islice(_split(file.read_text(errors="replace"), kind), MOST))
         for k, text in enumerate(texts):
             name = file.stem if len(texts) == 1 else f"{file.stem} {k + 1}"
-            yield Scene(name, kind, text, radius=_radius(text, kind))
+            yield Scene(name, kind, text, radius=point_radius(text, kind))
 
 
 def _split(text: str, kind: str) -> Iterator[str]:
@@ -142,10 +142,10 @@ def _trajectory(file: Path) -> Scene:
     """The trajectory from noise to a sample."""
     text, kind = file.read_text(errors="replace"), FORMATS[file.suffix]
     count = sum(1 for _ in _frames(text)) if kind == "xyz" else text.count({"pdb": "\nENDMDL"}.get(kind, "$$$$"))
-    return Scene(f"{file.stem}, from noise", kind, text, max(count, 1), _radius(text, kind))
+    return Scene(f"{file.stem}, from noise", kind, text, max(count, 1), point_radius(text, kind))
 
 
-def _radius(text: str, kind: str) -> float:
+def point_radius(text: str, kind: str = "xyz") -> float:
     """A fortieth of the size of a cloud, so that its points are seen and do not hide each other."""
     if kind != "xyz":
         return 0.3
@@ -169,3 +169,10 @@ def section(found: list[Scene]) -> str:
 def script() -> str:
     """The code of the viewer and of this section."""
     return VIEWER.read_text(encoding="utf-8").replace("</script", "<\\/script") + SCRIPT
+
+
+def frame(scene: Scene) -> str:
+    """One sample below a cell of a notebook: a page of its own inside the page, 0.6 MB large."""
+    look = ":root { --line: #d8dde3 } .space { grid-template-columns: 1fr } .space select { display: none }"
+    page = f"<meta charset=utf-8>{section([scene])}<style>{look}</style><script>{script()}</script>"
+    return f'<iframe srcdoc="{markup(page)}" style="width: 100%; height: 30rem; border: 0"></iframe>'
