@@ -22,7 +22,8 @@ VIEWER = Path(__file__).resolve().parent / "vendor" / "3Dmol-min.js"
 
 STYLE = """
 .space { display: grid; grid-template-columns: 12rem 1fr; gap: 1rem } .space select { width: 100% }
-.space .stage { position: relative; height: 28rem; min-width: 0; border: 1px solid var(--line) }
+.space .stage { position: relative; height: 28rem; min-width: 0;
+  border: 1px solid var(--line, #d8dde3) }
 .space input { width: 100% }
 @media (max-width: 40rem) { .space { grid-template-columns: 1fr } }
 """
@@ -173,6 +174,6 @@ def script() -> str:
 
 def frame(scene: Scene) -> str:
     """One sample below a cell of a notebook: a page of its own inside the page, 0.6 MB large."""
-    look = ":root { --line: #d8dde3 } .space { grid-template-columns: 1fr } .space select { display: none }"
+    look = "body { background: #fff } .space { grid-template-columns: 1fr } .space select { display: none }"
     page = f"<meta charset=utf-8>{section([scene])}<style>{look}</style><script>{script()}</script>"
     return f'<iframe srcdoc="{markup(page)}" style="width: 100%; height: 30rem; border: 0"></iframe>'
