@@ -1,8 +1,9 @@
 """Write a run as one page, report.html, which opens anywhere: nothing is loaded from the network.
 
 usage: fm-science report RUN [out=FILE] [--open]
+       fm-science report RUN RUN ... [out=FILE] [--open]    several runs side by side
 
-  out      the file to write; default RUN/report.html
+  out      the file to write; default RUN/report.html, of several runs report.html
   --open   show it in the browser
 
 The page holds the options that differ from the defaults, the curves, samples in three dimensions (proteins, molecules
@@ -47,12 +48,17 @@ def usage(rest: list[str]) -> str:
 def main(args: list[str]) -> None:
     """Write the page of a run."""
     given = launch.words([word for word in args if word != OPEN])
-    if len(given.paths) != 1 or given.flags:
-        raise UserError("report takes one run folder: fm-science report RUN [out=FILE] [--open]")
+    if not given.paths or given.flags:
+        raise UserError("report takes run folders: fm-science report RUN [RUN ...] [out=FILE] [--open]")
     launch.check(given, {"out": None})
-    run = Path(given.paths[0])
-    out = Path([str(run / "report.html"), *given.values("out")][-1])
-    text = written(run)
+    runs = [Path(path) for path in given.paths]
+    out = Path([str(runs[0] / "report.html") if len(runs) == 1 else "report.html", *given.values("out")][-1])
+    if len(runs) > 1:
+        from fm_science.commands.side_by_side import compared
+
+        text = compared(runs)
+    else:
+        text = written(runs[0])
     if out.is_dir():
         raise UserError(f"out={out} is a folder: name a file such as {out / 'report.html'}")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -164,12 +170,12 @@ def losses(rows: Sequence[Mapping[str, str]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     parts = [name for name in names if name.startswith("train/") and name.split("/")[1] not in NOT_LOSSES]
     bins = sorted({name.split("/")[1] for name in names if BIN.match(name)})
-    panels = [
+    charts = [
         chart("loss", {"training": column(rows, "train/loss"), "held-out": column(rows, "validation/loss")}),
         chart("training loss by part", {name.removeprefix("train/"): column(rows, name) for name in parts}),
         chart("held-out loss by time", {name: total(rows, f"validation/{name}/") for name in bins}),
     ]
-    return _panels(panels)
+    return panels(charts)
 
 
 def total(rows: Sequence[Mapping[str, str]], prefix: str) -> Curve:
@@ -189,18 +195,23 @@ NOT_LOSSES = ("loss", "skipped", "gradient")  # columns of training beside the p
 
 def curves(rows: Sequence[Mapping[str, str]]) -> str:
     """Metrics of the samples that were drawn while training, and whatever else was logged."""
+    charts = [chart(name, {name: column(rows, name)}) for name in curve_names(rows)]
+    return panels([one for one in charts if one][:PANELS])
+
+
+def curve_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns that :func:`curves` shows."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    drawn = [
+    return [
         name for name in sorted(names)
         if name not in ("step", "epoch", "validation/loss")
         and not BIN.match(name) and (not name.startswith("train/") or name == "train/gradient")
     ]  # fmt: skip
-    panels = [chart(name, {name: column(rows, name)}) for name in drawn]
-    return _panels([panel for panel in panels if panel][:PANELS])
 
 
-def _panels(panels: Sequence[str]) -> str:
-    inner = "".join(panels)
+def panels(charts: Sequence[str]) -> str:
+    """Charts or pictures beside each other."""
+    inner = "".join(charts)
     return f"<div class=panels>{inner}</div>" if inner else ""
 
 

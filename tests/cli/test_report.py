@@ -122,7 +122,19 @@ def test_numbers_in_a_table() -> None:
     assert "<td>&lt;b&gt;</td>" in made
 
 
-@pytest.mark.parametrize(("words", "told"), [([], "takes one run folder"), (["nowhere"], "no run folder nowhere")])
+@pytest.mark.parametrize(("words", "told"), [([], "takes run folders"), (["nowhere"], "no run folder nowhere")])
 def test_mistakes(fm: Command, words: list[str], told: str) -> None:
     done = fm("report", *words)
     assert (done.code, told in done.err) == (2, True)
+
+
+@pytest.mark.usefixtures("trained")
+def test_runs_side_by_side(fm: Command, trained: Path) -> None:
+    assert fm("train", "domain=ring", "preset=small", "seed=3", "trainer.max_steps=4", "run=other").code == 0
+    done = fm("report", "trained", "other", "out=both.html")
+    assert done.code == 0, done.err
+    found = read(trained.parent / "both.html")
+    for words in ("trained and other", "seed", "trainer.max_steps", "Options that differ", "fm-science evaluate"):
+        assert words in found.text, words
+    assert "trainer.log_every" not in found.text  # the same in both
+    assert fm("report", "trained", "nowhere").code == 2
