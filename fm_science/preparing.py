@@ -33,13 +33,14 @@ from fm_science import __version__
 from fm_science.errors import UserError
 from fm_science.files import UNREADABLE, Dropped, reason_of, write_dropped
 from fm_science.locks import LockedError, lock_holder, locked
-from fm_science.prepared import FORMAT, Plan, Preparation, Prepared, Record, below, is_prepared, join, write_records
+from fm_science.prepared import Plan, Preparation, below
+from fm_science.records import FORMAT, Prepared, Record, is_prepared, join, write_records
 from fm_science.storage import sweep, writable, write_text
 
 log = logging.getLogger("fm_science")
 PLAN = "plan.json"  #: what the parts in a folder are parts of
 AHEAD = 3  #: parts that wait for each process
-Progress = Callable[[int | None, int], AbstractContextManager[Callable[[int], None]]]  #: of (total, done)
+Progress = Callable[[int | None], AbstractContextManager[Callable[[int], None]]]  #: of the total
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def prepare(
         inputs: files and folders.
         out: the file to write; parts are kept in the folder ``.NAME.parts`` beside it until it is whole.
         workers: processes that read.
-        progress: called with how many things there are, and were read before, for what shows them.
+        progress: called with how many things there are, for what shows them.
 
     Raises:
         UserError: where there is nothing to read or nothing usable, ``out`` is something else or is written by another
@@ -163,27 +164,19 @@ def _read(
     preparation: Preparation[Any], plan: Plan[Any], folder: Path, workers: int, progress: Progress
 ) -> tuple[int, list[Path]]:
     """Read what is not read yet. How many things there were, and all parts in order."""
-    rest, parts, before = _chunks(plan, preparation.chunk), [], 0
-    ready: list[tuple[Path, list[Any]]] = []
-    for file, things in _places(rest, folder):
-        parts.append(file)
-        if not file.exists():
-            ready.append((file, things))
-            break
-        before += len(things)
+    kept = {file.name for file in folder.glob("[0-9]*.safetensors")}
     waiting: deque[Future[int]] = deque()
+    parts, before = [], 0
     with _pool(workers) as pool:
-
-        def submit(file: Path, things: list[Any]) -> None:
-            if not file.exists():
-                waiting.append(pool.submit(work, preparation, pickle.dumps(things), file))
-
-        for file, things in ready:  # the processes start before a bar has a thread of its own
-            submit(file, things)
-        with progress(plan.total, before) as advance:
-            for file, things in _places(rest, folder, len(parts)):
-                parts.append(file)
-                submit(file, things)
+        pool.submit(int).result()  # the processes start before a bar has a thread of its own
+        with progress(plan.total) as advance:
+            for number, things in enumerate(_chunks(plan, preparation.chunk)):
+                parts.append(folder / f"{number:08d}.safetensors")
+                if parts[-1].name in kept:
+                    before += len(things)
+                    advance(len(things))
+                    continue
+                waiting.append(pool.submit(work, preparation, pickle.dumps(things), parts[-1]))
                 while len(waiting) > AHEAD * workers:
                     advance(waiting.popleft().result())
             while waiting:
@@ -195,12 +188,6 @@ def _chunks(plan: Plan[Any], size: int) -> Iterator[list[Any]]:
     things = iter(plan.things)
     while chunk := list(islice(things, size)):
         yield chunk
-
-
-def _places(chunks: Iterator[list[Any]], folder: Path, first: int = 0) -> Iterator[tuple[Path, list[Any]]]:
-    """Each chunk with the file of its part."""
-    for number, chunk in enumerate(chunks, first):
-        yield folder / f"{number:08d}.safetensors", chunk
 
 
 @contextmanager

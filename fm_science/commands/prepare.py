@@ -80,7 +80,7 @@ def work(plugin: Plugin, tree: config.Tree, paths: tuple[str, ...]) -> None:
 
     print(f"reading {', '.join(map(str, inputs[:3]))} into {out}; processes: {workers}", flush=True)
     begin = time.monotonic()
-    done = prepare(preparation, inputs, out, workers, lambda total, made: progress(total, "reading", made))
+    done = prepare(preparation, inputs, out, workers, lambda total: progress(total, "reading"))
     if done.before is None:
         print(f"already prepared: {out} is whole, and holds what is asked for")
     elif done.before:
@@ -110,11 +110,8 @@ def hook(plugin: Plugin, tree: config.Tree) -> Preparation[Any]:
     """How the domain reads files. Raises UserError where it cannot be told to."""
     from fm_science.domain import Domain
 
-    builder: object = plugin.builder()
-    found = None
-    if isinstance(builder, type) and issubclass(builder, Domain):
-        groups = config.validate(plugin.options(), {"data": tree["data"]})
-        found = plugin.build(groups).preparation()
+    made: object = plugin.build(config.validate(plugin.options(), {"data": tree["data"]}))
+    found = made.preparation() if isinstance(made, Domain) else None
     if found is None:
         raise UserError(f"domain {plugin.name!r} cannot prepare files: it has no method `preparation`; train on the "
                         "files themselves. docs/prepare.md says how a domain gets it")  # fmt: skip
