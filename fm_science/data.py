@@ -54,6 +54,7 @@ class TrainingData:
         budget: with a positive value, at most this many padded pairs of sites (items times squared size) a batch.
         workers: processes that prepare batches; 0: none.
         source: all that the domain has read, for its own use in evaluation.
+        digest: the SHA-256 of the data, where a prepared file tells it; kept in the run.
 
     Raises:
         OptionError: for more workers than a machine can start.
@@ -65,6 +66,7 @@ class TrainingData:
     budget: int = 0
     workers: int = 0
     source: Any = None
+    digest: str = ""
 
     def __post_init__(self) -> None:
         most = max(64, 4 * (os.cpu_count() or 1))

@@ -28,6 +28,7 @@ from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching, Objective
 from fm_science.paths import Path
+from fm_science.prepared import Preparation
 from fm_science.priors import Prior
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
@@ -265,6 +266,10 @@ class Domain(ABC):
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """What to keep beside a run, such as a list of data that were left out. Reads the data."""
         return []
+
+    def preparation(self) -> Preparation[Any] | None:
+        """How ``fm-science prepare`` reads files into one; ``None``: it cannot. Reads no data."""
+        return None
 
     @cached_property
     def symmetries(self) -> Sequence[Symmetry]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fm_science")
 
 FILE, STATISTICS = "config.yaml", "statistics.safetensors"
+DIGEST = "data_sha256"  #: the key of the options that tells the content of a prepared file
 CHECKPOINT = Path(FOLDER, LAST)
 PASSING = (LOCK, PART, "error*.log")  #: names of files that say nothing about a run
 LEARNED = {"metrics.csv", "checkpoints", "samples", "report"}  #: what a run folder holds once steps were made
@@ -74,6 +75,7 @@ class Run(Trained):
         config = {"version": __version__, "domain": domain.name, **own, **options}
         if not record:
             save_statistics(domain, folder)
+            config |= data_note(domain)
         save_yaml(config, folder / FILE)
         return cls(folder, config)
 
@@ -138,6 +140,12 @@ def save_statistics(domain: Domain, folder: Path) -> None:
     """Write the statistics of a domain into a run folder; where they were not given, its data are read for them."""
     about = {"domain": domain.name, "version": __version__}
     save_tree({**about, "statistics": domain.statistics}, folder / STATISTICS)
+
+
+def data_note(domain: Domain) -> Tree:
+    """What to note of the data of a domain among the options of a run: their SHA-256, where they say it."""
+    digest = domain.data.digest
+    return {DIGEST: digest} if digest else {}
 
 
 def is_run(folder: Path) -> bool:

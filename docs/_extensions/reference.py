@@ -26,6 +26,8 @@ FURTHER = {  # public names that live in a module of their own, by module
     "state": "tree_map leaves expand_like",
     "data": "collate",
     "figures": "figure draw",
+    "prepared": "Preparation Plan",
+    "records": "Column Prepared text is_prepared write_records",
 }
 
 DECODED = {  # what samples of a domain are in Python, where it is a class

@@ -2,6 +2,7 @@
 
 #: what each command does, in the order of the help
 COMMANDS = {
+    "prepare": "read many files once into one, from which training starts at once",
     "train": "train a flow on a domain's data",
     "tune": "go on from a trained run or model towards a reward of your own",
     "sample": "draw new samples from a trained run or model",

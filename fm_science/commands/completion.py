@@ -21,7 +21,10 @@ from fm_science.commands import COMMANDS
 from fm_science.errors import UserError, nearest
 from fm_science.plugins import Plugin, PluginError, domains
 
-PLAIN = ("domain=", "preset=", "run=", "resume=", "from=", "seed=", "out=", "n=", "steps=", "solver=", "dry=true")
+PLAIN = (
+    "domain=", "preset=", "run=", "resume=", "from=", "seed=", "input=", "out=", "workers=", "n=", "steps=", "solver=",
+    "dry=true",
+)  # fmt: skip
 
 
 def usage(rest: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 usage: fm-science info          what is installed here and what it can run on
        fm-science info RUN      what a run folder holds, or a model, by its file or its name
+       fm-science info FILE     what a prepared file holds, and whether it is whole
 """
 
 from __future__ import annotations
@@ -36,9 +37,27 @@ def about(source: str) -> str:
     """What a run or a model holds, in a few lines."""
     from fm_science.commands.models import described
     from fm_science.models import Model, find_trained
+    from fm_science.prepared import is_prepared
 
+    if is_prepared(Path(source)):
+        return prepared(Path(source))
     found = find_trained(source)
     return described(found) if isinstance(found, Model) else run(Path(source))
+
+
+def prepared(file: Path) -> str:
+    """What a prepared file holds, after all of it was read once."""
+    from fm_science.prepared import Prepared
+
+    found = Prepared(file)
+    about = found.about
+    options = ", ".join(f"data.{name}={value}" for name, value in about["options"].items()) or "none"
+    state = "whole" if found.whole() else "DAMAGED: prepare it again"
+    return "\n".join([
+        f"{file}: {len(found):,} records of domain {about['domain']}, from {about['files']:,} files; fm-science "
+        f"{about['version']}", f"options of reading: {options}", f"left out: {about['left_out']:,}",
+        f"sha256 of the records: {found.digest}, {state}",
+    ])  # fmt: skip
 
 
 def machine() -> str:
@@ -62,13 +81,14 @@ def installed(name: str) -> str:
 
 def run(folder: Path) -> str:
     """What a run folder holds, in a few lines."""
-    from fm_science.runs import Run
+    from fm_science.runs import DIGEST, Run
 
     found = Run.open(folder)
     tree = found.config
     preset = f", preset {tree['preset']}" if tree.get("preset") else ""
     made = f"seed {tree.get('seed', 0)}, fm-science {tree.get('version', 'unknown')}"
     lines = [f"{folder}: domain {tree['domain']}{preset}, {made}"]
+    lines += [f"data: sha256 {tree[DIGEST]}"] if DIGEST in tree else []
     lines += [f"status: {found.status}", *map(past, found.history)]
     checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
     lines.append(f"checkpoints: {', '.join(file.name for file in checkpoints) or 'none'}")

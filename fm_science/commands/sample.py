@@ -229,9 +229,9 @@ def _nearest_device() -> str:
 
 
 @contextmanager
-def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(total: int | None, label: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar with the time that is left, or a line a minute where there is no terminal; the value is called with how
-    much was done."""
+    much was done. ``total=None``: it is not known how much there is."""
     from rich.progress import Progress
 
     terminal, begin = sys.stdout.isatty(), time.monotonic()
@@ -244,8 +244,9 @@ def progress(total: int, label: str, done: int = 0) -> Iterator[Callable[[int], 
             made, now = made + n, time.monotonic()
             shown.advance(task, n)
             if not terminal and now >= line:
-                left = (now - begin) * (total - made) / (made - done)
-                print(f"{label}: {made} of {total}, {left / 60:.1f} min left", flush=True)
+                pace = (now - begin) / (made - done)
+                left = "" if total is None else f" of {total}, {pace * (total - made) / 60:.1f} min left"
+                print(f"{label}: {made}{left}", flush=True)
                 line = now + EVERY
 
         yield advance

@@ -37,7 +37,7 @@ from fm_science.training.metrics_file import MetricsFile, Rows
 from fm_science.training.module import BINS, FlowModule
 from fm_science.training.options import Optimizer, Trainer
 from fm_science.training.progress import Progress, count
-from fm_science.training.recording import first, recorded, reserved
+from fm_science.training.recording import first, recorded, reserved, same_data
 from fm_science.training.saving import LastCheckpoint, Overdue, resumable
 from fm_science.training.signals import Halt, Signals, requeue
 
@@ -97,6 +97,7 @@ def _fit(
     """:func:`fit`, in a folder that is reserved for it."""
     told = {**(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule)}
     _prepare(domain, folder, resume, start, told)
+    told |= same_data(domain, folder) if first() else {}
     (folder / FOLDER).mkdir(exist_ok=True)
     if first():
         with atomic_files(folder) as new:
@@ -111,7 +112,7 @@ def _fit(
     module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations, options.max_skipped)
     with Signals() as signals:
         part = _Part(domain, module, options, folder, seed, signals, loggers, resume)
-        with recorded(folder, seed, part.made, told if resume else None, lambda: (part.steps, part.saved)):
+        with recorded(folder, seed, part.made, told, resume, lambda: (part.steps, part.saved)):
             part.run(augmentations)
             module.skips.check(module)
     flow.domain = domain

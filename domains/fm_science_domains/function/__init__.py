@@ -33,6 +33,7 @@ from .files import Layout, read, write
 from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .sensors import Sampled, Shape, parse, places, quadrature, refined
+from .stored import FunctionPreparation
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class Function(Domain):
     def load_data(self) -> TrainingData:
         o = self.options.data
         sets = load(o, None if self.given is None else self.summary)
-        return TrainingData(sets.train, sets.held_out, o.batch, 0, o.workers, sets)
+        return TrainingData(sets.train, sets.held_out, o.batch, 0, o.workers, sets, sets.digest)
+
+    def preparation(self) -> FunctionPreparation:
+        return FunctionPreparation(vars(self.options.data))
 
     @property
     def sets(self) -> Sets:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from fm_science.state import Context
 
 from . import families
 from .families import Family, kernel
-from .files import Layout, read
+from .files import read
 from .sensors import Sampled, Shape, parse, places, quadrature, scattered_weights
+from .stored import FunctionPreparation, functions, layout
 
 log = logging.getLogger(__name__)
 Item = tuple[Tensor, dict[str, Tensor]]
@@ -37,7 +38,9 @@ MOST = 1 << 18  # sensors in all, of layouts that new functions may have
 class Data:
     """Which functions to learn from, and how many at a time."""
 
-    source: str = option("gp", "gp, mogp, heat, stokes, burgers, darcy, or a file or folder of .npz, .npy, .csv or .nc")
+    source: str = option(
+        "gp", "gp, mogp, heat, stokes, burgers, darcy, a file or folder of .npz, .npy, .csv or .nc, or a prepared file"
+    )
     grid: int | str = option(64, "sensors of a family on each axis, such as 64 or 32x48")
     sensors: int = option(0, "with a positive value, so many random sensors for each function instead of a grid", low=0)
     dim: int = option(1, "dimension of a gp", low=1, high=3)
@@ -128,14 +131,15 @@ class Fields(Dataset):
 
 @dataclass(frozen=True)
 class Sets:
-    """What a source gives: training and held-out functions, the frame they share, the family, where there is one, and
-    what was left out."""
+    """What a source gives: training and held-out functions, the frame they share, the family, where there is one, what
+    was left out, and the digest of a prepared file."""
 
     train: Fields
     held_out: Fields
     frame: Frame
     family: Family | None = None
     dropped: tuple[Dropped, ...] = ()
+    digest: str = ""
 
     @property
     def dim(self) -> int:
@@ -226,7 +230,7 @@ def load(o: Data, known: Summary | None = None) -> Sets:
         return sets
     known.check(sets)
     train, held_out = (Fields(part.functions, known.frame) for part in (sets.train, sets.held_out))
-    return Sets(train, held_out, known.frame, sets.family)
+    return replace(sets, train=train, held_out=held_out, frame=known.frame)
 
 
 def _load(o: Data) -> Sets:
@@ -240,8 +244,9 @@ def _load(o: Data) -> Sets:
         close = nearest(o.source, families.names())
         raise UserError(f"no file or folder {o.source!r}, and no family of that name; {close}")
     dropped: list[Dropped] = []
-    found = read([o.source], Layout(o.array, o.axis, o.channel_axis, o.periodic), dropped)
-    found = kept(found, o, dropped)
+    stored = FunctionPreparation(vars(o)).open(o.source)
+    dropped += [] if stored is None else stored.dropped
+    found = kept(read([o.source], layout(vars(o)), dropped) if stored is None else functions(stored), o, dropped)
     if len(found) > 1 and all(bool((f.values == found[0].values[0]).all()) for f in found):
         raise UserError(f"{o.source}: all {len(found)} functions have the value {found[0].values[0].tolist()} "
                         "everywhere, so there is nothing to learn")  # fmt: skip
@@ -253,7 +258,8 @@ def _load(o: Data) -> Sets:
         n = torch.tensor(train[0].grid)
         size = size * n / (n - 1)
     frame = framed(train, low, size, periodic, o.scale)
-    return Sets(Fields(train, frame), Fields(held, frame), frame, dropped=tuple(dropped))
+    digest = "" if stored is None else stored.digest
+    return Sets(Fields(train, frame), Fields(held, frame), frame, dropped=tuple(dropped), digest=digest)
 
 
 def chosen(o: Data) -> Family | None:

@@ -67,23 +67,30 @@ def read(
     """
     layout, dropped = layout or Layout(), [] if dropped is None else dropped
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    nowhere: list[Dropped] = []
+    found = read_each(listed(asked), lambda file: read_file(file, layout, nowhere), asked, dropped)
+    dropped += nowhere
+    return found
+
+
+def listed(paths: Sequence[Path]) -> list[Path]:
+    """The files of functions that the paths name. Raises UserError where there are none."""
     files: list[Path] = []
-    for path in asked:
+    for path in paths:
         if path.is_dir():
             known = [f for f in path.iterdir() if f.suffix.lower() in READERS and f.is_file() and f.name not in OURS]
             known.sort(key=lambda f: ORDER.index(f.suffix.lower()))
             files += sorted({f.stem: f for f in reversed(known)}.values())
         else:
             files.append(path)
-    nowhere: list[Dropped] = []
-    found = read_each(files, lambda file: _file(file, layout, nowhere), asked, dropped)
-    if not found:
-        raise UserError(f"no functions in {', '.join(map(str, asked))}: expected {', '.join(ORDER)} files")
-    dropped += nowhere
-    return found
+    if not files:
+        raise UserError(f"no functions in {', '.join(map(str, paths))}: expected {', '.join(ORDER)} files")
+    return files
 
 
-def _file(file: Path, layout: Layout, nowhere: list[Dropped]) -> list[Sampled]:
+def read_file(file: Path, layout: Layout, nowhere: list[Dropped]) -> list[Sampled]:
+    """The functions of a file; those that were measured nowhere are listed in ``nowhere``. Raises UserError where it
+    holds none."""
     if not file.is_file():
         raise UserError(f"no file or folder {str(file)!r}")
     if file.suffix.lower() not in READERS:

@@ -35,6 +35,7 @@ from .files import Image, read, rounded
 from .likelihood import appraise
 from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
+from .stored import ImagePreparation
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ class ImageDomain(Domain):
         if self.given is not None:
             self.summary.check(found)
         train, held_out = Images(found.train), Images(found.held_out)
-        return TrainingData(train, held_out, o.batch, 0, o.workers, found)
+        return TrainingData(train, held_out, o.batch, 0, o.workers, found, found.train.digest)
+
+    def preparation(self) -> ImagePreparation:
+        return ImagePreparation(vars(self.options.data))
 
     @property
     def sets(self) -> Sets:

@@ -8,9 +8,9 @@ dequantisation; Theis, van den Oord & Bethge 2016).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from fm_science.domain import option
 from fm_science.errors import UserError
 from fm_science.files import Dropped
 
-from .files import Stack, listed, load
+from .files import Stack, listed, load, together
 from .formats import BACKGROUNDS
+from .stored import ImagePreparation, pieces
 
 log = logging.getLogger(__name__)
 Item = tuple[Tensor, dict[str, Tensor]]
@@ -35,7 +36,9 @@ DIGITS = Path(__file__).with_name("digits.npz")
 class Data:
     """Which images to learn from, and how many at a time."""
 
-    source: str = option("digits", "digits (8x8, shipped), or a folder or file: pictures, .npz, CIFAR-10 .bin")
+    source: str = option(
+        "digits", "digits (8x8, shipped), or a folder or file: pictures, .npz, CIFAR-10 .bin, or a prepared file"
+    )
     held_out: str | None = option(None, "file or folder of the held-out images; none: a share of the source")
     share: float = option(0.2, "share of the source that is held out where nothing else is", low=0, high=0.9)
     size: int | None = option(None, "cut and scale to this many pixels a side; none: as they are", "pixels", low=2)
@@ -188,22 +191,30 @@ def _split(o: Data) -> tuple[Stack, Stack]:
     if o.held_out is not None:
         apart = Path(o.held_out)
         files = [f.resolve() for f in listed(apart)]
-        read = partial(load, size=o.size, background=o.background)
-        source = digits() if o.source == "digits" else read([o.source], without=files, white=o.white)
-        white = o.white or source.white
-        return source, read([apart], classes=source.classes if o.labels else (), white=white)
+        source = digits() if o.source == "digits" else _load(o, o.source, o.white, None, files)
+        return source, _load(o, apart, o.white or source.white, source.classes if o.labels else ())
     if o.source == "digits":
         if o.size not in (None, 8):
             raise UserError(f"data.size={o.size}: the shipped digits have 8x8 pixels")
         whole = digits()
     else:
-        whole = load([o.source], o.size, background=o.background, white=o.white)
+        whole = _load(o, o.source, o.white)
     order = _order(len(whole))
     some = max(1, round(o.share * len(whole)))
     if some >= len(whole):
         log.warning("%s holds too few images to hold out any: all are trained and held out", o.source)
         return whole, whole
     return whole.take(order[some:].sort().values), whole.take(order[:some].sort().values)
+
+
+def _load(
+    o: Data, place: str | Path, white: int | None, classes: Sequence[str] | None = None, without: Sequence[Path] = ()
+) -> Stack:
+    """The images of a file or folder, or of a prepared file."""
+    kept = ImagePreparation(vars(o)).open(place)
+    if kept is None:
+        return load([place], o.size, without, classes, o.background, white)
+    return replace(together(*pieces(kept), classes), dropped=kept.dropped, digest=kept.digest)
 
 
 def _order(n: int) -> Tensor:

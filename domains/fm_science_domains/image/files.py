@@ -70,6 +70,7 @@ class Stack:
         classes: names of the classes, in the order that labels count; none without labels.
         white: the level of deeper pictures that was taken to be white; ``None`` where all had 8 bits.
         dropped: files that were left out.
+        digest: of a prepared file that they come from.
     """
 
     levels: Tensor
@@ -79,6 +80,7 @@ class Stack:
     classes: tuple[str, ...] = ()
     white: int | None = None
     dropped: tuple[Dropped, ...] = ()
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -99,6 +101,17 @@ class Stack:
         labels = [None] * len(x) if self.labels is None else self.labels[: len(x)].tolist()
         names = self.names or tuple(f"image_{i:06d}" for i in range(len(x)))
         return [Image(pixels, label, name) for pixels, label, name in zip(x, labels, names, strict=False)]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of a file. levels: ``(C, H, W)`` uint8; folder: the name of the one it lies in; label: the number of
+    its class, where one is kept inside; name: for people."""
+
+    levels: Tensor
+    folder: str
+    label: int | None
+    name: str
 
 
 def read(
@@ -143,20 +156,34 @@ def load(
             in ``classes``.
     """
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
-    files = [f for path in asked for f in listed(path) if f.resolve() not in without]
-    known = [f for f in files if f.suffix.lower() in (*formats.READERS, *formats.PICTURES)]
     dropped: list[Dropped] = []
-    found = read_each(known, lambda file: _file(file, size, background, white), asked, dropped)
+    known = images_in(asked, without)
+    found = read_each(known, lambda file: [(file, one) for one in read_file(file, size, background, white)], asked,
+                      dropped)  # fmt: skip
     pages = [(f, page) for f, page in found if isinstance(page, Page)]
     stacks = [stack for _, stack in found if isinstance(stack, Stack)]
-    stacks += [_pictures(pages, size, classes, white)] if pages else []
-    if not stacks:
+    return replace(together(stacks, *_pictures(pages, size, white), classes), dropped=tuple(dropped))
+
+
+def together(
+    stacks: Sequence[Stack], pictures: Sequence[Picture], level: int | None, classes: Sequence[str] | None
+) -> Stack:
+    """Arrays and pictures of files as one stack, as :func:`load` gives it; ``level``: the one that is white in deep
+    pictures. Raises UserError where shapes differ, or a class is not in ``classes``."""
+    stack = _joined([*stacks, *([_stacked(pictures, level, classes)] if pictures else [])])
+    return stack if classes is None else _counted(stack, classes)
+
+
+def images_in(paths: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]:
+    """The files of images that the paths name. Raises UserError where there are none."""
+    files = [f for path in paths for f in listed(path) if f.resolve() not in without]
+    known = [f for f in files if f.suffix.lower() in (*formats.READERS, *formats.PICTURES)]
+    if not known:
         raise UserError(
-            f"no images in {', '.join(map(str, asked))}: expected .png, .jpg, .tif, ..., .npz, .npy or CIFAR-10 .bin "
+            f"no images in {', '.join(map(str, paths))}: expected .png, .jpg, .tif, ..., .npz, .npy or CIFAR-10 .bin "
             "files"
         )
-    stack = replace(_joined(stacks), dropped=tuple(dropped))
-    return stack if classes is None else _counted(stack, classes)
+    return known
 
 
 def listed(path: Path) -> list[Path]:
@@ -209,11 +236,11 @@ def _counted(stack: Stack, classes: Sequence[str]) -> Stack:
     return replace(stack, labels=number[stack.labels], classes=tuple(classes))
 
 
-def _file(file: Path, size: int | None, background: str, white: int | None) -> list[tuple[Path, Page | Stack]]:
-    """The pictures of a file as they are stored, or an array file as a stack."""
+def read_file(file: Path, size: int | None, background: str, white: int | None) -> list[Page | Stack]:
+    """The pictures of a file as they are stored, or an array file as a stack. Raises UserError where it holds none."""
     if file.suffix.lower() in formats.READERS:
-        return [(file, _array(file, size, white))]
-    return [(file, page) for page in formats.pictures(file, background)]
+        return [_array(file, size, white)]
+    return [*formats.pictures(file, background)]
 
 
 def _array(file: Path, size: int | None, white: int | None) -> Stack:
@@ -227,20 +254,28 @@ def _array(file: Path, size: int | None, white: int | None) -> Stack:
 
 
 def _pictures(
-    pages: Sequence[tuple[Path, Page]], size: int | None, classes: Sequence[str] | None, white: int | None
-) -> Stack:
-    """Pictures as a stack. Their classes are the numbers that are kept inside, where all have one; else the folders in
-    which they lie, where there are several or the one is among ``classes``."""
+    pages: Sequence[tuple[Path, Page]], size: int | None, white: int | None
+) -> tuple[list[Picture], int | None]:
+    """Pictures in levels of 8 bits, and the level that is white in deeper ones, where there are any."""
     deep = [page.values for _, page in pages if page.values.dtype != np.uint8]
     level = formats.white_level(deep, white, f"{len(deep)} pictures of more than 8 bits") if deep else None
-    pixels = tuple(formats.scaled(_levels(page.values, level), size) for _, page in pages)
+    return [
+        Picture(formats.scaled(_levels(page.values, level), size), file.parent.name, page.label, page.name)
+        for file, page in pages
+    ], level
+
+
+def _stacked(pictures: Sequence[Picture], level: int | None, classes: Sequence[str] | None) -> Stack:
+    """Pictures as a stack. Their classes are the numbers that are kept inside, where all have one; else the folders in
+    which they lie, where there are several or the one is among ``classes``."""
+    pixels = tuple(picture.levels for picture in pictures)
     channels = max(p.shape[0] for p in pixels)
     pixels = tuple(p if p.shape[0] == channels else p.expand(channels, -1, -1) for p in pixels)
     shapes = {tuple(p.shape[1:]) for p in pixels}
     if len(shapes) > 1:
         raise UserError(f"the pictures have {len(shapes)} sizes, such as {sorted(shapes)[:3]}; give data.size")
-    labels, found = _labels([f.parent.name for f, _ in pages], [page.label for _, page in pages], classes)
-    return Stack(torch.stack(pixels), labels, 255, tuple(page.name for _, page in pages), found, level)
+    labels, found = _labels([p.folder for p in pictures], [p.label for p in pictures], classes)
+    return Stack(torch.stack(pixels), labels, 255, tuple(p.name for p in pictures), found, level)
 
 
 def _levels(values: np.ndarray, white: int | None) -> np.ndarray:

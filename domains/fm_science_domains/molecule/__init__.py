@@ -33,6 +33,7 @@ from .meanings import MEANINGS
 from .molecule import Molecule, without_hydrogens
 from .network import Network
 from .recipe import Coupling, Objective, Path, Sample
+from .stored import MoleculePreparation
 from .vocabulary import Vocabulary
 
 
@@ -70,7 +71,10 @@ class MoleculeDomain(Domain):
         conditioning.names("+".join(conditions), library.properties, "objective.condition")
         counts = self._counts(known)
         train, validation = (recipe.OneHot(d, counts, conditions) for d in (library.train, library.validation))
-        return TrainingData(train, validation, o.batch, o.budget, o.workers, library)
+        return TrainingData(train, validation, o.batch, o.budget, o.workers, library, library.digest)
+
+    def preparation(self) -> MoleculePreparation:
+        return MoleculePreparation(vars(self.options.data))
 
     @property
     def library(self) -> Library:

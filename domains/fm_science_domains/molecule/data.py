@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from fm_science.domain import option
 from fm_science.errors import UserError, nearest
 
-from . import drugs, fixture, qm9, sdf
+from . import drugs, fixture, qm9, sdf, stored
 from .cache import Dropped, Prepared, cached, digest, folder, gather, summary
 from .molecule import Molecule, rdkit
 from .pack import PARTS, Pack, square
@@ -38,7 +38,8 @@ class Data:
     """Which molecules to learn from, and how many at a time."""
 
     source: str = option(
-        "fixture", "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, XYZ, a folder of them, .smi"
+        "fixture", "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, XYZ, a folder of them, "
+        ".smi, or a prepared file",
     )
     hydrogens: bool = option(False, "whether hydrogens are atoms of their own; else they are implied by valence")
     max_atoms: int = option(0, "leave out larger molecules; 0: none", unit="atoms", low=0)
@@ -89,6 +90,7 @@ class Library:
         vocabulary: the classes that occur.
         drops: molecules that were left out.
         source: where the molecules come from.
+        digest: of a prepared file that they come from.
     """
 
     train: Molecules
@@ -97,6 +99,7 @@ class Library:
     vocabulary: Vocabulary
     drops: tuple[Dropped, ...] = ()
     source: str = "fixture"
+    digest: str = ""
 
     def part(self, split: str) -> Molecules:
         """A part by its name. Raises KeyError for an unknown one."""
@@ -213,7 +216,9 @@ def load(options: Data | None = None, known: Vocabulary | None = None) -> Librar
     counts = "{} molecules to train, {} to validate, {} to test".format(*map(len, parts))
     log.info("%s: %s; %d left out%s", options.source, counts, len(dropped), f" ({summary(dropped)})" if dropped else "")
     sets = [Molecules(part, vocabulary) for part in parts]
-    return Library(sets[0], sets[1], sets[2], vocabulary, tuple(dropped), options.source)
+    kept = stored.opened(vars(options))
+    digest = "" if kept is None else kept.digest
+    return Library(sets[0], sets[1], sets[2], vocabulary, tuple(dropped), options.source, digest)
 
 
 def _source(options: Data) -> Prepared:
@@ -232,6 +237,9 @@ def _source(options: Data) -> Prepared:
             f"data.source={options.source}: no such file or folder, and no source of that name; "
             f"{nearest(options.source, ('fixture', 'qm9', 'drugs'))}"
         )
+    kept = stored.opened(vars(options))
+    if kept is not None:
+        return _split((stored.pack(kept), list(kept.dropped)))
     if drugs.is_smiles(path):
         return _folded(drugs.read_smiles(path, options.conformers), options)
     files = sdf.files([path])

@@ -39,6 +39,7 @@ from .energies import Energy
 from .files import Cloud, read, trajectories, write
 from .meanings import MEANINGS
 from .recipe import Coupling, Network, Objective, Path, Sample
+from .stored import CloudPreparation
 from .systems import imported, named
 
 LARGE = 200  # coordinates of a cloud, up to which its likelihood is measured without an energy
@@ -72,7 +73,10 @@ class PointCloud(Domain):
     def load_data(self) -> TrainingData:
         o = self.options.data
         sets = load(o, None if self.given is None else self.summary)
-        return TrainingData(sets.train, sets.held_out, o.batch, o.budget, o.workers, sets)
+        return TrainingData(sets.train, sets.held_out, o.batch, o.budget, o.workers, sets, sets.digest)
+
+    def preparation(self) -> CloudPreparation:
+        return CloudPreparation(vars(self.options.data))
 
     @property
     def sets(self) -> Sets:

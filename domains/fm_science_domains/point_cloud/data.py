@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -26,6 +27,7 @@ from .energies import Energy
 from .files import Cloud, read
 from .reference import Plan, Reference
 from .shapes import FAMILIES, drawn
+from .stored import SINGLE, CloudPreparation, StoredPoints, centred, moments
 from .systems import System, imported, named, probe
 from .upright import turned
 
@@ -39,8 +41,8 @@ class Data:
 
     source: str = option(
         "dw4",
-        "dw4, lj13, lj55, shapes, module:energy of your own, or a file or folder of .npz, .csv, .xyz, .ply, ...; "
-        "subfolders and labels are classes",
+        "dw4, lj13, lj55, shapes, module:energy of your own, a file or folder of .npz, .csv, .xyz, .ply, ..., or "
+        "a prepared file; subfolders and labels are classes",
     )
     factor: float = option(1.0, "weight of Lennard-Jones pairs: 1 counts ordered pairs, 0.5 unordered", low=0)
     energy: str | None = option(None, "module:energy that scores clouds of a file; none: no energy is known")
@@ -68,8 +70,8 @@ class Clouds(Dataset):
     def __init__(
         self, clouds: Sequence[Tensor], labels: Sequence[int] = (), classes: Sequence[str] = (), upright: bool = False
     ) -> None:  # fmt: skip
-        self.clouds = [(c.double() - c.double().mean(0)).float() for c in clouds]  # far clouds keep their digits
-        self.clouds = turned(self.clouds) if upright else self.clouds
+        found = [centred(c) for c in clouds]
+        self.clouds: Sequence[Tensor] = turned(found) if upright else found
         self.sizes = torch.tensor([len(c) for c in clouds], dtype=torch.long)
         self.labels, self.classes = torch.tensor(labels, dtype=torch.long), tuple(classes)
 
@@ -83,6 +85,14 @@ class Clouds(Dataset):
         """The first ``count`` clouds as decoded objects."""
         names = [self.classes[k] for k in self.labels[:count]] if self.classes else [""] * count
         return [Cloud(c, f"reference_{i:04d}", names[i]) for i, c in enumerate(self.clouds[:count])]
+
+
+class StoredClouds(Clouds):
+    """Clouds of a prepared file as items, each made when it is asked for."""
+
+    def __init__(self, clouds: StoredPoints, labels: Sequence[int] = (), classes: Sequence[str] = ()) -> None:
+        self.clouds, self.sizes = clouds, clouds.sizes
+        self.labels, self.classes = torch.tensor(labels, dtype=torch.long), tuple(classes)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class Sets:
         shapes: whether the clouds are procedural shapes, whose parameters can be fitted.
         upright: whether they stand on their principal axes, and new ones are to be turned at random.
         dropped: files and clouds that were left out.
+        digest: of a prepared file that they lie in.
     """
 
     train: Clouds
@@ -112,6 +123,7 @@ class Sets:
     shapes: bool = False
     upright: bool = False
     dropped: tuple[Dropped, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,43 +201,96 @@ def procedural(o: Data) -> Sets:
     clouds, labels = zip(*drawn(names, o.train + o.held_out, o.points or 256), strict=True)
     held_out = Clouds(clouds[: o.held_out], labels[: o.held_out], names, o.upright)
     train = Clouds(clouds[o.held_out :], labels[o.held_out :], names, o.upright)
-    spread = float(torch.cat(train.clouds[:1000]).std())
+    spread = float(torch.cat(list(train.clouds[:1000])).std())
     return Sets(train, held_out, 3, spread, classes=tuple(names), shapes=True, upright=o.upright)
 
 
 def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     """The clouds of a file or folder; a tenth of them is held out. They have classes where every cloud is labelled:
     those that are ``known``, where theirs are among them."""
-    dropped: list[Dropped] = []
-    clouds = read([o.source], dropped)
-    single = [c for c in clouds if len(c) < 2]
-    dropped += [Dropped(o.source, c.name, "a cloud of one point") for c in single]
-    clouds = [c for c in clouds if len(c) > 1]
-    if not clouds:
-        raise UserError(f"{o.source} holds clouds of one point alone; a cloud has two points or more")
-    named = {c.label for c in clouds}
+    found = _prepared(o) or _found(o)
+    named = set(found.labels)
     classes = tuple(sorted(named)) if "" not in named else ()
     classes = known if classes and named <= set(known) else classes
     if len(named) > 1 and not classes:
-        bare = sum(not c.label for c in clouds)
-        log.warning("%s: no classes are learned, since %d of %d clouds have none", o.source, bare, len(clouds))
-    found = [(c.points, classes.index(c.label) if classes else -1) for c in clouds]
-    dims = {c.shape[1] for c, _ in found}
-    if len(dims) > 1:
-        raise UserError(f"the clouds in {o.source} have {sorted(dims)} coordinates; all must have the same number")
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
-    some = max(1, len(found) // 10)
-    if len(found) == 1:
+        bare = found.labels.count("")
+        log.warning("%s: no classes are learned, since %d of %d clouds have none", o.source, bare, len(found.labels))
+    if len(found.dims) > 1:
+        raise UserError(f"the clouds in {o.source} have {sorted(found.dims)} coordinates; all must have as many")
+    order = torch.randperm(len(found.labels), generator=torch.Generator().manual_seed(0))
+    some = max(1, len(order) // 10)
+    if len(order) == 1:
         log.warning("%s holds one cloud: it is trained and held out", o.source)
-    held, kept = order[:some], order[some:] or order
-    held_out, train = (
-        Clouds([found[i][0] for i in part], [found[i][1] for i in part], classes, o.upright) for part in (held, kept)
-    )
-    spread = float(torch.cat(train.clouds).std())
+    held, kept = order[:some], order[some:] if len(order) > 1 else order
+    held_out, train = (_part(found, part.tolist(), classes, o.upright) for part in (held, kept))
+    dim = found.dims.pop()
+    spread = _spread(found.moments[kept], int(train.sizes.sum()) * dim)
     energy = imported(o.energy) if o.energy else None
     if energy is not None:
         probe(energy, held_out.clouds[0][None].double(), f"data.energy={o.energy}")
-    return Sets(train, held_out, dims.pop(), spread, energy, classes=classes, upright=o.upright, dropped=tuple(dropped))
+    return Sets(
+        train, held_out, dim, spread, energy, classes=classes, upright=o.upright, dropped=tuple(found.dropped),
+        digest=found.digest,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Clouds that were read.
+
+    Attributes:
+        points: of each, ``(N, D)``.
+        labels: the class of each, or "".
+        dims: the numbers of coordinates that occur.
+        moments: ``(n, 2)`` of each, see :func:`~.stored.moments`.
+        dropped: what was left out.
+        digest: of the prepared file that they lie in.
+    """
+
+    points: Sequence[Tensor]
+    labels: list[str]
+    dims: set[int]
+    moments: Tensor
+    dropped: Sequence[Dropped]
+    digest: str = ""
+
+
+def _found(o: Data) -> Found:
+    """The clouds of files. Raises UserError where there are none of two points or more."""
+    dropped: list[Dropped] = []
+    clouds = read([o.source], dropped)
+    dropped += [Dropped(o.source, c.name, SINGLE) for c in clouds if len(c) < 2]
+    clouds = [c for c in clouds if len(c) > 1]
+    if not clouds:
+        raise UserError(f"{o.source} holds clouds of one point alone; a cloud has two points or more")
+    sums = torch.stack([moments(c.points) for c in clouds])
+    return Found([c.points for c in clouds], [c.label for c in clouds], {c.points.shape[1] for c in clouds}, sums,
+                 dropped)  # fmt: skip
+
+
+def _prepared(o: Data) -> Found | None:
+    """The clouds of a prepared file; ``None``: it is none."""
+    kept = CloudPreparation(vars(o)).open(o.source)
+    if kept is None:
+        return None
+    sums = torch.from_numpy(np.array(kept.flat("moments"))).reshape(-1, 2)
+    dims = {int(dim) for dim in np.unique(kept.flat("dim"))}
+    points = StoredPoints(kept, np.arange(len(kept)))
+    return Found(points, kept.texts("label"), dims, sums, kept.dropped, kept.digest)
+
+
+def _part(found: Found, chosen: list[int], classes: tuple[str, ...], upright: bool) -> Clouds:
+    """Some of the clouds as a set."""
+    labels = [classes.index(found.labels[i]) if classes else -1 for i in chosen]
+    if isinstance(found.points, StoredPoints):
+        return StoredClouds(StoredPoints(found.points.prepared, np.array(chosen), upright), labels, classes)
+    return Clouds([found.points[i] for i in chosen], labels, classes, upright)
+
+
+def _spread(sums: Tensor, count: int) -> float:
+    """The standard deviation of ``count`` coordinates from their sums and sums of squares ``(n, 2)``."""
+    total, square = sums.sum(0).tolist()
+    return float(max(square - total**2 / count, 0.0) / max(1, count - 1)) ** 0.5
 
 
 def plan(system: System, effort: float) -> Plan:

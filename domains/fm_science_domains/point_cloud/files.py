@@ -63,13 +63,19 @@ def read(paths: Iterable[str | Path], dropped: list[Dropped] | None = None) -> l
             clouds both beside and in its subfolders.
     """
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    classes = classified(asked)
+    return read_each([*classes], lambda file: read_file(file, classes[file]), asked, dropped)
+
+
+def classified(paths: Sequence[Path]) -> dict[Path, str]:
+    """The files of clouds that the paths name, each with the class that its folder gives, or "". Raises UserError where
+    there are none, or a folder holds clouds both beside and in its subfolders."""
     classes: dict[Path, str] = {}
-    for path in asked:
+    for path in paths:
         classes |= _folder(path) if path.is_dir() else {path: ""}
-    found = read_each([*classes], lambda file: _file(file, classes[file]), asked, dropped)
-    if not found:
-        raise UserError(f"no clouds in {', '.join(map(str, asked))}: expected {', '.join(ORDER)} files")
-    return found
+    if not classes:
+        raise UserError(f"no clouds in {', '.join(map(str, paths))}: expected {', '.join(ORDER)} files")
+    return classes
 
 
 def _folder(folder: Path) -> dict[Path, str]:
@@ -93,8 +99,8 @@ def _readable(folder: Path) -> list[Path]:
     return sorted({f.stem: f for f in known}.values())
 
 
-def _file(file: Path, label: str = "") -> list[Cloud]:
-    """The clouds of a file, of the class ``label`` where it does not say."""
+def read_file(file: Path, label: str = "") -> list[Cloud]:
+    """The clouds of a file, of the class ``label`` where it does not say. Raises UserError where it holds none."""
     if not file.is_file():
         raise UserError(f"no file or folder {str(file)!r}")
     if file.suffix.lower() not in READERS:

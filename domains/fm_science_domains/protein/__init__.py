@@ -35,6 +35,7 @@ from .meanings import MEANINGS
 from .motif import Scaffolding
 from .network import FrameTransformer, Network
 from .recipe import Coupling, Objective, Path, Sample
+from .stored import ChainPreparation
 from .structure import Backbone
 
 
@@ -70,7 +71,10 @@ class Protein(Domain):
     def load_data(self) -> TrainingData:
         o = self.options.data
         chains = load(o)
-        return TrainingData(*chains, o.batch, o.budget, o.workers, chains)
+        return TrainingData(*chains, o.batch, o.budget, o.workers, chains, chains[0].digest)
+
+    def preparation(self) -> ChainPreparation:
+        return ChainPreparation(vars(self.options.data))
 
     @property
     def chains(self) -> tuple[Chains, Chains]:

@@ -3,8 +3,8 @@
 The chains are the shipped ones, or those of a folder of PDB and mmCIF files. A chain of N residues becomes the state
 ``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the conditions ``residue`` (N,), the index of each residue
 along the chain, ``structure`` (N,), which are coil, helix or strand, and ``sheet`` (N, N), which strands lie side by
-side. Everything is kept in memory: a thousand
-chains of a hundred residues take 5 MB.
+side. All chains are kept in memory, a thousand chains of a hundred residues in 5 MB, but for those that ``fm-science
+prepare`` has read, which stay in their file until they are asked for.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from fm_science.errors import UserError
 from fm_science.files import Dropped
 
 from . import chains, sheets
-from .files import BREAKS, read_backbones
+from .files import BREAKS, outside, read_backbones
 from .geometry import secondary
 from .residues import BREAK
+from .stored import ChainPreparation, StoredBackbones
 from .structure import NANOMETRE, Backbone, frames
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ MOST = 5_000  # chains whose secondary structure new chains follow
 class Data:
     """Which chains to learn from, and how many at a time."""
 
-    dir: str | None = option(None, "folder of PDB and mmCIF files, plain or .gz; none: the 2,948 chains shipped")
+    dir: str | None = option(
+        None, "folder of PDB and mmCIF files, plain or .gz, or a prepared file; none: the 2,948 chains shipped"
+    )
     min_length: int = option(40, "shortest chain", unit="residues", low=3)
     max_length: int = option(128, "longest chain", unit="residues", low=3)
     breaks: str = option(
@@ -53,22 +56,32 @@ class Data:
 
 
 class Chains(Dataset):
-    """Chains as items. sizes: (len,) int64, residues of each; backbones: the chains in angstrom; dropped: left out."""
+    """Chains as items. sizes: (len,) int64, residues of each; backbones: the chains in angstrom; dropped: left out;
+    digest: of a prepared file that they lie in."""
+
+    digest = ""
 
     def __init__(self, backbones: Sequence[Backbone], dropped: Sequence[Dropped] = ()) -> None:
-        self.backbones = tuple(backbones)
+        self.backbones: Sequence[Backbone] = tuple(backbones)
         self.dropped = tuple(dropped)
         self.sizes = torch.tensor([len(b) for b in self.backbones], dtype=torch.long)
         self._items = [item(b) for b in self.backbones]
         self._structures: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.sizes)
+
+    def _item(self, index: int) -> Item:
+        return self._items[index]
 
     def __getitem__(self, index: int) -> Item:
-        state, conditions = self._items[index]
+        state, conditions = self._item(index)
         kinds, pairs = self.folded(index)
         return state, {**conditions, "structure": kinds, "sheet": sheets.condition(kinds, pairs)}
+
+    def first(self) -> Chains:
+        """The first chain alone."""
+        return Chains(self.backbones[:1], self.dropped)
 
     def structure(self, index: int) -> Tensor:
         """(N,) int64: 0 coil, 1 helix, 2 strand of the residues of one chain."""
@@ -82,6 +95,21 @@ class Chains(Dataset):
             kinds = secondary(coords)
             self._structures[index] = kinds, sheets.pairs(coords, kinds)
         return self._structures[index]
+
+
+class StoredChains(Chains):
+    """Chains of a prepared file as items, each made when it is asked for."""
+
+    def __init__(self, backbones: StoredBackbones, dropped: Sequence[Dropped] = ()) -> None:
+        self.backbones: Sequence[Backbone] = backbones
+        self.stored, self.dropped, self.sizes = backbones, tuple(dropped), backbones.sizes
+        self.digest = backbones.prepared.digest
+
+    def _item(self, index: int) -> Item:
+        return item(self.stored[index])
+
+    def folded(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.stored.folded(index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,32 +195,63 @@ def load(options: Data) -> tuple[Chains, Chains]:
     """
     if options.min_length > options.max_length:
         raise UserError(f"data.min_length={options.min_length} is above data.max_length={options.max_length}")
-    dropped: list[Dropped] = []
-    if options.dir is None:
-        train, validation = (
-            [b for b in chains.backbones(side) if options.min_length <= len(b) <= options.max_length]
-            for side in (False, True)
-        )
-        where = "the shipped chains"
+    stored = ChainPreparation(vars(options)).open(options.dir)
+    if stored is not None:
+        train, validation = _stored(options, StoredBackbones(stored))
     else:
-        found, dropped = read_backbones(options.dir, options.min_length, options.max_length, breaks=options.breaks)
-        train, validation = _split(found)
-        where = options.dir
-    if not train:
+        train, validation = _shipped(options) if options.dir is None else _read(options, options.dir)
+    where = options.dir or "the shipped chains"
+    if not len(train):
         raise UserError(f"no chain of {options.min_length} to {options.max_length} residues in {where}")
-    if options.limit and options.limit < len(train):
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-        train = [train[i] for i in sorted(order[: options.limit].tolist())]
     counts = f"{len(train)} chains to train, {len(validation)} to validate"
-    log.info("%s: %s, %d dropped", where, counts, len(dropped))
-    return Chains(train, dropped), Chains(validation or train[:1], dropped)
+    log.info("%s: %s, %d dropped", where, counts, len(train.dropped))
+    return train, validation if len(validation) else train.first()
 
 
-def _split(found: Sequence[Backbone]) -> tuple[list[Backbone], list[Backbone]]:
-    hashes = {b.source: zlib.crc32(Path(b.source).name.encode()) for b in found}
+def _shipped(options: Data) -> tuple[Chains, Chains]:
+    train, validation = (
+        [b for b in chains.backbones(side) if options.min_length <= len(b) <= options.max_length]
+        for side in (False, True)
+    )
+    return Chains([train[i] for i in _limited(range(len(train)), options.limit)]), Chains(validation)
+
+
+def _read(options: Data, folder: str) -> tuple[Chains, Chains]:
+    found, dropped = read_backbones(folder, options.min_length, options.max_length, breaks=options.breaks)
+    train, validation = _split([b.source for b in found])
+    chosen = [found[i] for i in _limited(train, options.limit)]
+    return Chains(chosen, dropped), Chains([found[i] for i in validation], dropped)
+
+
+def _stored(options: Data, found: StoredBackbones) -> tuple[Chains, Chains]:
+    sizes = found.sizes
+    wanted = (sizes >= options.min_length) & (sizes <= options.max_length)
+    dropped = list(found.prepared.dropped)
+    for chain in found.take((~wanted).nonzero()[:, 0].tolist()):
+        dropped.append(outside(chain.source, chain, options.min_length, options.max_length))
+    found = found.take(wanted.nonzero()[:, 0].tolist())
+    train, validation = _split(found.sources)
+    return (
+        StoredChains(found.take(_limited(train, options.limit)), dropped),
+        StoredChains(found.take(validation), dropped),
+    )
+
+
+def _limited(numbers: Sequence[int], limit: int) -> Sequence[int]:
+    """At most ``limit`` of these numbers, a random choice that is always the same."""
+    if not 0 < limit < len(numbers):
+        return numbers
+    order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))
+    return [numbers[i] for i in sorted(order[:limit].tolist())]
+
+
+def _split(sources: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The numbers of the chains to train and to validate, by the files that they come from."""
+    hashes = {source: zlib.crc32(Path(source).name.encode()) for source in sources}
     held_out = {source for source, value in hashes.items() if value % 10 == 1}
     if not held_out or len(held_out) == len(hashes):
         held_out = {min(hashes, key=lambda source: hashes[source])} if len(hashes) > 1 else set()
         if not held_out:
             log.warning("only one file with usable chains: validation repeats the training chain")
-    return [b for b in found if b.source not in held_out], [b for b in found if b.source in held_out]
+    numbered = list(enumerate(sources))
+    return [i for i, source in numbered if source not in held_out], [i for i, source in numbered if source in held_out]

@@ -63,20 +63,37 @@ def read_backbones(
     kept: list[Backbone] = []
     dropped: list[Dropped] = []
     asked = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    for file in _files([Path(path) for path in asked], dropped):
-        for chain, found in _read(file, max_bond, breaks):
-            if isinstance(found, Backbone) and min_length <= len(found) <= (max_length or len(found)):
+    for file in structure_files([Path(path) for path in asked], dropped):
+        for found in read_file(file, min_length, max_length, max_bond, breaks):
+            if isinstance(found, Backbone):
                 kept.append(found)
-            elif isinstance(found, Backbone):
-                wanted = f"{min_length} to {max_length or 'any'}"
-                dropped.append(Dropped(str(file), chain, f"{len(found)} residues, wanted {wanted}"))
             else:
-                dropped.append(Dropped(str(file), chain, found))
+                dropped.append(found)
     if not kept:
         first = f"; first: {dropped[0].file} {dropped[0].part}".rstrip() + f": {dropped[0].reason}" if dropped else ""
         where = ", ".join(map(str, asked[:3])) + (", ..." if len(asked) > 3 else "")
         raise UserError(f"no usable protein chain in {where} ({len(dropped)} dropped{first})")
     return kept, dropped
+
+
+def read_file(
+    file: Path, min_length: int = 1, max_length: int | None = None, max_bond: float | None = BREAK, breaks: str = "drop"
+) -> list[Backbone | Dropped]:
+    """The chains of one file, each or why it is left out; see :func:`read_backbones`."""
+    found: list[Backbone | Dropped] = []
+    for chain, one in _read(file, max_bond, breaks):
+        if isinstance(one, str):
+            found.append(Dropped(str(file), chain, one))
+        elif min_length <= len(one) <= (max_length or len(one)):
+            found.append(one)
+        else:
+            found.append(outside(file, one, min_length, max_length))
+    return found
+
+
+def outside(file: str | Path, chain: Backbone, min_length: int, max_length: int | None) -> Dropped:
+    """The line of a chain that is too short or too long."""
+    return Dropped(str(file), chain.chain, f"{len(chain)} residues, wanted {min_length} to {max_length or 'any'}")
 
 
 def _suffix(path: Path) -> str:
@@ -87,7 +104,7 @@ def _stem(path: Path) -> str:
     return re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)[: -len(_suffix(path))]
 
 
-def _files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[Path]:
+def structure_files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[Path]:
     """The structure files that the paths name, without the PDB twin of an mmCIF file in a folder."""
     for path in paths:
         if path.is_dir():
@@ -165,7 +182,7 @@ def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str
     that can be read."""
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; name one of its structure files")
-    (file,) = _files([Path(path)], [])
+    (file,) = structure_files([Path(path)], [])
     try:
         chains = _chains(file, side_chains.NAMES)
     except ValueError as error:
@@ -207,4 +224,3 @@ def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond:
     return Backbone(
         full.float(), "".join(r.letter for r in rows), name, str(path), chain, tuple(r.number for r in rows)
     )
-

@@ -91,6 +91,9 @@ class Table(Domain):
         sets = source.sets(source.summary(o) if self.given is None else Summary.from_dict(self.given))
         return TrainingData(sets.train, sets.held_out, o.batch, 0, o.workers, sets)
 
+    def preparation(self) -> None:
+        raise UserError("a table is one file, which training reads in one go, .parquet the fastest: data.source=FILE")
+
     @property
     def sets(self) -> Sets:
         """Training and held-out rows."""
