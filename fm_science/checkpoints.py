@@ -64,8 +64,8 @@ def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
         raise BrokenCheckpoint(f"{file} is no whole checkpoint: it is truncated, empty or of another kind") from error
     if damaged:
         raise BrokenCheckpoint(f"{file} is damaged: the checksum of {damaged.partition('/')[2]} does not match")
-    if not isinstance(kept, dict) or not {"state_dict", "global_step", "loops"} <= set(kept):
-        raise BrokenCheckpoint(f"{file} is no checkpoint of a run: it holds no state of a training")
+    if not isinstance(kept, dict) or not isinstance(kept.get("state_dict"), dict):
+        raise BrokenCheckpoint(f"{file} is no checkpoint of a run: it holds no weights by name")
     about = kept.get("fm_science") or {}
     if domain is not None and about.get("domain", domain) != domain:
         raise UserError(f"{file} is a checkpoint of domain {about['domain']!r}, and this run is of {domain!r}")

@@ -103,6 +103,8 @@ def resumable(folder: Path, domain: str, module: nn.Module, first: bool) -> tupl
     broken, and puts it in their place. Raises UserError where none is whole, or its weights are not those of
     ``module``."""
     file, kept, warning = newest(folder, domain)
+    if not {"global_step", "loops"} <= set(kept):
+        raise UserError(f"{file} holds weights alone and cannot be resumed: start a new run from them, train from=RUN")
     check_fit(kept, module, file)
     if warning and first:
         log.warning(warning)

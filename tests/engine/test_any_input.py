@@ -74,7 +74,8 @@ class Options:
     switch: bool = option(False, "yes or no")
 
 
-VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXT, st.lists(st.integers(), max_size=2),
+NUMBERS = st.floats(allow_subnormal=False)  # training flushes subnormal numbers in the whole process
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), NUMBERS, TEXT, st.lists(st.integers(), max_size=2),
                    st.dictionaries(TEXT, st.integers(), max_size=2), st.binary(max_size=3))  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def test_any_text_has_cells(text: str) -> None:
 
 
 @few
-@given(st.floats(allow_nan=False, allow_infinity=False))
+@given(st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False))
 def test_numbers_are_read_as_they_are_written(value: float) -> None:
     assert number(repr(value)) == value
     assert number(f" {value!r} ".strip()) == value
