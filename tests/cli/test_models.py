@@ -26,7 +26,8 @@ def run(fm, tmp_path, monkeypatch):
 
 
 def test_a_model_samples_as_its_run_does(fm, tmp_path, run):
-    assert fm("export", "first", "out=small.safetensors", "half=false", "note=a few points").code == 0
+    assert fm("export", "first", "out=small.safetensors", "half=false", "note=a few points, 5, {of}: mine").code == 0
+    assert Model(Path("small.safetensors")).card["note"] == "a few points, 5, {of}: mine"
     (tmp_path / "mine.npz").unlink()
     for source, out in (("first", "a"), ("small.safetensors", "b")):
         done = fm("sample", source, "n=3", "seed=1", "steps=2", f"out={out}")
