@@ -24,6 +24,7 @@ from fm_science.storage import load_yaml
 
 from .conftest import ROOT, Command
 
+
 def chains(folder: Path, n: int = 12) -> None:
     from fm_science_domains.protein import chains
     from fm_science_domains.protein.files import write_pdb
