@@ -38,7 +38,8 @@ class Data:
     """Which molecules to learn from, and how many at a time."""
 
     source: str = option(
-        "fixture", "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, XYZ, a folder of them, "
+        "fixture",
+        "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, XYZ, a folder of them, "
         ".smi, or a prepared file",
     )
     hydrogens: bool = option(False, "whether hydrogens are atoms of their own; else they are implied by valence")

@@ -64,7 +64,14 @@ def read(paths: Iterable[str | Path], dropped: list[Dropped] | None = None) -> l
     """
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     classes = classified(asked)
-    return read_each([*classes], lambda file: read_file(file, classes[file]), asked, dropped)
+    found = read_each([*classes], lambda file: read_file(file, classes[file]), asked, dropped)
+    if not found:
+        raise _nothing(asked)
+    return found
+
+
+def _nothing(paths: Sequence[Path]) -> UserError:
+    return UserError(f"no clouds in {', '.join(map(str, paths))}: expected {', '.join(ORDER)} files")
 
 
 def classified(paths: Sequence[Path]) -> dict[Path, str]:
@@ -74,7 +81,7 @@ def classified(paths: Sequence[Path]) -> dict[Path, str]:
     for path in paths:
         classes |= _folder(path) if path.is_dir() else {path: ""}
     if not classes:
-        raise UserError(f"no clouds in {', '.join(map(str, paths))}: expected {', '.join(ORDER)} files")
+        raise _nothing(paths)
     return classes
 
 
