@@ -36,6 +36,7 @@ PUBLIC = {
     "networks.tensor_field": "TensorField",
     "posterior": "PosteriorGuided",
     "flow": "Flow Sampler",
+    "standardised": "Standardised",
     "objectives": "ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
     "Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup Stratified "
     "TimePairs UniformTime",

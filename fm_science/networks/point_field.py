@@ -9,7 +9,7 @@ that order and padding do not matter (Zaheer et al. 2017). For large clouds use 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -139,14 +139,15 @@ class PointField(Network):
         """
         if context.mask.shape[1] > 1 and not self.pooled:
             raise ValueError(f"samples have {context.mask.shape[1]} sites, and this network sees one: say pooled=True.")
+        parts = cast(list[Part], list(self.parts))
         found = zip_leaves(self.space.bind(context), x)
         points = [point for _, point in found]
-        entered = [part.enter(part.embed(point)) for part, point in zip(self.parts, points, strict=True)]
+        entered = [part.enter(part.embed(point)) for part, point in zip(parts, points, strict=True)]
         h = self.told(t.to(points[0]), context)
-        for part, e in zip(self.parts, entered, strict=True):
+        for part, e in zip(parts, entered, strict=True):
             h = h + part.spread(e, context)
         h = self._think(silu(h), context)
-        whole = zip(self.parts, found, entered, strict=True)
+        whole = zip(parts, found, entered, strict=True)
         outputs = iter([part.output(*leaf, e, h, context) for part, leaf, e in whole])
         return map_leaves(lambda leaf: next(outputs), self.space)
 
