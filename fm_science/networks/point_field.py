@@ -148,7 +148,7 @@ class PointField(Network):
             h = h + part.spread(e, context)
         h = self._think(silu(h), context)
         whole = zip(parts, found, entered, strict=True)
-        outputs = iter([part.output(*leaf, e, h, context) for part, leaf, e in whole])
+        outputs = iter([part.output(space, point, e, h, context) for part, (space, point), e in whole])
         return map_leaves(lambda leaf: next(outputs), self.space)
 
     def _think(self, h: Tensor, context: Context) -> Tensor:
