@@ -114,7 +114,7 @@ class TorusEmbedding(Embedding):
 class SO3Embedding(Embedding):
     """The nine entries of a rotation and waves of them."""
 
-    default_scales = (1.0, 2.0, 4.0)
+    default_scales = (1.0, 3.0, 8.0)
 
 
 class HyperbolicEmbedding(Embedding):
@@ -122,6 +122,7 @@ class HyperbolicEmbedding(Embedding):
     tangents carried in parallel from the origin, so that their Lorentzian length is that of the coefficients."""
 
     space: Hyperbolic
+    default_scales = (1.0, 4.0, 12.0)
 
     @property
     def coefficients(self) -> int:

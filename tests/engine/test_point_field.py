@@ -19,6 +19,7 @@ from fm_science import (
     Endpoint,
     Euclidean,
     Flow,
+    FlowMapMatching,
     FlowMatching,
     Functions,
     Gaussian,
@@ -112,6 +113,17 @@ def test_it_keeps_the_laws_of_networks_on_a_product() -> None:
     network = PointField.for_path(path, 12, 3, waves=4, conditions=("heat",), classes={"label": 3}, pooled=True)
     context = ragged(heat=torch.randn(3), label=torch.tensor([0, 2, -1]))
     check_network(network, path, prior, context, [Permutations()], reads=["heat", "label"])
+
+
+@pytest.mark.parametrize("name", ["vector", "sphere", "rotations", "spd"])
+def test_it_is_a_flow_map_where_it_is_told_two_times(name: str) -> None:
+    space, prior = SPACES[name]
+    network = PointField(space, 12, 2, waves=4, two_times=True)
+    check_network(network, Geodesic(space), prior, Context.full(3))
+    flow = Flow(Geodesic(space), prior, shaken(network))
+    losses = FlowMapMatching()(flow, prior.sample(space, Context.full(8)), Context.full(8))
+    torch.stack([loss.mean() for loss in losses.values()]).sum().backward()  # through derivatives by time
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
 
 
 def test_scales_and_predictions_are_said_by_part() -> None:

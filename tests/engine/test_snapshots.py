@@ -194,5 +194,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         FlowMatching()(flow(), shot, Context.full(3, time=torch.full((3,), 0.5)))
     with pytest.raises(ValueError, match="condition 'time'"):
         FlowMatching()(flow(), shot, Context.full(3))
+    path = Piecewise(Geodesic(Euclidean(1)), CLOCK).bind(Context.full(3, time=torch.ones(3)))
+    with pytest.raises(ValueError, match="outside its interval"):
+        path.sample(shot, shot, torch.zeros(3))
     with pytest.raises(TypeError, match="no density"):
         flow().log_prob(shot, Context.full(3))
