@@ -17,11 +17,11 @@ PUBLIC = {
     "state": "Context State",
     "spaces": "Categorical Centered Euclidean Functions Hyperbolic Leaf Mesh Product SO3 SPD Space Sphere Torus frames "
     "spectral_distance",
-    "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF Uniform "
-    "Wrapped",
+    "priors": "Classes Data GaussianProcess Harmonic IGSO3 Matern Normal Periodic Prior ProductPrior RBF "
+    "Snapshots Uniform Wrapped",
     "schedules": "VE VP Betas Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
-    "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
+    "paths": "Bridge Gaussian Geodesic Interpolant Path Piecewise ProductPath Simulated brownian",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
         "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "
@@ -30,12 +30,13 @@ PUBLIC = {
     "solvers": "DDIM DDPM RK4 Adaptive AnnealedLangevin Churn DPMSolver Euler EulerMaruyama FlowMap Heun Langevin "
     "Midpoint PredictorCorrector ReverseSDE Solver power_grid log_snr_grid uniform_grid",
     "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
-    "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
-    "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
+    "networks": "EGNN Embedding FNO Guided LatentOperator Network NodeEmbedding PointField Potential "
+    "ProjectedEndpoint Rescheduled ScoreGuided SetTransformer TemperatureScaled TimeEmbedding",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "posterior": "PosteriorGuided",
     "flow": "Flow Sampler",
+    "standardised": "Standardised",
     "objectives": "ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
     "Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup Stratified "
     "TimePairs UniformTime",

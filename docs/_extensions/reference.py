@@ -25,6 +25,7 @@ FURTHER = {  # public names that live in a module of their own, by module
     "testing": " ".join(name for name in dir(testing) if name.startswith("check_")),
     "state": "tree_map leaves expand_like",
     "data": "collate",
+    "networks": "embedding",
     "figures": "figure draw",
     "prepared": "Preparation Plan",
     "records": "Column Prepared text is_prepared write_records",

@@ -9,10 +9,13 @@ from fm_science.networks.base import NetworkFunction as NetworkFunction
 from fm_science.networks.base import WrappedNetwork as WrappedNetwork
 from fm_science.networks.base import as_network as as_network
 from fm_science.networks.egnn import EGNN as EGNN
+from fm_science.networks.embedding import Embedding as Embedding
+from fm_science.networks.embedding import embedding as embedding
 from fm_science.networks.fno import FNO as FNO
 from fm_science.networks.guided import Guided as Guided
 from fm_science.networks.guided import drop_condition as drop_condition
 from fm_science.networks.operator import LatentOperator as LatentOperator
+from fm_science.networks.point_field import PointField as PointField
 from fm_science.networks.potential import Potential as Potential
 from fm_science.networks.projected import ProjectedEndpoint as ProjectedEndpoint
 from fm_science.networks.rescheduled import Rescheduled as Rescheduled

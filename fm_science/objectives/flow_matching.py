@@ -89,7 +89,7 @@ class FlowMatching(Objective):
     def losses(self, flow: Flow, pairs: Pairs) -> dict[str, Tensor]:
         """Named losses ``(B,)`` of paired noise and data."""
         path, x0, x1, context = pairs.path, pairs.x0, pairs.x1, pairs.context
-        t = self.times(batch_size(x1)).to(leaves(x1)[0])
+        t = path.place_times(self.times(batch_size(x1)).to(leaves(x1)[0]))
         x = path.sample(x0, x1, t)
         context = self._with_previous(flow, path, x, t, context)
         raw = flow(x, t, context)

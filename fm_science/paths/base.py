@@ -120,6 +120,10 @@ class Path(ABC):
         first = leaves(x)[0]
         return x, first.new_zeros(batch_size(x))
 
+    def place_times(self, s: Tensor) -> Tensor:
+        """Where on the clock training draws of a law of times on [0, 1] stand, ``(B,)``: as they are."""
+        return s
+
     def check(self, times: Tensor) -> None:  # noqa: B027
         """Raises ValueError where a walk over ``times`` meets a time at which the prediction means nothing."""
 

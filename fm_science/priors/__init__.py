@@ -18,4 +18,5 @@ from fm_science.priors.process import GaussianProcess as GaussianProcess
 from fm_science.priors.process import Matern as Matern
 from fm_science.priors.process import Periodic as Periodic
 from fm_science.priors.rotations import IGSO3 as IGSO3
+from fm_science.priors.snapshots import Snapshots as Snapshots
 from fm_science.priors.uniform import Uniform as Uniform

@@ -26,7 +26,7 @@ Predicted = Callable[[State], State]  #: the predicted endpoint as a function of
 
 def check_network(
     network: Callable[..., Any], path: Path, prior: Prior, context: Context, symmetries: Sequence[Symmetry] = (),
-    reflections: bool | None = None, tolerance: float = 1e-8, seed: int = 0,
+    reflections: bool | None = None, tolerance: float = 1e-8, seed: int = 0, reads: Sequence[str] = (),
 ) -> dict[str, float]:  # fmt: skip
     """Hold a network to its laws in double precision: it commutes with each symmetry, padding and other samples of the
     batch change nothing, and every parameter gets a gradient. Symmetries are judged on predicted endpoints, so that the
@@ -42,12 +42,14 @@ def check_network(
         reflections: True when it also commutes with mirror images, False when it must tell them apart, None: any.
         tolerance: of equalities, relative to the size of the outputs but at least one.
         seed: of torch's generator; the generator is left as it was.
+        reads: conditions of the context that the output must depend on: it changes when samples exchange them.
 
     Returns:
         The largest error of each law.
 
     Raises:
         AssertionError: naming each broken law with its error and tolerance.
+        ValueError: for conditions in ``reads`` that the context does not carry, or that are alike in all samples.
     """
     laws = Laws(type(network).__name__)
     with torch.random.fork_rng([]):
@@ -74,6 +76,8 @@ def check_network(
             _mirror(laws, predict, x, p.space, reflections, tolerance)
         _independent(laws, network, raw, x, t, context, tolerance)
         _padding(laws, network, path.space, raw, x, t, context, tolerance)
+        for name in reads:
+            _reads(laws, network, raw, x, t, context, name)
         if isinstance(network, nn.Module):
             _gradients(laws, network, x, t, replace(context, previous=predict(x)) if remembers else context)
     return laws.enforce()
@@ -129,6 +133,16 @@ def _independent(laws: Laws, network: Any, raw: State, x: State, t: Tensor, cont
     index = torch.arange(context.size - 1, -1, -2)
     alone = network(take(x, index), t[index], context.take(index))
     laws.equal("other samples change nothing", alone, take(raw, index), tol)
+
+
+def _reads(laws: Laws, network: NetworkFunction, raw: State, x: State, t: Tensor, context: Context, name: str) -> None:
+    """The output is another one when samples exchange a condition."""
+    value = context.cond.get(name)
+    if value is None or torch.equal(value.roll(1, 0), value):
+        raise ValueError(f"reads={name!r}: the context needs this condition, and not the same in all samples.")
+    told = network(x, t, replace(context, cond={**context.cond, name: value.roll(1, 0)}))
+    differs = any(not torch.equal(a, b) for a, b in zip(leaves(told), leaves(raw), strict=True))
+    laws.holds(f"reads the condition {name!r}", differs, "samples that exchange it get the same output")
 
 
 def _padding(

@@ -32,6 +32,7 @@ from fm_science.symmetries import Symmetry
 from fm_science.trained import Trained
 from fm_science.training.callbacks import Curves, Samples, warm_average
 from fm_science.training.clock import Clock, Deadline, Threads
+from fm_science.training.conditions import ReadsConditions
 from fm_science.training.devices import check_devices
 from fm_science.training.metrics_file import MetricsFile, Rows
 from fm_science.training.module import BINS, FlowModule
@@ -231,6 +232,7 @@ class _Part:
             warm_average(options.ema),
             Rows(min(options.log_every, options.max_steps)),
             Curves(folder),
+            ReadsConditions(),
             Overdue(self.finished, self.overdue),
             self.saving,
         ]

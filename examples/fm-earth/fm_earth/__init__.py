@@ -77,7 +77,7 @@ class Earth(fm.Domain):
 
     def build_flow(self, statistics: Mapping[str, Any]) -> Flow:
         sampler = fm.Sampler(fm.RK4(), self.options.sample.steps)
-        return Flow(fm.Geodesic(fm.Sphere(2)), fm.Uniform(), network.Waves(self.options.network), sampler)
+        return Flow(fm.Geodesic(fm.Sphere(2)), fm.Uniform(), network.field(self.options.network), sampler)
 
     def build_objective(self, statistics: Mapping[str, Any]) -> fm.Objective:
         return objective.objective(self.options.objective)
