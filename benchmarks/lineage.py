@@ -42,6 +42,8 @@ LIKELIHOOD = {"kind": "maximum_likelihood"}
 MODELS: dict[str, dict[str, Any]] = {
     "flow matching": {},
     "minibatch transport": {"coupling": {"kind": "ot"}},
+    "stochastic interpolant": {"path": {"kind": "interpolant"}},
+    "Schrödinger bridge": {"path": {"kind": "schroedinger"}},
     "reflow": {},  # of the first
     "diffusion path (VP)": {"path": {"kind": "vp"}},
     "score matching (VP)": {"objective": {"kind": "score"}},

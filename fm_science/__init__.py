@@ -21,7 +21,7 @@ PUBLIC = {
     "Wrapped",
     "schedules": "VE VP Betas Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
-    "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian",
+    "paths": "Bridge Gaussian Geodesic Interpolant Path ProductPath Simulated brownian bump",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
         "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "

@@ -17,7 +17,7 @@ from fm_science.solvers import DDPM, ReverseSDE
 from fm_science.state import Context
 from fm_science.testing import check_domain
 from fm_science_domains.table import Table
-from fm_science_domains.table.recipe import SCHEDULES
+from fm_science_domains.table.paths import SCHEDULES
 
 from .test_domain import SMALL, table
 
