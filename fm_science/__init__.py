@@ -31,7 +31,7 @@ PUBLIC = {
     "Midpoint PredictorCorrector ReverseSDE Solver power_grid log_snr_grid uniform_grid",
     "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
     "networks": "EGNN FNO Guided LatentOperator Network Potential ProjectedEndpoint Rescheduled SetTransformer "
-    "NodeEmbedding ScoreGuided TemperatureScaled TimeEmbedding",
+    "NodeEmbedding PlanarMap ScoreGuided TemperatureScaled TimeEmbedding TransportMap ZukoMap",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "posterior": "PosteriorGuided",

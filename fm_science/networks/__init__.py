@@ -12,6 +12,9 @@ from fm_science.networks.egnn import EGNN as EGNN
 from fm_science.networks.fno import FNO as FNO
 from fm_science.networks.guided import Guided as Guided
 from fm_science.networks.guided import drop_condition as drop_condition
+from fm_science.networks.maps import PlanarMap as PlanarMap
+from fm_science.networks.maps import TransportMap as TransportMap
+from fm_science.networks.maps import ZukoMap as ZukoMap
 from fm_science.networks.operator import LatentOperator as LatentOperator
 from fm_science.networks.potential import Potential as Potential
 from fm_science.networks.projected import ProjectedEndpoint as ProjectedEndpoint

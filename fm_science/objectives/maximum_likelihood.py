@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from fm_science.contract import admit_training, check_output
 from fm_science.flow import Flow
 from fm_science.likelihood import Divergence, Hutchinson, integrate_log_prob
+from fm_science.networks import TransportMap
 from fm_science.objectives.base import Objective
 from fm_science.solvers import RK4, Solver
 from fm_science.state import Context, State
@@ -23,6 +23,9 @@ from fm_science.state import Context, State
 @dataclass(frozen=True)
 class MaximumLikelihood(Objective):
     """-log p(x1), a degree of freedom, by integrating the divergence (Chen et al. 2018; Grathwohl et al. 2019).
+
+    A :class:`~fm_science.networks.TransportMap` in the place of the network knows its density, and nothing is
+    integrated: that is the training of normalising flows (Rezende & Mohamed 2015; Dinh et al. 2017).
 
     Noise that comes along is not used. The trained field is no longer the mean of a bridge, so the flow has no score.
 
@@ -54,6 +57,8 @@ class MaximumLikelihood(Objective):
         self.record_training(flow)
         x1, _ = admit_training(flow, x1, context)
         path = flow.path.bind(context, flow.prior)
+        if isinstance(flow.network, TransportMap):
+            return {"likelihood": -self._counted(context, flow.log_prob(x1, context)) / path.space.dimension}
 
         def predict(x: State, t: Tensor) -> State:
             raw = flow(x, t, context)
@@ -65,10 +70,13 @@ class MaximumLikelihood(Objective):
             jacobian=self.jacobian > 0,
         )  # fmt: skip
         size = path.space.dimension.clamp_min(1)
-        weight = context.cond.get("weight", torch.ones_like(walk.logp))
-        losses = {"likelihood": -weight * walk.logp / size}
+        losses = {"likelihood": -walk.logp}
         if self.energy:
-            losses["energy"] = self.energy * weight * walk.energy / size
+            losses["energy"] = self.energy * walk.energy
         if self.jacobian:
-            losses["jacobian"] = self.jacobian * weight * walk.jacobian / size
-        return losses
+            losses["jacobian"] = self.jacobian * walk.jacobian
+        return {name: self._counted(context, loss) / size for name, loss in losses.items()}
+
+    def _counted(self, context: Context, loss: Tensor) -> Tensor:
+        """A loss ``(B,)`` times the weights of the samples, where they have some."""
+        return context.cond.get("weight", 1.0) * loss

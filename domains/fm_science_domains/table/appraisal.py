@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fm_science.flow import Flow
+from fm_science.networks import TransportMap
 from fm_science.state import Context
 
 from . import report, rivals
@@ -38,7 +39,8 @@ def appraise(
         found |= likelihoods(flow, o, encoding, sets, source)
     if o.coverage:
         found |= coverage(flow, encoding, sets.held_out, o.coverage)
-    if folder is not None and len(encoding.linear) == len(encoding.learned) == 2 and encoding.condition is None:
+    plane = len(encoding.linear) == len(encoding.learned) == 2 and encoding.condition is None
+    if folder is not None and plane and not isinstance(flow.network, TransportMap):  # which has no velocity to draw
         report.flow_pictures(flow, encoding, sets.held_out, folder)
     return found
 

@@ -73,7 +73,7 @@ class RunTeacher(Coupling):
         options: Any = domain.options
         if Encoding.of(domain.statistics) != self.encoding:
             raise UserError(f"objective.teacher={self.run} learned other rows: train both on the same data")
-        if self.given and not options.objective.given:
+        if self.given and not options.objective.fills:
             raise UserError(f"objective.teacher={self.run} cannot fill cells: set objective.given=0 here too")
         return Reflow(flow)
 
@@ -106,7 +106,7 @@ def taught(o: Objective, choose: HeldCells, parts: dict[str, float]) -> FlowMatc
     a single Euler step starts (Liu, Gong & Liu 2023, section 2.2)."""
     _continuous(o, choose.encoding)
     assert o.teacher is not None
-    coupling = Inpainting(choose, partial=RunTeacher(o.teacher, choose.encoding, o.given > 0))
+    coupling = Inpainting(choose, partial=RunTeacher(o.teacher, choose.encoding, o.fills))
     times = UniformTime(0.0, 0.0) if o.kind == "distil" else UniformTime()
     return FlowMatching(coupling=coupling, times=times, parts=parts)
 

@@ -21,6 +21,7 @@ from fm_science.schedules import VE, VP, Betas, Cosine, Linear, LipmanOT, Schedu
 from fm_science.spaces import Euclidean
 
 from .data import Summary
+from .maps import MAPS
 
 if TYPE_CHECKING:
     from .recipe import Objective
@@ -36,7 +37,7 @@ PREDICTIONS: dict[str, Prediction] = {
     "velocity": Velocity(), "endpoint": Endpoint(), "noise": Noise(), "score": Score(),
 }  # fmt: skip
 USUAL = {"score": ("vp", "score"), "ddpm": ("betas", "noise")}  #: path and prediction of an objective
-STRAIGHT = ("flow_map", "reflow", "distil")  #: objectives for straight paths and the velocity
+STRAIGHT = ("flow_map", "reflow", "distil", *MAPS)  #: objectives for straight paths and the velocity
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ from fm_science.objectives.laws import FlowMapLoss
 from fm_science.schedules import Betas
 from fm_science.solvers import DDPM, RK4, Euler, FlowMap, Heun, Solver, log_snr_grid
 
-from . import objectives
+from . import maps, objectives
 from .conditional import HeldCells
 from .data import SMALL, Summary
 from .encoding import Encoding
+from .maps import MAPS, TRANSFORMS
 from .network import INSIDE, RowNetwork, RowPotential
 from .paths import NOISY, Path, chosen, path, spread
 
@@ -43,6 +44,7 @@ FEW = 1_000  # rows up to which the network is narrow
 
 KINDS = (
     "flow_matching", "flow_map", "score", "ddpm", "action_matching", "maximum_likelihood", "reflow", "distil",
+    "normalising_flow",
 )  # fmt: skip
 
 
@@ -54,8 +56,9 @@ class Network:
         None, "hidden features; none: 96, 192 or 256 for up to 1,000, 5,000 or more rows",
         low=4, high=16_384,
     )  # fmt: skip
-    layers: int = option(4, "residual blocks", low=1, high=1_000)
+    layers: int = option(4, "residual blocks, or layers of a normalising flow", low=1, high=1_000)
     waves: int = option(6, "lengths of waves through which a number is seen", low=0)
+    transform: str = option("spline", "normalising_flow: kind of layers", choices=TRANSFORMS)
     dropout: float = option(0.0, "share of hidden features that training hides", low=0, high=0.9)
 
 
@@ -93,6 +96,11 @@ class Objective:
     teacher: str | None = option(None, "reflow, distil: run or model whose noise and rows are learned")
     drop: float = option(0.1, "share of rows whose condition is hidden, so that it can be guided", low=0, high=1)
 
+    @property
+    def fills(self) -> bool:
+        """Whether cells can be filled: some were given in training."""
+        return self.given > 0 and self.kind not in MAPS
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -111,6 +119,8 @@ LAWS: dict[str, FlowMapLoss] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlo
 
 def network(o: Network, way: Path, trained: Objective, summary: Summary) -> nn.Module:
     """The network, narrower where there are few rows."""
+    if trained.kind in MAPS:
+        return maps.network(o.transform, o.width, o.layers, summary.encoding, trained.kind)
     schedule, predicts = chosen(way, trained)
     width = o.width or (96 if summary.rows <= FEW else 192 if summary.rows <= SMALL else 256)
     kind = RowPotential if trained.kind == "action_matching" else RowNetwork
@@ -134,6 +144,8 @@ def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Los
         return objectives.action(o, choose)
     if o.kind == "maximum_likelihood":
         return objectives.likelihood(o, choose)
+    if o.kind in MAPS:
+        return maps.objective(summary.encoding, summary.blur)
     if o.kind in ("reflow", "distil"):
         return objectives.taught(o, choose, _shares(summary))
     return matching(o, way, pairs, summary)
@@ -193,6 +205,8 @@ def sampler(o: Sample, way: Path, trained: Objective, summary: Summary) -> Sampl
     solver: Solver = RK4() if parts.continuous else Heun()
     if not (parts.linear or any(not parts.columns[k].classes for k in parts.others.values())):
         solver = Euler()
+    if trained.kind in MAPS:
+        return Sampler(FlowMap(), 1)
     if trained.kind == "flow_map":
         solver = FlowMap()
     if trained.kind == "ddpm" and parts.linear:
