@@ -8,6 +8,9 @@ from fm_science.networks.base import Network as Network
 from fm_science.networks.base import NetworkFunction as NetworkFunction
 from fm_science.networks.base import WrappedNetwork as WrappedNetwork
 from fm_science.networks.base import as_network as as_network
+from fm_science.networks.blocks import Blocks as Blocks
+from fm_science.networks.convex import ICNN as ICNN
+from fm_science.networks.convex import ConvexMap as ConvexMap
 from fm_science.networks.egnn import EGNN as EGNN
 from fm_science.networks.fno import FNO as FNO
 from fm_science.networks.guided import Guided as Guided

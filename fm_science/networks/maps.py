@@ -40,6 +40,10 @@ class TransportMap(Network):
     def pull(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of T at data ``(B, D)``, and log |det| of its derivative ``(B,)``."""
 
+    def carry(self, z: Tensor) -> Tensor:
+        """T at noise ``(B, D)`` alone, where that costs less."""
+        return self.push(z)[0]
+
     def to_data(self, x0: State) -> tuple[State, Tensor]:
         """A batch of noise carried to data, and the log-volume it gains ``(B,)``."""
         return _on_state(self.push, x0)
@@ -56,7 +60,7 @@ class TransportMap(Network):
                 f"{type(self).__name__} jumps from noise to data in one step and has no velocity on the way: leave "
                 "solver and steps out"
             )
-        return add(self.to_data(x)[0], scale(-1.0, x))
+        return add(_on_state(lambda z: (self.carry(z), t), x)[0], scale(-1.0, x))
 
 
 def _on_state(function: Callable[[Tensor], tuple[Tensor, Tensor]], x: State) -> tuple[State, Tensor]:

@@ -1,6 +1,7 @@
-"""Models of rows that jump from noise to data: normalising flows of planar, affine coupling and spline layers.
+"""Models of rows that jump from noise to data: normalising flows of planar, affine coupling and spline layers, and the
+optimal transport map that is the gradient of a convex network.
 
-They stand in the place of the network, are trained by their exact likelihood, and need whole rows of numbers.
+They stand in the place of the network, and need whole rows of numbers.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from torch import Tensor
 
 from fm_science.errors import OptionError, UserError
 from fm_science.flow import Flow
-from fm_science.networks import PlanarMap, TransportMap, ZukoMap
-from fm_science.objectives import MaximumLikelihood
+from fm_science.networks import ConvexMap, PlanarMap, TransportMap, ZukoMap
+from fm_science.objectives import KantorovichDual, MaximumLikelihood
 from fm_science.objectives import Objective as Loss
 from fm_science.state import Context, State
 
 from .conditional import HeldCells
 from .encoding import Encoding
 
-MAPS = ("normalising_flow",)  #: kinds of objectives whose network is a map
+MAPS = ("normalising_flow", "icnn")  #: kinds of objectives whose network is a map
 TRANSFORMS = ("spline", "realnvp", "planar")
 WIDTH = 64  # hidden features where nothing is said
 
@@ -56,11 +57,14 @@ def network(transform: str, width: int | None, layers: int, encoding: Encoding, 
     if encoding.others or encoding.condition is not None:
         raise OptionError(f"objective.kind={kind} needs rows of numbers alone, and no data.condition")
     features = len(encoding.linear)
+    if kind == "icnn":
+        return ConvexMap(features, width or WIDTH, layers)
     if transform == "planar":
         return PlanarMap(features, layers)
     return ZukoMap(transform, features, layers, width or WIDTH)
 
 
-def objective(encoding: Encoding, blur: float) -> WholeRows:
-    """The exact likelihood."""
-    return WholeRows(MaximumLikelihood(), HeldCells(encoding, 0.0, blur))
+def objective(encoding: Encoding, blur: float, kind: str, inner: int) -> WholeRows:
+    """The exact likelihood, or the dual of optimal transport."""
+    trained = KantorovichDual(inner) if kind == "icnn" else MaximumLikelihood()
+    return WholeRows(trained, HeldCells(encoding, 0.0, blur))

@@ -157,6 +157,17 @@ class RowPotential(RowNetwork):
         return found
 
 
+class AtRest(nn.Module):
+    """A network of rows that is asked at one time, at which it begins as no motion at all: a block of a JKO flow."""
+
+    def __init__(self, network: RowNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Parts, t: Tensor, context: Context) -> dict[str, State]:
+        return self.network(x, torch.full_like(t, 0.5), context)
+
+
 def unit_gaussian(schedule: Schedule, predicts: Prediction, t: Tensor) -> tuple[Tensor, Tensor]:
     """What a prediction is for Gaussian data of spread one beside noise of spread one: the factor of x, and that of a
     departure of unit size which is the same for all predictions, each ``(B,)``."""

@@ -37,7 +37,7 @@ PREDICTIONS: dict[str, Prediction] = {
     "velocity": Velocity(), "endpoint": Endpoint(), "noise": Noise(), "score": Score(),
 }  # fmt: skip
 USUAL = {"score": ("vp", "score"), "ddpm": ("betas", "noise")}  #: path and prediction of an objective
-STRAIGHT = ("flow_map", "reflow", "distil", *MAPS)  #: objectives for straight paths and the velocity
+STRAIGHT = ("flow_map", "reflow", "distil", "jko", *MAPS)  #: objectives for straight paths and the velocity
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def chosen(o: Path, trained: Objective) -> tuple[Schedule, Prediction]:
         raise OptionError(f"objective.kind={trained.kind} learns the {needed}: leave path.predicts out")
     if trained.kind == "ddpm" and kind != "betas":
         raise OptionError("objective.kind=ddpm has a discrete chain: leave path.kind out, or take kind=flow_matching")
-    if trained.kind == "action_matching" and predicts != "velocity":
-        raise OptionError("objective.kind=action_matching learns the velocity: leave path.predicts out")
+    if (trained.kind == "action_matching" or trained.potential) and predicts != "velocity":
+        raise OptionError(f"objective.kind={trained.kind} learns the velocity: leave path.predicts out")
     if trained.kind in STRAIGHT and (kind, predicts) != ("linear", "velocity"):
         raise OptionError(f"objective.kind={trained.kind} takes straight paths: leave path.kind and path.predicts out")
     return schedule, told

@@ -15,7 +15,7 @@ from fm_science.couplings.ranks import RANKS, gatherer
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
-from fm_science.networks import Guided, Potential
+from fm_science.networks import Blocks, Guided, Potential
 from fm_science.objectives import (
     BetaTime,
     ChainTime,
@@ -36,7 +36,7 @@ from .conditional import HeldCells
 from .data import SMALL, Summary
 from .encoding import Encoding
 from .maps import MAPS, TRANSFORMS
-from .network import INSIDE, RowNetwork, RowPotential
+from .network import INSIDE, AtRest, RowNetwork, RowPotential
 from .paths import NOISY, Path, chosen, path, spread
 
 FEW = 1_000  # rows up to which the network is narrow
@@ -44,7 +44,7 @@ FEW = 1_000  # rows up to which the network is narrow
 
 KINDS = (
     "flow_matching", "flow_map", "score", "ddpm", "action_matching", "maximum_likelihood", "reflow", "distil",
-    "normalising_flow",
+    "normalising_flow", "icnn", "jko",
 )  # fmt: skip
 
 
@@ -91,10 +91,21 @@ class Objective:
     score: str = option("denoising", "how kind=score learns", choices=("denoising", "sliced", "hyvarinen"))
     kinetic: float = option(0.0, "maximum_likelihood: weight of the kinetic energy", low=0)
     jacobian: float = option(0.0, "maximum_likelihood: weight of the squared derivative of the velocity", low=0)
+    hjb: float = option(0.0, "maximum_likelihood: weight of the Hamilton-Jacobi-Bellman residual of a potential", low=0)
+    adjoint: bool = option(False, "maximum_likelihood: gradients in constant memory, by the adjoint equation")
     trace: str = option("sampled", "maximum_likelihood: how the divergence is found", choices=("sampled", "exact"))
     walk: int = option(8, "maximum_likelihood: steps of a walk from rows to noise", low=1)
+    inner: int = option(4, "icnn: steps of the map for one of the potential on the data", low=1)
+    blocks: int = option(4, "jko: steps down the relative entropy, a network each", low=1, high=1_000)
+    block_steps: int = option(500, "jko: training steps of a block; the last keeps its turn", low=1)
+    size: float = option(1.0, "jko: size of a step down", low=1e-4)
     teacher: str | None = option(None, "reflow, distil: run or model whose noise and rows are learned")
     drop: float = option(0.1, "share of rows whose condition is hidden, so that it can be guided", low=0, high=1)
+
+    @property
+    def potential(self) -> bool:
+        """Whether maximum likelihood trains a potential, as OT-Flow does."""
+        return self.kind == "maximum_likelihood" and self.hjb > 0
 
     @property
     def fills(self) -> bool:
@@ -123,10 +134,17 @@ def network(o: Network, way: Path, trained: Objective, summary: Summary) -> nn.M
         return maps.network(o.transform, o.width, o.layers, summary.encoding, trained.kind)
     schedule, predicts = chosen(way, trained)
     width = o.width or (96 if summary.rows <= FEW else 192 if summary.rows <= SMALL else 256)
-    kind = RowPotential if trained.kind == "action_matching" else RowNetwork
+    scalar = trained.kind == "action_matching" or trained.potential
+    kind = RowPotential if scalar else RowNetwork
     two_times = trained.kind == "flow_map"
-    net = kind(summary.encoding, width, o.layers, o.waves, o.dropout, two_times, schedule, predicts, spread(way))
-    return Potential(net, path(way, trained, summary).space) if trained.kind == "action_matching" else net
+
+    def one() -> RowNetwork:
+        return kind(summary.encoding, width, o.layers, o.waves, o.dropout, two_times, schedule, predicts, spread(way))
+
+    if trained.kind == "jko":
+        return Blocks([AtRest(one()) for _ in range(trained.blocks)])
+    net = one()
+    return Potential(net, path(way, trained, summary).space) if scalar else net
 
 
 def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Loss:
@@ -142,10 +160,12 @@ def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Los
         return objectives.implicit_score(o, choose, chosen(way, o)[0])
     if o.kind == "action_matching":
         return objectives.action(o, choose)
+    if o.kind == "jko":
+        return objectives.descent(o, choose)
     if o.kind == "maximum_likelihood":
         return objectives.likelihood(o, choose)
     if o.kind in MAPS:
-        return maps.objective(summary.encoding, summary.blur)
+        return maps.objective(summary.encoding, summary.blur, o.kind, o.inner)
     if o.kind in ("reflow", "distil"):
         return objectives.taught(o, choose, _shares(summary))
     return matching(o, way, pairs, summary)
@@ -214,6 +234,8 @@ def sampler(o: Sample, way: Path, trained: Objective, summary: Summary) -> Sampl
     if trained.kind == "distil":
         return Sampler(Euler(), 1, wrap_network=None if o.guidance == 1 else partial(Guided, scale=o.guidance))
     steps: int | Tensor = max(1, o.steps // 2) if isinstance(solver, RK4) else o.steps
+    if trained.kind == "jko":  # blocks end where steps do
+        steps = trained.blocks * max(2, -(-int(steps) // trained.blocks))
     schedule, _ = chosen(way, trained)
     if parts.linear and schedule.ends[0] > 0 and int(steps) > 3 and trained.kind != "ddpm":
         steps = log_snr_grid(int(steps), schedule)
