@@ -80,7 +80,8 @@ def domain(law: str, model: str, quick: bool) -> Table:
     objective = {"given": 0.0, "late": 1.0, "walk": 6, "block_steps": third, **groups.get("objective", {})}
     data: dict[str, Any] = {"source": law, "train": 4000 if quick else 20_000, "test": 1000 if quick else 4000}
     if law == "digits":
-        data = {"source": str(digits() / "train.npy"), "held_out": str(digits() / "held_out.npy")}
+        kinds = ",".join(f"x{k + 1}:real" for k in range(64))
+        data = {"source": str(digits() / "train.npy"), "held_out": str(digits() / "held_out.npy"), "columns": kinds}
     data["blur"] = 0.0
     network = {"width": 48 if quick else 96, "layers": 2 if quick else 3, "waves": 4, **groups.get("network", {})}
     return Table(data=data, **{**groups, "network": network, "objective": objective})

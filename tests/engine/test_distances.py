@@ -74,7 +74,7 @@ def test_bures_is_the_cost_of_the_affine_map_between_gaussians():
 
 
 def test_a_critic_finds_the_length_of_a_shift():
-    """The critic s v . x of a shift v of length d gains s d - penalty (s - 1)², most at s = 1 + d / (2 penalty) = 1.1."""
+    """The critic s v . x of a shift v of length d gains s d - penalty (s - 1)², most at s = 1 + d / (2 penalty)."""
     x = points(400).float()
     found = critic_wasserstein(x, x - 2 * SHIFT.float(), steps=100, width=16, batch=64)
     assert found == pytest.approx(2.2, abs=0.05)
