@@ -24,7 +24,8 @@ BISECTIONS = 60  # halvings that leave no bit of a double
 
 
 class TransportMap(Network):
-    """An invertible map T from noise to data on a linear space; states of any shape are seen as vectors ``(B, D)``.
+    """An invertible map T from noise to data on a linear space; states of any shape are seen as vectors ``(B, D)``,
+    all of whose sites are real and free.
 
     Subclasses write :meth:`push` and :meth:`pull`. Between the ends there is no velocity: it raises UserError for every
     step but that from t = 0 to t = 1.
