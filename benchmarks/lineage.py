@@ -1,6 +1,6 @@
 """The models that led to flow matching, side by side: one table, a row a law of data and a model.
 
-    python -m benchmarks.lineage [--quick] [--docs] [--seeds 3] [LAW ...]
+    python -m benchmarks.lineage [--quick] [--docs] [--seeds 3] [--only MODEL] [LAW ...]
 
 A model is what options of the domain ``table`` make of it, so each row can be trained by ``fm-science train`` too. All
 have the same network size, first weights, order of data and number of steps. Columns: the Wasserstein-2 distance of
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,11 @@ from benchmarks import tables
 from benchmarks.training import Budget, adam, cosine, total, train
 from fm_science.couplings import Inpainting, Reflow
 from fm_science.flow import Flow
+from fm_science.networks import TransportMap
 from fm_science.objectives import FlowMatching
 from fm_science.solvers import RK4, Adaptive, Heun
 from fm_science.state import Context, State
+from fm_science_domains.image.data import digits as shipped_digits
 from fm_science_domains.table import Table
 from fm_science_domains.table.appraisal import log_likelihood
 from fm_science_domains.table.conditional import HeldCells
@@ -37,20 +41,32 @@ from fm_science_domains.table.distances import wasserstein
 from fm_science_domains.table.laws import LAWS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "lineage.md"
-NAMES = ("8gaussians", "moons", "two_modes", "mixture10")
+NAMES = ("8gaussians", "moons", "two_modes", "mixture10", "digits")
 LIKELIHOOD = {"kind": "maximum_likelihood"}
+FOLDER = tempfile.TemporaryDirectory(prefix="digits-")  #: of the rows that are made of pictures
+NORMALISING = {"kind": "normalising_flow"}
 MODELS: dict[str, dict[str, Any]] = {
     "flow matching": {},
     "minibatch transport": {"coupling": {"kind": "ot"}},
+    "stochastic interpolant": {"path": {"kind": "interpolant"}},
+    "Schrödinger bridge": {"path": {"kind": "schroedinger"}},
     "reflow": {},  # of the first
     "diffusion path (VP)": {"path": {"kind": "vp"}},
     "score matching (VP)": {"objective": {"kind": "score"}},
     "DDPM": {"objective": {"kind": "ddpm"}},
     "action matching": {"objective": {"kind": "action_matching"}},
     "maximum likelihood": {"objective": LIKELIHOOD},
+    "planar flow": {"objective": NORMALISING, "network": {"transform": "planar", "layers": 16}},
+    "RealNVP": {"objective": NORMALISING, "network": {"transform": "realnvp", "layers": 6}},
+    "spline flow": {"objective": NORMALISING, "network": {"transform": "spline", "layers": 3}},
+    "transport map (ICNN)": {"objective": {"kind": "icnn"}, "network": {"layers": 2}},
+    "JKO": {"objective": {"kind": "jko", "blocks": 3}},
     "RNODE": {"objective": {**LIKELIHOOD, "kinetic": 0.05, "jacobian": 0.05}},
+    "RNODE, adjoint": {"objective": {**LIKELIHOOD, "kinetic": 0.05, "jacobian": 0.05, "adjoint": True}},
+    "OT-Flow": {"objective": {**LIKELIHOOD, "kinetic": 0.05, "hjb": 0.05}},
 }
-SLOW = ("maximum likelihood", "RNODE")  #: trained by walks, some fifty times as long: left out with --quick
+#: trained by walks, some fifty times as long: left out with --quick
+SLOW = ("maximum likelihood", "JKO", "RNODE", "RNODE, adjoint", "OT-Flow")
 COLUMNS = {
     "w2": "W2", "floor": "floor", "nll": "NLL", "entropy": "entropy", "energy": "energy", "straight": "straightness",
     "nfe": "NFE", "seconds": "seconds",
@@ -60,10 +76,35 @@ COLUMNS = {
 def domain(law: str, model: str, quick: bool) -> Table:
     """The domain whose options are a model."""
     groups = MODELS[model]
-    objective = {"given": 0.0, "late": 1.0, "walk": 6, **groups.get("objective", {})}
-    data = {"source": law, "blur": 0.0, "train": 4000 if quick else 20_000, "test": 1000 if quick else 4000}
-    network = {"width": 48 if quick else 96, "layers": 2 if quick else 3, "waves": 4}
-    return Table(data=data, network=network, **{**groups, "objective": objective})
+    third = (100 if quick else 3000) // 3
+    objective = {"given": 0.0, "late": 1.0, "walk": 6, "block_steps": third, **groups.get("objective", {})}
+    data: dict[str, Any] = {"source": law, "train": 4000 if quick else 20_000, "test": 1000 if quick else 4000}
+    if law == "digits":
+        kinds = ",".join(f"x{k + 1}:real" for k in range(64))
+        data = {"source": str(digits() / "train.npy"), "held_out": str(digits() / "held_out.npy"), "columns": kinds}
+    data["blur"] = 0.0
+    network = {"width": 48 if quick else 96, "layers": 2 if quick else 3, "waves": 4, **groups.get("network", {})}
+    return Table(data=data, **{**groups, "network": network, "objective": objective})
+
+
+@cache
+def digits() -> Path:
+    """A folder with the shipped digits as rows of 64 grey levels from 0 to 17, dithered by one level: ``train.npy``
+    (1,200) and ``held_out.npy`` (597). It is kept as long as the program runs."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(shipped_digits().levels.flatten(1).double().numpy())
+    rows = rows + rng.random(rows.shape)
+    folder = Path(FOLDER.name)
+    np.save(folder / "train.npy", rows[:1200])
+    np.save(folder / "held_out.npy", rows[1200:])
+    return folder
+
+
+def truth(law: str, count: int) -> tuple[Any, Any]:
+    """As many rows that are not held out, and the log-density where it is known."""
+    if law == "digits":
+        return np.load(digits() / "train.npy")[:count], None
+    return LAWS[law].draw(count, np.random.default_rng(99)), LAWS[law].log_density
 
 
 def learned(made: Table, objective: Any, steps: int, seed: int) -> tuple[Flow, float]:
@@ -100,7 +141,10 @@ class Counted(torch.nn.Module):
 def ways(flow: Flow, context: Context, steps: int) -> tuple[Tensor, float, float]:
     """Where noise ends, the kinetic energy of the ways and how far they are from straight lines."""
     x0 = flow.noise(context)
-    places = [x0, *flow.trajectory(x0, context, RK4(), steps)]
+    if isinstance(flow.network, TransportMap):  # one jump, seen as a straight way
+        places, steps = [x0, flow.transport(x0, context)], 1
+    else:
+        places = [x0, *flow.trajectory(x0, context, RK4(), steps)]
     found = torch.stack([p["numbers"].flatten(1).double() for p in places])  # type: ignore[index]
     velocities, whole = found.diff(dim=0) * steps, found[-1] - found[0]
     length = float(whole.square().sum(1).mean())
@@ -111,6 +155,8 @@ def ways(flow: Flow, context: Context, steps: int) -> tuple[Tensor, float, float
 @torch.no_grad()
 def evaluations(flow: Flow, context: Context) -> int:
     """How often an adaptive solver asks the network at tolerance 1e-5."""
+    if isinstance(flow.network, TransportMap):
+        return 1
     counted = Counted(flow.network)
     grid = torch.tensor([0.0, 0.999, 1.0] if flow.path.singular else [0.0, 1.0], dtype=torch.float64)
     walk = Flow(flow.path, flow.prior, counted)
@@ -122,12 +168,12 @@ def judged(made: Table, flow: Flow, law: str, quick: bool) -> dict[str, float]:
     """The numbers of one row."""
     count, steps = (500, 12) if quick else (2000, 50)
     encoding, rows = made.summary.encoding, made.sets.held_out.values[:count]
+    count = len(rows)
     torch.manual_seed(1)
     context = Context.full(count, encoding.sites, observed=torch.ones(count, len(encoding.order), dtype=torch.bool))
     end, energy, straight = ways(flow, context, steps)
     drawn = encoding.decode({"numbers": end[..., None]})
-    other = LAWS[law].draw(count, np.random.default_rng(99))
-    density = LAWS[law].log_density
+    other, density = truth(law, count)
     few = context.take(torch.arange(100))
     return {
         "w2": wasserstein(drawn, rows), "floor": wasserstein(other, rows), "energy": energy, "straight": straight,
@@ -136,10 +182,10 @@ def judged(made: Table, flow: Flow, law: str, quick: bool) -> dict[str, float]:
     }  # fmt: skip
 
 
-def measure(law: str, quick: bool, seed: int) -> list[dict[str, Any]]:
-    """All models on one law."""
+def measure(law: str, quick: bool, seed: int, only: list[str]) -> list[dict[str, Any]]:
+    """All models on one law, or those that are named."""
     records, first = [], None
-    for model in (m for m in MODELS if not (quick and m in SLOW)):
+    for model in (m for m in MODELS if (m in only if only else not (quick and m in SLOW))):
         made = domain(law, model, quick)
         objective = made.objective
         if model == "reflow":
@@ -160,6 +206,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="write the table into docs/lineage.md")
     parser.add_argument("--seeds", type=int, default=3, help="how many trainings a row; with --quick one")
     parser.add_argument("--out", type=Path, default=Path("runs/lineage"), help="where to write the .csv")
+    parser.add_argument("--only", action="append", default=[], choices=MODELS, help="a model; may come several times")
     parser.add_argument("laws", nargs="*", metavar="LAW", help=f"of {', '.join(NAMES)}; default all")
     o = parser.parse_args()
     if unknown := sorted(set(o.laws) - set(NAMES)):
@@ -169,10 +216,11 @@ def main() -> None:
     start, records = time.process_time(), []
     for law in o.laws or NAMES:
         for seed in range(1 if o.quick else o.seeds):
-            records += measure(law, o.quick, seed)
+            records += measure(law, o.quick, seed, o.only)
             tables.save(records, o.out / "lineage.csv")
     table = tables.markdown(records, {"law": "law", "model": "model"}, COLUMNS)
-    words = " ".join(["python -m benchmarks.lineage", *(["--quick"] if o.quick else []), *o.laws])
+    chosen = [word for model in o.only for word in ("--only", f'"{model}"')]
+    words = " ".join(["python -m benchmarks.lineage", *(["--quick"] if o.quick else []), *chosen, *o.laws])
     text = f"`{words}`, {(time.process_time() - start) / 60:.1f} minutes of one core.\n\n{table}"
     print(text)
     if o.docs:

@@ -21,26 +21,31 @@ PUBLIC = {
     "Snapshots Uniform Wrapped",
     "schedules": "VE VP Betas Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
-    "paths": "Bridge Gaussian Geodesic Interpolant Path Piecewise ProductPath Simulated brownian",
+    "paths": "Bridge Gaussian Geodesic Interpolant Path Piecewise ProductPath Simulated brownian bump",
     "symmetries": "Permutations Rotations Symmetry Translations",
     "couplings": (
         "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "
         "Semidiscrete Sinkhorn Transport Unbalanced"
     ),
-    "solvers": "DDIM DDPM RK4 Adaptive AnnealedLangevin Churn DPMSolver Euler EulerMaruyama FlowMap Heun Langevin "
-    "Midpoint PredictorCorrector ReverseSDE Solver power_grid log_snr_grid uniform_grid",
-    "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate",
-    "networks": "EGNN Embedding FNO Guided LatentOperator Network NodeEmbedding PointField Potential "
-    "ProjectedEndpoint Rescheduled ScoreGuided SetTransformer TemperatureScaled TimeEmbedding",
+    "solvers": "DDIM DDPM RK4 Adaptive Adjoint AnnealedLangevin Churn DPMSolver Euler EulerMaruyama FlowMap Heun "
+    "Langevin Midpoint PredictorCorrector ReverseSDE Solver power_grid log_snr_grid uniform_grid",
+    "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate "
+    "entropy_along",
+    "networks": "EGNN Embedding FNO ICNN Blocks ConvexMap Guided LatentOperator Network NodeEmbedding PlanarMap "
+    "PointField Potential ProjectedEndpoint Rescheduled ScoreGuided SetTransformer TemperatureScaled TimeEmbedding "
+    "TransportMap ZukoMap",
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "posterior": "PosteriorGuided",
     "flow": "Flow Sampler",
     "standardised": "Standardised",
-    "objectives": "ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
-    "Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup Stratified "
-    "TimePairs UniformTime",
+    "objectives": "JKO ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
+    "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup "
+    "Stratified TimePairs UniformTime",
     "metrics": "Metric",
+    "distances": "bures critic_wasserstein sinkhorn_divergence sliced_wasserstein wasserstein",
+    "identities": "backward_drift continuity_residual current_velocity fokker_planck_residual "
+    "ornstein_uhlenbeck_bridge osmotic_velocity probability_flow transport_bound",
     "data": "TrainingData",
     "domain": "Domain group groups option",
     "errors": "ContractError OptionError UserError",

@@ -16,7 +16,7 @@ from fm_science.contract import Logits, admit, check_context, check_output
 from fm_science.declarations import renamed_keywords, warn_renamed
 from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
-from fm_science.networks import Network, NetworkFunction, as_network
+from fm_science.networks import Network, NetworkFunction, TransportMap, as_network
 from fm_science.paths import Field, Path
 from fm_science.posterior import PosteriorGuided, check_untied
 from fm_science.priors import Prior, cast
@@ -223,6 +223,9 @@ class Flow(nn.Module):
         path = chosen.bind(context, self.prior)
         self.check(solver, path, reverse)
         x = admit(self, x, context, "data" if reverse else "noise")
+        if reverse and isinstance(self.sampled, TransportMap):
+            yield self.sampled.to_noise(x)[0]
+            return
         predict = Predictor(self.sampled, path, context)
         walked: Path = path
         ask: Predict = predict
@@ -241,6 +244,10 @@ class Flow(nn.Module):
         or a flow map and there is none. ``path`` is the bound path that is walked."""
         if reverse and path.steep:
             raise TypeError(f"the velocity of {path!r} is infinite at t = 0, so no walk leads back there.")
+        if isinstance(self.sampled, TransportMap):
+            if not solver.two_times:
+                raise TypeError(f"{type(self.sampled).__name__} jumps from noise to data at once: use FlowMap().")
+            return
         if solver.two_times:
             self._check_map(solver)
             if reverse:
@@ -296,8 +303,11 @@ class Flow(nn.Module):
             path = self.path.bind(context, self.prior)
             self._check_density()
             x = admit(self, x, context)
-            predict = Predictor(self.network, path, context)
             prior = path.source(self.prior)
+            if isinstance(self.network, TransportMap):  # which knows its own volume
+                noise, volume = self.network.to_noise(x)
+                return prior.log_prob(path.space, noise) + volume
+            predict = Predictor(self.network, path, context)
             return integrate_log_prob(path, predict, x, prior, solver, steps, divergence, self.independent).logp
 
     def sample_with_log_prob(
@@ -324,8 +334,11 @@ class Flow(nn.Module):
         self._check_density()
         with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
-            x, predict = self.noise(context), Predictor(self.network, path, context)
-            prior = path.source(self.prior)
+            x, prior = self.noise(context), path.source(self.prior)
+            if isinstance(self.network, TransportMap):
+                data, volume = self.network.to_data(x)
+                return data, prior.log_prob(path.space, x) - volume
+            predict = Predictor(self.network, path, context)
             return forward(path, predict, x, prior, solver, steps, divergence, self.independent)
 
     def _check_density(self) -> None:

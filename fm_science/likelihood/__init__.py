@@ -17,6 +17,7 @@ from fm_science.likelihood.divergence import ExactTrace as ExactTrace
 from fm_science.likelihood.divergence import Hutchinson as Hutchinson
 from fm_science.likelihood.divergence import HutchPP as HutchPP
 from fm_science.likelihood.divergence import divergence as divergence
+from fm_science.likelihood.entropy import entropy_along as entropy_along
 
 __getattr__ = renamed_names(
     __name__,

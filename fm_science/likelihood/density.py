@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fm_science.solvers import Solver
 
 
+Rate = Callable[[State, Tensor], Tensor]  #: the derivative of a potential by time, ``(x, t) -> (B,)``
+
+
 @dataclass(frozen=True)
 class DensityResult:
     """Where data came from.
@@ -37,17 +40,20 @@ class DensityResult:
         energy: kinetic energy, the integral of |velocity|² over time, ``(B,)``.
         jacobian: the integral of the squared Frobenius norm of the velocity's derivative, estimated with one random
             direction, ``(B,)``; zero where it was not asked for.
+        hjb: the integral of |ds/dt + |velocity|² / 2| for a velocity that is the gradient of s, ``(B,)``; zero where it
+            was not asked for.
     """
 
     noise: State
     logp: Tensor
     energy: Tensor
     jacobian: Tensor
+    hjb: Tensor
 
 
 def integrate_log_prob(
     path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Solver, steps: int | Tensor = 100,
-    rule: Divergence = ExactTrace(), independent: bool = True, jacobian: bool = False,
+    rule: Divergence = ExactTrace(), independent: bool = True, jacobian: bool = False, rate: Rate | None = None,
 ) -> DensityResult:  # fmt: skip
     """Carry data back to noise with log-density and kinetic energy.
 
@@ -62,6 +68,8 @@ def integrate_log_prob(
         rule: how the trace is found.
         independent: whether noise and data were independent in training.
         jacobian: whether the size of the velocity's derivative is integrated too.
+        rate: where the velocity is the gradient of a potential s(x, t), its ds/dt ``(x, t) -> (B,)``, so that the
+            residual of the Hamilton-Jacobi-Bellman equation is integrated too.
 
     Raises:
         TypeError: on spaces that are not smooth, and for priors without a density.
@@ -74,11 +82,12 @@ def integrate_log_prob(
     path.check(1 - times)
     x, gain = start_before_end(path, grid, times, x, independent)
     zero = torch.zeros_like(gain)
-    whole, field = _augmented(path, predict, rule, x, forwards=False, jacobian=jacobian)
-    begin = {"state": x, "logp": gain[:, None], "energy": zero[:, None]}
-    end = solver.integrate(whole, field, begin | ({"jacobian": zero[:, None]} if jacobian else {}), times)
+    whole, field = _augmented(path, predict, rule, x, False, jacobian, rate)
+    more = dict.fromkeys(field.more, zero[:, None])
+    end = solver.integrate(whole, field, {"state": x, "logp": gain[:, None], "energy": zero[:, None], **more}, times)
     logp = prior.log_prob(space, end["state"]) + end["logp"][:, 0]
-    return DensityResult(end["state"], logp, end["energy"][:, 0], end["jacobian"][:, 0] if jacobian else zero)
+    found = {name: end[name][:, 0] if name in field.more else zero for name in ("jacobian", "hjb")}
+    return DensityResult(end["state"], logp, end["energy"][:, 0], **found)
 
 
 def forward(
@@ -125,14 +134,14 @@ def suitable(path: Path, solver: Any) -> None:
 
 def _augmented(
     path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool,
-    jacobian: bool = False,
-) -> tuple[Field, Any]:  # fmt: skip
+    jacobian: bool = False, rate: Rate | None = None,
+) -> tuple[Field, _Augmented]:  # fmt: skip
     """The path and the field of (state, logp, energy), backwards in time or forwards."""
     first = leaves(x)[0]
     line = Euclidean(1, on="graph").bind(Context.full(batch_size(x)).to(first.device))
-    names = ("logp", "energy", "jacobian") if jacobian else ("logp", "energy")
-    whole = Field(Product(state=path.space, **dict.fromkeys(names, line)), error_parts=("state", "logp"))
-    return whole, _Augmented(path, predict, rule, x, forwards, jacobian)
+    field = _Augmented(path, predict, rule, x, forwards, jacobian, rate)
+    lines = dict.fromkeys(("logp", "energy", *field.more), line)
+    return Field(Product(state=path.space, **lines), error_parts=("state", "logp")), field
 
 
 class _Augmented:
@@ -140,9 +149,11 @@ class _Augmented:
 
     def __init__(
         self, path: Path, predict: Callable[..., Any], rule: Divergence, x: State, forwards: bool,
-        jacobian: bool,
+        jacobian: bool, rate: Rate | None,
     ) -> None:  # fmt: skip
-        self.path, self.predict, self.rule, self.forwards = path, predict, rule, forwards
+        self.path, self.predict, self.rule, self.forwards, self.rate = path, predict, rule, forwards, rate
+        #: what is integrated beside density and energy
+        self.more = (("jacobian",) if jacobian else ()) + (() if rate is None else ("hjb",))
         rest = path.space.log(x, x)
         self.probes = rule.draw(flatten(rest))
         self.signs = tree_map(lambda leaf: torch.randint_like(leaf, 0, 2) * 2 - 1, rest) if jacobian else None
@@ -151,10 +162,13 @@ class _Augmented:
         x, t, path = state["state"], r if self.forwards else 1 - r, self.path
         velocity = lambda y: path.velocity(self.predict(y, t), y, t)  # noqa: E731
         u, trace = divergence(path.space, velocity, x, self.rule, self.probes)
+        energy = path.space.inner(x, u, u)
         more = {} if self.signs is None else {"jacobian": _stretch(path.space, velocity, x, self.signs)[:, None]}
+        if self.rate is not None:
+            more["hjb"] = (self.rate(x, t) + 0.5 * energy).abs()[:, None]
         if not self.forwards:
             u = scale(-1.0, u)
-        return {"state": u, "logp": -trace[:, None], "energy": path.space.inner(x, u, u)[:, None], **more}
+        return {"state": u, "logp": -trace[:, None], "energy": energy[:, None], **more}
 
 
 def _stretch(space: Any, velocity: Callable[[Any], Any], x: State, direction: State) -> Tensor:

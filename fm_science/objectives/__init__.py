@@ -7,6 +7,8 @@ from fm_science.objectives.base import Objective as Objective
 from fm_science.objectives.flow_map import FlowMapMatching as FlowMapMatching
 from fm_science.objectives.flow_map import TimePairs as TimePairs
 from fm_science.objectives.flow_matching import FlowMatching as FlowMatching
+from fm_science.objectives.jko import JKO as JKO
+from fm_science.objectives.kantorovich import KantorovichDual as KantorovichDual
 from fm_science.objectives.laws import Lagrangian as Lagrangian
 from fm_science.objectives.laws import MeanFlow as MeanFlow
 from fm_science.objectives.laws import Semigroup as Semigroup

@@ -95,9 +95,9 @@ class ActionMatching(Objective):
 
 
 def require_potential(flow: Flow) -> Potential:
-    """The network of a flow. Raises TypeError where action matching cannot train it."""
+    """The network of a flow. Raises TypeError where it is no potential of a velocity."""
     if not isinstance(flow.network, Potential):
-        raise TypeError("ActionMatching trains a scalar: wrap the network as Potential(network, space).")
+        raise TypeError("this objective trains a scalar: wrap the network as Potential(network, space).")
     for (part,) in zip_leaves(flow.path):
         if not (part.space.smooth and isinstance(part, Bridge) and isinstance(part.predicts, Velocity)):
             raise TypeError(f"a potential gives a velocity, and {part!r} predicts something else: use Velocity().")

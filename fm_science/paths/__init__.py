@@ -11,6 +11,7 @@ from fm_science.paths.geodesic import MixturePath as MixturePath
 from fm_science.paths.geodesic import StraightPath as StraightPath
 from fm_science.paths.interpolant import Interpolant as Interpolant
 from fm_science.paths.interpolant import brownian as brownian
+from fm_science.paths.interpolant import bump as bump
 from fm_science.paths.piecewise import Piecewise as Piecewise
 from fm_science.paths.product import ProductPath as ProductPath
 from fm_science.paths.simulated import Simulated as Simulated

@@ -6,6 +6,7 @@ the two ends. With the noise of a Brownian bridge and ends paired by entropic tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -34,6 +35,22 @@ def brownian(sigma: float = 1.0) -> Callable[[Tensor], Tensor]:
     """The spread of a Brownian bridge of rate ``sigma``. With ends paired by entropic transport of regularisation
     2 sigma² it gives the Schrödinger bridge (Tong et al. 2024, eq. 7)."""
     return Brownian(sigma)
+
+
+@dataclass(frozen=True)
+class Bump:
+    """gamma(t) = height sin²(pi t); see :func:`bump`."""
+
+    height: float
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.height * torch.sin(math.pi * t).square()
+
+
+def bump(height: float = 1.0) -> Callable[[Tensor], Tensor]:
+    """A spread that begins and ends at rest, ``height`` half way, so that the velocity of the noise is finite at both
+    ends, which that of a Brownian bridge is not (Albergo, Boffi & Vanden-Eijnden 2023, section 2)."""
+    return Bump(height)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from fm_science.declarations import renamed_names
 from fm_science.solvers.adaptive import Adaptive as Adaptive
 from fm_science.solvers.adaptive import failed as failed
+from fm_science.solvers.adjoint import Adjoint as Adjoint
 from fm_science.solvers.base import Predict as Predict
 from fm_science.solvers.base import Solver as Solver
 from fm_science.solvers.diffusion import DDIM as DDIM

@@ -17,7 +17,7 @@ from fm_science.solvers import DDPM, ReverseSDE
 from fm_science.state import Context
 from fm_science.testing import check_domain
 from fm_science_domains.table import Table
-from fm_science_domains.table.recipe import SCHEDULES
+from fm_science_domains.table.paths import SCHEDULES
 
 from .test_domain import SMALL, table
 
@@ -98,6 +98,9 @@ def test_the_score_is_learned() -> None:
         {"kind": "action_matching"},
         {"kind": "maximum_likelihood", "kinetic": 0.1, "jacobian": 0.1, "walk": 2},
         {"kind": "maximum_likelihood", "trace": "exact", "walk": 2},
+        {"kind": "maximum_likelihood", "hjb": 0.1, "walk": 2},
+        {"kind": "maximum_likelihood", "adjoint": True, "walk": 2},
+        {"kind": "jko", "blocks": 2, "walk": 2},
         {"kind": "score", "score": "sliced"},
         {"kind": "score", "score": "hyvarinen"},
     ],
@@ -106,7 +109,8 @@ def test_the_score_is_learned() -> None:
 def test_every_objective_has_a_finite_loss_and_gradient(birds: Path, objective: dict) -> None:
     numbers = {"source": str(birds), "columns": "bearing:ignore,kind:ignore,id:ignore"}
     angles = {"source": str(birds), "columns": "bearing:angle,kind:ignore,id:ignore"}
-    domain = Table(data=numbers if "score" in objective else angles, network=SMALL, objective=objective)
+    data = numbers if {"score", "adjoint"} & set(objective) else angles
+    domain = Table(data=data, network=SMALL, objective=objective)
     flow = domain.flow()
     x1, context = collate(flow.path.space, [domain.data.train[i] for i in range(16)])
     losses = domain.objective(flow, x1, context)

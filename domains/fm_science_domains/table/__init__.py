@@ -170,8 +170,10 @@ class Table(Domain):
     def _filling(self, file: str, n: int, first: int, draws: int) -> Context:
         """The context of rows of a file whose known cells are frozen."""
         rows, encoding = self.rows_to_fill(file), self.summary.encoding
-        if not self.options.objective.given:
-            raise UserError(f"given={file}: this run cannot fill cells, since it was trained with objective.given=0")
+        trained = self.options.objective
+        if not trained.fills:
+            reason = f"kind={trained.kind}" if trained.given else "given=0"
+            raise UserError(f"given={file}: this run cannot fill cells, since it was trained with objective.{reason}")
         number = torch.arange(first, first + n)
         if first + n > draws * len(rows):
             raise UserError(f"given={file} has {len(rows)} rows; ask for n={len(rows)}, or fewer")
@@ -219,7 +221,7 @@ class Table(Domain):
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
         """Likelihoods; and where the flow learned to fill cells, how honest its fills are."""
-        chosen = self.options.metrics if self.options.objective.given else replace(self.options.metrics, coverage=0)
+        chosen = self.options.metrics if self.options.objective.fills else replace(self.options.metrics, coverage=0)
         return appraisal.appraise(flow, chosen, self.summary, self.sets, self.options.data.source, folder)
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from fm_science.flow import Flow
+from fm_science.networks import ConvexMap, TransportMap
 from fm_science.state import Context
 
 from . import report, rivals
 from .data import Rows, Sets, Summary
-from .encoding import Encoding
+from .encoding import NUMBERS, Encoding
 from .files import Numbers
 from .laws import LAWS
 from .metrics import Metrics
@@ -38,9 +39,23 @@ def appraise(
         found |= likelihoods(flow, o, encoding, sets, source)
     if o.coverage:
         found |= coverage(flow, encoding, sets.held_out, o.coverage)
-    if folder is not None and len(encoding.linear) == len(encoding.learned) == 2 and encoding.condition is None:
+    if isinstance(flow.network, ConvexMap) and len(sets.held_out.complete):
+        found["w2_dual"] = dual_distance(flow.network, encoding, sets.held_out.complete)
+    plane = len(encoding.linear) == len(encoding.learned) == 2 and encoding.condition is None
+    if folder is not None and plane and not isinstance(flow.network, TransportMap):  # which has no velocity to draw
         report.flow_pictures(flow, encoding, sets.held_out, folder)
     return found
+
+
+def dual_distance(network: ConvexMap, encoding: Encoding, values: Numbers, draws: int = 4000) -> float:
+    """The Wasserstein-2 distance of noise and rows ``(n, C)`` by the dual potentials, in spreads; NaN where they give
+    less than zero."""
+    weight = next(network.parameters())
+    x = encoding.encode(values)[0][NUMBERS].flatten(1).to(weight)
+    noise = torch.randn(draws, x.shape[1], generator=torch.Generator().manual_seed(0)).to(weight)
+    with torch.no_grad():
+        value = float(network.dual_value(noise, x))
+    return math.sqrt(value) if value >= 0 else math.nan
 
 
 def log_likelihood(flow: Flow, encoding: Encoding, values: Numbers, steps: int, seed: int = 0) -> Tensor:

@@ -25,6 +25,7 @@ MEANINGS = {
     "nll_kernel_density": "the same of a kernel density fitted to the same rows",
     "nll_spline_flow": "the same of a spline flow fitted to the same rows",
     "nll_exact": "the same of the law itself, where it is known",
+    "w2_dual": "Wasserstein-2 distance of noise and held-out rows by the dual potentials of kind=icnn, in spreads",
     "fill_error": "error of the mean of the draws that fill a cell, in spreads; 1 is no better than the column's mean",
     "fill_class_right": "how often a class drawn into a cell is the true one; more is better",
 }

@@ -9,18 +9,22 @@ probabilities of every class.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from fm_science.networks.time import TimeEmbedding
+from fm_science.paths.base import value_and_rate
 from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
 from fm_science.schedules import Linear, Schedule
-from fm_science.state import Context
+from fm_science.state import Context, State
 
 from .encoding import NUMBERS, Encoding, Parts
 
+Gamma = Callable[[Tensor], Tensor]
 TIMES, CLOCK = 32, 64  # features of the time, and of what steers the layers
+INSIDE = 1e-3  # the least distance of a time from both ends at which the slope of a spread is asked for
 HARMONICS = 4  # of an angle
 SLOWEST, FASTEST = 0.5, 16.0  # waves of a real coordinate, radians a spread
 
@@ -36,6 +40,8 @@ class RowNetwork(nn.Module):
         dropout: share of hidden features that training hides.
         two_times: whether the time to land at is read, for flow maps.
         schedule, predicts: of the path of the numbers.
+        gamma: spread of the noise in the middle of their path, ``t (B,) -> (B,)``: then both the velocity and that
+            noise are told. ``None``: there is none.
 
     What is told of a number is its departure from what holds for Gaussian data of spread one, such as the velocity
     (2t - 1) / (t² + (1 - t)²) x on straight paths, so that the network begins as the flow of such data, and learns
@@ -47,17 +53,19 @@ class RowNetwork(nn.Module):
     def __init__(
         self, encoding: Encoding, width: int = 256, layers: int = 4, waves: int = 8, dropout: float = 0.0,
         two_times: bool = False, schedule: Schedule = Linear(), predicts: Prediction = Velocity(),
+        gamma: Gamma | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.encoding, self.two_times = encoding, two_times
-        self.schedule, self.predicts = schedule, predicts
+        self.schedule, self.predicts, self.gamma = schedule, predicts, gamma
         frequency = torch.exp(torch.linspace(math.log(SLOWEST), math.log(FASTEST), waves)) if waves else torch.zeros(0)
         self.register_buffer("frequency", frequency, persistent=False)
         self.classes = {k: len(encoding.columns[c].classes) for k, c in encoding.others.items()}
         numbers = len(encoding.linear)
+        self.told = 1 if gamma is None else 2
         seen = numbers * (1 + 2 * waves) + 2 * len(encoding.order)
         seen += sum(count + 1 if count else 2 * HARMONICS for count in self.classes.values())
-        outputs = numbers + sum(count + 1 if count else 1 for count in self.classes.values())
+        outputs = self.told * numbers + sum(count + 1 if count else 1 for count in self.classes.values())
         self.time = TimeEmbedding(TIMES, highest=100.0, two_times=two_times)
         self.clock = nn.Sequential(nn.Linear(self.time.features, CLOCK), nn.SiLU(), nn.Linear(CLOCK, CLOCK))
         self.condition = _condition(encoding, CLOCK)
@@ -68,7 +76,7 @@ class RowNetwork(nn.Module):
         nn.init.zeros_(last.bias)
         self.leave = nn.Sequential(nn.LayerNorm(width), last)
 
-    def forward(self, x: Parts, t: Tensor, context: Context) -> Parts:
+    def forward(self, x: Parts, t: Tensor, context: Context) -> dict[str, State]:
         """States and times ``(B,)`` to raw states of the same shapes. ``context.cond["observed"]`` ``(B, L)`` says
         which cells are there, ``context.free`` which of those are not given."""
         seen = torch.cat([*self._cells(self._sized(x, t)), *self._flags(x, context)], -1)
@@ -106,22 +114,32 @@ class RowNetwork(nn.Module):
         there = context.cond["observed"][:, : len(self.encoding.order)].bool()
         return [(there & ~self.encoding.free(context)).to(like), (~there).to(like)]
 
-    def _outputs(self, out: Tensor, x: Parts, t: Tensor) -> Parts:
-        raw: Parts = {}
+    def _outputs(self, out: Tensor, x: Parts, t: Tensor) -> dict[str, State]:
+        raw: dict[str, State] = {}
         start = len(self.encoding.linear)
         if start:
-            z = x[NUMBERS]
-            learned = torch.zeros_like(z)
-            learned[:, :start, 0] = out[:, :start]
-            pull, gain = unit_gaussian(self.schedule, self.predicts, t)
-            if self.two_times:  # a mean velocity is that of no time alone
-                pull = torch.zeros_like(t)
-            raw[NUMBERS] = pull[:, None, None] * z + gain[:, None, None] * learned
+            raw[NUMBERS] = self._numbers(out[:, : self.told * start], x[NUMBERS], t)
+            start *= self.told
         for name, count in self.classes.items():
             wide = count + 1 if count else 1
             raw[name] = out[:, start : start + wide]
             start += wide
         return raw
+
+    def _numbers(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor | Parts:
+        """What is told of numbers ``z`` ``(B, R, 1)``, from the last layer ``(B, told * R)``."""
+        count = out.shape[1] // self.told
+        learned = [nn.functional.pad(part[..., None], (0, 0, 0, z.shape[1] - count)) for part in out.split(count, 1)]
+        if self.gamma is not None:
+            laws = unit_interpolant(self.schedule, self.gamma, t)
+            return {
+                name: pull[:, None, None] * z + gain[:, None, None] * part
+                for name, (pull, gain), part in zip(("velocity", "noise"), laws, learned, strict=True)
+            }
+        pull, gain = unit_gaussian(self.schedule, self.predicts, t)
+        if self.two_times:  # a mean velocity is that of no time alone
+            pull = torch.zeros_like(t)
+        return pull[:, None, None] * z + gain[:, None, None] * learned[0]
 
 
 class RowPotential(RowNetwork):
@@ -139,6 +157,17 @@ class RowPotential(RowNetwork):
         return found
 
 
+class AtRest(nn.Module):
+    """A network of rows that is asked at one time, at which it begins as no motion at all: a block of a JKO flow."""
+
+    def __init__(self, network: RowNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Parts, t: Tensor, context: Context) -> dict[str, State]:
+        return self.network(x, torch.full_like(t, 0.5), context)
+
+
 def unit_gaussian(schedule: Schedule, predicts: Prediction, t: Tensor) -> tuple[Tensor, Tensor]:
     """What a prediction is for Gaussian data of spread one beside noise of spread one: the factor of x, and that of a
     departure of unit size which is the same for all predictions, each ``(B,)``."""
@@ -152,6 +181,18 @@ def unit_gaussian(schedule: Schedule, predicts: Prediction, t: Tensor) -> tuple[
         return sigma / size, -alpha / size.sqrt()
     _, _, dalpha, dsigma = schedule.rates(t)
     return (alpha * dalpha + sigma * dsigma) / size, (dalpha * sigma - alpha * dsigma) / size.sqrt()
+
+
+def unit_interpolant(schedule: Schedule, gamma: Gamma, t: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The same of the velocity and of the noise of a stochastic interpolant between such ends: with v the variance of
+    x_t they are v' / (2 v) x and gamma / v x."""
+    inner = t.clamp(INSIDE, 1 - INSIDE)  # the spread of a Brownian bridge begins with an infinite slope
+    alpha, sigma, dalpha, dsigma = schedule.rates(inner)
+    spread, rate = value_and_rate(gamma, inner)
+    size = alpha.square() + sigma.square()
+    whole = size + spread.square()
+    velocity = (alpha * dalpha + sigma * dsigma + spread * rate) / whole, (dalpha - dsigma) / (2 * size).sqrt()
+    return velocity, (spread / whole, (size / whole).sqrt())
 
 
 class Block(nn.Module):

@@ -18,7 +18,7 @@ from fm_science.errors import OptionError, UserError
 from fm_science.flow import Flow
 from fm_science.likelihood import ExactTrace, Hutchinson
 from fm_science.models import load
-from fm_science.objectives import ActionMatching, FlowMatching, MaximumLikelihood, ScoreMatching, UniformTime
+from fm_science.objectives import JKO, ActionMatching, FlowMatching, MaximumLikelihood, ScoreMatching, UniformTime
 from fm_science.objectives import Objective as Loss
 from fm_science.schedules import Schedule
 from fm_science.state import Context, State
@@ -36,7 +36,7 @@ TRACES = {"exact": ExactTrace(), "sampled": Hutchinson()}
 class Held(Loss):
     """An objective that pairs no noise with data, on rows some of whose cells are held."""
 
-    objective: MaximumLikelihood
+    objective: JKO | MaximumLikelihood
     choose: HeldCells
 
     @property
@@ -73,7 +73,7 @@ class RunTeacher(Coupling):
         options: Any = domain.options
         if Encoding.of(domain.statistics) != self.encoding:
             raise UserError(f"objective.teacher={self.run} learned other rows: train both on the same data")
-        if self.given and not options.objective.given:
+        if self.given and not options.objective.fills:
             raise UserError(f"objective.teacher={self.run} cannot fill cells: set objective.given=0 here too")
         return Reflow(flow)
 
@@ -95,10 +95,21 @@ def action(o: Objective, choose: HeldCells) -> ActionMatching:
 
 
 def likelihood(o: Objective, choose: HeldCells) -> Held:
-    """Maximum likelihood with the penalties of RNODE."""
+    """Maximum likelihood with the penalties of RNODE and of OT-Flow."""
     _continuous(o, choose.encoding)
-    exact = MaximumLikelihood(energy=o.kinetic, jacobian=o.jacobian, steps=o.walk, divergence=TRACES[o.trace])
+    if o.adjoint and choose.encoding.others:
+        raise OptionError("objective.adjoint=true needs rows of numbers alone: leave columns of angles out")
+    exact = MaximumLikelihood(
+        energy=o.kinetic, jacobian=o.jacobian, hjb=o.hjb, adjoint=o.adjoint, steps=o.walk, divergence=TRACES[o.trace]
+    )
     return Held(exact, choose)
+
+
+def descent(o: Objective, choose: HeldCells) -> Held:
+    """Steps down the relative entropy, a block each."""
+    _continuous(o, choose.encoding)
+    scheme = JKO(o.size, o.block_steps, steps=max(1, o.walk // o.blocks + 1), divergence=TRACES[o.trace])
+    return Held(scheme, choose)
 
 
 def taught(o: Objective, choose: HeldCells, parts: dict[str, float]) -> FlowMatching:
@@ -106,7 +117,7 @@ def taught(o: Objective, choose: HeldCells, parts: dict[str, float]) -> FlowMatc
     a single Euler step starts (Liu, Gong & Liu 2023, section 2.2)."""
     _continuous(o, choose.encoding)
     assert o.teacher is not None
-    coupling = Inpainting(choose, partial=RunTeacher(o.teacher, choose.encoding, o.given > 0))
+    coupling = Inpainting(choose, partial=RunTeacher(o.teacher, choose.encoding, o.fills))
     times = UniformTime(0.0, 0.0) if o.kind == "distil" else UniformTime()
     return FlowMatching(coupling=coupling, times=times, parts=parts)
 

@@ -9,12 +9,13 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from fm_science.couplings import Independent, Inpainting, Transport
+from fm_science.couplings import Coupling as Pairing
+from fm_science.couplings import ExactPlan, Independent, Inpainting, Sinkhorn, Transport
 from fm_science.couplings.ranks import RANKS, gatherer
 from fm_science.domain import option
 from fm_science.errors import OptionError
 from fm_science.flow import Sampler
-from fm_science.networks import Guided, Potential
+from fm_science.networks import Blocks, Guided, Potential
 from fm_science.objectives import (
     BetaTime,
     ChainTime,
@@ -27,32 +28,24 @@ from fm_science.objectives import (
 )
 from fm_science.objectives import Objective as Loss
 from fm_science.objectives.laws import FlowMapLoss
-from fm_science.paths import Gaussian, ProductPath
-from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
-from fm_science.schedules import VE, VP, Betas, Cosine, Linear, LipmanOT, Schedule, SubVP, Trigonometric
+from fm_science.schedules import Betas
 from fm_science.solvers import DDPM, RK4, Euler, FlowMap, Heun, Solver, log_snr_grid
-from fm_science.spaces import Euclidean
 
-from . import objectives
+from . import maps, objectives
 from .conditional import HeldCells
 from .data import SMALL, Summary
-from .network import RowNetwork, RowPotential
+from .encoding import Encoding
+from .maps import MAPS, TRANSFORMS
+from .network import INSIDE, AtRest, RowNetwork, RowPotential
+from .paths import NOISY, Path, chosen, path, spread
 
 FEW = 1_000  # rows up to which the network is narrow
 
 
-SCHEDULES: dict[str, Schedule] = {
-    "linear": Linear(), "lipman_ot": LipmanOT(), "trigonometric": Trigonometric(), "cosine": Cosine(), "vp": VP(),
-    "subvp": SubVP(), "ve": VE(0.01, 100.0), "betas": Betas(),
-}  # fmt: skip
-PREDICTIONS: dict[str, Prediction] = {
-    "velocity": Velocity(), "endpoint": Endpoint(), "noise": Noise(), "score": Score(),
-}  # fmt: skip
 KINDS = (
     "flow_matching", "flow_map", "score", "ddpm", "action_matching", "maximum_likelihood", "reflow", "distil",
+    "normalising_flow", "icnn", "jko",
 )  # fmt: skip
-PLAIN = ("flow_map", "reflow", "distil")  #: kinds for straight paths and the velocity
-USUAL = {"score": ("vp", "score"), "ddpm": ("betas", "noise")}  #: path and prediction of an objective
 
 
 @dataclass(frozen=True)
@@ -63,22 +56,10 @@ class Network:
         None, "hidden features; none: 96, 192 or 256 for up to 1,000, 5,000 or more rows",
         low=4, high=16_384,
     )  # fmt: skip
-    layers: int = option(4, "residual blocks", low=1, high=1_000)
+    layers: int = option(4, "residual blocks, or layers of a normalising flow", low=1, high=1_000)
     waves: int = option(6, "lengths of waves through which a number is seen", low=0)
+    transform: str = option("spline", "normalising_flow: kind of layers", choices=TRANSFORMS)
     dropout: float = option(0.0, "share of hidden features that training hides", low=0, high=0.9)
-
-
-@dataclass(frozen=True)
-class Path:
-    """How numbers travel from noise to data, and what the network tells of them. Angles take shortest arcs, classes
-    fall from a mask."""
-
-    kind: str | None = option(
-        None, "none: linear, or vp for the objective score and betas for ddpm", choices=tuple(SCHEDULES)
-    )
-    predicts: str | None = option(
-        None, "none: velocity, or what the objectives score and ddpm are named for", choices=tuple(PREDICTIONS)
-    )
 
 
 @dataclass(frozen=True)
@@ -110,10 +91,26 @@ class Objective:
     score: str = option("denoising", "how kind=score learns", choices=("denoising", "sliced", "hyvarinen"))
     kinetic: float = option(0.0, "maximum_likelihood: weight of the kinetic energy", low=0)
     jacobian: float = option(0.0, "maximum_likelihood: weight of the squared derivative of the velocity", low=0)
+    hjb: float = option(0.0, "maximum_likelihood: weight of the Hamilton-Jacobi-Bellman residual of a potential", low=0)
+    adjoint: bool = option(False, "maximum_likelihood: gradients in constant memory, by the adjoint equation")
     trace: str = option("sampled", "maximum_likelihood: how the divergence is found", choices=("sampled", "exact"))
     walk: int = option(8, "maximum_likelihood: steps of a walk from rows to noise", low=1)
+    inner: int = option(4, "icnn: steps of the map for one of the potential on the data", low=1)
+    blocks: int = option(4, "jko: steps down the relative entropy, a network each", low=1, high=1_000)
+    block_steps: int = option(500, "jko: training steps of a block; the last keeps its turn", low=1)
+    size: float = option(1.0, "jko: size of a step down", low=1e-4)
     teacher: str | None = option(None, "reflow, distil: run or model whose noise and rows are learned")
     drop: float = option(0.1, "share of rows whose condition is hidden, so that it can be guided", low=0, high=1)
+
+    @property
+    def potential(self) -> bool:
+        """Whether maximum likelihood trains a potential, as OT-Flow does."""
+        return self.kind == "maximum_likelihood" and self.hjb > 0
+
+    @property
+    def fills(self) -> bool:
+        """Whether cells can be filled: some were given in training."""
+        return self.given > 0 and self.kind not in MAPS
 
 
 @dataclass(frozen=True)
@@ -131,48 +128,23 @@ class Sample:
 LAWS: dict[str, FlowMapLoss] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlow(), "semigroup": Semigroup()}
 
 
-def chosen(o: Path, trained: Objective) -> tuple[Schedule, Prediction]:
-    """The clock of the numbers and what the network tells of them.
-
-    Raises:
-        OptionError: where the two do not go together, or the objective takes others.
-    """
-    kind, predicts = USUAL.get(trained.kind, ("linear", "velocity"))
-    kind, predicts = o.kind or kind, o.predicts or predicts
-    schedule, told = SCHEDULES[kind], PREDICTIONS[predicts]
-    if not told.defined_at_zero_signal and schedule.ends[0] == 0:
-        raise OptionError(
-            f"path.predicts={predicts} says nothing where there is no signal, as at the start of path.kind={kind}: "
-            "choose vp, subvp, ve or betas"
-        )
-    needed = {"score": "score", "ddpm": "noise"}.get(trained.kind)
-    if needed is not None and predicts != needed:
-        raise OptionError(f"objective.kind={trained.kind} learns the {needed}: leave path.predicts out")
-    if trained.kind == "ddpm" and kind != "betas":
-        raise OptionError("objective.kind=ddpm has a discrete chain: leave path.kind out, or take kind=flow_matching")
-    if trained.kind == "action_matching" and predicts != "velocity":
-        raise OptionError("objective.kind=action_matching learns the velocity: leave path.predicts out")
-    if trained.kind in PLAIN and (kind, predicts) != ("linear", "velocity"):
-        raise OptionError(f"objective.kind={trained.kind} takes straight paths: leave path.kind and path.predicts out")
-    return schedule, told
-
-
-def path(o: Path, trained: Objective, summary: Summary) -> ProductPath:
-    """How rows travel."""
-    whole, (schedule, predicts) = summary.encoding.path(), chosen(o, trained)
-    if not summary.encoding.linear or (schedule, predicts) == (Linear(), Velocity()):
-        return whole
-    return whole.replaced(numbers=Gaussian(Euclidean(1), schedule, predicts))
-
-
 def network(o: Network, way: Path, trained: Objective, summary: Summary) -> nn.Module:
     """The network, narrower where there are few rows."""
+    if trained.kind in MAPS:
+        return maps.network(o.transform, o.width, o.layers, summary.encoding, trained.kind)
     schedule, predicts = chosen(way, trained)
     width = o.width or (96 if summary.rows <= FEW else 192 if summary.rows <= SMALL else 256)
-    kind = RowPotential if trained.kind == "action_matching" else RowNetwork
+    scalar = trained.kind == "action_matching" or trained.potential
+    kind = RowPotential if scalar else RowNetwork
     two_times = trained.kind == "flow_map"
-    net = kind(summary.encoding, width, o.layers, o.waves, o.dropout, two_times, schedule, predicts)
-    return Potential(net, path(way, trained, summary).space) if trained.kind == "action_matching" else net
+
+    def one() -> RowNetwork:
+        return kind(summary.encoding, width, o.layers, o.waves, o.dropout, two_times, schedule, predicts, spread(way))
+
+    if trained.kind == "jko":
+        return Blocks([AtRest(one()) for _ in range(trained.blocks)])
+    net = one()
+    return Potential(net, path(way, trained, summary).space) if scalar else net
 
 
 def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Loss:
@@ -188,11 +160,15 @@ def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Los
         return objectives.implicit_score(o, choose, chosen(way, o)[0])
     if o.kind == "action_matching":
         return objectives.action(o, choose)
+    if o.kind == "jko":
+        return objectives.descent(o, choose)
     if o.kind == "maximum_likelihood":
         return objectives.likelihood(o, choose)
+    if o.kind in MAPS:
+        return maps.objective(summary.encoding, summary.blur, o.kind, o.inner)
     if o.kind in ("reflow", "distil"):
         return objectives.taught(o, choose, _shares(summary))
-    return matching(o, pairs, summary)
+    return matching(o, way, pairs, summary)
 
 
 def _shares(summary: Summary) -> dict[str, float]:
@@ -202,7 +178,7 @@ def _shares(summary: Summary) -> dict[str, float]:
     return {"numbers": len(encoding.linear) / count} | dict.fromkeys(encoding.others, 1 / count)
 
 
-def matching(o: Objective, pairs: Coupling, summary: Summary) -> Loss:
+def matching(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Loss:
     """Flow matching of rows some of whose cells are given or missing, each part weighed by its columns.
 
     Raises:
@@ -211,20 +187,35 @@ def matching(o: Objective, pairs: Coupling, summary: Summary) -> Loss:
     """
     encoding = summary.encoding
     choose = HeldCells(encoding, o.given, summary.blur)
-    coupling = Inpainting(choose, partial=Independent())
-    if pairs.kind == "ot":
-        if o.given or not encoding.continuous or encoding.condition is not None:
-            raise OptionError(
-                "coupling.kind=ot pairs rows of numbers and angles: set objective.given=0, and leave classes and "
-                "data.condition out"
-            )
-        coupling = Inpainting(choose, partial=Transport(ignore=("observed",), gather=gatherer(pairs.ranks)))
+    coupling = Inpainting(choose, partial=_pairs(o, way, pairs, encoding))
     times: Callable[[int], Tensor] = UniformTime() if o.late == 1 else BetaTime(o.late, 1.0)
     if o.kind == "ddpm":
         times = ChainTime(Betas().steps)
+    if way.kind in NOISY:  # both ends alike; the velocity of a Brownian bridge has no variance at its ends
+        times = UniformTime(INSIDE, 1 - INSIDE)
     drop = {"label": o.drop} if encoding.condition is not None and o.drop else {}
     plain = FlowMatching(coupling=coupling, times=times, parts=_shares(summary), condition_dropout=drop)
     return FlowMapMatching(plain, LAWS[o.law]) if o.kind == "flow_map" else plain
+
+
+def _pairs(o: Objective, way: Path, pairs: Coupling, encoding: Encoding) -> Pairing:
+    """Which noise meets which row: as drawn, at least cost, or as a Brownian motion would bring them together."""
+    bridge = way.kind == "schroedinger"
+    if pairs.kind == "independent" and not bridge:
+        return Independent()
+    free = encoding.continuous and encoding.condition is None and not o.given
+    if bridge and (encoding.others or not free or pairs.kind != "independent"):
+        raise OptionError(
+            "path.kind=schroedinger pairs rows of numbers by its own entropic transport: set objective.given=0, and "
+            "leave other columns, data.condition and coupling.kind out"
+        )
+    if not free:
+        raise OptionError(
+            "coupling.kind=ot pairs rows of numbers and angles: set objective.given=0, and leave classes and "
+            "data.condition out"
+        )
+    plan = Sinkhorn(2 * way.sigma**2, relative=False) if bridge else ExactPlan()
+    return Transport(ignore=("observed",), plan=plan, gather=gatherer(pairs.ranks))
 
 
 def sampler(o: Sample, way: Path, trained: Objective, summary: Summary) -> Sampler:
@@ -234,6 +225,8 @@ def sampler(o: Sample, way: Path, trained: Objective, summary: Summary) -> Sampl
     solver: Solver = RK4() if parts.continuous else Heun()
     if not (parts.linear or any(not parts.columns[k].classes for k in parts.others.values())):
         solver = Euler()
+    if trained.kind in MAPS:
+        return Sampler(FlowMap(), 1)
     if trained.kind == "flow_map":
         solver = FlowMap()
     if trained.kind == "ddpm" and parts.linear:
@@ -241,6 +234,8 @@ def sampler(o: Sample, way: Path, trained: Objective, summary: Summary) -> Sampl
     if trained.kind == "distil":
         return Sampler(Euler(), 1, wrap_network=None if o.guidance == 1 else partial(Guided, scale=o.guidance))
     steps: int | Tensor = max(1, o.steps // 2) if isinstance(solver, RK4) else o.steps
+    if trained.kind == "jko":  # blocks end where steps do
+        steps = trained.blocks * max(2, -(-int(steps) // trained.blocks))
     schedule, _ = chosen(way, trained)
     if parts.linear and schedule.ends[0] > 0 and int(steps) > 3 and trained.kind != "ddpm":
         steps = log_snr_grid(int(steps), schedule)
