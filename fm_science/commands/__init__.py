@@ -3,9 +3,9 @@
 #: what each command does, in the order of the help
 COMMANDS = {
     "train": "train a flow on a domain's data",
-    "tune": "go on from a trained run or model towards a reward of your own",
+    "tune": "tune a trained run or model towards your own reward",
     "sample": "draw new samples from a trained run or model",
-    "evaluate": "measure samples beside held-out data and an untrained network",
+    "evaluate": "measure samples, held-out data and an untrained network",
     "report": "write a run as one page that opens anywhere",
     "domains": "list the domains that are installed, or every option of one",
     "models": "list the models that are installed, or add one",
@@ -13,8 +13,8 @@ COMMANDS = {
     "config": "the options in which two runs differ",
     "show": "draw a picture of the lectures, by running what it shows",
     "info": "versions, devices and plugins, or the summary of a run",
-    "doctor": "check this installation, and a domain, and say what to mend",
-    "completion": "completion by the tabulator key for bash, zsh or fish",
-    "new-domain": "write a package with a domain of your own, to install and to change",
-    "new-space": "write a package with a space of your own, and the tests it must pass",
+    "doctor": "check this installation, and a domain, and say what to correct",
+    "completion": "tab completion for bash, zsh or fish",
+    "new-domain": "write a package with your own domain, to install and to change",
+    "new-space": "write a package with your own space, and the tests it must pass",
 }

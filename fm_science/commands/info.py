@@ -1,7 +1,7 @@
 """Versions, devices and plugins, or the summary of a run.
 
 usage: fm-science info          what is installed here and what it can run on
-       fm-science info RUN      what a run folder holds, or a model, by its file or its name
+       fm-science info RUN      the content of a run folder, or of a model, by its file or its name
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def usage(rest: list[str]) -> str:
 
 
 def main(args: list[str]) -> None:
-    """Print what is here, or what a run folder holds."""
+    """Print the installation, or the content of a run folder."""
     if len(args) > 1:
         raise UserError("info takes one run folder, model file or name at most")
     print(about(args[0]) if args else machine())
 
 
 def about(source: str) -> str:
-    """What a run or a model holds, in a few lines."""
+    """The content of a run or a model, in a few lines."""
     from fm_science.commands.models import described
     from fm_science.models import Model, find_trained
 
@@ -61,7 +61,7 @@ def installed(name: str) -> str:
 
 
 def run(folder: Path) -> str:
-    """What a run folder holds, in a few lines."""
+    """The content of a run folder, in a few lines."""
     from fm_science.runs import Run
 
     found = Run.open(folder)

@@ -1,4 +1,4 @@
-"""What surrounds a training: its folder is reserved for it, and the history of the run tells how it began and ended."""
+"""What surrounds a training: its folder is locked for it, and the history of the run records how it began and ended."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def first() -> bool:
 
 @contextmanager
 def reserved(folder: Path, resume: bool) -> Iterator[None]:
-    """Inside, no other training writes into the run folder. A new one is made; one to resume must be there.
+    """Inside, no other training writes into the run folder. A new one is created; one to resume must exist.
 
     Raises:
         LockedError: when another trains in it.
-        UserError: when it holds something else, or no run to resume.
+        UserError: when it has other files, or no run to resume.
     """
-    if not first():  # the first process holds the lock for all
+    if not first():  # the first process has the lock for all
         yield
         return
     if resume:
@@ -52,9 +52,9 @@ def recorded(
     Args:
         folder: the run's.
         seed: of the training.
-        made: how many steps the run has made before.
-        options: what the run is resumed with, which replaces its options; ``None``: it starts.
-        where: how many steps the run has made now, and how many its last checkpoint has.
+        made: the number of steps of the run before.
+        options: the options with which the run is resumed, which replace its own; ``None``: it starts.
+        where: the numbers of steps of the run now, and of its last checkpoint.
     """
     if not first():
         yield
