@@ -34,8 +34,8 @@ def test_descending_the_distance_of_a_space_obeys_the_laws_of_paths(space, prior
 def test_on_a_mesh_the_laws_hold_up_to_the_size_of_a_step():
     mesh = icosphere(2)
     errors = check_path(Simulated(mesh, mesh.biharmonic(), steps=32), Uniform(), (1, 2), seeds=(0,), tolerance=0.25)
-    assert errors["the path starts at the noise"] == errors["the path ends at the datum"] == 0
-    assert errors["advance to t = 1 lands at the end"] == 0
+    assert errors["the path starts at the noise"] == errors["the path ends at the data point"] == 0
+    assert errors["step_to_endpoint reaches the end"] == 0
 
 
 def test_the_great_circle_distance_gives_great_circles_on_ragged_and_frozen_sites(double):

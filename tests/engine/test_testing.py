@@ -173,7 +173,7 @@ class Slow(Velocity):
 
 
 def test_broken_paths_are_caught():
-    with pytest.raises(AssertionError, match="landing undoes drift"):
+    with pytest.raises(AssertionError, match="velocity_to_endpoint inverts endpoint_to_velocity"):
         check_path(Late(Sphere(2)), Uniform(), seeds=(0,))
     path = Geodesic(Euclidean(2), predicts=Slow())
     exact = {"Slow": lambda path, x0, x1, x, t: path.endpoint_to_velocity(x, x1, t)}
@@ -274,7 +274,7 @@ def test_domains():
     assert "every parameter gets a gradient" in errors
     with pytest.raises(AssertionError, match="metric radius gives named numbers"):
         check_domain(replace(domain, metrics={"radius": lambda samples, reference: {"radius": "large"}}))
-    with pytest.raises(AssertionError, match="decode gives one object a sample"):
+    with pytest.raises(AssertionError, match="decode gives one object per sample"):
         check_domain(replace(domain, decode=lambda x, context: []))
 
 
