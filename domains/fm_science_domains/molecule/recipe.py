@@ -98,7 +98,7 @@ class Sample:
     noise: float = option(0.0, "rate at which noise of positions is exchanged; needs coupling.kind=independent", low=0)
     grid: float = option(1.0, "steps shrink towards the end like a power; 1: equal steps", low=1)
     target: str = option("", "target properties, such as gap:6.8+mu:2 (see objective.condition)")
-    guidance: float = option(1.0, "strength of the guidance towards the target; 1: none", low=0)
+    guidance: float = option(1.0, "strength of the guidance towards the target; 1: as learned", low=0)
     fragment: str | None = option(None, "file (.sdf) with a fragment around which molecules are drawn")
 
 
