@@ -60,7 +60,7 @@ def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
         kept = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BrokenCheckpoint(f"cannot read {file}: {error.strerror or error}") from error
-    except Exception as error:  # whatever the bytes lead to; torch would advise to load them as code
+    except Exception as error:  # any error of such bytes; torch would advise to load them as code
         raise BrokenCheckpoint(f"{file} is no whole checkpoint: it is truncated, empty or of another kind") from error
     if damaged:
         raise BrokenCheckpoint(f"{file} is damaged: the checksum of {damaged.partition('/')[2]} does not match")

@@ -107,7 +107,7 @@ def shipped(name: str) -> Path:
     for folder in (here / name, here.parent / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"no {name} beside {here}: the installation is broken")
+    raise FileNotFoundError(f"no {name} next to {here}: the installation is broken")
 
 
 def presets(plugin: Plugin) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Data on its way to a training step: padded batches whose order depends on a seed and the step's number alone.
+"""Data for training steps: padded batches whose order depends on a seed and the step's number alone.
 
 A data point is an unbatched state with its conditions. Batches combine data of similar size, so that there is little
 padding. The k-th batch is a function of (seed, k): a run that stops and resumes gets exactly the batches it would have

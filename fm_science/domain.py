@@ -124,7 +124,8 @@ class Domain(ABC):
         slow: the names of metrics that only ``evaluate`` measures, since they would slow down training.
         numbered: whether :meth:`request` takes ``first``, the number of its first sample, since samples belong to
             something that has an order, such as rows of a file.
-        metric_meanings: one line for each number that the metrics give: what it is, its unit, which way is better.
+        metric_meanings: one line for each number that the metrics give: what it is, its unit, which direction is
+            better.
         sample_batch: samples that are generated together by default.
         evaluation_samples: samples that ``evaluate`` draws by default.
         renamed_options: names ``group.option`` in older runs, and their present names.
@@ -233,7 +234,7 @@ class Domain(ABC):
     def encode(self, samples: Sequence[Any]) -> tuple[State, Context]:
         """A batch of decoded objects as states at t = 1 with their context, so that ``decode`` returns them: the start
         of variants. Raises UserError if one cannot be represented with what was learned."""
-        raise UserError(f"domain {self.name!r} makes no variants of files: it has no way from an object to a state")
+        raise UserError(f"domain {self.name!r} makes no variants of files: it cannot encode objects as states")
 
     def trajectory(self, frames: Sequence[Sequence[Any]], folder: FilePath, first: int = 0) -> list[FilePath]:
         """Write the trajectory from noise to each sample, if a science can; ``frames[k][i]`` is sample i after step

@@ -294,8 +294,7 @@ class Flow(nn.Module):
     ) -> tuple[State, Tensor]:  # fmt: skip
         """New data and their log-density in one integration, at the cost of the density alone. The sampler of the flow
         is not used: the density is that of the trained network on the trained path. Gradients are recorded unless they
-        are
-            turned off.
+        are turned off.
 
         Args:
             context: what to make; its mask fixes how many samples of which sizes.

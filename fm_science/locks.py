@@ -121,7 +121,7 @@ def _acquire(folder: Path) -> int:
                 return handle
             time.sleep(PAUSE)
     except OSError as error:
-        log.warning("%s is not locked, since its file system knows no locks (%s): train in it only once at a time",
+        log.warning("%s is not locked, since its file system has no locks (%s): train in it only once at a time",
                     folder, error.strerror)  # fmt: skip
         return handle
     holder = _holder(handle)

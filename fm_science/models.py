@@ -124,7 +124,7 @@ def add(file: Path) -> Model:
     writable(folder)
     place = folder / file.name
     if place.exists():
-        raise UserError(f"{place} is there already: remove it first, or rename {file}")
+        raise UserError(f"{place} exists already: remove it first, or rename {file}")
     shutil.copyfile(file, place)
     return model
 

@@ -129,7 +129,7 @@ class Run(Trained):
             return None
         kept = load_tree(file, "file of statistics")
         if kept.get("domain") != self.name:
-            raise UserError(f"{file} is of domain {kept.get('domain')!r}, and {FILE} beside it of {self.name!r}")
+            raise UserError(f"{file} is of domain {kept.get('domain')!r}, and {FILE} next to it of {self.name!r}")
         return kept["statistics"]
 
 

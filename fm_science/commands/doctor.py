@@ -105,7 +105,7 @@ def machine() -> Iterator[Check]:
     yield from entry_points()
     yield device()
     yield threads()
-    yield _timed("step beside bare PyTorch", speed, "other programs use the processor: stop them and try again")
+    yield _timed("step against plain PyTorch", speed, "other programs use the processor: stop them and try again")
     yield _timed("exact resume", resume, "report it, with this table and the seed")
     yield from spaces()
 
@@ -187,7 +187,7 @@ def speed() -> tuple[bool, str]:
             times[name].append(time.perf_counter() - start)
     least = {name: sorted(found)[len(found) // 4] for name, found in times.items()}
     ratio = least["ours"] / least["bare"]
-    return ratio <= SLOWER, f"{1e3 * least['ours']:.2f} ms, {ratio:.2f} times bare PyTorch (at most {SLOWER})"
+    return ratio <= SLOWER, f"{1e3 * least['ours']:.2f} ms, {ratio:.2f} times plain PyTorch (at most {SLOWER})"
 
 
 def resume() -> tuple[bool, str]:

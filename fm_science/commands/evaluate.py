@@ -8,8 +8,9 @@ A run is measured by the samples in RUN/samples, or by new ones if n, seed, solv
 the same network before any training, started from the same noise. It is printed and written with pictures into
 RUN/report (files: into ./report; out=DIR elsewhere).
 
-  n            draw this many new samples; default: measure RUN/samples; if there are none, draw 50, or the domain's
-  number untrained    false: leave the untrained network out, which draws a hundred samples at most
+  n            draw this many new samples; default: measure RUN/samples; if there are none, draw 50, or the
+               domain's number
+  untrained    false: leave the untrained network out, which draws a hundred samples at most
   out          where to write the table and the pictures
   metrics.*    options of the domain's metrics
   batch, device, and for new samples also seed, solver, steps and the domain's group `sample`: see sample --help

@@ -9,7 +9,7 @@ usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
   steps        steps of the solver; default: the domain's
   batch        how many samples are generated together; bounds the memory; default: the domain's
   out          where to write; default RUN/samples. Samples of an earlier command are replaced once all new samples are
-  complete. An interrupted command continues where it was when it is repeated
+               complete. An interrupted command continues where it was when it is repeated
   from         file or folder whose objects the samples are variants of, in turn; several as [a.pdb,b.pdb]
   noise        how far variants are from them: 0.3 moves back to t = 0.7 and samples from there; 1 keeps nothing.
                Domains with their own option noise take from_time=0.7

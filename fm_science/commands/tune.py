@@ -4,8 +4,9 @@ usage: fm-science tune RUN reward=MODULE:FUNCTION [run=DIR] [strength=1] [update
 
   RUN          a run folder, a model file, or the name of a model
   reward       your own function of a batch of states at t = 1, one number per sample, differentiable, in nats: the
-  density becomes the previous one times exp(reward). The module is searched in this folder first, and imported run
-  the new run; default runs/DOMAIN/tuned_TIME seed         of all random numbers; default 0
+               density becomes the previous one times exp(reward). The module is searched in this folder first
+  run          the new run; default runs/DOMAIN/tuned_TIME
+  seed         of all random numbers; default 0
   strength     multiplies the reward
   updates      updates of the weights
   batch        samples per update

@@ -56,8 +56,7 @@ class ReverseSDE(_Exchange):
     Args:
         g: noise per root of a unit of time in the units of the state: a number or a function of time ``(B,) -> (B,)``.
             None: that of the diffusion itself, g² = 2 sigma² d log(alpha / sigma)/dt for noise of standard deviation
-                one (on VP it is
-            beta); its step is exact for a fixed prediction, also where g is infinite.
+            one (on VP it is beta); its step is exact for a fixed prediction, also where g is infinite.
 
     Raises TypeError, before the first step, on paths without Gaussian noise.
     """

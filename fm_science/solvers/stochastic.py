@@ -2,9 +2,8 @@
 
 The noise in x_t may be replaced by new noise without changing the distribution of x_t, wherever that of the noise is
 known: Gaussian noise on linear spaces, a known prior on classes. This corrects the errors of earlier steps, at the
-    price of more steps.
-The *heat* is the rate of exchange: over a time h, noise has the correlation exp(-heat h) with its previous value, and a
-class is kept with that probability.
+price of more steps. The *heat* is the rate of exchange: over a time h, noise has the correlation exp(-heat h) with its
+previous value, and a class is kept with that probability.
 
 On linear spaces this is the Langevin equation dx = (u + c score) dt + sqrt(2 c) dW with c = heat times the covariance
 of the noise in x_t (Song et al. 2021, appendix D), discretised so that heat cannot overshoot and the last step ends at

@@ -1,6 +1,6 @@
 """Tangents of a space whose metric is not that of its coordinates.
 
-Moving each coordinate by itself gives tangents that span all others. Their inner products, the Gram matrix, determine
+Moving each coordinate separately gives tangents that span all others. Their inner products, the Gram matrix, determine
 the whole metric: gradients follow from it, and tangents that are standard normal, on any space.
 """
 

@@ -1,8 +1,8 @@
 """The questions every space answers.
 
 Where does a tangent lead (``exp``), which tangent leads to a point (``log``), what is the nearest point
-(``project``), which part of a vector is tangent (``tangent``), and how long are tangents (``inner``). A space knows no
-time, no data, no noise and no network.
+(``project``), which part of a vector is tangent (``tangent``), and how long are tangents (``inner``). A space does not
+depend on time, no data, no noise and no network.
 """
 
 from __future__ import annotations

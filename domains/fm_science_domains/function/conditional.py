@@ -244,6 +244,6 @@ def observations(file: str, dim: int, channels: int) -> Sampled:
             f"{file} holds no observations: {error}; expected lines under {','.join([*tables.AXES[:dim], *names])}"
         ) from error
     if found.coords.shape[1] != dim or found.values.shape[1] != channels:
-        raise UserError(f"{file} has {found.coords.shape[1]} coordinates and {found.values.shape[1]} values a line; "
+        raise UserError(f"{file} has {found.coords.shape[1]} coordinates and {found.values.shape[1]} values per line; "
                         f"these functions have {dim} and {channels}")  # fmt: skip
     return found

@@ -170,7 +170,7 @@ def _joined(stacks: Sequence[Stack]) -> Stack:
         return stacks[0]
     shapes = {tuple(s.levels.shape[1:]) for s in stacks}
     if len(shapes) > 1 or len({s.top for s in stacks}) > 1:
-        raise UserError(f"the files hold images of shapes {sorted(shapes)}; give data.size to make them alike")
+        raise UserError(f"the files hold images of shapes {sorted(shapes)}; give data.size to scale them to one")
     classes: tuple[str, ...] = ()
     if all(s.labels is not None for s in stacks):
         words = {name for s in stacks for name in s.classes}

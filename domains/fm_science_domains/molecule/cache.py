@@ -53,7 +53,7 @@ def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
         try:
             return Pack.load(file), read_dropped(listed)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            log.warning("%s cannot be read (%s): made anew", file, error)
+            log.warning("%s cannot be read (%s): made again", file, error)
     try:
         place.mkdir(parents=True, exist_ok=True)
         pack, dropped = make()

@@ -42,11 +42,11 @@ def molsets(count: int) -> list[tuple[str, str]]:
     except metadata.PackageNotFoundError as error:
         raise UserError(
             "data.source=drugs needs the package molsets (52 MB, for its list of SMILES): "
-            "pip install --no-deps molsets. Or name a file of your own, data.source=my.smi"
+            "pip install --no-deps molsets. Or name your own file, data.source=my.smi"
         ) from error
     file = Path(str(held.locate_file("moses/dataset/data/train.csv.gz")))
     if not file.is_file():
-        raise UserError(f"molsets lacks {file}: install it anew, pip install --no-deps --force-reinstall molsets")
+        raise UserError(f"molsets lacks {file}: reinstall it, pip install --no-deps --force-reinstall molsets")
     with gzip.open(file, "rt", encoding="ascii") as stream:
         smiles = stream.read().split()[1:]
     order = torch.randperm(len(smiles), generator=torch.Generator().manual_seed(0))[:count].sort().values
@@ -67,7 +67,7 @@ def read_smiles(path: Path, count: int) -> list[tuple[str, str]]:
     if lines and lines[0][0].lower() in ("smiles", "canonical_smiles"):
         lines = lines[1:]
     if not lines:
-        raise UserError(f"no SMILES in {path}: expected one a line, with a name behind it if you like")
+        raise UserError(f"no SMILES in {path}: expected one per line, followed by a name if you like")
     return [(words[1] if len(words) > 1 else f"{path.name.split('.')[0]}_{k:06d}", words[0])
             for k, words in enumerate(lines[:count])]  # fmt: skip
 

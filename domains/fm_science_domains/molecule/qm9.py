@@ -53,7 +53,7 @@ def files() -> list[Path]:
     found = [Path(str(held.locate_file(f"qm9pack/data/qm9_part{k}.csv"))) for k in (1, 2, 3)]
     missing = [file for file in found if not file.is_file()]
     if missing:
-        raise UserError(f"qm9pack lacks {missing[0]}: install it anew, pip install --force-reinstall qm9pack==1.0.3")
+        raise UserError(f"qm9pack lacks {missing[0]}: reinstall it, pip install --force-reinstall qm9pack==1.0.3")
     return found
 
 

@@ -50,7 +50,7 @@ class Vocabulary:
         if other.hydrogens != self.hydrogens:
             strange.append("hydrogens as atoms" if other.hydrogens else "implied hydrogens")
         if strange:
-            raise UserError(f"{whose} have {', '.join(strange)}, which what was trained does not know; leave them out")
+            raise UserError(f"{whose} have {', '.join(strange)}, which training has not; leave them out")
         return self
 
     @property

@@ -107,7 +107,7 @@ class PointCloud(Domain):
         """The prior, with the standard deviation of the options, else 1 for systems and that of the data for files."""
         std = self.options.path.std
         if std is not None and std <= 0:
-            raise UserError(f"path.std={std}: expected a positive spread")
+            raise UserError(f"path.std={std}: expected a positive number")
         return Normal((self.summary.spread if self.summary.system is None else 1.0) if std is None else std)
 
     def build_objective(self, statistics: Statistics) -> Loss:

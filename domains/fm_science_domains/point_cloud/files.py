@@ -73,7 +73,7 @@ def _folder(folder: Path) -> dict[Path, str]:
     if mine and classes:
         raise UserError(
             f"{folder} holds clouds, and so do its subfolders {', '.join(classes)}: which are meant? Name one of them, "
-            f"or move {mine[0].name} and the files beside it into a subfolder, a class of its own"
+            f"or move {mine[0].name} and the files next to it into a subfolder, another class"
         )
     return {**dict.fromkeys(mine, ""), **{file: name for name in classes for file in below[name]}}
 

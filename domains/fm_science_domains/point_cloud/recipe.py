@@ -56,7 +56,7 @@ class Network:
 class Path:
     """The noise of clouds."""
 
-    std: float | None = option(None, "standard deviation of the noise on each axis; none: 1 for systems, data's for files")
+    std: float | None = option(None, "std of the noise on each axis; none: 1 for systems, the data's for files")
 
 
 @dataclass(frozen=True)

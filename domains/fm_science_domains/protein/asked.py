@@ -47,8 +47,7 @@ def kept(backbone: Backbone) -> dict[str, float]:
     """The shares of the conditions of one chain that are satisfied; NaN without conditions.
 
     structure_kept: residues that are requested to be coil, helix or strand, and are; sheet_kept: pairs of strands that
-        are requested to be parallel or anti-parallel, and are joined in this way by at least one bridge of hydrogen
-        bonds.
+    are requested to be parallel or anti-parallel, and are joined in this way by at least one bridge of hydrogen bonds.
     """
     row = {"structure_kept": math.nan, "sheet_kept": math.nan}
     if backbone.structure is None or not backbone.coords.isfinite().all():

@@ -117,7 +117,7 @@ def alike(length: int, shares: Tensor | None, chains: Structures) -> Blueprint:
     near = (apart + ties).argsort()[: max(1, len(chains) // 10)]
     near = near[apart[near] <= length / 4]
     if not len(near) and shares is not None:
-        raise OptionError(f"helix= and strand=: no training chain is of like length, {length}; give a blueprint")
+        raise OptionError(f"helix= and strand=: no training chain has a similar length, {length}; give a blueprint")
     if not len(near):
         return free(length)
     if shares is None:

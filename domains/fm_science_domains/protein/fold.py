@@ -58,8 +58,7 @@ def nearest(
     """The largest TM-score to any of the ``candidates`` chains of the pool that look most similar.
 
     features: ``shapes(pool)``, to compute them once for many samples; others: leave out the sample itself if it is in
-        the pool.
-    NaN when nothing can be compared.
+    the pool. NaN when nothing can be compared.
     """
     if not comparable(sample) or not pool:
         return float("nan")

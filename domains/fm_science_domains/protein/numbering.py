@@ -1,6 +1,6 @@
 """Numbers of residues around a motif: the motif keeps its own, and new residues are numbered from them.
 
-New residues before the motif count down from its first number, those between and behind it count up. So there must be
+New residues before the motif count down from its first number, those between and after it count up. So there must be
 enough numbers between two pieces.
 """
 

@@ -47,7 +47,7 @@ def predictor(name: str) -> Predictor:
         kept = Path(os.environ.get("BOLTZ_CACHE", Path.home() / ".boltz"))
         if not list(kept.glob("*.ckpt")):
             raise UserError(
-                f"predictor=boltz: no weights in {kept}; they are not fetched unasked. Run boltz once by hand"
+                f"predictor=boltz: no weights in {kept}; they are not downloaded. Run boltz once by hand"
             )
         return _boltz
     own = os.environ.get(VARIABLE, "")
@@ -168,6 +168,6 @@ def _esmfold_network() -> tuple[Callable[..., dict[str, Tensor]], Callable[..., 
         return network, AutoTokenizer.from_pretrained("facebook/esmfold_v1", **kept)
     except OSError as error:
         raise UserError(
-            "predictor=esmfold: its weights are not there and are not fetched unasked; "
-            "huggingface-cli download facebook/esmfold_v1 fetches them (8 GB)"
+            "predictor=esmfold: its weights are missing and are not downloaded; "
+            "huggingface-cli download facebook/esmfold_v1 downloads them (8 GB)"
         ) from error
