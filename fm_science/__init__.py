@@ -1,7 +1,7 @@
 """fm_science: flow matching on the spaces of science.
 
-The public names stand here by the module that holds them. Each is imported when it is first used, so that
-``import fm_science`` and the command line cost nothing.
+The public names are listed here with their modules. Each is imported when it is first used, so that ``import
+fm_science`` and the command line are fast.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PUBLIC = {
     "models": "load",
     "training": "fit",
 }
-#: replaced names, which go on working for one release
+#: replaced names, which keep working for one release
 RENAMED = {
     "AllRanks": "GatherRanks", "InWorkers": "PrefetchedCoupling", "OnPart": "PartCoupling",
     "SiteFeatures": "NodeEmbedding", "Spans": "TimePairs", "Steered": "ScoreGuided", "Teacher": "Reflow",

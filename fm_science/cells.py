@@ -1,6 +1,6 @@
-"""Tables of cells as people write them: whatever parts the cells, with or without header, comments, decimal commas.
+"""Tables of cells as people write them: with any separator, with or without header, comments, decimal commas.
 
-What a table means is for the sciences to say; here it becomes rows of words, and words become numbers.
+The domains decide what a table means; here it becomes rows of texts, and texts become numbers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ FORTRAN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[dD][+-]?\d+")
 
 
 def cells(text: str) -> list[list[str]]:
-    """The cells of a table, a list a line, whatever separates them: commas, semicolons (then decimal commas become
-    points), tabs or blanks. Empty lines and comments (``#``, ``%``) are left out, except that a comment right above
+    """The cells of a table, one list per line, with any separator: commas, semicolons (then decimal commas become
+    points), tabs or spaces. Empty lines and comments (``#``, ``%``) are left out, except that a comment right above
     rows with numbers, with as many cells as they have, is their header. Raises ValueError where nothing is left."""
     lines = text.splitlines()
     data = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "%"))]
@@ -28,14 +28,14 @@ def cells(text: str) -> list[list[str]]:
     above = lines[first - 1].strip() if first else ""
     if above.startswith(("#", "%")):
         header, numeric = _split(above.lstrip("#% "), mark), [*map(is_number, rows[0])]
-        plain = all(numeric) and not any(map(is_number, header))  # words of a sentence are parted by blanks, too
+        plain = all(numeric) and not any(map(is_number, header))  # words of a sentence are separated by spaces, too
         if len(header) == len(numeric) > 1 and (plain if mark is None else any(numeric)):
             rows.insert(0, header)
     return [row for row in rows if any(row)]
 
 
 def _separator(lines: Sequence[str]) -> str | None:
-    """What separates the cells of most lines; None for blanks."""
+    """What separates the cells of most lines; None for spaces."""
     some = lines[:20]
     for mark in ("\t", ";", ","):
         if sum(mark in line for line in some) * 2 > len(some):
@@ -51,7 +51,7 @@ def _split(line: str, mark: str | None) -> list[str]:
 
 
 def number(word: str) -> float:
-    """A number, in Fortran's double precision (``1.0D+00``) too. Raises ValueError where it is none."""
+    """A number, in Fortran's double precision (``1.0D+00``) too. Raises ValueError if it is not a number."""
     try:
         return float(word)
     except ValueError:
@@ -60,7 +60,7 @@ def number(word: str) -> float:
         raise ValueError(f"{word!r} is no number") from None
 
 
-MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil", "-", "--"}  # as tables write it
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil", "-", "--"}  # as written in tables
 
 
 def is_number(word: str) -> bool:
@@ -73,13 +73,14 @@ def is_number(word: str) -> bool:
 
 
 def measured(word: str) -> float:
-    """The number in a cell, NaN where it was not measured (empty, NA, null, ...). Raises ValueError at another word."""
+    """The number in a cell, NaN where it was not measured (empty, NA, null, ...). Raises ValueError for any other
+    text."""
     return math.nan if word.strip().lower() in MISSING else number(word)
 
 
 def table_hint(rows: Sequence[Sequence[str]], names: int = 0) -> str:
-    """A sentence that points to the domain of tables, where rows of cells under a header are clearly one: text stands
-    in one column (beyond the first ``names``, which may hold names) and numbers in another; else nothing."""
+    """A hint to the domain of tables, if rows of cells under a header are clearly a table: one column has text (beyond
+    the first ``names``, which may have names) and another has numbers; else an empty text."""
     body = [row for row in rows[1:] if any(row)]
     if len(body) < 2 or len({len(row) for row in rows}) != 1 or any(is_number(word) for word in rows[0] if word):
         return ""

@@ -1,8 +1,8 @@
-"""The checkpoints of a run: which there are, how a new one takes its place, and how a broken one is noticed.
+"""The checkpoints of a run: which there are, how a new one is added, and how a broken one is detected.
 
 ``last.ckpt`` is the newest, ``previous.ckpt`` the one before, ``previous-2.ckpt`` the one before that. Each is a ZIP
-archive with a checksum for every tensor, and all are compared before anything is taken from it. Where the newest is
-broken, the one before is taken.
+archive with a checksum for every tensor, and all are verified before anything is read from it. If the newest is broken,
+the one before is used.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
-    """What a checkpoint of a run holds. Loading never runs code.
+    """The content of a checkpoint of a run. Loading never runs code.
 
     Args:
         file: the checkpoint.
-        domain: the name of the science it must be of.
+        domain: the name of the domain that it must belong to.
 
     Raises:
         BrokenCheckpoint: when it is truncated, damaged or something else.
@@ -56,11 +56,11 @@ def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
 
     try:
         with zipfile.ZipFile(file) as parts:
-            damaged = parts.testzip()  # torch does not look at the checksums
+            damaged = parts.testzip()  # torch does not verify the checksums
         kept = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BrokenCheckpoint(f"cannot read {file}: {error.strerror or error}") from error
-    except Exception as error:  # whatever the bytes lead to; torch would advise to load them as code
+    except Exception as error:  # any error of such bytes; torch would advise to load them as code
         raise BrokenCheckpoint(f"{file} is no whole checkpoint: it is truncated, empty or of another kind") from error
     if damaged:
         raise BrokenCheckpoint(f"{file} is damaged: the checksum of {damaged.partition('/')[2]} does not match")
@@ -73,7 +73,7 @@ def read_checkpoint(file: Path, domain: str | None = None) -> dict[str, Any]:
 
 
 def newest(folder: Path, domain: str | None = None) -> tuple[Path, dict[str, Any], str]:
-    """The newest whole checkpoint in a folder, what it holds, and a warning where newer ones were passed over, else "".
+    """The newest whole checkpoint in a folder, its content, and a warning if newer ones were skipped, else "".
 
     Raises:
         BrokenCheckpoint: that of the newest, when none is whole.
@@ -95,8 +95,8 @@ def newest(folder: Path, domain: str | None = None) -> tuple[Path, dict[str, Any
 
 
 def rotate(part: Path, folder: Path, keep: int) -> None:
-    """Make ``part`` the last checkpoint of ``folder``, and what was the last the previous, and so on; ``keep`` of them
-    stay. Whenever this is cut off, no whole checkpoint is lost but the oldest."""
+    """Make ``part`` the last checkpoint of ``folder``, and the last one the previous, and so on; ``keep`` of them are
+    kept. If this is interrupted at any point, no whole checkpoint is lost except the oldest."""
     sync(part)
     kept = [folder / checkpoint_name(age) for age in range(keep)]
     for file in checkpoints(folder):
@@ -112,20 +112,20 @@ def rotate(part: Path, folder: Path, keep: int) -> None:
 
 
 def _twice(file: Path, name: Path) -> None:
-    """Give ``file`` a second name, in place of what had it."""
+    """Give ``file`` a second name, replacing any file of that name."""
     spare = name.with_name(f"{name.name}.part")
     spare.unlink(missing_ok=True)
     try:
         os.link(file, spare)
-    except OSError:  # a file system without links: for a moment the file is there under the second name alone
+    except OSError:  # a file system without links: for a moment the file exists only under the second name
         spare = file
     os.replace(spare, name)
     if spare != file:
-        spare.unlink(missing_ok=True)  # it is still there where both were the same file already
+        spare.unlink(missing_ok=True)  # it still exists if both were already the same file
 
 
 def mend(file: Path) -> None:
-    """Put a whole checkpoint in the place of the newer ones, which are broken, so that they push out no whole one."""
+    """Replace the newer checkpoints, which are broken, by a whole one, so that they do not displace a whole one."""
     for newer in checkpoints(file.parent):
         if newer == file:
             break

@@ -1,8 +1,8 @@
-"""The command ``fm-science``: finds the module of a command, runs it and turns every ending into one exit code.
+"""The command ``fm-science``: finds the module of a command, runs it and maps every outcome to one exit code.
 
-0 is success, 2 a mistake of the user (one line on stderr), 1 a failure of the program; 130 and 143 say that SIGINT
-(Ctrl-C) or SIGTERM ended it, with what it had saved. Nothing heavy is imported here: a command imports what it needs,
-when it needs it, so that ``fm-science --help`` answers at once.
+0 is success, 2 a mistake of the user (one line on stderr), 1 a failure of the program; 130 and 143 mean that SIGINT
+(Ctrl-C) or SIGTERM ended it; the message says what was saved. Nothing heavy is imported here: a command imports what it
+needs, when it needs it, so that ``fm-science --help`` is fast.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ commands:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     debug = bool(os.environ.get("FM_SCIENCE_DEBUG"))
-    # threads that wait for work must not spin: beside other programs, a small network would train many times slower
+    # threads that wait for work must not spin: next to other programs, a small network would train many times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _interruptible(), ranks.settled() as stray:
             if stray:
-                _say(f"ignoring {', '.join(stray)} from the environment: no launcher's whole set of variables is there")
+                _say(f"ignoring {', '.join(stray)} from the environment: the variables of its launcher are incomplete")
             return dispatch(list(sys.argv[1:] if argv is None else argv))
     except Stopped as stop:
         _say(str(stop))
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(str(_stopped(signal.SIGINT)))
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has gone: that is no failure
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended: this is not a failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -64,7 +64,7 @@ def _say(line: str) -> None:
 
 
 def _too_much(error: Exception) -> Exception:
-    """``error``, or a mistake of the user where one array was to be larger than the memory."""
+    """``error``, or a mistake of the user if one array would be larger than the memory."""
     if isinstance(error, UserError) or not isinstance(error, MemoryError | RuntimeError):
         return error
     from fm_science.memory import available, excess
@@ -72,8 +72,8 @@ def _too_much(error: Exception) -> Exception:
     asked = excess(error)
     if asked is None:
         return error
-    words = f"what was asked for takes {asked / 1e9:,.0f} GB in one piece, and {available() / 1e9:,.1f} GB are free"
-    return UserError(f"{words}: ask for less, such as smaller batches, grids or data")
+    words = f"the request needs {asked / 1e9:,.0f} GB in one array, and {available() / 1e9:,.1f} GB are free"
+    return UserError(f"{words}: reduce it, with smaller batches, grids or data")
 
 
 def _stopped(signum: int) -> Stopped:
@@ -82,7 +82,7 @@ def _stopped(signum: int) -> Stopped:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, by an exception, so that files are closed and the exit code is told."""
+    """SIGTERM ends a command as Ctrl-C does, by an exception, so that files are closed and the exit code is set."""
 
     def end(signum: int, frame: FrameType | None) -> None:
         raise _stopped(signum)
@@ -98,7 +98,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def dispatch(args: list[str]) -> int:
-    """Hand the arguments to the module of the command."""
+    """Pass the arguments to the module of the command."""
     if not args or args[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -117,8 +117,8 @@ def dispatch(args: list[str]) -> int:
 
 
 def summary(error: Exception) -> str:
-    """One line for an error: a user's mistake in its own words, a full disk or a missing right with its file, anything
-    else with its type and where to read more."""
+    """One line for an error: the message of a user's mistake, a full disk or a missing permission with its file,
+    anything else with its type and where to read more."""
     words = " ".join(str(error).split())
     if isinstance(error, UserError | CheckError):
         return words

@@ -1,8 +1,8 @@
-"""What a command can be told, and what it uses when told nothing.
+"""The options of commands and their defaults.
 
-Every default has one home, the dataclass it belongs to: the domain's groups (data, network, path, coupling, sample,
-metrics, objective) and the engine's (trainer, optimizer). A configuration is the tree of these groups beside a few
-plain keys; a preset is a YAML file that records only what an experiment changes. This module knows no Hydra.
+Every default is defined in one place, the dataclass it belongs to: the domain's groups (data, network, path, coupling,
+sample, metrics, objective) and the engine's (trainer, optimizer). A configuration is the tree of these groups and a few
+plain keys; a preset is a YAML file that records only what an experiment changes. This module does not use Hydra.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def truth(name: str, value: Any) -> bool:
 
 
 def seed(value: Any) -> int:
-    """A seed that torch can take. Raises OptionError otherwise."""
+    """A seed that torch accepts. Raises OptionError otherwise."""
     from fm_science.seeds import SEEDS
 
     if whole("seed", value) >= SEEDS:
@@ -88,26 +88,26 @@ def check_names(given: Iterable[str], known: Tree, where: str = "") -> None:
 
 
 def hint(name: str, allowed: set[str]) -> str:
-    """The nearest of many dotted names, or the options of the group when none is near."""
+    """The nearest of many dotted names, or the options of the group when none is similar."""
     group, _, word = name.rpartition(".")
     beside = {other.rpartition(".")[2] for other in allowed if other.rpartition(".")[0] == group}
     if not beside:
         close = nearest(name, allowed)
         return close if close.startswith("did you mean") else nearest(name, {o for o in allowed if "." not in o})
     close = nearest(word, beside)
-    if not close.startswith("did you mean"):  # nothing near in the group: perhaps the group is missing
+    if not close.startswith("did you mean"):  # nothing similar in the group: perhaps the group is missing
         same = sorted(other for other in allowed if other.endswith(f".{word}"))
         return f"did you mean {same[0]!r}?" if same else close
     return close.replace("'", f"'{group}.", 1) if group else close
 
 
 def shipped(name: str) -> Path:
-    """A folder that comes with the engine: beside the modules in a wheel, beside the package in a checkout."""
+    """A folder that comes with the engine: next to the modules in a wheel, next to the package in a checkout."""
     here = Path(__file__).resolve().parent
     for folder in (here / name, here.parent / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"no {name} beside {here}: the installation is broken")
+    raise FileNotFoundError(f"no {name} next to {here}: the installation is broken")
 
 
 def presets(plugin: Plugin) -> dict[str, Path]:
@@ -117,7 +117,7 @@ def presets(plugin: Plugin) -> dict[str, Path]:
 
 
 def preset(plugin: Plugin, name: str, known: Tree) -> Tree:
-    """What a preset changes. Raises UserError if there is none of that name, or if it holds an unknown option."""
+    """What a preset changes. Raises UserError if there is none of that name, or if it has an unknown option."""
     files = presets(plugin)
     if name not in files:
         raise UserError(f"unknown preset {name!r} of domain {plugin.name!r}; {nearest(name, files)}")

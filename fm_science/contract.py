@@ -1,9 +1,9 @@
-"""The contract at the door: what states, contexts and network outputs must look like before anything is computed.
+"""The contract: what is checked of states, contexts and network outputs before anything is computed.
 
 Shapes broadcast, integers divide and points off a sphere still have coordinates, so a wrong batch seldom fails: it
-trains on something else. Each door (the objectives, and ``sample``, ``transport``, ``log_prob`` of a flow) asks here
-first. Names, shapes, dtypes and devices are looked at in every call, which costs no wait for an accelerator. Values are
-read when a walk begins, and in the first training step of a flow.
+trains on something else. Each entry (the objectives, and ``sample``, ``transport``, ``log_prob`` of a flow) calls this
+first. Names, shapes, dtypes and devices are checked in every call, without synchronising with an accelerator. Values
+are read when an integration begins, and in the first training step of a flow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fm_science.errors import ContractError
 from fm_science.priors import cast
 from fm_science.state import Context, State, leaves
 
-OFF = 1e-3  #: how far a point may lie from its space, relative to its size but at least one
+OFF = 1e-3  #: how far a point may be from its space, relative to its size but at least one
 
 _TRAINED: WeakSet[Any] = WeakSet()  #: flows whose first training batch has been read
 
@@ -35,19 +35,19 @@ def check_context(context: Context) -> None:
 
 
 def admit(flow: Any, x: State, context: Context, what: str = "data") -> State:
-    """A batch of states that a walk of ``flow`` begins with, in the dtype of its weights. Names, shapes and values are
-    checked.
+    """A batch of states at which an integration of ``flow`` begins, in the dtype of its weights. Names, shapes and
+    values are checked.
 
     Args:
         flow: path, prior and network.
         x: the batch.
         context: its context.
-        what: what the batch is called in messages.
+        what: the name of the batch in messages.
 
     Raises:
-        TypeError: for something that is no state.
+        TypeError: for something that is not a state.
         ContractError: for parts, shapes, dtypes or devices that do not fit the space, and for points that are not
-            finite, off the space, or no corners of the simplex.
+            finite, off the space, or not corners of the simplex.
     """
     check_context(context)
     space = flow.path.space.bind(context)
@@ -57,7 +57,7 @@ def admit(flow: Any, x: State, context: Context, what: str = "data") -> State:
 
 
 def admit_training(flow: Any, x1: State, context: Context, x0: State | None = None) -> tuple[State, State | None]:
-    """As :meth:`admit` for data and for noise that came along; the values of the first batch of a flow are read."""
+    """As :meth:`admit` for data and for noise that is given; the values of the first batch of a flow are read."""
     check_context(context)
     space = flow.path.space.bind(context)
     first = flow not in _TRAINED
@@ -73,8 +73,8 @@ def admit_training(flow: Any, x1: State, context: Context, x0: State | None = No
 
 
 def _cast(flow: Any, space: Any, x: State) -> State:
-    """A state in the dtype of the weights, where there are weights. Times have the dtype of the state, so that is never
-    less than single precision: in half precision the latest times are 1."""
+    """A state in the dtype of the weights, where there are weights. Times have the dtype of the state, so that it is
+    never less than single precision: in half precision the latest times are 1."""
     like = flow.weight_dtype or torch.promote_types(leaves(x)[0].dtype, torch.float32)
     if all(leaf.dtype == like for leaf in leaves(x)):
         return x
@@ -123,8 +123,8 @@ def _check_tensor(space: Any, x: Any, context: Context, what: str) -> None:
 
 
 def check_values(space: Any, x: State, what: str = "data") -> None:
-    """Raises ContractError for points on real sites that are not finite, off a bound space, or no corners of the
-    simplex. Reads the values, so an accelerator is waited for."""
+    """Raises ContractError for points on real sites that are not finite, off a bound space, or not corners of the
+    simplex. Reads the values, which synchronises with an accelerator."""
     for name, part, value in _parts(space, x, what, ""):
         points = value.detach()[part.mask]
         if not bool(points.isfinite().all()):
@@ -140,7 +140,7 @@ def check_values(space: Any, x: State, what: str = "data") -> None:
 
 def check_output(path: Any, raw: Any, name: str = "") -> None:
     """Raises TypeError or ContractError unless a network's raw output has the shape that the predictions of a bound
-    path ask for. Shapes only: nothing is read."""
+    path require. Checks shapes only: no values are read."""
     what = f"the network's output{name}"
     parts = path.parts
     wanted = parts or path.outputs
@@ -168,8 +168,8 @@ def _check_shape(raw: Any, wanted: tuple[int, ...], what: str, path: Any) -> Non
 
 
 class Logits:
-    """Watches the logits of a walk: what is NaN or infinite would be drawn as a class all the same. On the processor a
-    bad one raises at once; elsewhere the first time is kept, and read when the walk ends."""
+    """Checks the logits during an integration: a class would be sampled even from NaN or infinite ones. On the CPU a
+    bad one raises at once; elsewhere the first such time is kept, and read at the end of the integration."""
 
     def __init__(self, path: Any) -> None:
         self.parts = dict(_classes(path, ""))
@@ -188,7 +188,7 @@ class Logits:
             self.finish()
 
     def finish(self) -> None:
-        """Raises ContractError where a bad one was seen."""
+        """Raises ContractError if there was a bad one."""
         for name, when in self.first.items():
             if bool(when.isfinite()):
                 raise ContractError(
@@ -198,7 +198,7 @@ class Logits:
 
 
 def _classes(path: Any, name: str, keys: tuple[str, ...] = ()) -> list[tuple[str, tuple[Any, tuple[str, ...]]]]:
-    """The leaf paths on classes by name, each with the keys that lead to it."""
+    """The leaf paths on classes by name, each with its keys."""
     if path.parts:
         return [found for k, p in path.parts.items() for found in _classes(p, f"{name}[{k!r}]", (*keys, k))]
     predicts = getattr(path, "predicts", None)

@@ -1,8 +1,8 @@
-"""Data on its way to a training step: padded batches whose order depends on a seed and the step's number alone.
+"""Data for training steps: padded batches whose order depends on a seed and the step's number alone.
 
-A datum is an unbatched state with its conditions. Batches gather data of similar size, so that little is padding. The
-k-th batch is a function of (seed, k): a run that stops and resumes sees exactly the batches it would have seen, and
-the order does not depend on how many processes share the work.
+A data point is an unbatched state with its conditions. Batches combine data of similar size, so that there is little
+padding. The k-th batch is a function of (seed, k): a run that stops and resumes gets exactly the batches it would have
+had, and the order does not depend on how many processes share the work.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from fm_science.state import Context, State
 
 Item = tuple[State, Mapping[str, Tensor]]
 
-JITTER = 0.75  #: how far sizes are shuffled before they are cut into batches, in batches
+JITTER = 0.75  #: how far sizes are shuffled before they are split into batches, in batches
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """The seed of everything that is random in one training step of one process."""
+    """The seed of all random numbers in one training step of one process."""
     return ((seed * 1_000_003 + step) * 4_099 + rank) % SEEDS
 
 
 class Dataset(Protocol):
-    """A map-style data set of items; ``sizes`` ``(len,)`` holds the number of sites of each."""
+    """A map-style data set of items; ``sizes`` ``(len,)`` is the number of sites of each."""
 
     sizes: Tensor
 
@@ -50,8 +50,8 @@ class TrainingData:
     Args:
         train: the training set.
         validation: the held-out set.
-        batch: items a batch.
-        budget: with a positive value, at most this many padded pairs of sites (items times squared size) a batch.
+        batch: items per batch.
+        budget: with a positive value, at most this many padded pairs of sites (items times squared size) per batch.
         workers: processes that prepare batches; 0: none.
         source: all that the domain has read, for its own use in evaluation.
         digest: the SHA-256 of the data, where a prepared file tells it; kept in the run.
@@ -98,11 +98,11 @@ class StepBatches(Sampler[list[int]]):
     """An endless sampler whose k-th batch depends on (seed, k) only.
 
     Args:
-        sizes: ``(n,)`` number of sites of each datum.
-        batch: data a batch and process.
-        budget: most padded site pairs a batch and process, but never less than one datum; 0: no bound.
+        sizes: ``(n,)`` number of sites of each data point.
+        batch: data points per batch and process.
+        budget: maximum of padded site pairs per batch and process, but at least one data point; 0: no limit.
         seed: of the order.
-        start: the number of the first batch, asked when iteration begins (a trainer's global step).
+        start: the number of the first batch, read when iteration begins (a trainer's global step).
         rank: which process this is, of ``world``.
 
     Raises:
@@ -119,9 +119,9 @@ class StepBatches(Sampler[list[int]]):
     def plan(self, epoch: int) -> list[list[int]]:
         """The global batches of one pass over the data: similar sizes together, in random order.
 
-        Neighbours in size change places by chance, so that a batch has other members in each pass. Every datum takes
-        part. A batch holds one for each process even where the budget asks for less, and where data run short at the
-        end of a pool some take part twice.
+        Neighbours in size are exchanged at random, so that a batch has other members in each pass. Every data point is
+        used. A batch has one for each process even if the budget allows less, and where there are too few data at the
+        end of a pool some are used twice.
         """
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % SEEDS)
         order = torch.randperm(len(self.sizes), generator=generator)
@@ -135,7 +135,7 @@ class StepBatches(Sampler[list[int]]):
         return [batches[i] for i in shuffled]
 
     def _cut(self, pool: list[int]) -> list[list[int]]:
-        """Batches of neighbours, each of at least one datum a process."""
+        """Batches of neighbours, each of at least one data point per process."""
         whole, budget = self.batch * self.world, self.budget * self.world
         batches: list[list[int]] = [[]]
         largest = 0
@@ -175,7 +175,7 @@ class _Numbered(Sampler[list[tuple[int, int]]]):
 
 @dataclass(frozen=True)
 class _Tagged:
-    """A data set whose items carry the number of their batch."""
+    """A data set whose items include the number of their batch."""
 
     data: Dataset
 
@@ -183,7 +183,7 @@ class _Tagged:
         return tag[0], self.data[tag[1]]
 
 
-Prepare = Callable[[State, Context, int], Any]  # (x1, context, seed) -> what a training step gets
+Prepare = Callable[[State, Context, int], Any]  # (x1, context, seed) -> input of a training step
 
 
 def _prepared(space: Space, prepare: Prepare, seed: int, rank: int, items: Sequence[tuple[int, Item]]) -> Any:
@@ -196,8 +196,8 @@ def train_loader(
     data: TrainingData, space: Space, seed: int, start: Callable[[], int], rank: int, world: int,
     prepare: Prepare | None = None,
 ) -> DataLoader:  # fmt: skip
-    """The endless loader of training batches ``(x1, context)``. With ``prepare`` each batch is what that makes of it,
-    in the process that loaded it."""
+    """The endless loader of training batches ``(x1, context)``. With ``prepare`` it is applied to each batch, in the
+    process that loaded the batch."""
     order = StepBatches(data.train.sizes, data.batch, data.budget, seed, start, rank, world)
     gather = partial(collate, space) if prepare is None else partial(_prepared, space, prepare, seed, rank)
     return DataLoader(

@@ -13,19 +13,19 @@ T = TypeVar("T")
 if TYPE_CHECKING:
 
     def derived(method: Callable[[Any], T]) -> T:
-        """A property in the place of an attribute that a base class declares: readers and type checkers see an
+        """A property in place of an attribute that a base class declares: readers and type checkers see an
         attribute."""
 else:
     derived = property
 
 
 def warn_renamed(old: str, new: str, above: int = 3) -> None:
-    """Warn that a public name has been replaced; the old one goes on working for one release."""
+    """Warn that a public name has been replaced; the old one keeps working for one release."""
     warnings.warn(f"{old} is now called {new}; the old name goes away in the next release.", DeprecationWarning, above)
 
 
 def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a module, under which old names of its members go on working."""
+    """A ``__getattr__`` for a module, under which old names of its members keep working."""
 
     def find(name: str) -> Any:
         if name not in renamed:
@@ -37,7 +37,7 @@ def renamed_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], An
 
 
 def renamed_keywords(**renamed: str) -> Callable[[type[T]], type[T]]:
-    """A decorator of classes whose constructors go on taking old keywords: ``old="new"``."""
+    """A decorator of classes whose constructors still accept old keywords: ``old="new"``."""
 
     def decorate(cls: type[T]) -> type[T]:
         init: Callable[..., None] = vars(cls)["__init__"]
@@ -56,8 +56,8 @@ def renamed_keywords(**renamed: str) -> Callable[[type[T]], type[T]]:
 
 
 def keep_renamed_members(cls: type, renamed: Mapping[str, str]) -> None:
-    """Keep old names of methods and attributes alive in a class, by old name: the use of an old name warns, and a
-    subclass that still defines an old name is understood to define the new one."""
+    """Keep old names of methods and attributes usable in a class, by old name: the use of an old name warns, and a
+    subclass that still defines an old name is taken to define the new one."""
     for old, new in renamed.items():
         own = vars(cls)
         if old in own and not isinstance(own[old], _Renamed):
@@ -68,7 +68,7 @@ def keep_renamed_members(cls: type, renamed: Mapping[str, str]) -> None:
 
 
 class _Renamed:
-    """The old name of a member of a class: of that class's own, so that ``super()`` finds what it means."""
+    """The old name of a member of a class: of that class's own, so that ``super()`` resolves correctly."""
 
     def __init__(self, member: Any, old: str, new: str) -> None:
         self.member, self.old, self.new = member, old, new

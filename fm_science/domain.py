@@ -1,9 +1,9 @@
 """A domain is one science's choice of everything: space, path, prior, network, data and metrics.
 
 A science is a subclass of :class:`Domain` with a dozen short methods. Its options are groups, each a frozen dataclass:
-the defaults live there and nowhere else. Data are read by training and evaluation alone. What sampling needs of them
-(spread, sizes, classes, ...) is fitted once, as *statistics*, and kept in the run. The engine never imports a domain:
-it finds one through an entry point of the group ``fm_science.domains`` that names the class.
+the defaults are defined only there. Data are read by training and evaluation only. What sampling needs to know about
+them (standard deviation, sizes, classes, ...) is fitted once, as *statistics*, and stored in the run. The engine never
+imports a domain: it finds one through an entry point of the group ``fm_science.domains`` that names the class.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def option(
     default: Any, help: str, unit: str = "", low: float | None = None, high: float | None = None,
     choices: Sequence[Any] | None = None, before: Any = None,
 ) -> Any:  # fmt: skip
-    """A field of a dataclass of options: its default, one line of help, its unit, what it may be, and what runs did
-    ``before`` there was this option, where that is not the default."""
+    """A field of a dataclass of options: its default, one line of help, its unit, its allowed values, and its value in
+    runs ``before`` there was this option, if that is not the default."""
     meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "before": before}
     return field(default=default, metadata=meta)
 
@@ -93,14 +93,14 @@ def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
     return value
 
 
-Statistics = Mapping[str, Any]  #: what a domain learned from its data: plain values and tensors by name, nested
+Statistics = Mapping[str, Any]  #: what a domain fitted to its data: plain values and tensors by name, nested
 
 
 class Domain(ABC):
     """One science. Decoded objects (a backbone, a molecule, an image) are what scientists read and write.
 
     A subclass names itself, declares its groups of options, and writes the seven abstract methods; the others have
-    defaults that serve where nothing is special::
+    defaults that serve ordinary cases::
 
         @dataclass(frozen=True)
         class Options:
@@ -112,25 +112,26 @@ class Domain(ABC):
             options: Options
 
     An instance is made from groups, each a dataclass, a mapping of some of its fields, or ``None``:
-    ``Crystal(data={"limit": 100})``. Everything else is made when it is first used: the network with its first weights
-    from torch's generator, the data when training or evaluation ask for them.
+    ``Crystal(data={"limit": 100})``. Everything else is created when it is first used: the network with initial weights
+    from torch's generator, the data when training or evaluation need them.
 
     Args:
         statistics: those of an earlier fit; ``None``: they are fitted from the data at first use.
         groups: the groups of options by name.
 
     Attributes:
-        name: the word that is typed in the shell.
+        name: the name on the command line.
         options: the groups of options.
-        given: the statistics that were given, ``None`` where the domain fits its own. Data are read in their terms.
-        slow: the names of metrics that only ``evaluate`` measures, since they would hold up training.
+        given: the statistics that were given, ``None`` if the domain fits its own. Data are encoded with them.
+        slow: the names of metrics that only ``evaluate`` measures, since they would slow down training.
         numbered: whether :meth:`request` takes ``first``, the number of its first sample, since samples belong to
             something that has an order, such as rows of a file.
-        metric_meanings: one line for each number that the metrics give: what it is, its unit, which way is better.
-        sample_batch: samples that are carried at once when nothing else is said.
-        evaluation_samples: samples that ``evaluate`` draws when nothing else is said.
-        renamed_options: names ``group.option`` that older runs hold, and what they are called now.
-        renamed_weights: beginnings of names of weights that older runs hold, and how they begin now.
+        metric_meanings: one line for each number that the metrics give: what it is, its unit, which direction is
+            better.
+        sample_batch: samples that are generated together by default.
+        evaluation_samples: samples that ``evaluate`` draws by default.
+        renamed_options: names ``group.option`` in older runs, and their present names.
+        renamed_weights: prefixes of names of weights in older runs, and their present prefixes.
 
     Raises:
         OptionError: for an unknown group or option, or a value that does not fit.
@@ -184,13 +185,13 @@ class Domain(ABC):
         hints = typing.get_type_hints(kind)
         return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
 
-    # ------------------------------------------------------------------------------------ what every science writes
+    # ------------------------------------------------------------------------------------ what every science defines
 
     @abstractmethod
     def load_data(self) -> TrainingData:
-        """Read the training and held-out sets. Called once, and by training and evaluation only. Where :attr:`given`
-        statistics fix a vocabulary, classes or a scale, data are encoded by those. Raises UserError where there are no
-        data, or none that are usable."""
+        """Read the training and held-out sets. Called once, and by training and evaluation only. If :attr:`given`
+        statistics define a vocabulary, classes or a scale, data are encoded with those. Raises UserError if there are
+        no usable data."""
 
     @abstractmethod
     def build_flow(self, statistics: Statistics) -> Flow:
@@ -199,7 +200,7 @@ class Domain(ABC):
     @abstractmethod
     def request(self, n: int, *names: Any, **sample: Any) -> Context:
         """What to sample, ``n`` times; keywords override the options of the group ``sample``. Reads no data. Raises
-        UserError where that cannot be given."""
+        UserError if that is not possible."""
 
     @abstractmethod
     def decode(self, state: State, context: Context) -> list[Any]:
@@ -207,28 +208,29 @@ class Domain(ABC):
 
     @abstractmethod
     def read(self, paths: Sequence[Any]) -> list[Any]:
-        """Decoded objects from files or folders. Raises UserError where one cannot be read."""
+        """Decoded objects from files or folders. Raises UserError if one cannot be read."""
 
     @abstractmethod
     def write(self, samples: Sequence[Any], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """Write decoded objects into a folder, numbered from ``first``; the files."""
+        """Write decoded objects into a folder, numbered from ``first``; returns the files."""
 
     @abstractmethod
     def build_metrics(self) -> Mapping[str, Metric]:
-        """The metrics by name; each takes (samples, reference) and gives named numbers, NaN for those that cannot be
-        had, as where the reference is empty. Data are read when a metric that needs them is called."""
+        """The metrics by name; each takes (samples, reference) and gives named numbers, NaN for those that are not
+        defined, as when the reference is empty. Data are read when a metric that needs them is called."""
 
     # ------------------------------------------------------------------------------------------- what has a default
 
     def check_options(self) -> None:  # noqa: B027
-        """Raise OptionError or UserError where options do not go together, before any work. Reads no data."""
+        """Raise OptionError or UserError if options are not compatible, before any work. Reads no data."""
 
     def count_samples(self, n: int | None) -> int:
-        """How many samples to draw where ``n`` are asked for; ``None``: nothing was said."""
+        """How many samples to draw if ``n`` are requested; ``None``: no number was given."""
         return 10 if n is None else n
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
-        """All that sampling needs of the data: spread, sizes, classes, ... Plain values and tensors, nested."""
+        """Everything that sampling needs to know about the data: standard deviation, sizes, classes, ... Plain values
+        and tensors, nested."""
         return {}
 
     def build_objective(self, statistics: Statistics) -> Objective:
@@ -236,35 +238,36 @@ class Domain(ABC):
         return FlowMatching()
 
     def references(self, samples: Sequence[Any]) -> dict[str, list[Any]]:
-        """Rows to judge samples by; the first is the held-out set. Reads the data."""
+        """Rows to compare samples with; the first is the held-out set. Reads the data."""
         held_out = self.data.validation
         state, context = collate(self.path.space, [held_out[i] for i in range(min(len(held_out), 1000))])
         return {"held-out": self.decode(state, context)}
 
     def report(self, rows: Mapping[str, list[Any]], folder: FilePath) -> list[FilePath]:
-        """Draw rows of decoded objects; the pictures."""
+        """Draw pictures of rows of decoded objects; returns their files."""
         return []
 
     def encode(self, samples: Sequence[Any]) -> tuple[State, Context]:
-        """A batch of decoded objects as states at t = 1 and what they are told by, so that ``decode`` gives them back:
-        what variants of them start from. Raises UserError where one cannot be said in the terms of what was learned."""
-        raise UserError(f"domain {self.name!r} makes no variants of files: it has no way from an object to a state")
+        """A batch of decoded objects as states at t = 1 with their context, so that ``decode`` returns them: the start
+        of variants. Raises UserError if one cannot be represented with what was learned."""
+        raise UserError(f"domain {self.name!r} makes no variants of files: it cannot encode objects as states")
 
     def trajectory(self, frames: Sequence[Sequence[Any]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """Write the way from noise to each sample, where a science can; ``frames[k][i]`` is sample i after step k."""
+        """Write the trajectory from noise to each sample, if a science can; ``frames[k][i]`` is sample i after step
+        k."""
         raise NotImplementedError(f"domain {self.name!r} cannot write trajectories")
 
     def per_sample_metrics(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
-        """Every metric of each sample, for a table with one row a sample; empty where there is none."""
+        """Every metric of each sample, for a table with one row per sample; empty if there is none."""
         return []
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
-        """What can only be said of the trained flow itself, such as likelihoods; pictures of it are drawn into the
+        """Measurements of the trained flow itself, such as likelihoods; pictures of it are drawn into the
         folder. Reads the data."""
         return {}
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """What to keep beside a run, such as a list of data that were left out. Reads the data."""
+        """What to store with a run, such as a list of data that were left out. Reads the data."""
         return []
 
     def preparation(self) -> Preparation[Any] | None:
@@ -273,7 +276,7 @@ class Domain(ABC):
 
     @cached_property
     def symmetries(self) -> Sequence[Symmetry]:
-        """Motions under which the law of the data does not change."""
+        """Transformations under which the distribution of the data does not change."""
         return ()
 
     @cached_property
@@ -281,11 +284,11 @@ class Domain(ABC):
         """Whether the network respects the symmetries; if not, training draws random poses."""
         return True
 
-    # ------------------------------------------------------------------------------------- what is made of all that
+    # ------------------------------------------------------------------------------------- what follows from these
 
     @property
     def writes_trajectories(self) -> bool:
-        """Whether :meth:`trajectory` is there."""
+        """Whether :meth:`trajectory` exists."""
         return type(self).trajectory is not Domain.trajectory
 
     @cached_property
@@ -296,7 +299,7 @@ class Domain(ABC):
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Those that were given, else fitted from the data at first use."""
+        """The given ones, else fitted from the data at first use."""
         if self.given is not None:
             return self.given
         with torch.random.fork_rng([]):
@@ -308,22 +311,22 @@ class Domain(ABC):
 
     @cached_property
     def path(self) -> Path:
-        """How samples travel, and what the network's output means."""
+        """The path of samples, and what the network's output means."""
         return self._built.path
 
     @cached_property
     def prior(self) -> Prior:
-        """Where they start."""
+        """The distribution of their start."""
         return self._built.prior
 
     @cached_property
     def network(self) -> nn.Module:
-        """What is trained."""
+        """The network that is trained."""
         return self._built.network
 
     @cached_property
     def sampler(self) -> Sampler:
-        """How samples are drawn when nothing else is said."""
+        """How samples are drawn by default."""
         return self._built.sampler
 
     @cached_property
@@ -333,11 +336,11 @@ class Domain(ABC):
 
     @cached_property
     def metrics(self) -> Mapping[str, Metric]:
-        """How samples are measured, by name."""
+        """The metrics of samples, by name."""
         return self.build_metrics()
 
     def flow(self) -> Flow:
-        """The flow of this domain, untrained, or with what training has made of the domain's network."""
+        """The flow of this domain, untrained, or with the trained weights of the domain's network."""
         flow = Flow(self.path, self.prior, self.network, self.sampler, domain=self)
         if isinstance(self.objective, Objective):
             self.objective.record_training(flow)

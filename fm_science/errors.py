@@ -17,19 +17,19 @@ class ContractError(UserError):
 
 
 class OptionError(UserError):
-    """A configuration key or value that does not exist or does not fit."""
+    """A configuration key or value that does not exist or is not valid."""
 
 
 class DivergedError(RuntimeError):
-    """Numbers are no longer finite: training or sampling has failed, and says where it did."""
+    """Numbers are no longer finite: training or sampling has failed; the message says where."""
 
 
 class CheckError(RuntimeError):
-    """Checks were made, and some have failed; their table says which."""
+    """Some checks have failed; their table says which."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work. The message says what was saved and how to go on.
+    """A signal ended the work. The message says what was saved and how to continue.
 
     Args:
         message: one line.
@@ -52,7 +52,7 @@ def signal_name(signum: int) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint ``; did you mean 'x'?`` when a known word is close to ``word``, else the list of known words."""
+    """A hint ``; did you mean 'x'?`` when a known word is similar to ``word``, else the list of known words."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, 1, 0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"

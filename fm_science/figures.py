@@ -1,7 +1,7 @@
-"""The look that all pictures of the library share: quiet axes, one palette, no display needed.
+"""The common style of all pictures of the library: plain axes, one palette, no display needed.
 
-A domain's report makes its panels with :func:`figure` and hands them, as functions, to :func:`draw`, which sets the
-style, writes the PNG files and returns their paths. Nothing global changes: pyplot is never imported.
+A domain's report makes its panels with :func:`figure` and passes them, as functions, to :func:`draw`, which sets the
+style, writes the PNG files and returns their paths. No global state changes: pyplot is never imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STYLE: Any = {
 
 
 def figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """An empty matplotlib figure of this size in inches, on a canvas of its own."""
+    """An empty matplotlib figure of this size in inches, on its own canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
-"""Files of users: opened with care, and those that cannot be used are listed with the reason.
+"""Files of users: opened safely, and those that cannot be used are listed with the reason.
 
-Any file may be empty, cut short, packed so tightly that it fills the memory, or something else than its name says. So
-compressed files are unpacked up to a limit, arrays are judged by their headers before they are loaded, and nothing
-stored in a file is ever executed. One file that cannot be read does not stop a folder: it becomes a line of
-``dropped.csv``. A file that was named itself is refused in one sentence.
+Any file may be empty, truncated, compressed so strongly that it fills the memory, or something other than its name
+says. So compressed files are unpacked up to a limit, arrays are checked by their headers before they are loaded, and
+nothing stored in a file is ever executed. One unreadable file in a folder does not stop the reading: it becomes a line
+of ``dropped.csv``. For a file that was named itself, an error of one sentence is raised.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GZIP = b"\x1f\x8b"
-SUSPICIOUS = 1 << 28  #: bytes; what unpacks to more than this,
-TIGHTEST = 200  #: and to more than so many times its packed size, was made to fill the memory
+SUSPICIOUS = 1 << 28  #: bytes; files that unpack to more than this,
+TIGHTEST = 200  #: and to more than this many times their compressed size, are refused
 COLUMNS = ("file", "part", "reason")
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, OSError, EOFError, RuntimeError, OverflowError, MemoryError,
               zlib.error, zipfile.BadZipFile)  # fmt: skip
-#: what parsers raise at files that are broken; MemoryError and OverflowError come of absurd sizes in headers
+#: what parsers raise for broken files; MemoryError and OverflowError come from absurd sizes in headers
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def write_dropped(dropped: Iterable[Dropped], path: str | os.PathLike[str]) -> P
 
 
 def read_dropped(path: Path) -> list[Dropped]:
-    """What :func:`write_dropped` wrote. Raises KeyError where it was something else."""
+    """What :func:`write_dropped` wrote. Raises KeyError if it was something else."""
     with path.open(newline="", encoding="utf-8") as stream:
         return [Dropped(*(row[column] for column in COLUMNS)) for row in csv.DictReader(stream)]
 
@@ -68,8 +68,8 @@ def read_each(
     files: Sequence[Path], read: Callable[[Path], list[T]], named: Iterable[Path] = (),
     dropped: list[Dropped] | None = None,
 ) -> list[T]:  # fmt: skip
-    """What ``read`` finds in each file, in order. A file that it refuses is listed in ``dropped``, unless it is one of
-    those that the user ``named``.
+    """What ``read`` finds in each file, in order. A file that it cannot read is listed in ``dropped``, unless it is one
+    of those that the user ``named``.
 
     Raises:
         UserError: for a file that was named and cannot be read, and when no file of several can be read.
@@ -93,16 +93,16 @@ def read_each(
 
 
 def reason_of(error: BaseException, file: Path | None = None) -> str:
-    """What an error says, in one line, without the name of the file at its beginning."""
+    """The message of an error, in one line, without the name of the file at its beginning."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.removeprefix(str(file)).lstrip(" :") if file is not None else text
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file, unpacked where they are gzipped, whatever the file is called.
+    """The bytes of a file, unpacked if they are gzipped, independent of the name of the file.
 
     Raises:
-        ValueError: where they are cut short, or unpack to more than can be meant.
+        ValueError: if they are truncated, or unpack to an implausible size.
         OSError: where the file cannot be opened.
     """
     raw = file.read_bytes()
@@ -118,8 +118,8 @@ def read_bytes(file: Path) -> bytes:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, plain or gzipped: UTF-8 or UTF-16 with or without its mark, else Latin-1; line ends are
-    ``\\n``. Raises what :func:`read_bytes` raises, and ValueError where it is no text."""
+    """The text of a file, plain or gzipped: UTF-8 or UTF-16 with or without byte order mark, else Latin-1; line ends
+    are ``\\n``. Raises what :func:`read_bytes` raises, and ValueError if it is not text."""
     data = read_bytes(file)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", "replace")
@@ -134,7 +134,7 @@ def read_text(file: Path) -> str:
 
 
 def refuse_bomb(unpacked: int, packed: int) -> None:
-    """Raises ValueError where data of ``packed`` bytes unpack to more than can be meant, or than memory holds."""
+    """Raises ValueError if data of ``packed`` bytes unpack to an implausible size, or to more than the memory."""
     if unpacked > SUSPICIOUS and unpacked > TIGHTEST * max(1, packed):
         raise ValueError(
             f"{packed / 1e6:.1f} MB unpack to {unpacked / 1e9:.1f} GB or more: no measured data pack so tightly, so it "
@@ -149,7 +149,7 @@ def refuse_bomb(unpacked: int, packed: int) -> None:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a stored array says. member: its name in the archive, empty for a .npy file."""
+    """The content of the header of a stored array. member: its name in the archive, empty for a .npy file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -157,25 +157,25 @@ class Header:
 
     @property
     def ndim(self) -> int:
-        """How many axes it has."""
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def numeric(self) -> bool:
-        """Whether it holds whole or real numbers."""
+        """Whether it has integers or real numbers."""
         return self.dtype.kind in "iuf"
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The arrays of a .npz file, or the one of a .npy file under the name ``""``, each loaded when it is asked for and
-    after its header was found to be sound.
+    """The arrays of a .npz file, or the one of a .npy file under the name ``""``, each loaded when it is requested and
+    after its header was checked.
 
     Attributes:
         headers: shape and type of each array, read without loading any.
 
     Raises:
-        ValueError: where the file is empty, cut short or no such file; and, when an array is asked for, where it holds
-            Python objects, or more than can be meant.
+        ValueError: if the file is empty, truncated or of another kind; and, when an array is requested, if it has
+            Python objects, or an implausible size.
     """
 
     def __init__(self, file: Path) -> None:
@@ -204,7 +204,7 @@ class Arrays(Mapping[str, np.ndarray]):
             raise ValueError(f"the archive is damaged or cut short ({error})") from error
 
     def _sound(self, stream: IO[bytes], member: str, size: int, packed: int) -> Header:
-        """The header at the beginning of a stored array, which must have the size that the header says."""
+        """The header at the beginning of a stored array, whose size must agree with the header."""
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         with warnings.catch_warnings():
@@ -233,12 +233,12 @@ class Arrays(Mapping[str, np.ndarray]):
             return loaded[name]
 
     def numbers(self, name: str) -> np.ndarray:
-        """An array of whole or real numbers. Raises ValueError for other types, in the words of :meth:`refuse`."""
+        """An array of integers or real numbers. Raises ValueError for other types, as :meth:`refuse` does."""
         self.refuse(name)
         return self[name]
 
     def refuse(self, name: str) -> None:
-        """Raises ValueError unless an array holds whole or real numbers."""
+        """Raises ValueError unless an array has integers or real numbers."""
         kind = self.headers[name].dtype.kind
         what = repr(name) if name else "the array"
         if kind == "c":

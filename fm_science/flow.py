@@ -29,13 +29,14 @@ from fm_science.tables import listing
 @renamed_keywords(wrap="wrap_network")
 @dataclass(frozen=True)
 class Sampler:
-    """How a flow is sampled when nothing else is said.
+    """How a flow is sampled by default.
 
     Args:
-        solver: the rule for a step.
+        solver: the rule for one step.
         steps: number of steps, or a tensor of times.
-        path: the path that is walked; ``None``: the one that was trained. Another schedule here anneals the walk.
-        wrap_network: what the network is wrapped in while sampling, such as ``lambda network: Guided(network, 2.0)``.
+        path: the path that is integrated; ``None``: the one that was trained. Another schedule here anneals the
+            integration.
+        wrap_network: the wrapper of the network in sampling, such as ``lambda network: Guided(network, 2.0)``.
     """
 
     solver: Solver = Heun()
@@ -51,7 +52,7 @@ class Sampler:
 
 
 class Predictor:
-    """The network seen from a solver: it hands each evaluation the endpoint that was predicted one step earlier."""
+    """The network as a solver uses it: each evaluation gets the endpoint that was predicted one step earlier."""
 
     def __init__(self, network: Network, path: Path, context: Context) -> None:
         guided = network.along(path) if isinstance(network, PosteriorGuided) else network
@@ -77,13 +78,13 @@ class Flow(nn.Module):
     """Path + prior + network.
 
     Args:
-        path: how samples travel, and what the network's output means.
-        prior: where they start.
+        path: the path of samples, and what the network's output means.
+        prior: the distribution of their start.
         network: a module, or any callable ``network(x, t, context) -> raw``; closed-form ones need no training.
-        sampler: how to sample when a call does not say.
-        independent: whether noise and data were independent in training; objectives record it, and it is saved.
-        independent_parts: parts for which they were although they were not for others; likewise.
-        domain: the science this flow belongs to, where it was built or loaded by one.
+        sampler: how to sample by default.
+        independent: whether noise and data were independent in training; set by objectives, and saved.
+        independent_parts: parts for which they were, if they were not for others; also saved.
+        domain: the domain of this flow, if it was built or loaded by one.
 
     Raises TypeError when the sampler's path gives the network's output another meaning than the trained one.
     """
@@ -109,7 +110,7 @@ class Flow(nn.Module):
 
     @property
     def weight_dtype(self) -> torch.dtype | None:
-        """The dtype that the weights ask of states; ``None`` where there are none."""
+        """The dtype that the weights require of states; ``None`` where there are none."""
         weights = (p.dtype for p in self.parameters() if p.is_floating_point())
         first = next(weights, None)
         return None if first is None else torch.promote_types(first, torch.float32)
@@ -134,27 +135,27 @@ class Flow(nn.Module):
 
     @property
     def sampled(self) -> Network:
-        """The network that samples are drawn with: wrapped where the sampler says so."""
+        """The network for sampling: wrapped if the sampler has a wrapper."""
         wrap = self.sampler.wrap_network
         return self.network if wrap is None else as_network(wrap(self.network))
 
     def noise(self, context: Context) -> State:
-        """A draw of the state at t = 0, one a sample of ``context``."""
+        """A sample of the state at t = 0, one for each sample of ``context``."""
         space = self.path.space.bind(context)
         x = self.path.source(self.prior).sample(space, context)
         return cast(space, x, torch.empty((), dtype=self.dtype, device=context.mask.device))
 
     def add_noise(self, x: State, context: Context, t: float) -> State:
-        """Data ``x`` at t = 1 carried back to time ``t`` in [0, 1) along the path that samples walk, with noise drawn
-        from the prior: a draw of the state at time t of a path that ends at ``x``. Raises what :meth:`transport` does
-        where ``x`` is no batch of data."""
+        """Data ``x`` at t = 1 moved back to time ``t`` in [0, 1) along the path of sampling, with noise drawn from the
+        prior: a sample of the state at time t of a path that ends at ``x``. Raises what :meth:`transport` does
+        if ``x`` is not a batch of data."""
         path = (self.sampler.path or self.path).bind(context, self.prior)
         x = admit(self, x, context)
         return path.sample(self.noise(context), x, leaves(x)[0].new_full((context.size,), t))
 
     def grid(self, steps: int | Tensor | None = None, from_time: float = 0.0) -> Tensor:
-        """The times of a walk that begins at ``from_time``: the grid of ``steps`` (default the sampler's) after it.
-        Raises ValueError where ``steps`` is no grid, or ends before ``from_time``."""
+        """The times of an integration that begins at ``from_time``: the grid of ``steps`` (default the sampler's) after
+        it. Raises ValueError if ``steps`` is not a grid, or ends before ``from_time``."""
         times = uniform_grid(self.sampler.steps if steps is None else steps)
         return grid_after(times, from_time) if from_time else times
 
@@ -163,15 +164,16 @@ class Flow(nn.Module):
         self, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,
         seed: int | None = None, *, start: State | None = None, from_time: float = 0.0,
     ) -> State:  # fmt: skip
-        """New data; or with ``start``, variants of data (Meng et al. 2022, SDEdit): it is carried back to
-        ``from_time`` by :meth:`add_noise`, and from there to t = 1. The later, the nearer variants stay.
+        """New data; or with ``start``, variants of data (Meng et al. 2022, SDEdit): it is moved back to ``from_time``
+        by :meth:`add_noise`, and from there integrated to t = 1. The later ``from_time``, the more similar the
+        variants.
 
         Args:
             context: what to make; its mask fixes how many samples of which sizes.
             solver: default the sampler's.
-            steps: number of steps of the whole way, or a tensor of times in [0, 1]; default the sampler's. Variants
-                walk those that lie after ``from_time``.
-            seed: with a seed, the same seed, context and batch size give the same draw, and torch's global generator
+            steps: number of steps of the whole integration, or a tensor of times in [0, 1]; default the sampler's.
+                Variants use those after ``from_time``.
+            seed: with a seed, the same seed, context and batch size give the same sample, and torch's global generator
                 is left as it was.
             start: data at t = 1, a state of the shape of the result.
             from_time: where variants begin, in [0, 1).
@@ -180,7 +182,8 @@ class Flow(nn.Module):
             A state at t = 1.
 
         Raises:
-            ValueError: when ``steps`` is no grid, or ``from_time`` is none of its times or comes without ``start``.
+            ValueError: when ``steps`` is not a grid, or ``from_time`` is not one of its times or is given without
+                ``start``.
             TypeError: when the solver does not fit the space.
         """
         check_context(context)
@@ -195,12 +198,12 @@ class Flow(nn.Module):
         self, x: State, context: Context, solver: Solver | None = None, steps: int | Tensor | None = None,
         reverse: bool = False,
     ) -> State:  # fmt: skip
-        """Carry noise ``x`` to data, or with ``reverse`` data to noise.
+        """Integrate noise ``x`` to data, or with ``reverse`` data to noise.
 
         Raises:
-            ValueError: when ``steps`` is no grid, or the prediction means nothing at one of its times.
+            ValueError: when ``steps`` is not a grid, or the prediction is not defined at one of its times.
             TypeError: when the solver does not fit the path, before the first step: ``reverse`` on spaces that are not
-                smooth, exchange of noise where there is no score.
+                smooth, exchange of noise without a score.
         """
         for state in self._walk(x, context, solver, steps, reverse, whole=False):
             x = state
@@ -240,8 +243,8 @@ class Flow(nn.Module):
         predict.logits.finish()
 
     def check(self, solver: Solver, path: Path, reverse: bool = False) -> None:
-        """Raises TypeError where a solver does not fit what was trained: it needs a score and noise was tied to data,
-        or a flow map and there is none. ``path`` is the bound path that is walked."""
+        """Raises TypeError if a solver does not fit what was trained: it needs a score but noise depended on the data,
+        or it needs a flow map and there is none. ``path`` is the bound path of the integration."""
         if reverse and path.steep:
             raise TypeError(f"the velocity of {path!r} is infinite at t = 0, so no walk leads back there.")
         if isinstance(self.sampled, TransportMap):
@@ -251,7 +254,7 @@ class Flow(nn.Module):
         if solver.two_times:
             self._check_map(solver)
             if reverse:
-                raise TypeError(f"{solver!r} learnt the way from noise to data only. Use Heun() or RK4() to go back.")
+                raise TypeError(f"{solver!r} maps noise to data only. Use Heun() or RK4() to go back.")
         if isinstance(self.sampled, PosteriorGuided) and not self.independent:
             check_untied(path, self.independent_parts)
         if not solver.stochastic or self.independent:
@@ -265,11 +268,11 @@ class Flow(nn.Module):
             )
 
     def _check_map(self, solver: Solver) -> None:
-        """Raises TypeError when the network has no flow map for a solver that jumps along one."""
+        """Raises TypeError when the network has no flow map for a solver that uses one."""
         network = self.sampled
         if not network.two_times:
             raise TypeError(
-                f"{solver!r} takes the jumps of a two-time network, and {type(network).__name__} knows one time "
+                f"{solver!r} needs a two-time network, and {type(network).__name__} has one time "
                 "only. Use Euler() or Heun(), or train a network with `two_times = True` by FlowMapMatching()."
             )
         if network.self_conditioned:
@@ -280,16 +283,16 @@ class Flow(nn.Module):
         divergence: Divergence = ExactTrace(), seed: int | None = None,
     ) -> Tensor:  # fmt: skip
         """Log-density of data in nats, with respect to the Riemannian volume of the space over real free sites, by
-        integrating the divergence back to the noise. Gradients flow unless they are turned off.
+        integrating the divergence back to the noise. Gradients are recorded unless they are turned off.
 
         Args:
             x: data at t = 1.
             context: their context.
             solver: any solver for smooth spaces; its errors are the density's.
             steps: number of steps or a tensor of times in [0, 1]. Where the velocity is undefined at t = 1, a number
-                means steps that shrink towards the data, and the walk starts 1e-5 before it (1e-3 in float32). A grid
-                that ends before 1 gives the density of the law at its end.
-            divergence: how the trace is found; all but ExactTrace() are estimates.
+                means steps that shrink towards the data, and the integration starts 1e-5 before it (1e-3 in float32). A
+                grid that ends before 1 gives the density of the distribution at its end.
+            divergence: how the trace is computed; all except ExactTrace() are estimates.
             seed: of the probes of an estimate; torch's global generator is left as it was.
 
         Returns:
@@ -314,13 +317,14 @@ class Flow(nn.Module):
         self, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
         divergence: Divergence = ExactTrace(), seed: int | None = None,
     ) -> tuple[State, Tensor]:  # fmt: skip
-        """New data and their log-density in one walk, at the cost of the density alone. The sampler of the flow is not
-        used: the density is that of the trained network on the trained path. Gradients flow unless they are turned off.
+        """New data and their log-density in one integration, at the cost of the density alone. The sampler of the flow
+        is not used: the density is that of the trained network on the trained path. Gradients are recorded unless they
+        are turned off.
 
         Args:
             context: what to make; its mask fixes how many samples of which sizes.
             solver, steps, divergence: as in :meth:`log_prob`; times must start at 0.
-            seed: with a seed, the same seed, context and batch size give the same draw.
+            seed: with a seed, the same seed, context and batch size give the same sample.
 
         Returns:
             A state at t = 1, and its log-density in nats, ``(B,)``, equal to :meth:`log_prob` of the state up to the
@@ -342,7 +346,7 @@ class Flow(nn.Module):
             return forward(path, predict, x, prior, solver, steps, divergence, self.independent)
 
     def _check_density(self) -> None:
-        """Raises TypeError for a network whose velocity depends on the steps before."""
+        """Raises TypeError for a network whose velocity depends on earlier steps."""
         if self.network.self_conditioned:
             raise TypeError(
                 "a self-conditioned network has no density: its velocity depends on the steps before. "
@@ -364,21 +368,21 @@ class Flow(nn.Module):
         self.independent, self.independent_parts = facts["independent"], tuple(facts["untied"])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())  # older files do not say
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())  # older files do not record it
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
-        """Fill the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
+        """Load the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
         kept = _read(FilePath(file))
         self.fill(weights_of(kept), str(file))
-        if "independent" in kept:  # where files of earlier versions say so
+        if "independent" in kept:  # if files of earlier versions record it
             self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
         return self
 
     def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:
-        """Fill in weights by name; ``origin`` says in errors where they are from. Raises UserError when they do not
+        """Load weights by name; ``origin`` names their source in errors. Raises UserError when they do not
         fit."""
-        names = {_plain(k): k for k in self.state_dict()}  # as a compiled network has them
+        names = {_plain(k): k for k in self.state_dict()}  # the names in a compiled network
         try:
             self.load_state_dict({names.get(_plain(k), k): v for k, v in weights.items()})
         except RuntimeError as error:
@@ -393,7 +397,8 @@ def read_weights(file: FilePath) -> dict[str, Tensor]:
 
 
 def weights_of(kept: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of the flow by name in what a file of weights holds, where a training module may stand around it."""
+    """The weights of the flow by name in the content of a file of weights, which may be those of a training module
+    around it."""
     weights = kept.get("state_dict", kept)
     prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -405,13 +410,13 @@ def _plain(name: str) -> str:
 
 
 def _read(file: FilePath) -> Mapping[str, Any]:
-    """What a file of weights holds. Raises UserError when it is none."""
+    """The content of a file of weights. Raises UserError if it is not one."""
     expected = "expected a file written by Flow.save or a checkpoint of a run."
     if not file.is_file():
         raise UserError(f"no weights at {str(file)!r}: {expected}")
     try:
         kept = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes lead it to
+    except Exception as error:  # torch may raise any error for such bytes
         raise UserError(f"cannot read weights from {str(file)!r}: {expected}") from error
     weights = kept.get("state_dict", kept) if isinstance(kept, Mapping) else None
     if not (isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)):

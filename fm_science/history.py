@@ -1,9 +1,9 @@
-"""What has happened to a run: ``history.jsonl``, one line for each start, resume and end, never rewritten.
+"""The history of a run: ``history.jsonl``, one line for each start, resume and end, never rewritten.
 
 A start or a resume records the command line, the versions, the seed, the machine, the time and the step; a resume also
 the options that have changed, each as ``[before, now]``. An end records how the training ended (``done``, ``failed`` or
 ``stopped``), the step and the cause. A process that was killed leaves no end: then the last line is a start or a
-resume, and nobody holds the lock of the folder.
+resume, and no process has the lock of the folder.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from fm_science.locks import lock_holder
 
 HISTORY = "history.jsonl"
 PACKAGES = ("torch", "lightning")
-NOT_OPTIONS = {"version", "run", "resume", "command"}  #: keys of a configuration that say nothing about the training
+NOT_OPTIONS = {"version", "run", "resume", "command"}  #: keys of a configuration that do not affect the training
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Status:
-    """How it stands with a run.
+    """The status of a run.
 
     Attributes:
-        word: ``running``, ``failed``, ``stopped`` (by a signal, and saved), ``done``, or ``unknown`` where nothing was
+        word: ``running``, ``failed``, ``stopped`` (by a signal, and saved), ``done``, or ``unknown`` if nothing was
             recorded.
         step: the last one that was recorded; ``None``: not known.
-        detail: the cause of an end, or who trains; may be empty.
+        detail: the cause of the end, or the process that trains; may be empty.
     """
 
     word: str
@@ -51,27 +51,27 @@ class Status:
 
 
 def record(folder: Path, event: str, step: int, **more: Any) -> None:
-    """Append a line to the history of a run, and wait until it is on the disk. Raises OSError where there is no room.
+    """Append a line to the history of a run, and wait until it is on the disk. Raises OSError if there is no space.
 
     Args:
         folder: the run's.
         event: ``start``, ``resume`` or ``end``.
         step: how many steps the run has made.
-        more: plain values to record beside them.
+        more: further plain values to record.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"event": event, "time": now, "step": step, **more}, default=str)
     with (folder / HISTORY).open("a+b") as stream:
         if stream.seek(0, os.SEEK_END):
             stream.seek(-1, os.SEEK_END)
-            line = line if stream.read() == b"\n" else f"\n{line}"  # the last line was cut off while it was written
+            line = line if stream.read() == b"\n" else f"\n{line}"  # the last line was truncated while it was written
         stream.write(f"{line}\n".encode())
         stream.flush()
         os.fsync(stream.fileno())
 
 
 def origin() -> Event:
-    """By what a training is made: command line, versions and machine."""
+    """What a training depends on: command line, versions and machine."""
     versions = {"fm-science": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -84,14 +84,14 @@ def origin() -> Event:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The options that differ, by their dotted names, each as ``[before, now]``; ``None`` stands for one that was not
-    there."""
+    """The options that differ, by their dotted names, each as ``[before, now]``; ``None`` stands for one that did not
+    exist."""
     old, new = _flat(before), _flat(now)
     return {name: [old.get(name), value] for name, value in new.items() if name not in old or old[name] != value}
 
 
 def history(folder: Path) -> list[Event]:
-    """What was recorded of a run, oldest first; lines that were cut off are left out."""
+    """What was recorded of a run, oldest first; truncated lines are left out."""
     try:
         text = (folder / HISTORY).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -100,7 +100,7 @@ def history(folder: Path) -> list[Event]:
 
 
 def status(folder: Path) -> Status:
-    """How it stands with the run in a folder."""
+    """The status of the run in a folder."""
     events, holder = history(folder), lock_holder(folder)
     step = int(events[-1]["step"]) if events else None
     if holder is not None:

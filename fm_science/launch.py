@@ -1,7 +1,7 @@
-"""From the words on the command line to the configuration of a job, by Hydra.
+"""From the arguments on the command line to the configuration of a job, by Hydra.
 
 Hydra gives the grammar of ``key=value``, sweeps (``-m``) and launchers; the tree it starts from is made by
-``fm_science.config`` and handed over in memory. A single job is composed, and then runs on its own; only the jobs of a
+``fm_science.config`` and passed in memory. A single job is composed, and then runs without Hydra; only the jobs of a
 sweep run inside Hydra. Hydra writes nothing into a run folder and never changes the working directory.
 """
 
@@ -43,15 +43,15 @@ class Words:
         return "-m" in self.flags or "--multirun" in self.flags
 
     def values(self, key: str) -> list[str]:
-        """What was given for a key: nothing, one value, or all values of a sweep."""
+        """The value of a key: none, one value, or all values of a sweep."""
         found = [item for item in parse(self.overrides) if item.key_or_group == key]
         return [text for item in found for text in _texts(item)]
 
 
 def words(args: list[str]) -> Words:
-    """Sort the arguments of a command. Outside a sweep, what Hydra's grammar cannot read is taken as text.
+    """Sort the arguments of a command. Outside a sweep, what Hydra's grammar cannot parse is taken as text.
 
-    Raises UserError at a flag that does not exist, and at a word that cannot be one of these."""
+    Raises UserError for a flag that does not exist, and for an argument that is none of these."""
     paths, flags, overrides, trusted = [], [], [], False
     rest = iter(args)
     for word in rest:
@@ -84,7 +84,7 @@ def _trusted(word: str) -> bool:
 
 
 def _there(path: str) -> bool:
-    """Whether there is a file or folder; words that no file could be called are none."""
+    """Whether there is a file or folder; texts that cannot be file names are none."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):  # too long, or with a null
@@ -98,9 +98,9 @@ def _path(word: str) -> str:
 
 
 def _literal(override: str) -> str:
-    """``override``, its value quoted where the grammar cannot read it, or reads as a sweep the commas of pairs such
-    as ``phase:angle,kind:class`` or of the name of a file that is there: shells take quotes away, so names such as
-    ``file (1).sdf`` arrive bare."""
+    """``override``, its value quoted if the grammar cannot parse it, or would take for a sweep the commas of pairs such
+    as ``phase:angle,kind:class`` or of the name of an existing file: shells remove quotes, so names such as ``file
+    (1).sdf`` arrive without them."""
     key, given, text = override.partition("=")
     try:
         (item,) = parse((override,))
@@ -113,7 +113,7 @@ def _literal(override: str) -> str:
 
 
 def parse(overrides: tuple[str, ...]) -> list[Any]:
-    """The overrides in Hydra's terms. Raises UserError where the grammar does not allow one."""
+    """The overrides as Hydra objects. Raises UserError if the grammar does not allow one."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -139,15 +139,15 @@ PLACES = ("run", "resume", "out")  # keys whose value is a folder
 
 
 def _no_place(value: Any, default: Any) -> bool:
-    """Whether a value cannot name a folder; numbers can, and null where there is no other default."""
+    """Whether a value cannot name a folder; numbers can, and null if there is no other default."""
     if value is None:
         return default is not None
     return isinstance(value, bool | list | dict) or not str(value).strip() or "\0" in str(value)
 
 
 def check(given: Words, known: config.Tree) -> None:
-    """Raise OptionError at the first override whose key does not exist (Hydra's own ``hydra.`` keys are left to it),
-    and UserError where one takes away what a command needs, or names a folder by nothing."""
+    """Raise OptionError for the first override whose key does not exist (Hydra checks its own ``hydra.`` keys), and
+    UserError if one removes what a command needs, or gives an empty name of a folder."""
     found = parse(given.overrides)
     keys = [item.key_or_group for item in found]
     config.check_names([key for key in keys if not key.startswith(("hydra.", "hydra/"))], known)
@@ -175,11 +175,11 @@ def run(
 ) -> None:
     """Compose the configuration of each job and call ``job(tree, number)``; the number is None outside a sweep.
 
-    ``origin`` is the run folder that options come from, where they were not typed: code that it names is imported only
+    ``origin`` is the run folder that options come from, if they were not typed: code that it names is imported only
     with ``trust=true``.
 
     ``choices`` are Hydra's config groups: ``{"preset": {"quick": tree}}`` lets ``preset=quick`` merge that tree into
-    the root. A group whose name stands in ``base`` with a value starts with that choice. ``place`` is the key that
+    the root. A group whose name has a value in ``base`` starts with that choice. ``place`` is the key that
     names the folder of a sweep.
     """
     with trust.source(None if given.trust else origin):
@@ -193,7 +193,7 @@ def run(
 
 
 def _compose(command: str, given: Words) -> config.Tree | None:
-    """The configuration of a single job; ``None`` where it was only to be printed."""
+    """The configuration of a single job; ``None`` if it was only printed."""
     from hydra import compose, initialize
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -216,8 +216,8 @@ def _compose(command: str, given: Words) -> config.Tree | None:
 
 
 def _shown(flags: tuple[str, ...]) -> str | None:
-    """What the flags ask to print in place of a job: "" for all of it, else a group. Raises UserError where Hydra's own
-    configuration is asked for, which only sweeps have."""
+    """What the flags print in place of running a job: "" for all of it, else a group. Raises UserError if Hydra's own
+    configuration is requested, which only sweeps have."""
     pairs = {"-c": "--cfg", "-p": "--package"}
     split = [part for flag in flags for part in (flag.split("=", 1) if flag.startswith("--") else [flag])]
     given = {pairs.get(a, a): b for a, b in itertools.pairwise([*split, ""])}
@@ -311,7 +311,7 @@ def _plain_errors() -> Iterator[None]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """A job of a sweep leaves nothing behind that would make the next one think it is a rank of the first."""
+    """A job of a sweep leaves no variables that would make the next one a rank of the first."""
     before = dict(os.environ)
     _leave()
     try:
@@ -325,7 +325,7 @@ def _alone() -> Iterator[None]:
 
 
 def _leave() -> None:
-    """Forget Hydra's state, so that Lightning starts its other ranks with the plain words of ``sys.argv``."""
+    """Forget Hydra's state, so that Lightning starts its other ranks with the plain arguments of ``sys.argv``."""
     from hydra.core.hydra_config import HydraConfig
 
     HydraConfig.instance().cfg = None

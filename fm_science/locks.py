@@ -1,8 +1,8 @@
-"""One training at a time in a run folder: two that write into the same one would spoil it.
+"""One training at a time in a run folder: two that write into the same one would corrupt it.
 
 The lock is the operating system's own (a record lock on the file ``.lock`` in the folder), so it ends with the process
-that holds it, however that ends: nothing is left over that would block the next one. Data workers do not inherit it.
-What the file says (host, process, time, command) serves only to tell who holds it.
+that has it, for whatever reason: nothing is left that would block the next one. Data workers do not inherit it.
+What the file says (host, process, time, command) only shows which process has it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
-TRIES, PAUSE = 5, 0.05  #: an attempt may meet one who only looks whether the lock is held
+TRIES, PAUSE = 5, 0.05  #: an attempt may coincide with a process that only tests the lock
 log = logging.getLogger("fm_science")
 
 
@@ -37,7 +37,7 @@ class LockedError(UserError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock of a folder. Empty texts and 0: not known."""
+    """The process that has the lock of a folder. Empty texts and 0: not known."""
 
     host: str = ""
     pid: int = 0
@@ -52,25 +52,25 @@ class Holder:
 
 @dataclass
 class _Held:
-    """A lock of this process: by which thread, and how many times one within the other."""
+    """A lock of this process: its thread, and how many times it is nested."""
 
     holder: Holder
     thread: int
     depth: int = 0
 
 
-_held: dict[tuple[int, Path], _Held] = {}  # by process and folder, since a fork copies this but holds no lock
+_held: dict[tuple[int, Path], _Held] = {}  # by process and folder, since a fork copies this but does not have the lock
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Inside, no other process, and no other thread, can lock ``folder``; the same thread may lock it again.
 
-    Where the file system knows no locks, a warning is logged and nothing is locked.
+    If the file system has no locks, a warning is logged and nothing is locked.
 
     Raises:
-        LockedError: when another holds the lock; the message says who.
-        UserError: when the folder is not there, or cannot be written.
+        LockedError: when another process has the lock; the message names it.
+        UserError: when the folder does not exist, or cannot be written.
     """
     key = (os.getpid(), folder.resolve())
     held = _held.get(key)
@@ -89,13 +89,13 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         del _held[key]
-        os.close(handle)  # which gives the lock back
+        os.close(handle)  # which releases the lock
 
 
 def lock_holder(folder: Path) -> Holder | None:
-    """Who trains in a folder now; ``None``: nobody."""
+    """The process that trains in a folder now; ``None``: none."""
     held = _held.get((os.getpid(), folder.resolve()))
-    if held is not None:  # opening and closing the file would end the lock of this very process
+    if held is not None:  # opening and closing the file would release the lock of this process
         return held.holder
     try:
         handle = os.open(folder / LOCK, os.O_RDONLY)
@@ -103,7 +103,7 @@ def lock_holder(folder: Path) -> Holder | None:
         return None
     try:
         return None if _try(handle, shared=True) else _holder(handle)
-    except OSError:  # the file system knows no locks
+    except OSError:  # the file system has no locks
         return None
     finally:
         os.close(handle)
@@ -121,7 +121,7 @@ def _acquire(folder: Path) -> int:
                 return handle
             time.sleep(PAUSE)
     except OSError as error:
-        log.warning("%s is not locked, since its file system knows no locks (%s): train in it only once at a time",
+        log.warning("%s is not locked, since its file system has no locks (%s): train in it only once at a time",
                     folder, error.strerror)  # fmt: skip
         return handle
     holder = _holder(handle)
@@ -130,7 +130,7 @@ def _acquire(folder: Path) -> int:
 
 
 def _try(handle: int, shared: bool = False) -> bool:
-    """Whether the file could be locked at once. Raises OSError where the file system knows no locks."""
+    """Whether the file could be locked at once. Raises OSError if the file system has no locks."""
     if sys.platform == "win32":
         return True
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -142,10 +142,10 @@ def _try(handle: int, shared: bool = False) -> bool:
 
 
 def _note(handle: int) -> Holder:
-    """Write who holds the lock."""
+    """Write which process has the lock."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     holder = Holder(socket.gethostname(), os.getpid(), now, shlex.join(sys.orig_argv))
-    with suppress(OSError):  # such as on a full disk; then it is not known who holds it
+    with suppress(OSError):  # such as on a full disk; then it is not known which process has it
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
     return holder

@@ -1,8 +1,8 @@
-"""What does not fit into memory is refused in words, where the system would end the process without one: networks and
-data that are made to order before a byte of them is used, batches while they are made.
+"""Errors for what does not fit into memory, where the system would kill the process without a message: for networks and
+generated data before they are allocated, for batches while they are computed.
 
-Sizes are numbers that anyone can type. So what they ask for is counted first, and named in gigabytes beside what is
-free.
+Sizes are numbers that anyone can type. So the memory they need is computed first, and named in gigabytes together with
+what is free.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from fm_science.errors import UserError
 
-MOST = 50_000  #: tensors of weights; deeper networks are a mistake, and take minutes to make
+MOST = 50_000  #: tensors of weights; deeper networks are a mistake, and take minutes to build
 TRAINING = 5  #: copies of the weights: themselves, their gradient, two moments, their average
 
 
 @contextmanager
 def budget(copies: int = TRAINING) -> Iterator[None]:
-    """Inside, a module whose weights ``copies`` times over exceed the memory of this machine is refused with
-    UserError as soon as that is known; memory that is only asked for is not yet used."""
+    """Inside, a module for which ``copies`` copies of the weights exceed the memory of this machine raises UserError as
+    soon as that is known; reserved memory is not yet used."""
     limit, found, tensors = available(), 0, 0
 
     def count(module: nn.Module, name: str, weight: Tensor | None) -> None:
@@ -44,7 +44,7 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # not even the addresses are to be had
+    except (RuntimeError, MemoryError) as error:  # not even the address space is available
         asked = excess(error)
         if asked is None:
             raise
@@ -55,8 +55,8 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
 
 @contextmanager
 def spare(what: str) -> Iterator[None]:
-    """Inside, work on the CPU may take the memory that is free now and no more: where it asks for more, UserError says
-    to make ``what`` smaller. On systems that keep no limit on a process's data (all but Linux), nothing changes."""
+    """Inside, work on the CPU may use the memory that is free now and no more: if it needs more, UserError says to make
+    ``what`` smaller. On systems without a limit on a process's data (all except Linux), nothing changes."""
     used, free = _number(Path("/proc/self/status"), r"VmData:\s+(\d+) kB", 1024), available()
     if used is None or free == torch.inf:
         yield
@@ -72,7 +72,7 @@ def spare(what: str) -> Iterator[None]:
         asked = re.search(r"you tried to allocate (\d+) bytes", str(error))
         if asked is None and not isinstance(error, MemoryError):
             raise
-        more = f"asks for {int(asked[1]) / 1e9:,.1f} GB beside what it holds" if asked is not None else "asks for more"
+        more = f"needs {int(asked[1]) / 1e9:,.1f} GB more than it has" if asked is not None else "needs more"
         raise UserError(f"this does not fit into memory: it {more}, and {free / 1e9:,.1f} GB were free; make {what} "
                         "smaller") from error  # fmt: skip
     finally:
@@ -87,17 +87,17 @@ def _words(needed: float, limit: float) -> str:
 
 
 def reserve(count: float, size: float, what: str) -> None:
-    """Raise UserError where ``count`` things of ``size`` bytes, called ``what``, are more than this process may use.
+    """Raise UserError if ``count`` items of ``size`` bytes, called ``what``, are more than this process may use.
     Nothing is allocated."""
     limit = available()
     if count * size > limit:
         raise UserError(
-            f"{what} takes {count * size / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are free: ask for less"
+            f"{what} takes {count * size / 1e9:,.0f} GB, and {limit / 1e9:,.1f} GB are free: reduce it"
         )
 
 
 def excess(error: BaseException) -> float | None:
-    """The bytes that an allocation asked for in vain; ``None`` where the error is another, or so much could be had."""
+    """The bytes of an allocation that failed; ``None`` if the error is another, or this much would be available."""
     text = str(error)
     if "Storage size calculation overflowed" in text:
         return 2.0**63
@@ -113,8 +113,8 @@ def excess(error: BaseException) -> float | None:
 
 
 def available() -> float:
-    """Bytes of memory that this process may use: what is free, and what a container allows. Infinite where the system
-    does not tell."""
+    """Bytes of memory that this process may use: what is free, and what a container allows. Infinite if the system does
+    not report it."""
     found = [_number(Path("/sys/fs/cgroup/memory.max"), r"(\d+)", 1)]
     found.append(_number(Path("/proc/meminfo"), r"MemAvailable:\s+(\d+) kB", 1024))
     known = [number for number in found if number is not None]

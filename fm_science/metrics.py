@@ -1,4 +1,4 @@
-"""Metrics: numbers that judge decoded objects, always beside a reference."""
+"""Metrics: numbers that compare decoded objects with a reference."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class Metric(Protocol):
     """A callable that compares decoded samples with decoded reference objects."""
 
     def __call__(self, samples: Sequence[Any], reference: Sequence[Any], /) -> dict[str, float]:
-        """Named numbers; NaN where a number is not defined for these samples."""
+        """Named numbers; NaN if a number is not defined for these samples."""

@@ -1,8 +1,8 @@
-"""Models: what was trained, in one file or under a name, where a run folder may stand.
+"""Models: what was trained, in one file or under a name, usable in place of a run folder.
 
-A model file holds options, statistics, weights and a card (what it was trained on, for how long, and how it was
-judged). It is safetensors with a checksum: loading never runs code. Domains ship models in the folder ``models`` beside
-their code, and users keep theirs in a folder of their own; nothing is ever fetched.
+A model file holds options, statistics, weights and a card (what it was trained on, for how long, and its measured
+quality). It is safetensors with a checksum: loading never runs code. Domains ship models in the folder ``models`` next
+to their code, and users store theirs in their own folder; nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 PLACE = "FM_SCIENCE_MODELS"  #: the environment variable that names the user's folder of models
 KIND = "model"
-NOT_OPTIONS = ("trainer", "optimizer", "run", "resume", "command", "version")  #: keys of a run that a model leaves out
+NOT_OPTIONS = ("trainer", "optimizer", "run", "resume", "command", "version")  #: keys that models leave out
 
 
 class Model(Trained):
     """A model file.
 
     Args:
-        file: the file. Raises UserError where it is no model, is not whole, or is of a newer version.
+        file: the file. Raises UserError if it is not a model, is not whole, or is of a newer version.
     """
 
     def __init__(self, file: Path) -> None:
@@ -64,7 +64,7 @@ class Model(Trained):
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned."""
+        """The number of learned parameters."""
         return sum(weight.numel() for weight in self._weights_by_name.values())
 
 
@@ -78,11 +78,11 @@ def export(source: Trained, file: Path, half: bool = True, card: Mapping[str, An
     Args:
         source: a run, or another model.
         file: the new file, named ``NAME.safetensors``; it is written in one move.
-        half: whether weights are kept in half precision, which takes half the room.
-        card: what to tell about it: plain values by name, such as ``data``, ``licence``, ``trained`` and ``table``.
+        half: whether weights are stored in half precision, which takes half the space.
+        card: information about it: plain values by name, such as ``data``, ``licence``, ``trained`` and ``table``.
 
     Raises:
-        UserError: when the source keeps no weights, or the file has another ending.
+        UserError: when the source has no weights, or the file has another extension.
     """
     import torch
 
@@ -103,35 +103,35 @@ def export(source: Trained, file: Path, half: bool = True, card: Mapping[str, An
 
 
 def user_folder() -> Path:
-    """Where models of the user are kept: ``FM_SCIENCE_MODELS``, else a folder of the platform."""
+    """Where models of the user are stored: ``FM_SCIENCE_MODELS``, else a folder of the platform."""
     import platformdirs
 
     return Path(os.environ.get(PLACE) or Path(platformdirs.user_data_dir("fm-science"), "models"))
 
 
 def models() -> dict[str, Path]:
-    """The files of all models by name; the user's win over shipped ones, built-in domains over plugins."""
+    """The files of all models by name; the user's take precedence over shipped ones, built-in domains over plugins."""
     folders = [plugin.folder for plugin in sorted(domains().values(), key=lambda plugin: plugin.builtin)]
     places = [*(folder / "models" for folder in folders if folder is not None), user_folder()]
     return {file.stem: file for place in places if place.is_dir() for file in sorted(place.glob(f"*{SUFFIX}"))}
 
 
 def add(file: Path) -> Model:
-    """Keep a copy of a model file in the user's folder, under the name of the file. Raises UserError where it is no
-    model, or one of that name is there."""
+    """Keep a copy of a model file in the user's folder, under the name of the file. Raises UserError if it is not a
+    model, or one of that name exists."""
     model = Model(file)
     folder = user_folder()
     writable(folder)
     place = folder / file.name
     if place.exists():
-        raise UserError(f"{place} is there already: remove it first, or rename {file}")
+        raise UserError(f"{place} exists already: remove it first, or rename {file}")
     shutil.copyfile(file, place)
     return model
 
 
 def find_trained(source: str | os.PathLike[str]) -> Trained:
-    """What was trained: a run folder, a model file, or the name of a model, in this order. Raises UserError where there
-    is none of that name."""
+    """What was trained: a run folder, a model file, or the name of a model, in this order. Raises UserError if there is
+    none of that name."""
     path = Path(source)
     if is_run(path):
         return Run.open(path)
@@ -153,11 +153,11 @@ def load(
 
     Args:
         source: a run folder, a model file, or the name of a model.
-        domain: the domain, or its class, where that is not installed as a plugin; its own statistics do not count.
-        trust: whether code that a run names, such as an energy of the user's own, may be imported.
+        domain: the domain, or its class, if that is not installed as a plugin; its own statistics are not used.
+        trust: whether code that a run names, such as the user's own energy, may be imported.
 
     Raises:
-        UserError: when there is none of that name, it cannot be used here, or holds no weights yet.
+        UserError: when there is none of that name, it cannot be used here, or has no weights yet.
     """
     found = find_trained(source)
     if isinstance(domain, type):

@@ -4,9 +4,9 @@
     crystal = "fm_crystal:Crystal"
 
 The value names a subclass of :class:`fm_science.Domain`, or a function ``build(data=..., network=..., ...)`` that makes
-a domain, in a module that holds ``OPTIONS``, the dataclass of each of its arguments by name. The built-in sciences come
-through the same door. Discovery reads metadata only and imports no plugin, so one that cannot be imported, or whose
-metadata are malformed, breaks nothing but itself.
+a domain, in a module that has ``OPTIONS``, the dataclass of each of its arguments by name. The built-in domains are
+found in the same way. Discovery reads metadata only and imports no plugin, so one that cannot be imported, or whose
+metadata are malformed, does not affect the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUP = "fm_science.domains"
 
 
 class PluginError(UserError):
-    """A domain is installed but cannot be used: it fails to import, or lacks what a domain must offer."""
+    """A domain is installed but cannot be used: it fails to import, or lacks what a domain must define."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Plugin:
 
     @property
     def folder(self) -> Path | None:
-        """Where the domain's package or module lies, found without importing it (None: nowhere)."""
+        """The folder of the domain's package or module, found without importing it (None: none)."""
         top, _, inner = self.target[0].partition(".")
         spec = _spec(top)
         roots = list(spec.submodule_search_locations or []) if spec else []
@@ -84,7 +84,7 @@ class Plugin:
             raise self.wrong(f"cannot be imported: {type(error).__name__}: {error}{extra}") from error
 
     def options(self) -> Mapping[str, type]:
-        """The domain's groups of options: a frozen dataclass a group. Raises PluginError when there are none."""
+        """The domain's groups of options: one frozen dataclass per group. Raises PluginError when there are none."""
         made: Any = self.builder()
         if not isinstance(made, type):
             found = vars(self.module()).get("OPTIONS")
@@ -92,14 +92,14 @@ class Plugin:
                 raise self.wrong(f"cannot be used: module {self.target[0]} has no OPTIONS = {{group: dataclass}}")
             return self._sound(found)
         try:
-            domain: Any = made  # a Domain, which stands above
+            domain: Any = made  # a Domain
             found = domain.groups()
         except (AttributeError, KeyError, TypeError, NameError) as error:
             raise self.wrong(f"cannot be used: {made.__name__} is no Domain with options ({error})") from error
         return self._sound(found)
 
     def _sound(self, groups: Mapping[Any, Any]) -> Mapping[str, type]:
-        """``groups``, each of which must be a dataclass that can be made without a word."""
+        """``groups``, each of which must be a dataclass that can be created without arguments."""
         for name, kind in groups.items():
             if not (isinstance(name, str) and isinstance(kind, type) and is_dataclass(kind)):
                 raise self.wrong(f"cannot be used: its group of options {name!r} is {kind!r}, and no dataclass")
@@ -118,13 +118,13 @@ class Plugin:
 
     def build(self, groups: Mapping[str, Any], statistics: Mapping[str, Any] | None = None) -> Any:
         """The domain of these groups of options, with the statistics of an earlier fit where there are any. Raises
-        PluginError where none is made."""
+        PluginError if none is made."""
         make = self.builder()
         try:
             inspect.signature(make).bind(**groups)
         except TypeError as error:
             raise self.wrong(f"cannot be used: {self.entry.value} does not take its own groups: {error}") from error
-        except ValueError:  # it does not tell what it takes
+        except ValueError:  # its signature is not known
             pass
         try:
             domain = make(**groups)
@@ -141,7 +141,7 @@ def _spec(module: str) -> ModuleSpec | None:
     """Where a module would be imported from; ``None``: nowhere."""
     try:
         return importlib.util.find_spec(module) if module else None
-    except (ImportError, ValueError):  # one that is imported already and does not say
+    except (ImportError, ValueError):  # one that is imported already and does not record it
         return None
 
 
@@ -154,20 +154,21 @@ def _label(dist: Distribution) -> tuple[str, str]:
 
 
 def _offers() -> Iterator[Plugin]:
-    """Every entry point of the group. Distributions whose entry points cannot be read offer nothing."""
+    """Every entry point of the group. Distributions whose entry points cannot be read are skipped."""
     for dist in distributions():
         try:
             found = list(dist.entry_points.select(group=GROUP))
-        except Exception:  # whatever a parser of broken texts raises
+        except Exception:  # a parser of broken texts may raise anything
             continue
         name, version = _label(dist) if found else ("", "")
         yield from (Plugin(entry.name, name, version, entry) for entry in found)
 
 
 def plugins() -> list[Plugin]:
-    """Every domain that any installed distribution offers, the one that wins first among equal names.
+    """Every domain that any installed distribution offers; among equal names, the one that is used comes first.
 
-    A built-in domain wins over others of its name, then the distribution whose name comes first in the alphabet.
+    A built-in domain takes precedence over others of its name, then the distribution whose name comes first in the
+    alphabet.
     """
     found: dict[tuple[str, str], Plugin] = {}
     for plugin in _offers():

@@ -1,17 +1,17 @@
-"""Posterior sampling: draw data that fit an observation, from a flow that was trained without it.
+"""Posterior sampling: sample data given an observation, from a flow that was trained without it.
 
-On the paths x_t = alpha x1 + sigma x0 with Gaussian noise of covariance S, a network that predicts the datum D(x, t) =
-E[x1 | x_t = x] also knows how uncertain it is: the covariance of x1 given x_t is
+On the paths x_t = alpha x1 + sigma x0 with Gaussian noise of covariance S, a network that predicts the data point D(x,
+t) = E[x1 | x_t = x] also gives its uncertainty: the covariance of x1 given x_t is
 
     C = sigma² / alpha S (dD/dx)^T        (Meng et al. 2021; Boys et al. 2024)
 
-For an observation y = A(x1) + noise the datum moves by the step of a Kalman filter,
+For an observation y = A(x1) + noise the prediction is updated by the step of a Kalman filter,
 
     D - C A^T (A C A^T + noise² I)^-1 (A(D) - y)        (Rozet et al. 2024, MMPS; Boys et al. 2024, TMPD)
 
 where A stands for its derivative at D. That is exact for Gaussian data and linear observations. With a multiple of the
 identity for C it is pseudo-inverse guidance (Song et al. 2023), with C = 0 in the inverse it is diffusion posterior
-sampling (Chung et al. 2023). Only products with the Jacobians of network and observation are ever taken.
+sampling (Chung et al. 2023). Only products with the Jacobians of network and observation are ever computed.
 """
 
 from __future__ import annotations
@@ -30,34 +30,35 @@ from fm_science.priors import Normal, Prior, ProductPrior
 from fm_science.spaces.base import BoundLeaf
 from fm_science.state import Context, State, expand_like, rows, scale
 
-LAST = 1 - 1e-6  #: at t = 1 the shift is a limit: zero over zero
+LAST = 1 - 1e-6  #: at t = 1 the update is a limit: zero over zero
 
 Keys = tuple[str, ...]  #: the names that lead to a part of a state
 
 
 class PosteriorGuided(WrappedNetwork):
-    """A network whose flow ends in the law of the data given an observation y = A(x1) + noise.
+    """A network whose flow samples the distribution of the data given an observation y = A(x1) + noise.
 
     Parts on linear spaces with Gaussian noise are guided: vectors, images, clouds, functions. Other parts of a product
-    follow the network, which sees the guided parts; the observation cannot speak of them. The noise of the guided
+    follow the network, which sees the guided parts; the observation cannot depend on them. The noise of the guided
     parts must have been independent of the data in training. Exact for Gaussian data and linear A, to the precision of
-    the linear solve; elsewhere C is the network's own estimate, and the law of x1 given x_t is taken for Gaussian.
-    Gradients are taken inside, also under ``torch.no_grad``.
+    the linear solve; elsewhere C is the network's own estimate, and the distribution of x1 given x_t is approximated by
+    a Gaussian. Gradients are computed inside, also under ``torch.no_grad``.
 
     Args:
         network: the trained network.
         path: of the flow, not bound.
-        residual: ``(x1) -> (B, ...)``, A(x1) - y, differentiable; of a product ``x1`` is a dict of the guided parts.
+        residual: ``(x1) -> (B, ...)``, A(x1) - y, differentiable; for a product ``x1`` is a dict of the guided parts.
         noise: standard deviation of the noise of the observation, positive: a number, or a tensor that broadcasts
             against the residual.
-        prior: the law of the noise x0; ``None``: that of the flow, and Normal() where the network is called alone.
-        iterations: products with the Jacobians a step. Up to as many observations the linear system is solved
-            directly, beyond that by as many steps of conjugate gradients.
-        start: earlier times, and smaller alpha, are taken for this one: at t = 0 x says nothing of the datum.
+        prior: the distribution of the noise x0; ``None``: that of the flow, and Normal() if the network is called
+            alone.
+        iterations: products with the Jacobians per step. Up to that many observations the linear system is solved
+            directly, beyond that by this number of steps of conjugate gradients.
+        start: earlier times, and smaller alpha, are replaced by this one: at t = 0 x does not depend on the data point.
 
     Raises:
-        TypeError: where no part of the path can be guided, or the observation speaks of one that cannot.
-        ValueError: for noise that is not positive, and for residuals that are not one row a sample.
+        TypeError: if no part of the path can be guided, or the observation depends on one that cannot.
+        ValueError: for noise that is not positive, and for residuals that are not one row per sample.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class PosteriorGuided(WrappedNetwork):
         self.prior, self.iterations, self.start = prior, iterations, start
 
     def along(self, path: Path) -> Network:
-        """The network on a bound path that is walked, which knows the law of its noise."""
+        """The network on the bound path of an integration, with the distribution of its noise."""
         if self.prior is not None:
             return self
         guided = as_network(partial(self._guided, path))
@@ -87,7 +88,7 @@ class PosteriorGuided(WrappedNetwork):
         return self._guided(self.path.bind(context, prior), x, t, context)
 
     def _guided(self, path: Path, x: State, t: Tensor, context: Context) -> Any:
-        """The raw output at ``x`` that predicts the datum given the observation."""
+        """The raw output at ``x`` that predicts the data point given the observation."""
         parts = guided_parts(path)
         if not parts:
             raise TypeError(_refusal(path))
@@ -129,12 +130,12 @@ class PosteriorGuided(WrappedNetwork):
             r = self.residual(nest(dict(zip(names, x1, strict=True))))
         except KeyError as error:
             if isinstance(path, ProductPath) and error.args[0] in path.parts:
-                raise TypeError(f"the observation asks for the part {error.args[0]!r}. {_refusal(path)}") from error
+                raise TypeError(f"the observation needs the part {error.args[0]!r}. {_refusal(path)}") from error
             raise
         if not torch.is_tensor(r) or r.ndim == 0 or len(r) != len(x1[0]):
             given = tuple(r.shape) if torch.is_tensor(r) else type(r).__name__
             raise ValueError(
-                f"the residual gave {given}; expected one row of observations a sample, ({len(x1[0])}, ...)"
+                f"the residual gave {given}; expected one row of observations per sample, ({len(x1[0])}, ...)"
             )
         noise = self.noise.to(r) if torch.is_tensor(self.noise) else self.noise
         return rows(r / noise)
@@ -146,24 +147,24 @@ def guided_parts(path: Path, keys: Keys = ()) -> dict[Keys, Bridge]:
 
 
 def check_untied(path: Path, untied: Sequence[str]) -> None:
-    """Raises TypeError where noise and data of a guided part of a bound path were tied together in training."""
+    """Raises TypeError if noise and data of a guided part of a bound path were dependent in training."""
     tied = sorted(".".join(k) for k in guided_parts(path) if not k or k[0] not in untied)
     if tied:
         raise TypeError(
-            "PosteriorGuided needs the covariance of the datum, and this flow was trained with a coupling that ties "
+            "PosteriorGuided needs the covariance of the data, and this flow was trained with a coupling that ties "
             "noise to data: then the network does not give it. Train with Independent()."
         )
 
 
 def _linear(path: Path, keys: Keys = ()) -> dict[Keys, Bridge]:
-    """The leaf paths that add noise on linear spaces, by the names that lead to them."""
+    """The leaf paths that add noise on linear spaces, by their keys."""
     if isinstance(path, ProductPath):
         return {k: p for name, part in path.parts.items() for k, p in _linear(part, (*keys, name)).items()}
     return {keys: path} if isinstance(path, Bridge) and path.space.linear else {}
 
 
 def _standard(path: Path) -> Prior:
-    """Standard normal noise on every part; only linear parts ask for it."""
+    """Standard normal noise on every part; only linear parts use it."""
     if isinstance(path, ProductPath):
         return ProductPrior(**{k: _standard(p) for k, p in path.parts.items()})
     return Normal()
@@ -171,19 +172,19 @@ def _standard(path: Path) -> Prior:
 
 def _refusal(path: Path) -> str:
     can = sorted(".".join(k) for k in _linear(path) if k)
-    here = f"here {can}; leave others out." if can else f"and {path!r} has none: weigh samples by their likelihood."
+    here = f"here {can}; leave others out." if can else f"and {path!r} has none: weight samples by their likelihood."
     return f"PosteriorGuided observes parts on linear spaces with Gaussian noise, on Geodesic or Gaussian paths, {here}"
 
 
 def _noise(part: Bridge) -> Prior:
-    """The law of the noise of a bound part that has a score."""
+    """The distribution of the noise of a bound part that has a score."""
     assert part.prior is not None
     return part.prior
 
 
 def _answer(part: Bridge, t: Tensor) -> Tensor:
-    """How far the predicted datum of a bound part moves when the raw output does, ``(B,)``. It is read off the path
-    itself, from a centred pair of points."""
+    """The derivative of the predicted data point of a bound part with respect to the raw output, ``(B,)``. It is
+    computed from the path itself, by a centred pair of points."""
     leaf: Any = part.space.leaf if isinstance(part.space, BoundLeaf) else part.space
     one = t.new_ones(len(t), 1, *leaf.event)
     pair = torch.cat([one, -one], 1)
@@ -192,8 +193,8 @@ def _answer(part: Bridge, t: Tensor) -> Tensor:
 
 
 def _direct(total: Callable[[Tensor], Tensor], r: Tensor, iterations: int) -> Tensor:
-    """The solution of total(w) = r from the whole matrix, one product a row. An inexact network's matrix may be neither
-    symmetric nor positive: its symmetric part is taken, lifted where it falls below the noise."""
+    """The solution of total(w) = r from the whole matrix, one product per row. An inexact network's matrix may be
+    neither symmetric nor positive: its symmetric part is used, with eigenvalues below the noise raised to it."""
     count = r.shape[1]
     axes = torch.eye(count, dtype=r.dtype, device=r.device)
     matrix = torch.stack([total(axis.expand_as(r)) for axis in axes], -1)
@@ -204,8 +205,8 @@ def _direct(total: Callable[[Tensor], Tensor], r: Tensor, iterations: int) -> Te
 
 
 def _conjugate(total: Callable[[Tensor], Tensor], r: Tensor, iterations: int) -> Tensor:
-    """The solution of total(w) = r by conjugate gradients (Hestenes & Stiefel 1952), a system a sample. The matrix is
-    at least one; where an inexact network's falls below, it is taken for one."""
+    """The solution of total(w) = r by conjugate gradients (Hestenes & Stiefel 1952), one system per sample. The matrix
+    is at least one; where that of an inexact network is below, one is used."""
     tiny = torch.finfo(r.dtype).tiny
     w, left, way = torch.zeros_like(r), r, r
     size = left.square().sum(1, keepdim=True)
@@ -220,21 +221,21 @@ def _conjugate(total: Callable[[Tensor], Tensor], r: Tensor, iterations: int) ->
 
 
 def at(x: Any, keys: Keys) -> Any:
-    """The part of a state to which names lead."""
+    """The part of a state under these keys."""
     for key in keys:
         x = x[key]
     return x
 
 
 def put(x: Any, values: Mapping[Keys, Any], keys: Keys = ()) -> Any:
-    """A state with some of its tensors exchanged."""
+    """A state with some of its tensors replaced."""
     if keys in values:
         return values[keys]
     return {k: put(v, values, (*keys, k)) for k, v in x.items()} if isinstance(x, Mapping) else x
 
 
 def nest(values: Mapping[Keys, Any]) -> Any:
-    """A state from its tensors by the names that lead to them."""
+    """A state from its tensors by their keys."""
     if () in values:
         return values[()]
     names = dict.fromkeys(k[0] for k in values)

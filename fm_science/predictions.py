@@ -1,8 +1,9 @@
 """Predictions: what the raw output of a network means.
 
-A network may tell the velocity, the endpoint (the datum that this point is on its way to), the noise, the score, or on
-classes the probabilities of the endpoint. Each meaning knows how to become the others along a given path, and which
-loss teaches it; the path itself never asks. Where a conversion does not exist it is refused, never clamped.
+A network may predict the velocity, the endpoint (the data point at which the path through this point ends), the noise,
+the score, or for classes the probabilities of the endpoint. Each prediction can be converted to the others along a
+given path, and defines its loss; the path itself does not depend on it. Where a conversion does not exist an error is
+raised; nothing is clamped.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ if TYPE_CHECKING:
 class Prediction(ABC):
     """The meaning of a network's raw output on one leaf space. ``path`` is a bound bridge, ``t`` is ``(B,)``."""
 
-    singular: bool = True  #: whether the velocity of this prediction is undefined where there is no noise left
+    singular: bool = True  #: whether the velocity of this prediction is undefined where no noise is left
     defined_at_zero_signal: bool = True  #: whether it is defined where there is no signal yet (alpha = 0)
     schedule_free: bool = False  #: whether its meaning is the same on every schedule
     is_endpoint: bool = False  #: whether the raw output is the endpoint itself, or logits of it
-    smooth: bool = True  #: whether it speaks of smooth spaces; else of classes
+    smooth: bool = True  #: whether it is for smooth spaces; else for classes
 
     def shape(self, space: BoundLeaf) -> tuple[int, ...] | None:
         """The shape of the raw output on a bound leaf space; ``None``: any."""
         return None
 
     def check(self, space: Space) -> None:
-        """Raises TypeError or ValueError where this prediction means nothing on ``space``."""
+        """Raises TypeError or ValueError if this prediction is not defined on ``space``."""
         if self.smooth != space.smooth:
             right = "Velocity() or Endpoint()" if space.smooth else "Posterior()"
             raise TypeError(f"{self!r} means nothing on {space!r}: use predicts={right}.")
 
     @abstractmethod
     def endpoint(self, path: Bridge, raw: State, x: State, t: Tensor) -> State:
-        """The predicted datum."""
+        """The predicted data point."""
 
     @abstractmethod
     def loss(self, path: Bridge, raw: State, x0: State, x1: State, x: State, t: Tensor) -> Tensor:
@@ -58,16 +59,17 @@ class Prediction(ABC):
         return path.endpoint_to_noise(x, self.endpoint(path, raw, x, t), t)
 
     def endpoint_gain(self, path: AffinePath, t: Tensor) -> Tensor:
-        """How far the predicted endpoint moves when the raw output does, ``(B,)``."""
+        """The derivative of the predicted endpoint with respect to the raw output, ``(B,)``."""
         raise TypeError(f"{self!r}: its endpoint is no affine function of the raw output.")
 
     def step(self, path: Bridge, raw: State, x: State, t: Tensor, s: Tensor) -> State:
-        """From time t to s with the prediction held fixed."""
+        """From time t to s with the prediction fixed."""
         return path.step_to_endpoint(x, self.endpoint(path, raw, x, t), t, s)
 
 
 def mean_square(space: Space, x: State, residual: State) -> Tensor:
-    """The squared Riemannian length of a tangent a degree of freedom, ``(B,)``; zero where there is no freedom."""
+    """The squared Riemannian length of a tangent per degree of freedom, ``(B,)``; zero if there are no degrees of
+    freedom."""
     measure = space.measure
     return space.inner(x, residual, residual) / torch.where(measure > 0, measure, 1)
 
@@ -99,7 +101,8 @@ class Velocity(Prediction):
 
 @dataclass(frozen=True)
 class Endpoint(Prediction):
-    """The network outputs the datum, as an ambient point that is projected onto the space; its shape is the state's.
+    """The network outputs the data point, as an ambient point that is projected onto the space; its shape is the
+    state's.
 
     The loss is the squared difference of the logarithms at x_t, whose optimum is exp_x E[log_x x1].
     """
@@ -124,7 +127,7 @@ class Endpoint(Prediction):
 @dataclass(frozen=True)
 class Noise(Prediction):
     """The network outputs the noise x0 (Ho et al. 2020). Defined on linear spaces, and only where alpha > 0: where
-    there is no signal the noise says nothing about the datum."""
+    there is no signal the noise does not depend on the data point."""
 
     singular = False
     defined_at_zero_signal = False
@@ -173,13 +176,13 @@ class Score(Noise):
 class Posterior(Prediction):
     """The network outputs logits of the endpoint's class, ``(B, *sites, classes)``; logits on edges are symmetrised.
 
-    Noise cannot have made a class that the prior never draws: a site that holds such a class has arrived, and its
-    posterior is the class itself (carry-over; Sahoo et al. 2024). The loss is the cross-entropy averaged over the sites
-    that have not arrived, each pair of an edge state counted once.
+    A class that the prior never draws cannot come from noise: a site with such a class is at its endpoint, and its
+    posterior is the class itself (carry-over; Sahoo et al. 2024). The loss is the cross-entropy averaged over the other
+    sites, each pair of an edge state counted once.
 
     Args:
-        mask: number of the mask class, if there is one: data never hold it, so its logit is -inf; the noise is all
-            mask, unless the prior says otherwise.
+        mask: number of the mask class, if there is one: data never have it, so its logit is -inf; the noise is all
+            mask, unless the prior is different.
     """
 
     mask: int | None = None
@@ -205,7 +208,7 @@ class Posterior(Prediction):
         return raw.log_softmax(-1)
 
     def is_fixed(self, path: Bridge, x: Tensor) -> Tensor:
-        """Which sites hold a class that cannot come from noise, ``(B, *sites)`` bool."""
+        """Which sites have a class that cannot come from noise, ``(B, *sites)`` bool."""
         possible = path.class_probabilities
         if possible is None and self.mask is not None:
             possible = torch.nn.functional.one_hot(torch.tensor(self.mask), x.shape[-1])

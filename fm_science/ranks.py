@@ -1,8 +1,8 @@
-"""Which of several processes this is. Launchers (torchrun, srun, Lightning's own) say so in environment variables.
+"""Which of several processes this is. Launchers (torchrun, srun, Lightning's own) set environment variables.
 
-One such variable alone says nothing: shells, batch scripts and notebooks leave ``RANK`` or ``SLURM_PROCID`` behind. A
-process that believed it would leave the writing to a first process that does not exist. So a number counts only where
-the whole set of one launcher is there and agrees with itself.
+One such variable alone is not enough: shells, batch scripts and notebooks may set ``RANK`` or ``SLURM_PROCID``. A
+process that relied on it would leave the writing to a first process that does not exist. So a number is used only if
+the whole set of one launcher is there and is consistent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WAIT = 600.0  #: seconds that further processes wait for the first
 
 @dataclass(frozen=True)
 class Launcher:
-    """The variables of one way to start several processes: all of ``needed`` are set where it did."""
+    """The variables of one launcher of several processes: it sets all of ``needed``."""
 
     name: str
     rank: str
@@ -29,7 +29,7 @@ class Launcher:
     needed: tuple[str, ...]
 
     def place(self, env: Mapping[str, str]) -> tuple[int, int] | None:
-        """This process's number and how many there are; ``None`` where the variables are missing or contradict."""
+        """This process's number and how many there are; ``None`` if the variables are missing or inconsistent."""
         if not all(env.get(name) for name in (self.rank, self.size, *self.needed)):
             return None
         try:
@@ -47,7 +47,7 @@ LAUNCHERS = (
     Launcher("lightning", "LOCAL_RANK", "WORLD_SIZE", ("NODE_RANK", *MEETING)),
     Launcher("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_LOCALID")),
 )
-#: variables that libraries take for a rank each by itself
+#: variables each of which libraries take for a rank
 ALONE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "JSM_NAMESPACE_RANK", "SLURM_PROCID",
          "SLURM_LOCALID", "SLURM_NTASKS")  # fmt: skip
 
@@ -58,27 +58,27 @@ def _place() -> tuple[int, int]:
 
 
 def rank() -> int:
-    """This process's number among those that work together; 0 when it is alone."""
+    """This process's number among those that cooperate; 0 when it is alone."""
     return _place()[0]
 
 
 def world() -> int:
-    """How many processes work together; 1 for a process alone."""
+    """How many processes cooperate; 1 for a single process."""
     return _place()[1]
 
 
 def launched() -> bool:
-    """Whether another program (torchrun, srun) started several processes of this command at once."""
+    """Whether another program (torchrun, srun) started several processes of this command."""
     return _place()[1] > 1
 
 
 @contextmanager
 def settled() -> Iterator[list[str]]:
-    """Inside, variables that look like a rank but belong to no launcher's whole set are gone from the environment, so
-    that no library believes them; the value names those that no batch system explains."""
+    """Inside, variables that look like a rank but belong to no complete set of a launcher are removed from the
+    environment, so that no library uses them; the value names those that no batch system explains."""
     agreed = any(launcher.place(os.environ) for launcher in LAUNCHERS)
     stray = {} if agreed else {name: os.environ.pop(name) for name in ALONE if name in os.environ}
-    batch = "SLURM_JOB_ID" in os.environ  # its scripts see the variables of their one task
+    batch = "SLURM_JOB_ID" in os.environ  # its scripts have the variables of their one task
     try:
         yield [name for name in stray if not (batch and name.startswith("SLURM_"))]
     finally:

@@ -1,7 +1,7 @@
-"""A domain as a record of its parts, all made beforehand: how domains were written before they were classes.
+"""A domain as a record of its parts, all created beforehand: how domains were written before they were classes.
 
-``Domain(name=..., path=..., ...)`` still makes one, so that packages that were written so go on working. Its data are
-read when it is made, so a run of it stands on its options and its data.
+``Domain(name=..., path=..., ...)`` still makes one, so that older packages keep working. Its data are read when it is
+created, so a run of it needs its options and its data.
 """
 
 from __future__ import annotations
@@ -75,4 +75,4 @@ class RecordDomain(Domain):
         return self.record(folder) if self.record is not None else []
 
 
-RecordDomain.__abstractmethods__ = frozenset()  # the fields of an instance stand for the abstract methods
+RecordDomain.__abstractmethods__ = frozenset()  # the fields of an instance replace the abstract methods

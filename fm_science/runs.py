@@ -1,8 +1,8 @@
-"""Runs: a folder that holds everything about one training, so that it stands alone.
+"""Runs: a folder with everything about one training, so that it is self-contained.
 
-``config.yaml`` keeps the options, ``statistics.safetensors`` what the domain fitted to its data before the first step,
-``checkpoints/last.ckpt`` the weights. Sampling needs no more: the data may go, and the folder may move.
-``history.jsonl`` tells when, where and how it was trained (:mod:`fm_science.history`).
+``config.yaml`` has the options, ``statistics.safetensors`` what the domain fitted to its data before the first step,
+``checkpoints/last.ckpt`` the weights. Sampling needs no more: the data may be deleted, and the folder moved.
+``history.jsonl`` records when, where and how it was trained (:mod:`fm_science.history`).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ log = logging.getLogger("fm_science")
 FILE, STATISTICS = "config.yaml", "statistics.safetensors"
 DIGEST = "data_sha256"  #: the key of the options that tells the content of a prepared file
 CHECKPOINT = Path(FOLDER, LAST)
-PASSING = (LOCK, PART, "error*.log")  #: names of files that say nothing about a run
-LEARNED = {"metrics.csv", "checkpoints", "samples", "report"}  #: what a run folder holds once steps were made
+PASSING = (LOCK, PART, "error*.log")  #: names of files that are not part of a run
+LEARNED = {"metrics.csv", "checkpoints", "samples", "report"}  #: the content of a run folder once steps were made
 
 
 class Run(Trained):
     """A run folder.
 
     Args:
-        folder: where it lies.
+        folder: its path.
         config: its options, and plain keys: domain, preset, seed, version.
     """
 
@@ -53,7 +53,7 @@ class Run(Trained):
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
-        """The run in a folder. Raises UserError where there is none, or it cannot be used here."""
+        """The run in a folder. Raises UserError if there is none, or it cannot be used here."""
         return cls(Path(folder), read_config(Path(folder)))
 
     @classmethod
@@ -61,12 +61,12 @@ class Run(Trained):
         """A new run of a domain: claims the folder and writes options and statistics.
 
         Args:
-            folder: made where absent.
-            domain: what is trained; its data are read, where its statistics are not given.
+            folder: created if absent.
+            domain: what is trained; its data are read, if its statistics are not given.
             options: the groups ``trainer`` and ``optimizer``, and plain keys such as ``seed``.
 
         Raises:
-            UserError: when the folder already holds something else than a run that learned nothing.
+            UserError: when the folder already has something other than a run without any training step.
         """
         folder = Path(folder)
         claim(folder)
@@ -103,7 +103,7 @@ class Run(Trained):
 
     @property
     def history(self) -> list[Event]:
-        """What was recorded of it: each start, resume and end, oldest first."""
+        """Its history: each start, resume and end, oldest first."""
         return history(self.folder)
 
     @property
@@ -132,12 +132,12 @@ class Run(Trained):
             return None
         kept = load_tree(file, "file of statistics")
         if kept.get("domain") != self.name:
-            raise UserError(f"{file} is of domain {kept.get('domain')!r}, and {FILE} beside it of {self.name!r}")
+            raise UserError(f"{file} is of domain {kept.get('domain')!r}, and {FILE} next to it of {self.name!r}")
         return kept["statistics"]
 
 
 def save_statistics(domain: Domain, folder: Path) -> None:
-    """Write the statistics of a domain into a run folder; where they were not given, its data are read for them."""
+    """Write the statistics of a domain into a run folder; if they were not given, its data are read for them."""
     about = {"domain": domain.name, "version": __version__}
     save_tree({**about, "statistics": domain.statistics}, folder / STATISTICS)
 
@@ -154,7 +154,7 @@ def is_run(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> Tree:
-    """The configuration of a run folder. Raises UserError where it is none."""
+    """The configuration of a run folder. Raises UserError if it is not one."""
     if not folder.is_dir():
         raise UserError(f"no run folder {folder}")
     if not is_run(folder):
@@ -168,8 +168,8 @@ def read_config(folder: Path) -> Tree:
 
 
 def claim(folder: Path) -> None:
-    """Make a new run folder. Raises UserError if it already holds something: nothing that was saved is lost. Logs of
-    errors do not count, nor does what a run wrote before it learned anything."""
+    """Make a new run folder. Raises UserError if it already has files: nothing that was saved is lost. Logs of errors
+    do not count, nor do files of a run that made no training step."""
     if folder.is_dir() and not _blank(folder):
         ways = f"continue it with resume={folder}" if checkpoints(folder / FOLDER) else "move those elsewhere"
         raise UserError(f"{folder} already holds files; choose another run=DIR, or {ways}")
@@ -189,8 +189,8 @@ def clear_unsaved(folder: Path) -> bool:
 
 
 def _blank(folder: Path) -> bool:
-    """Whether a folder holds no files but logs of errors and what was cut off while it was written, or is that of a
-    run that stopped before its first numbers."""
+    """Whether a folder has no files except logs of errors and partly written ones, or is that of a run that stopped
+    before its first metrics."""
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
     kept = {name for name in {file.parts[0] for file in files} if not any(map(Path(name).match, PASSING))}
     begun = FILE in kept and kept.isdisjoint(LEARNED) and {"version", "domain"} <= set(load_yaml(folder / FILE))

@@ -1,7 +1,7 @@
-"""Folders of samples, and what there is to read in a folder.
+"""Folders of samples, and which files of a folder are read.
 
-Where samples are drawn, ``sampling.yaml`` says how. Folders inside hold other things: what half-trained networks drew
-while a run was validated, and ways from noise to sample.
+``sampling.yaml`` next to samples records how they were drawn. Subfolders have other things: samples of the validations
+of a run, and trajectories from noise to sample.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from fm_science.errors import UserError
 
-RECORD = "sampling.yaml"  #: how the samples beside it were drawn, and which files they are
+RECORD = "sampling.yaml"  #: how the samples next to it were drawn, and which files they are
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files of a folder and of the folders inside, in order; of a folder of samples its own alone. Names that begin
-    with a dot are passed over: samples that are not whole yet lie behind one."""
+    """The files of a folder and of its subfolders, in order; of a folder of samples only its own files. Names that
+    begin with a dot are skipped: they are samples that are still being written."""
     names = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     files = sorted(folder / name for name in names if not any(part.startswith(".") for part in name.parts))
     drawn = {file.parent for file in files if file.name == RECORD}
@@ -27,7 +27,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file of that name in a folder. Raises UserError where the name, or a link on its way, leads out of it."""
+    """The file of that name in a folder. Raises UserError if the name, or a link on its path, leads out of it."""
     parts = PurePath(name).parts
     place = folder / name
     if not parts or PurePath(name).is_absolute() or ".." in parts:
@@ -39,7 +39,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def write_record(file: Path, how: Mapping[str, Any], files: Mapping[str, Iterable[str]]) -> None:
-    """Write down how samples were drawn and which files they are, in one move. Texts are written as JSON, which is YAML
+    """Record how samples were drawn and which files they are, atomically. Texts are written as JSON, which is YAML
     as well."""
     part = file.with_name(f".{file.name}.part")
     with part.open("w", encoding="utf-8") as stream:
@@ -54,7 +54,7 @@ def write_record(file: Path, how: Mapping[str, Any], files: Mapping[str, Iterabl
 
 
 def read_record(file: Path) -> dict[str, Any]:
-    """How the samples in a folder were drawn, and which ``files`` and ``trajectories`` they are. Raises UserError where
+    """How the samples in a folder were drawn, and which ``files`` and ``trajectories`` they are. Raises UserError if
     the record cannot be read, or names files that are not in its folder."""
     import yaml
 

@@ -1,7 +1,7 @@
-"""Many samples in bounded memory, each from a seed of its own.
+"""Many samples in bounded memory, each from its own seed.
 
-Sample number i starts from noise that depends on (seed, i) alone: how many are carried at once, in which order and on
-how many processes changes nothing but rounding. (Solvers that draw random numbers on the way, such as jumps between
+Sample number i starts from noise that depends on (seed, i) alone: how many are integrated together, in which order and
+on how many processes changes only rounding. (Solvers that draw random numbers in their steps, such as jumps between
 classes, do so chunk by chunk: there the chunk size is part of the seed.)
 """
 
@@ -34,11 +34,11 @@ Frames = list[list[Any]]
 
 @dataclass(frozen=True)
 class Variants:
-    """Data that samples are variants of. Sample i starts from datum i, counted round and round.
+    """Data of which samples are variants. Sample i starts from data point i, cyclically.
 
     Args:
-        data: each datum as a batch of one, with its context (:meth:`~fm_science.domain.Domain.encode`).
-        from_time: the time in [0, 1) to which they are carried back.
+        data: each data point as a batch of one, with its context (:meth:`~fm_science.domain.Domain.encode`).
+        from_time: the time in [0, 1) to which they are moved back.
     """
 
     data: Sequence[tuple[State, Context]]
@@ -52,12 +52,12 @@ class Drawing:
     Args:
         n: how many samples.
         seed: the seed of all of them.
-        batch: how many are carried at once.
+        batch: how many are integrated together.
         solver: the rule for a step; None: the domain's.
         steps: number of steps; None: the domain's.
         device: where to compute.
         first: the number of the first sample, so that several machines can share the work.
-        variants: of which data to make variants; None: samples start from noise.
+        variants: the data of which to make variants; None: samples start from noise.
     """
 
     n: int
@@ -70,7 +70,7 @@ class Drawing:
     variants: Variants | None = None
 
     def chunks(self) -> Iterator[range]:
-        """The numbers of the samples that are carried together."""
+        """The numbers of the samples that are integrated together."""
         end = self.first + self.n
         for first in range(self.first, end, self.batch):
             yield range(first, min(first + self.batch, end))
@@ -98,7 +98,7 @@ def _ready(cls: Any) -> bool:
 def start(
     domain: Domain, flow: Flow, numbers: range, seed: int, variants: Variants | None = None
 ) -> tuple[State, Context]:  # fmt: skip
-    """What some samples start from and what to make of it, ``(B, ...)``; each from its own seed."""
+    """The initial states and the context of some samples, ``(B, ...)``; each from its own seed."""
     items, frozen = [], []
     for number in numbers:
         with seeded(_seed(seed, number)):
@@ -127,7 +127,7 @@ def _padded(*free: Tensor) -> Tensor:
 
 
 def _stacked(space: Space, known: list[Any]) -> State:
-    """Known values as a batch, padded; a part that holds nothing has none."""
+    """Known values as a batch, padded; a part without fixed sites has none."""
     if not isinstance(known[0], Mapping):
         return space.pad_batch(known)
     return {name: _stacked(space.parts[name], [values[name] for values in known]) for name in known[0]}
@@ -144,7 +144,7 @@ def draw(domain: Domain, flow: Flow, plan: Drawing, watch: bool = False) -> Iter
 
 
 def _chunk(domain: Domain, flow: Flow, plan: Drawing, numbers: range, watch: bool) -> tuple[list[Any], Frames]:
-    """The decoded samples of these numbers, and with ``watch`` the decoded states on their way."""
+    """The decoded samples of these numbers, and with ``watch`` the decoded states of their trajectory."""
     times = flow.grid(plan.steps, 0.0 if plan.variants is None else plan.variants.from_time)
     x, context = start(domain, flow, numbers, plan.seed, plan.variants)
     x, context = tree_map(lambda leaf: leaf.to(plan.device), x), context.to(plan.device)
@@ -161,8 +161,9 @@ def _chunk(domain: Domain, flow: Flow, plan: Drawing, numbers: range, watch: boo
 def draw_shared(
     domain: Domain, flow: Flow, plan: Drawing, watch: bool = False
 ) -> Iterator[tuple[int, list[Any], Frames]]:
-    """As :func:`draw`, the work shared over the processes of the default group of ``torch.distributed``: each draws
-    every so manieth chunk. The first process yields all chunks in order, the same as alone; the others yield nothing.
+    """As :func:`draw`, the work divided among the processes of the default group of ``torch.distributed``: with n
+    processes, each draws every n-th chunk. The first process yields all chunks in order, the same as alone; the others
+    yield nothing.
     """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
@@ -181,8 +182,8 @@ def draw_shared(
 
 @contextmanager
 def meeting() -> Iterator[None]:
-    """Inside, the processes that torchrun started together are one group, and share what :func:`draw_shared` draws. A
-    process alone is none. Raises UserError under srun, which does not say where to meet."""
+    """Inside, the processes that torchrun started together are one group, and divide the work of :func:`draw_shared`. A
+    single process is no group. Raises UserError under srun, which gives no address for communication."""
     distributed = torch.distributed
     if not ranks.launched() or distributed.is_initialized():
         yield
@@ -198,7 +199,7 @@ def meeting() -> Iterator[None]:
 
 
 def from_first(value: int) -> int:
-    """What the first process of the group says in place of ``value``."""
+    """The value of ``value`` in the first process of the group."""
     told = [value]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.broadcast_object_list(told)
@@ -206,7 +207,7 @@ def from_first(value: int) -> int:
 
 
 def _check_finite(x: State, numbers: range) -> None:
-    """Raise DivergedError, with the number of the sample, where one is not finite."""
+    """Raise DivergedError, with the number of the sample, if one is not finite."""
     for leaf in leaves(x):
         rows = (~leaf.isfinite().flatten(1).all(1)).nonzero()
         if len(rows):
@@ -217,5 +218,5 @@ def _check_finite(x: State, numbers: range) -> None:
 
 
 def _seed(seed: int, number: int) -> int:
-    """A seed of its own for each number."""
+    """A separate seed for each number."""
     return (seed * 1_000_003 + number) % SEEDS

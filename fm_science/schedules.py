@@ -1,8 +1,8 @@
 """Schedules: how much signal and how much noise there is at each time.
 
-A schedule maps t in [0, 1] (0 is noise, 1 is data) to alpha(t), the weight of the datum, and sigma(t), the weight of
-the noise. Rates need not be written by hand: they come from forward-mode differentiation. Geodesic paths read alpha as
-the fraction of the way that is done, so for them it must run from 0 to 1.
+A schedule maps t in [0, 1] (0 is noise, 1 is data) to alpha(t), the weight of the data point, and sigma(t), the weight
+of the noise. Derivatives need not be written by hand: they come from forward-mode differentiation. Geodesic paths take
+alpha as the fraction of the geodesic that is done, so for them it must run from 0 to 1.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from fm_science.declarations import derived
 class Schedule(ABC):
     """A pair of functions of time, alpha (signal) and sigma (noise), with alpha / sigma increasing."""
 
-    singular: bool = False  #: whether a rate is infinite at t = 1
+    singular: bool = False  #: whether a derivative is infinite at t = 1
     is_linear: bool = False  #: whether alpha is t itself
-    steep: bool = False  #: whether a rate is infinite at t = 0
+    steep: bool = False  #: whether a derivative is infinite at t = 0
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """``t`` ``(B,)`` to ``(alpha, sigma)``, each ``(B,)``."""
 
     def remaining(self, t: Tensor) -> Tensor:
-        """1 - alpha(t) ``(B,)``, the part of the way still to go; accurate near t = 1 where the difference is not."""
+        """1 - alpha(t) ``(B,)``, the remaining fraction of the path; accurate near t = 1 where the difference is
+        not."""
         return 1 - self(t)[0]
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -39,7 +40,7 @@ class Schedule(ABC):
 
     def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The time ``(B,)`` at which the ratio of signal to noise is that of ``alpha`` and ``sigma`` ``(B,)``; the
-        nearer end where it is never reached. By bisection, to the last bit."""
+        nearer end if it is never reached. By bisection, to machine precision."""
         low, high = torch.zeros_like(alpha), torch.ones_like(alpha)
         for _ in range(2 - math.frexp(torch.finfo(alpha.dtype).eps)[1]):
             middle = 0.5 * (low + high)
@@ -65,7 +66,7 @@ class Linear(Schedule):
         return t, 1 - t
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        one = torch.ones_like(t)  # every training step asks, and differentiation would cost more than the answer
+        one = torch.ones_like(t)  # used in every training step, where differentiation would be expensive
         return t, 1 - t, one, -one
 
     def time(self, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -88,8 +89,8 @@ class LipmanOT(Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """alpha = t^p, sigma = 1 - t^p; p > 1 stays near the noise for longer. With p < 1 the rate is infinite at t = 0:
-    then predict Endpoint() or Posterior(), and walk with Euler().
+    """alpha = t^p, sigma = 1 - t^p; p > 1 stays near the noise for longer. With p < 1 the derivative is infinite at t =
+    0: then predict Endpoint() or Posterior(), and integrate with Euler().
 
     Args:
         p: power. Raises ValueError unless it is positive.
@@ -128,10 +129,10 @@ class Trigonometric(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """alpha = (1 - exp(-rate t)) / (1 - exp(-rate)), sigma = 1 - alpha: most of the way is done early.
+    """alpha = (1 - exp(-rate t)) / (1 - exp(-rate)), sigma = 1 - alpha: most of the path is done early.
 
     As the schedule of rotations at sampling it is the annealing of FrameFlow (Yim et al. 2023, rate 10), normalised so
-    that the walk arrives exactly at t = 1.
+    that the integration ends exactly at t = 1.
 
     Args:
         rate: decay rate per unit of time, positive.
@@ -209,9 +210,9 @@ class SubVP(VP):
 
 @dataclass(frozen=True)
 class Betas(Schedule):
-    """The chain of DDPM, the discrete relative of :class:`VP` (Ho et al. 2020, section 4): step k multiplies the datum
-    by sqrt(1 - beta_k) and adds noise of variance beta_k, with betas in equal steps from ``first`` to ``last``. Time
-    t = 1 - k / steps is after k of them; in between the log of alpha is linear.
+    """The chain of DDPM, the discrete relative of :class:`VP` (Ho et al. 2020, section 4): step k multiplies the data
+    point by sqrt(1 - beta_k) and adds noise of variance beta_k, with betas in equal steps from ``first`` to ``last``.
+    Time t = 1 - k / steps is after k of them; in between the log of alpha is linear.
 
     Args:
         steps: length of the chain.
@@ -246,8 +247,8 @@ class Betas(Schedule):
 @dataclass(frozen=True)
 class VE(Schedule):
     """The variance-exploding diffusion (Song et al. 2021, eq. 30): alpha = 1, sigma from sigma_max at t = 0 to
-    sigma_min at t = 1 in equal ratios. The datum is still there at t = 0: centre the data, and let sigma_max be much
-    larger than they spread.
+    sigma_min at t = 1 in equal ratios. The data point is still visible at t = 0: centre the data, and let sigma_max be
+    much larger than their standard deviation.
 
     Args:
         sigma_min, sigma_max: noise at t = 1 and t = 0, in the units of the data for a prior of unit scale.

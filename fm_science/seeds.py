@@ -1,4 +1,4 @@
-"""Random numbers that can be drawn again."""
+"""Reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
-SEEDS = 2**64  #: how many seeds torch knows; what is made of seeds and numbers is reduced to these
+SEEDS = 2**64  #: the number of seeds of torch; seeds that are computed are reduced modulo this number
 
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Torch's generators of the processor and of ``device``, seeded inside and outside as they were. Those of other
-    devices are left alone, unlike by ``torch.manual_seed``. Does nothing where the seed is ``None``."""
+    """Inside, torch's generators of the CPU and of ``device`` are seeded; afterwards they are as before. Those of other
+    devices are left alone, unlike by ``torch.manual_seed``. Does nothing if the seed is ``None``."""
     if seed is None:
         yield
         return
@@ -27,10 +27,10 @@ def seeded(seed: int | None, device: torch.device | str = "cpu") -> Iterator[Non
 
 
 def _seed(device: torch.device, seed: int) -> None:
-    """Seed the generator of one accelerator alone."""
+    """Seed the generator of one accelerator only."""
     module = getattr(torch, device.type)
     generators = getattr(module, "default_generators", None)
-    if generators is None:  # a kind of which a machine has one
+    if generators is None:  # a kind of which a machine has only one
         module.manual_seed(seed)
         return
     generators[module.current_device() if device.index is None else device.index].manual_seed(seed)

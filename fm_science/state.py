@@ -1,9 +1,9 @@
 """What flows, and what does not.
 
-A *state* is a tensor, or a plain dict of named states: atom positions beside atom types beside bonds. A *context* is
-everything about a batch that stays put while the state flows: which sites are real, the conditions, the sites that are
-frozen. The handful of functions here are the only ones besides the products that ever walk a dict; all other code adds
-and scales states without looking inside, and meets the leaves of a product by ``zip_leaves``.
+A *state* is a tensor, or a plain dict of named states: atom positions, atom types, bonds. A *context* is everything
+about a batch that stays fixed while the state flows: which sites are real, the conditions, the sites that are
+frozen. The few functions here are the only ones except products that iterate over a dict; all other code adds and
+scales states without looking inside, and iterates over the leaves of a product by ``zip_leaves``.
 
 Shapes: a tensor on nodes is ``(B, N, *event)``, on edges ``(B, N, N, *event)``, on the graph ``(B, *event)``.
 """
@@ -23,7 +23,7 @@ from fm_science.declarations import renamed_names, warn_renamed
 #: A ``Tensor`` or a ``dict[str, State]``. (Spelt as a union, every ``x["name"]`` would be an error to type checkers.)
 State: TypeAlias = Any
 
-OPTIONAL = ("free", "known", "previous", "t_end")  # what a context may hold beside its mask and conditions
+OPTIONAL = ("free", "known", "previous", "t_end")  # what a context may have in addition to its mask and conditions
 UNKNOWN = "a context with frozen sites needs the values they keep: Context(..., free=free, known=x)"
 
 
@@ -46,11 +46,11 @@ class Tree(Protocol):
 
     @property
     def parts(self) -> Mapping[str, Any]:
-        """What stands side by side, by name; nothing in a leaf."""
+        """The parts by name; empty for a leaf."""
 
 
 def zip_leaves(tree: Tree, *states: State) -> list[tuple[Any, ...]]:
-    """The leaves of a tree of spaces, paths or priors, each beside its tensors: ``(leaf, x, y, ...)``."""
+    """The leaves of a tree of spaces, paths or priors, each with its tensors: ``(leaf, x, y, ...)``."""
     if not tree.parts:
         return [(tree, *states)]
     return [leaf for k, part in tree.parts.items() for leaf in zip_leaves(part, *(x[k] for x in states))]
@@ -64,7 +64,7 @@ def map_leaves(fn: Callable[..., Any], tree: Tree, *states: State) -> State:
 
 
 def batch_size(state: State) -> int:
-    """How many samples the batch holds."""
+    """The number of samples in the batch."""
     return leaves(state)[0].shape[0]
 
 
@@ -74,7 +74,7 @@ def add(*states: State) -> State:
 
 
 def scale(weight: float | Tensor, state: State) -> State:
-    """Multiply by a number, or by one number a sample, ``(B,)``."""
+    """Multiply by a number, or by one number per sample, ``(B,)``."""
     return tree_map(lambda x: expand_like(weight, x) * x, state)
 
 
@@ -86,7 +86,7 @@ def expand_like(weight: float | Tensor, x: Tensor) -> Any:
 
 
 def rows(x: Tensor) -> Tensor:
-    """A tensor of samples as a table, ``(B, ...)`` to ``(B, D)``; of no samples too."""
+    """A tensor of samples as a table, ``(B, ...)`` to ``(B, D)``; also for no samples."""
     return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
@@ -112,8 +112,8 @@ class Context:
         known: the values that frozen sites keep, a state of the full shape; required with ``free``, of those parts
             that have frozen sites.
         previous: the last predicted endpoint, for self-conditioned networks; set by ``Flow`` once a step.
-        t_end: the time ``(B,)`` that a step is to land at, for two-time networks; set by the ``FlowMap`` solver and
-            objective. ``None``: the same as t, where such a network tells the velocity.
+        t_end: the end time ``(B,)`` of a step, for two-time networks; set by the ``FlowMap`` solver and
+            objective. ``None``: the same as t, where such a network predicts the velocity.
     """
 
     mask: Tensor
@@ -147,7 +147,7 @@ class Context:
 
     @property
     def size(self) -> int:
-        """How many samples the batch holds."""
+        """The number of samples in the batch."""
         return self.mask.shape[0]
 
     def sites(self, on: str) -> Tensor:
@@ -160,8 +160,8 @@ class Context:
         return self.mask[:, :, None] & self.mask[:, None, :] & ~diagonal
 
     def frozen(self, on: str) -> Tensor | None:
-        """Which sites are held at ``known``; ``None`` where nothing is frozen. A graph site freezes only by a
-        ``(B,)`` tensor of its own. Raises ValueError where nothing is known of a part that has frozen sites."""
+        """Which sites are fixed at ``known``; ``None`` if nothing is frozen. A graph site is frozen only by its own
+        ``(B,)`` tensor. Raises ValueError if a part has frozen sites but no known values."""
         if self.free is None or (on == "graph" and self.free.ndim != 1):
             return None
         if isinstance(self.known, Mapping) and not self.known:
@@ -171,11 +171,11 @@ class Context:
         return ~self.free
 
     def part(self, name: str) -> Context:
-        """The context as one part of a product sees it."""
+        """The context for one part of a product."""
         if self.free is None:
             return self
         free = self.free.get(name) if isinstance(self.free, Mapping) else self.free
-        return replace(self, free=free, known=self.known.get(name, {}))  # no values: a part may freeze nothing
+        return replace(self, free=free, known=self.known.get(name, {}))  # no values: a part may have no frozen sites
 
     def take(self, index: Tensor) -> Context:
         """The samples ``index`` of the batch."""

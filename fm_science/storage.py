@@ -1,7 +1,7 @@
-"""Files that hold together: written in one move, and trees of plain values and tensors kept in one of them.
+"""Files that are written atomically, and trees of plain values and tensors stored in one file.
 
-A tree is a nested mapping of what JSON knows (numbers, texts, lists, null) and of tensors. It is kept as safetensors:
-loading never runs code, and a checksum over all of it tells a whole file from a damaged one.
+A tree is a nested mapping of JSON values (numbers, texts, lists, null) and of tensors. It is stored as safetensors:
+loading never runs code, and a checksum over all of it detects a damaged file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 Tree = Mapping[str, Any]
 FORMAT = "fm-science tree 1"
-PART = ".*.part"  #: names of what is being written
+PART = ".*.part"  #: names of files that are being written
 TENSOR = "$tensor"  #: the key that stands for a tensor in the JSON of a tree
 
 
 @contextmanager
 def atomic(file: Path) -> Iterator[Path]:
-    """A new file beside ``file`` to write into, which takes its place in one move once it is on the disk. Whatever
-    happens before, the old file stays as it was, and nothing is left of the new one."""
+    """A new file next to ``file`` to write into, which replaces it atomically once it is on the disk. If anything fails
+    before, the old file is unchanged, and the new one is removed."""
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         yield part
@@ -42,8 +42,8 @@ def atomic(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` to write into, which takes its place once all is written; what was there before
-    is gone then. Whatever happens before, the old folder stays as it was."""
+    """A new folder next to ``folder`` to write into, which replaces it once all is written; the previous content is
+    then removed. If anything fails before, the old folder is unchanged."""
     part = _beside(folder)
     try:
         yield part
@@ -57,8 +57,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(folder: Path) -> Iterator[Path]:
-    """A new folder inside ``folder`` to write into, whose files move up once all are written, each in one move.
-    Whatever happens before, nothing in ``folder`` has changed."""
+    """A new folder inside ``folder`` to write into, whose files are moved to ``folder`` once all are written, each
+    atomically. If anything fails before, nothing in ``folder`` has changed."""
     part = _beside(folder / "new")
     try:
         yield part
@@ -73,7 +73,7 @@ def atomic_files(folder: Path) -> Iterator[Path]:
 
 
 def _beside(place: Path) -> Path:
-    """A new and empty folder for what is to become ``place``."""
+    """A new and empty folder for what will become ``place``."""
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -81,7 +81,7 @@ def _beside(place: Path) -> Path:
 
 
 def sweep(folder: Path, *patterns: str) -> None:
-    """Remove what a process that was killed left half written; only for who holds the lock of the folder."""
+    """Remove files that a killed process left partly written; only for the process that has the lock of the folder."""
     for part in [part for pattern in patterns for part in folder.glob(pattern)]:
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
@@ -90,14 +90,14 @@ def sweep(folder: Path, *patterns: str) -> None:
 
 
 def write_text(text: str, file: Path) -> None:
-    """Write a text file in one move."""
+    """Write a text file atomically."""
     with atomic(file) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; references such as ``${oc.env:HOME}`` stay texts. Raises UserError if it cannot be
-    read as one, and where values stand for each other (``*name``), by which a small file may unfold without end."""
+    """The mapping in a YAML file; references such as ``${oc.env:HOME}`` remain texts. Raises UserError if it cannot be
+    read as one, and for aliases (``*name``), by which a small file may expand without limit."""
     import yaml
     from omegaconf import OmegaConf
 
@@ -114,14 +114,14 @@ def load_yaml(file: Path) -> dict[str, Any]:
 
 
 def save_yaml(tree: Tree, file: Path) -> None:
-    """Write a mapping of plain values as YAML, in one move."""
+    """Write a mapping of plain values as YAML, atomically."""
     from omegaconf import OmegaConf
 
     write_text(OmegaConf.to_yaml(OmegaConf.create(dict(tree))), file)
 
 
 def writable(folder: Path) -> None:
-    """Make a folder if need be. Raises UserError if nothing can be written there."""
+    """Create a folder if needed. Raises UserError if nothing can be written there."""
     trial = folder / ".trial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def writable(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk, where the system can tell."""
+    """Wait until a file or folder is on the disk, if the system can do so."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:  # folders cannot be opened everywhere
@@ -146,7 +146,7 @@ def sync(path: Path) -> None:
 
 
 def save_tree(tree: Tree, file: Path) -> None:
-    """Write a tree as one file, in one move. Raises TypeError at a value that is neither JSON nor a tensor."""
+    """Write a tree as one file, atomically. Raises TypeError for a value that is neither JSON nor a tensor."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
@@ -156,7 +156,7 @@ def save_tree(tree: Tree, file: Path) -> None:
 
 
 def load_tree(file: Path, what: str = "file") -> dict[str, Any]:
-    """The tree that :func:`save_tree` wrote. Raises UserError, which calls the file ``what``, where it is none, or is
+    """The tree that :func:`save_tree` wrote. Raises UserError, which calls the file ``what``, if it is not one, or is
     not whole."""
     from safetensors import SafetensorError, safe_open
 
@@ -175,7 +175,7 @@ def load_tree(file: Path, what: str = "file") -> dict[str, Any]:
 
 
 def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A tree as JSON; its tensors move to ``tensors`` by their dotted names."""
+    """A tree as JSON; its tensors are moved to ``tensors`` under their dotted names."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -1,7 +1,7 @@
-"""Texts that came from files, on their way into tables and pages that people open with other programs.
+"""Safe output of texts from files in tables and pages that people open with other programs.
 
-Spreadsheets take a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and run it. A molecule or a file
-may be called so. Such names get an apostrophe in front, which spreadsheets take for the mark of a text.
+Spreadsheets treat a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, and run it. A molecule or a file
+may have such a name. Such names get an apostrophe in front, which spreadsheets treat as the mark of a text.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 def cell(value: object) -> object:
-    """``value`` for a cell of a CSV file: texts that a spreadsheet would run begin with an apostrophe; numbers stay."""
+    """``value`` for a cell of a CSV file: texts that a spreadsheet would run begin with an apostrophe; numbers are
+    unchanged."""
     if not isinstance(value, str) or not FORMULA.match(value) or NUMBER.fullmatch(value):
         return value
     return f"'{value}"
 
 
 def plain(text: object) -> str:
-    """``cell`` undone: the text that was written."""
+    """The inverse of ``cell``: the text that was written."""
     found = str(text)
     return found[1:] if found.startswith("'") and FORMULA.match(found[1:]) else found
 
 
 def markup(value: object) -> str:
-    """``value`` for a page in HTML, in texts and attributes: nothing in it is taken for markup."""
+    """``value`` for a page in HTML, in texts and attributes: nothing in it is treated as markup."""
     return html.escape(str(value), quote=True)
 
 

@@ -1,6 +1,6 @@
-"""What training leaves behind: options, statistics and weights. Domain and flow are made of them again, without data.
+"""The result of training: options, statistics and weights. Domain and flow are rebuilt from them, without data.
 
-A run folder (:mod:`fm_science.runs`) and a model file (:mod:`fm_science.models`) are two ways to keep it.
+A run folder (:mod:`fm_science.runs`) and a model file (:mod:`fm_science.models`) are two ways to store it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Trained(ABC):
     """Options, statistics and weights.
 
     Args:
-        label: what to call it in messages.
+        label: its name in messages.
         config: the domain's name, its groups of options, and plain keys such as ``seed`` and ``version``.
-        statistics: what the domain fitted to its data; ``None``: it was not kept.
+        statistics: what the domain fitted to its data; ``None``: it was not stored.
 
     Raises:
         UserError: when it was written by a newer version of this package.
@@ -60,31 +60,31 @@ class Trained(ABC):
 
     @property
     def plugin(self) -> Plugin:
-        """The domain as it is installed. Raises UserError where it is not."""
+        """The domain as it is installed. Raises UserError if it is not."""
         return find(self.name)
 
     @property
     def folder(self) -> Path | None:
-        """The run folder, where it is one."""
+        """The run folder, if it is one."""
         return None
 
     @property
     def samples(self) -> Path:
-        """Where samples are written when nothing else is said."""
+        """Where samples are written by default."""
         return Path("samples", self.label)
 
     @property
     def report(self) -> Path:
-        """Where measurements are written when nothing else is said."""
+        """Where measurements are written by default."""
         return Path("report", self.label)
 
     def require_weights(self) -> None:
-        """Raise UserError where no weights were kept yet; they are not read."""
+        """Raise UserError if no weights were stored yet; they are not read."""
         _ = self.fingerprint
 
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
-        """The averaged weights of the flow by name. Raises UserError where there are none."""
+        """The averaged weights of the flow by name. Raises UserError if there are none."""
 
     @property
     @abstractmethod
@@ -92,13 +92,14 @@ class Trained(ABC):
         """Numbers that change when the weights do: size and time of their file."""
 
     def groups(self) -> Tree:
-        """Every option of the domain by group: as trained; for those that are newer, what was done before them."""
+        """Every option of the domain by group: as trained; for those that are newer, their value before they
+        existed."""
         kinds, kept = self.plugin.options(), renamed(self.plugin, self.config)
         return {name: {**before(kind), **(kept.get(name) or {})} for name, kind in kinds.items()}
 
     def domain(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Domain:
-        """The domain with its statistics, and with other options in some groups. Reads no data where statistics were
-        kept. Raises UserError where options do not fit the domain."""
+        """The domain with its statistics, and with other options in some groups. Reads no data if statistics were
+        stored. Raises UserError if options do not fit the domain."""
         values = self.groups()
         for name, changed in (changes or {}).items():
             values[name] = {**values.get(name, {}), **changed}
@@ -110,10 +111,10 @@ class Trained(ABC):
         return self.adopt(domain)
 
     def adopt(self, domain: Domain) -> Domain:
-        """``domain`` with the statistics of this training. Raises UserError when it is another science."""
+        """``domain`` with the statistics of this training. Raises UserError when it is another domain."""
         if domain.name != self.name:
             raise UserError(f"{self.label} is of domain {self.name!r}, not {domain.name!r}")
-        if isinstance(domain, RecordDomain):  # which has made everything already
+        if isinstance(domain, RecordDomain):  # which has created everything already
             return domain
         if self.statistics is None:
             log.warning("%s keeps no statistics: they are fitted to the data again, which must be as they were",
@@ -122,14 +123,14 @@ class Trained(ABC):
         return domain
 
     def flow(self, domain: Domain | None = None, trained: bool = True) -> Flow:
-        """The flow, for sampling; of ``domain`` where one is given, else of :meth:`domain`; with ``trained=False`` with
-        the weights that training began with. Raises UserError where the weights do not fit."""
-        with seeded(self.seed):  # untrained, the network is what training began with
+        """The flow, for sampling; of ``domain`` if one is given, else of :meth:`domain`; with ``trained=False`` it has
+        the initial weights of the training. Raises UserError if the weights do not fit."""
+        with seeded(self.seed):  # untrained, the network has the initial weights
             flow = (domain or self.domain()).flow()
         return (flow.fill(self._weights(flow.domain), self.label) if trained else flow).eval()
 
     def _weights(self, domain: Domain) -> dict[str, Tensor]:
-        """The weights under the names that the network has now."""
+        """The weights under the present names of the network."""
         found = dict(self.weights())
         for old, new in domain.renamed_weights.items():
             found = {f"{new}{k.removeprefix(old)}" if k.startswith(old) else k: v for k, v in found.items()}
@@ -137,12 +138,12 @@ class Trained(ABC):
 
 
 def _is_domain(maker: Any) -> bool:
-    """Whether a plugin names the class of its domain, and no function that builds a record of one."""
+    """Whether a plugin names the class of its domain, not a function that builds a record of one."""
     return isinstance(maker, type)
 
 
 def renamed(plugin: Plugin, config: Mapping[str, Any]) -> Tree:
-    """The configuration with the names that options have now; the domain says which were renamed."""
+    """The configuration with the present names of options; the domain lists the renamed ones."""
     maker: Any = plugin.builder()
     names: Mapping[str, str] = maker.renamed_options if _is_domain(maker) else {}
     found = {name: dict(tree) if isinstance(tree, Mapping) else tree for name, tree in config.items()}
@@ -154,13 +155,13 @@ def renamed(plugin: Plugin, config: Mapping[str, Any]) -> Tree:
 
 
 def before(kind: Any) -> Tree:
-    """The options of a group, as they were before each of them was there, else their defaults."""
+    """The options of a group, with their values before each of them existed, else their defaults."""
     found: Tree = asdict(kind())
     return found | {f.name: f.metadata["before"] for f in fields(kind) if f.metadata.get("before") is not None}
 
 
 def check_version(label: str, version: str) -> None:
-    """Raise UserError where ``version`` of this package is newer than the one that runs."""
+    """Raise UserError if ``version`` of this package is newer than the running one."""
     theirs, ours = (tuple(map(int, re.findall(r"\d+", text)[:2])) for text in (version, __version__))
     if theirs > ours:
         raise UserError(f"{label} was written by fm-science {version}, and this is {__version__}: update fm-science")

@@ -1,8 +1,8 @@
 """Code that an option names, and whether it may be imported.
 
-An option may name the user's own code as ``module:attribute`` (an energy, a network). What you type runs because you
-typed it. A run folder that somebody sent may name code too, even a file that lies beside it; that runs only where
-``trust=true`` stands on the command line. This is the one place where such names are imported.
+An option may name the user's own code as ``module:attribute`` (an energy, a network). What you type is imported. A run
+folder from somebody else may name code too, even a file next to it; that is imported only with ``trust=true`` on the
+command line. This is the one place where such names are imported.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
 class UntrustedCode(UserError):
-    """Something that came from elsewhere wants code to be imported."""
+    """Something from another source needs code to be imported."""
 
 
 @contextmanager
 def source(name: str | None) -> Iterator[None]:
-    """What is built inside was said by ``name``, such as a run folder, not typed; ``None``: by the user."""
+    """What is built inside comes from ``name``, such as a run folder, and was not typed; ``None``: from the user."""
     token = _SOURCE.set(name)
     try:
         yield

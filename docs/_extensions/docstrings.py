@@ -1,4 +1,4 @@
-"""Reads the docstrings of the code for Sphinx, and looks up the names that stand in them.
+"""Reads the docstrings of the code for Sphinx, and looks up the names in them.
 
 Docstrings are Google's style, with formulas in plain text. A name that exists in the code, or in a package that the
 code imports, but has no page of its own, stands without a link; one that exists nowhere is a broken reference, which

@@ -1,4 +1,4 @@
-"""Curves as SVG, drawn without a library, so that a page holds them in its own text and prints them sharp."""
+"""Curves as SVG, drawn without a library, so that a page can embed them and print them without loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = 6  #: classes of curves in the style of a page, c0 to c5
 
 
 def chart(title: str, curves: Mapping[str, Curve], x_label: str = "step") -> str:
-    """A panel with one line a curve over a common axis; empty where no curve has two points."""
+    """A panel with one line per curve over a common axis; empty where no curve has two points."""
     shown = {name: thin([point for point in curve if all(map(math.isfinite, point))]) for name, curve in curves.items()}
     shown = {name: curve for name, curve in shown.items() if len(curve) > 1}
     if not shown:
@@ -47,7 +47,7 @@ def chart(title: str, curves: Mapping[str, Curve], x_label: str = "step") -> str
 
 
 def window(values: Sequence[float]) -> tuple[float, float]:
-    """The interval to show: of all values, but where a few lie far outside the others, of those. Far is ten times the
+    """The interval to show: of all values, or, if a few are far outside the others, of the others. Far is ten times the
     width of nine tenths of them."""
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
@@ -68,7 +68,7 @@ def thin(curve: Curve) -> list[tuple[float, float]]:
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers that span an interval, ``most`` at about."""
+    """Round numbers that span an interval, about ``most``."""
     if not high > low:
         return [low]
     rough = (high - low) / most
@@ -83,7 +83,7 @@ def _scale(low: float, high: float, start: float, end: float) -> _Scale:
 
 
 class _Scale:
-    """Numbers to places on the paper."""
+    """Maps numbers to coordinates of the picture."""
 
     def __init__(self, low: float, span: float, start: float, length: float) -> None:
         self.low, self.span, self.start, self.length = low, span, start, length

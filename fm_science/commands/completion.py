@@ -1,8 +1,8 @@
-"""Completion for the shell: commands, domains, presets and options by the tabulator key.
+"""Completion for the shell: commands, domains, presets and options by the tab key.
 
 usage: fm-science completion bash|zsh|fish
 
-Prints a script. It holds the domains that are installed when it is written; write it again after installing another.
+Prints a script. It has the domains that are installed when it is written; write it again after installing another.
 
 examples:
   fm-science completion bash > ~/.local/share/bash-completion/completions/fm-science
@@ -58,7 +58,7 @@ class Known:
 
 
 def known() -> Known:
-    """All that is installed; a domain that cannot be imported has no options."""
+    """Everything that is installed; a domain that cannot be imported has no options."""
     found = domains()
     engine = list(_keys(config.engine()))
     return Known(
@@ -82,7 +82,7 @@ def _keys(groups: dict[str, type]) -> Iterator[str]:
 
 
 def _cases(found: dict[str, list[str]], prefix: str, line: str) -> str:
-    """A branch for each domain, whose words ``line`` takes."""
+    """A branch for each domain, for whose words ``line`` is a template."""
     return "\n".join(f"      {name}) {line.format(' '.join(prefix + word for word in words))} ;;"
                      for name, words in found.items() if words)  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""What runs were told: the options in which two of them differ.
+"""The options in which two runs differ.
 
 usage: fm-science config diff RUN RUN
 
 Each RUN is a run folder, or a model by its file or name. One line for each option that differs, as it would be typed;
-a dash stands where a run does not have the option. Names, folders and versions are compared last.
+a dash stands for an option that a run does not have. Names, folders and versions are compared last.
 
 example:
   fm-science config diff runs/first runs/second
@@ -19,7 +19,7 @@ from fm_science import launch
 from fm_science.commands.domains import aligned
 from fm_science.errors import UserError, nearest
 
-ABOUT = ("run", "version", "resume", "from", "preset", "seed", "domain")  # plain keys, last to be told
+ABOUT = ("run", "version", "resume", "from", "preset", "seed", "domain")  # plain keys, printed last
 ABSENT = "-"
 
 
@@ -38,7 +38,7 @@ def main(args: list[str]) -> None:
     first, second = given.paths[1:]
     rows = list(differences(told(first), told(second)))
     if not rows:
-        print(f"{first} and {second} were told the same")
+        print(f"{first} and {second} have the same options")
         return
     print("\n".join(aligned([("option", first, second), *rows])))
 
@@ -69,7 +69,7 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether two values of an option are one; files hold tuples as lists."""
+    """Whether two values of an option are equal; files have tuples as lists."""
     return bool(_listed(one) == _listed(two))
 
 

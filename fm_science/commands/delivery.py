@@ -1,8 +1,8 @@
-"""Samples on their way to the folder they were asked for: whole or not at all.
+"""Writing samples into a folder: all of them or none.
 
-They are written into a folder ``.part`` inside it, chunk by chunk, with a line for each chunk that is whole. When all
-are there, what an earlier request left is removed and they take its place. Whatever ends the work before, the old
-samples are still there, and the same request goes on after the last whole chunk.
+They are written into a folder ``.part`` inside it, chunk by chunk, with a line for each complete chunk. When all are
+there, they replace the samples of an earlier request. If the work is interrupted before, the old samples are still
+there, and the same request continues after the last complete chunk.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Delivery:
     """The samples of one request.
 
     Args:
-        out: where they are wanted.
+        out: the folder for them.
         request: everything that they depend on, as plain values.
 
     Attributes:
-        folder: where to write them until they are all there.
-        made: how many of them are there already, from an earlier try.
+        folder: where to write them until all are complete.
+        made: how many of them exist already, from an earlier try.
 
     Raises:
-        UserError: when ``out`` or what is inside leads elsewhere by a link.
+        UserError: when ``out`` or a file inside is a link to another place.
     """
 
     def __init__(self, out: Path, request: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Delivery:
             kept.write_text(text, encoding="utf-8")
 
     def keep(self, n: int, files: Iterable[Path], trajectories: Iterable[Path] = ()) -> None:
-        """Note that ``n`` more samples are whole, and in which files they are."""
+        """Record that ``n`` more samples are complete, and in which files they are."""
         sizes = {}
         for kind, written in zip(KINDS, (files, trajectories), strict=True):
             sizes[kind] = {str(file.relative_to(self.folder)): file.stat().st_size for file in written}
@@ -63,8 +63,8 @@ class Delivery:
         self.made += n
 
     def finish(self, how: Mapping[str, Any]) -> None:
-        """Remove what an earlier request wrote, and nothing else; put the samples in its place, with a record of
-        ``how`` they were drawn."""
+        """Remove what an earlier request wrote, and nothing else; replace it by the samples, with a record of ``how``
+        they were drawn."""
         forget(self.out)
         write_record(self.out / RECORD, how, {kind: self._names(kind) for kind in KINDS})
         for kind in KINDS:
@@ -76,7 +76,7 @@ class Delivery:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _chunks(self) -> Iterator[dict[str, Any]]:
-        """The chunks that are whole. The line of one that was cut off while it was written does not count."""
+        """The complete chunks. A truncated line does not count."""
         file = self.folder / CHUNKS
         if file.is_file():
             with file.open(encoding="utf-8") as lines:
@@ -92,7 +92,7 @@ class Delivery:
                     yield name
 
     def _recover(self) -> int:
-        """How many samples an earlier try has left whole; what its last chunk left half is taken away."""
+        """How many complete samples an earlier try has left; files of its last, incomplete chunk are removed."""
         chunks = list(self._chunks())
         sizes = {name: size for chunk in chunks for kind in KINDS for name, size in chunk[kind].items()}
         if any(
@@ -102,7 +102,7 @@ class Delivery:
         for file in [file for file in self.folder.rglob("*") if file.is_file()]:
             name = str(file.relative_to(self.folder))
             if name in sizes:
-                os.truncate(file, sizes[name])  # files that grow from chunk to chunk
+                os.truncate(file, sizes[name])  # files that grow with each chunk
             elif name not in (REQUEST, CHUNKS):
                 file.unlink()
         lines = "".join(json.dumps(chunk) + "\n" for chunk in chunks)
@@ -111,7 +111,7 @@ class Delivery:
 
 
 def forget(out: Path) -> None:
-    """Remove what an earlier request wrote, and nothing else. Raises UserError where its record leads elsewhere."""
+    """Remove what an earlier request wrote, and nothing else. Raises UserError if its record names other places."""
     if (out / RECORD).is_file():
         kept = read_record(out / RECORD)
         for file in [inside(out, name) for kind in KINDS for name in kept[kind]]:

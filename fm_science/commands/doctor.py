@@ -1,12 +1,12 @@
 """Check this installation: versions, devices, speed, exact resume, the laws of the spaces, and one domain.
 
-usage: fm-science doctor                                         what everything rests on
+usage: fm-science doctor                                         the installation
        fm-science doctor domain=NAME [preset=NAME] [group.option=value ...]     and one domain, with these options
 
-Each line is a check: pass or FAIL, a figure, and where it failed what to do. The domain is built as for training and
-held to the laws of domains (fm_science.testing.check_domain): shapes, symmetry, padding that leaks, gradients that
-reach no weight, the prior, seeds, files that are written and read back. Takes about a minute. The exit code is 0 where
-all checks pass, 1 where one fails, 2 where something was mistyped.
+Each line is a check: pass or FAIL, a number, and after a failure what to do. The domain is built as for training and
+checked by the laws of domains (fm_science.testing.check_domain): shapes, symmetry, effects of padding, weights without
+gradient, the prior, seeds, files that are written and read back. Takes about a minute. The exit code is 0 if all checks
+pass, 1 if one fails, 2 for a mistyped argument.
 
 examples:
   fm-science doctor
@@ -35,7 +35,7 @@ from fm_science.plugins import Plugin, domains, find
 if TYPE_CHECKING:
     from fm_science.domain import Domain
 
-SLOWER = 1.5  #: how many times the time of bare PyTorch a small step may take; its quiet figure is 1.0
+SLOWER = 1.5  #: the largest ratio of the time of a small step to plain PyTorch; on a quiet machine it is 1.0
 IMPORT = 20.0  #: seconds that the code of a domain may take to import
 
 
@@ -45,9 +45,9 @@ class Check:
 
     Args:
         name: what was checked.
-        passed: whether it holds.
+        passed: whether it passed.
         figure: what was measured.
-        hint: what to do where it does not hold.
+        hint: what to do if it failed.
     """
 
     name: str
@@ -66,7 +66,7 @@ def usage(rest: list[str]) -> str:
 
 
 def main(args: list[str]) -> None:
-    """Run all checks and print the table. Raises CheckError where one fails."""
+    """Run all checks and print the table. Raises CheckError if one fails."""
     given = launch.words(args)
     if given.paths or given.sweep:
         raise UserError("doctor takes domain=NAME and options of that domain: fm-science doctor domain=NAME")
@@ -88,7 +88,7 @@ def main(args: list[str]) -> None:
 
 
 def told(*parts: Iterator[Check]) -> None:
-    """Print each check as soon as it is made. Raises CheckError where some failed."""
+    """Print each check as soon as it is done. Raises CheckError if some failed."""
     failed = total = 0
     for part in parts:
         for check in part:
@@ -100,27 +100,27 @@ def told(*parts: Iterator[Check]) -> None:
 
 
 def machine() -> Iterator[Check]:
-    """What everything rests on."""
+    """The checks of the installation."""
     yield versions()
     yield from entry_points()
     yield device()
     yield threads()
-    yield _timed("step beside bare PyTorch", speed, "other programs use the processor: stop them and try again")
+    yield _timed("step against plain PyTorch", speed, "other programs use the processor: stop them and try again")
     yield _timed("exact resume", resume, "report it, with this table and the seed")
     yield from spaces()
 
 
 def _timed(name: str, measure: Callable[[], tuple[bool, str]], hint: str) -> Check:
-    """A check that may itself break."""
+    """A check that may itself raise."""
     try:
         passed, figure = measure()
-    except Exception as error:  # whatever is broken here is what is looked for
+    except Exception as error:  # any error is a failed check
         return Check(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", hint)
     return Check(name, passed, figure, hint)
 
 
 def versions() -> Check:
-    """Python, and that every package that is needed is there in a version that serves."""
+    """Python, and that every required package is installed in a suitable version."""
     from packaging.requirements import Requirement
 
     lacking, seen = [], []
@@ -142,13 +142,13 @@ def versions() -> Check:
 
 
 def entry_points() -> Iterator[Check]:
-    """That the domains which are installed can be imported; those whose extra is missing are no failure."""
+    """That installed domains can be imported; a missing extra is not a failure."""
     known = domains()
     yield Check("domains", bool(known), ", ".join(known) or "none", "install fm-science itself: pip install -e .")
 
 
 def device() -> Check:
-    """That the device computes what the processor computes."""
+    """That the device gives the same results as the CPU."""
     import torch
 
     count = torch.cuda.device_count()
@@ -165,7 +165,7 @@ def device() -> Check:
 
 
 def threads() -> Check:
-    """That no more threads are started than there are cores for this process."""
+    """That there are no more threads than cores for this process."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
@@ -175,23 +175,23 @@ def threads() -> Check:
 
 
 def speed() -> tuple[bool, str]:
-    """A training step of a small network, beside the same step written by hand; the shorter halves of both."""
+    """A training step of a small network, compared with the same step written by hand; the shorter halves of both."""
     from fm_science.commands.trial import by_engine, by_hand
 
     ours, bare = by_engine(), by_hand()
     times: dict[str, list[float]] = {"ours": [], "bare": []}
-    for _ in range(30):  # in turns, so that both meet the same neighbours
+    for _ in range(30):  # alternating, so that both see the same load
         for name, step in (("ours", ours), ("bare", bare)):
             start = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - start)
     least = {name: sorted(found)[len(found) // 4] for name, found in times.items()}
     ratio = least["ours"] / least["bare"]
-    return ratio <= SLOWER, f"{1e3 * least['ours']:.2f} ms, {ratio:.2f} times bare PyTorch (at most {SLOWER})"
+    return ratio <= SLOWER, f"{1e3 * least['ours']:.2f} ms, {ratio:.2f} times plain PyTorch (at most {SLOWER})"
 
 
 def resume() -> tuple[bool, str]:
-    """A run that was ended halfway and resumed has the weights of one that was not, bit for bit."""
+    """A run that was interrupted halfway and resumed has the weights of one that was not, bit for bit."""
     from fm_science.commands.trial import trained
 
     with tempfile.TemporaryDirectory() as folder:
@@ -215,7 +215,7 @@ def spaces() -> Iterator[Check]:
 
 
 def _laws(name: str, check: Callable[[], Mapping[str, float]], hint: str) -> Iterator[Check]:
-    """One line where all laws hold, else one for each broken law."""
+    """One line if all laws hold, else one for each that fails."""
     start = time.perf_counter()
     try:
         found = check()
@@ -231,7 +231,7 @@ def _laws(name: str, check: Callable[[], Mapping[str, float]], hint: str) -> Ite
 
 
 def of_domain(plugin: Plugin, groups: Mapping[str, Any]) -> Iterator[Check]:
-    """What one domain must keep."""
+    """The checks of one domain."""
     name, start = f"domain {plugin.name}", time.perf_counter()
     fresh = plugin.entry.module not in sys.modules
     try:

@@ -45,7 +45,7 @@ def origin(plugin: Plugin) -> str:
 
 
 def table(plugin: Plugin) -> str:
-    """Every option of a domain and of the engine, one a line."""
+    """Every option of a domain and of the engine, one per line."""
     lines = [f"{plugin.name}: {origin(plugin)} ({plugin.entry.value})"]
     lines.append(f"presets: {', '.join(config.presets(plugin)) or 'none'}")
     for group, cls in {**plugin.options(), **config.engine()}.items():
@@ -60,7 +60,7 @@ def aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def summary(cls: type) -> str:
-    """The first line of a dataclass's own docstring (not the signature that dataclasses write by themselves)."""
+    """The first line of a dataclass's own docstring (not the signature that dataclasses generate)."""
     text = (cls.__doc__ or "").strip().partition("\n")[0]
     return "" if text.startswith(f"{cls.__name__}(") else text
 

@@ -1,15 +1,15 @@
-"""Measure samples beside held-out data and an untrained network.
+"""Measure samples, held-out data and an untrained network.
 
 usage: fm-science evaluate RUN [n=50] [option=value ...]
        fm-science evaluate FILES_OR_FOLDERS ... domain=NAME [metrics.option=value ...]
 
-A run is measured by the samples in RUN/samples, or by new ones where
-n, seed, solver, steps or an option of the group `sample` is given. The table has one row for them, the rows that the
-domain offers to judge them by (held-out data first), and one for the same network before any training, started from
-the same noise. It is printed and written with pictures into RUN/report (files: into ./report; out=DIR elsewhere).
+A run is measured by the samples in RUN/samples, or by new ones if n, seed, solver, steps or an option of the group
+`sample` is given. The table has one row for them, the reference rows of the domain (held-out data first), and one for
+the same network before any training, started from the same noise. It is printed and written with pictures into
+RUN/report (files: into ./report; out=DIR elsewhere).
 
-  n            draw so many new samples; default: measure RUN/samples; where there are none, draw 50, or as many as the
-               domain says
+  n            draw this many new samples; default: measure RUN/samples; if there are none, draw 50, or the
+               domain's number
   untrained    false: leave the untrained network out, which draws a hundred samples at most
   out          where to write the table and the pictures
   metrics.*    options of the domain's metrics
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NEW = ("n", "first", "seed", "solver", "steps")  # saying one of these asks for new samples
+NEW = ("n", "first", "seed", "solver", "steps")  # giving one of these requests new samples
 UNTRAINED = 100  # samples of the untrained network, at most
 Table = dict[str, dict[str, float]]
 
@@ -108,7 +108,7 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
         samples = drawn(flow, settings)
     elif first:
         samples = written(source, domain, settings)
-    if not first:  # which has drawn its share of the samples; the first process measures them
+    if not first:  # it has drawn its share of the samples; the first process measures them
         if untrained:
             beginner(source, settings)
         return
@@ -124,8 +124,8 @@ def judge(source: Trained, settings: config.Tree, out: Path) -> None:
 
 
 def beginner(source: Trained, settings: config.Tree) -> dict[str, list[Any]]:
-    """The row of the network as it was before any training, of a hundred samples at most; none where these leave for
-    infinity, as nothing keeps an untrained network from doing, and the line that says so."""
+    """The row of the network before any training, of a hundred samples at most; none if these diverge, which may happen
+    for an untrained network, with a message."""
     few = {**settings, "n": min(settings["n"], UNTRAINED)}
     try:
         return {"untrained network": drawn(sample.restore(source, few, trained=False), few, "untrained network")}
@@ -135,11 +135,11 @@ def beginner(source: Trained, settings: config.Tree) -> dict[str, list[Any]]:
 
 
 def data_there(domain: Domain) -> bool:
-    """Whether the data can be read that samples are compared with; says in one line where not."""
+    """Whether the reference data can be read; prints one line if not."""
     try:
         return domain.data is not None
     except UserError as error:
-        print(f"reference data are gone, so only what samples say by themselves is judged ({error})")
+        print(f"reference data are missing, so only metrics without a reference are computed ({error})")
         return False
 
 
@@ -165,7 +165,8 @@ def files(paths: list[Path], given: launch.Words) -> None:
 
 
 def sample_settings(source: Trained, tree: config.Tree, new: bool) -> config.Tree:
-    """The settings of the samples to measure: of those in the folder, unless there are none or new ones are wanted."""
+    """The settings of the samples to measure: of those in the folder, unless there are none or new ones are
+    requested."""
     kept = source.samples / RECORD
     if kept.is_file() and not new:
         own = {key: tree[key] for key in ("batch", "device", "metrics", "untrained")}
@@ -175,7 +176,7 @@ def sample_settings(source: Trained, tree: config.Tree, new: bool) -> config.Tre
 
 def written(source: Trained, domain: Domain, settings: config.Tree) -> list[Any]:
     """The samples that were drawn before."""
-    once = {Path(name).stem: name for name in reversed(settings["files"])}  # a sample may be there in several formats
+    once = {Path(name).stem: name for name in reversed(settings["files"])}  # a sample may exist in several formats
     found = domain.read([source.samples / name for name in reversed(once.values())])
     print(f"measuring the {len(found)} samples in {source.samples}")
     return found
@@ -200,7 +201,7 @@ def drawn(flow: Flow, settings: config.Tree, label: str = "sampling") -> list[An
 
 def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path, there: bool = True) -> None:
     """Measure every row against the reference, print the table and write everything into a folder; ``there``: whether
-    the data are, which some numbers need."""
+    the data exist, which some numbers need."""
     reference: Sequence[Any] = rows[list(rows)[1]] if len(rows) > 1 else rows["samples"]
     table = {name: measure(domain, samples, reference if there else [], there) for name, samples in rows.items()}
     write(table, out)
@@ -214,7 +215,7 @@ def finish(domain: Domain, rows: Mapping[str, Sequence[Any]], out: Path, there: 
 
 
 def _known(made: Callable[[], T], otherwise: T, there: bool) -> T:
-    """What is made, or ``otherwise`` where that needs data that are not there."""
+    """The result of a call, or ``otherwise`` if it needs data that do not exist."""
     try:
         return made()
     except UserError:
@@ -224,7 +225,7 @@ def _known(made: Callable[[], T], otherwise: T, there: bool) -> T:
 
 
 def measure(domain: Domain, samples: Sequence[Any], reference: Sequence[Any], there: bool = True) -> dict[str, float]:
-    """Every metric of the domain on these samples; without data those that can do without."""
+    """Every metric of the domain on these samples; without data only those that do not need them."""
     found: dict[str, float] = {"n": len(samples)}
     for metric in domain.metrics.values():
         numbers: dict[str, float] = _known(partial(metric, samples, reference), {}, there)
@@ -250,7 +251,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def show(table: Table) -> None:
-    """Print the table: a line a metric, a column a row of the report."""
+    """Print the table: one line per metric, one column per row of the report."""
     from rich.console import Console
     from rich.table import Table as Printed
 
@@ -263,5 +264,5 @@ def show(table: Table) -> None:
 
 
 def number(value: float) -> str:
-    """A number with four significant digits; a dash where it is not defined."""
+    """A number with four significant digits; a dash if it is not defined."""
     return "-" if math.isnan(value) else f"{value:.4g}"

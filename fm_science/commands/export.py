@@ -1,12 +1,12 @@
-"""Write a trained run as one file, a model: options, statistics, weights and a card. It holds no code.
+"""Write a trained run as one file, a model: options, statistics, weights and a card. It has no code.
 
 usage: fm-science export RUN out=FILE.safetensors [half=true] [data=TEXT] [licence=TEXT] [note=TEXT]
 
   out       the new file; its name is the name of the model
-  half      false: keep the weights in single precision, in twice the room
-  data, licence, note    words for the card
+  half      false: keep the weights in single precision, twice as large
+  data, licence, note    texts for the card
 
-The card also tells steps, hours and the seed of the training and, where ``evaluate`` was run, its table.
+The card also has steps, hours and the seed of the training and, if ``evaluate`` was run, its table.
 
 example: fm-science export runs/first out=mine.safetensors; fm-science models add mine.safetensors
 """

@@ -1,4 +1,4 @@
-"""Failures are kept where a run lies."""
+"""Failures are logged in the run folder."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ def usage(rest: list[str]) -> str:
 
 
 def main(args: list[str]) -> None:
-    """Print what is here, or what a run folder holds."""
+    """Print the installation, or the content of a run folder."""
     if len(args) > 1:
         raise UserError("info takes one run folder, model file or name at most")
     print(about(args[0]) if args else machine())
 
 
 def about(source: str) -> str:
-    """What a run or a model holds, in a few lines."""
+    """The content of a run or a model, in a few lines."""
     from fm_science.commands.models import described
     from fm_science.models import Model, find_trained
     from fm_science.prepared import is_prepared

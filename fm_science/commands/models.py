@@ -4,9 +4,9 @@ usage: fm-science models              every model by name: domain, size and what
        fm-science models NAME         one model, with the table of its evaluation
        fm-science models add FILE     keep a copy of a model file in your own folder of models
 
-A name stands where a run folder may: fm-science sample NAME n=4 out=DIR; fm_science.load("NAME"); train from=NAME.
-Your folder is the one that the environment variable FM_SCIENCE_MODELS names, else one of your platform. Nothing is
-fetched from a network.
+A name can be used in place of a run folder: fm-science sample NAME n=4 out=DIR; fm_science.load("NAME"); train
+from=NAME. Your folder is that of the environment variable FM_SCIENCE_MODELS, else one of your platform. Nothing is
+downloaded.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Write a package with a domain of your own, ready to install and to change.
+"""Write a package with your own domain, ready to install and to change.
 
 usage: fm-science new-domain NAME [out=DIR]
 
-  NAME         what you will type as domain=NAME: a lower-case word
+  NAME         the name for domain=NAME: a lower-case word
   out          the folder to write; default fm-NAME
 
-The package holds a whole domain (points on a circle) with its options, presets, files, metrics, picture and tests, a
+The package has a whole domain (points on a circle) with its options, presets, files, metrics, picture and tests, a
 licence, and a workflow that runs the tests on every push. Install it, train it, then replace the circle by your
 science, piece by piece; its README says in which order.
 
@@ -23,7 +23,7 @@ from fm_science.commands.packages import asked, write
 from fm_science.errors import UserError
 from fm_science.plugins import domains
 
-EXAMPLE = "ring"  # the package in examples/ that is copied, and the name in it that becomes another
+EXAMPLE = "ring"  # the package in examples/ that is copied, and the name in it that is replaced
 
 
 def usage(rest: list[str]) -> str:

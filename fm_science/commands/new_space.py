@@ -1,13 +1,13 @@
-"""Write a package with a space of your own, ready to install and to change.
+"""Write a package with your own space, ready to install and to change.
 
 usage: fm-science new-space NAME [out=DIR]
 
-  NAME         a lower-case word; the class is called the same in capitals: sea_ice holds SeaIce
+  NAME         a lower-case word; the class has the same name in capitals: sea_ice has SeaIce
   out          the folder to write; default fm-NAME
 
-The package holds a whole space in five methods (positive numbers, where a step multiplies), its tests by the laws of
+The package has a whole space in five methods (positive numbers, where a step multiplies), its tests of the laws of
 spaces, noise and paths, a licence, and a workflow that runs the tests on every push. Run its tests, then replace the
-space by yours, method by method: a law that breaks says which to mend. The README inside says in which order.
+space by yours, method by method: a law that fails names the method to correct. The README inside says in which order.
 
 examples:
   fm-science new-space simplex
@@ -20,7 +20,7 @@ import shlex
 
 from fm_science.commands.packages import asked, write
 
-EXAMPLE = "ratios"  # the package in examples/ that is copied, and the name in it that becomes another
+EXAMPLE = "ratios"  # the package in examples/ that is copied, and the name in it that is replaced
 
 
 def usage(rest: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""Packages that are written from the examples: a domain or a space of one's own, to install and to change.
+"""Packages that are written from the examples: a new domain or space, to install and to change.
 
 An example is copied under another name; the files that every package has (licence, what git ignores, the tests in
-continuous integration) lie beside the examples once, with NAME and YEAR in them.
+continuous integration) are stored once next to the examples, with NAME and YEAR in them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ COMMON = {"gitignore": ".gitignore", "LICENSE": "LICENSE", "test.yaml": ".github
 
 
 def asked(command: str, args: list[str]) -> tuple[str, Path]:
-    """The name that was typed, and the folder to write. Raises UserError where there is not one lower-case word, and
-    where the folder holds something."""
+    """The name that was typed, and the folder to write. Raises UserError unless there is one lower-case word, and if
+    the folder is not empty."""
     given = launch.words(args)
     if len(given.paths) != 1 or given.flags:
         raise UserError(f"{command} takes one name: fm-science {command} NAME [out=DIR]")
@@ -53,7 +53,7 @@ def write(example: str, name: str, out: Path) -> list[Path]:
 
 
 def renamed(text: str, example: str, name: str) -> str:
-    """``text`` with the word that names the example replaced, alone or after ``fm_`` and ``fm-``, and as a class."""
+    """``text`` with the name of the example replaced, alone or after ``fm_`` and ``fm-``, and as a class."""
     text = re.sub(rf"(?<![a-z]){example}(?![a-z])", name, text)
     return re.sub(rf"\b{class_name(example)}\b", class_name(name), text)
 

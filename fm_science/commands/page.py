@@ -1,6 +1,6 @@
-"""A page in HTML that stands alone: its style, its script and its pictures are in it, and it asks for nothing.
+"""A self-contained HTML page: its style, its script and its pictures are in it, and it loads nothing.
 
-All that came from files is escaped, and a policy in the head forbids the page to load or run anything else.
+Everything from files is escaped, and a policy in the head forbids the page to load or run anything else.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def page(title: str, about: str, sections: Mapping[str, str], code: str = "") ->
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]], sortable: bool = False) -> str:
-    """A table of cells; floats to the right, with four digits. A sortable one sorts by a click on the head of a column,
-    and has a field that filters its rows."""
+    """A table of cells; floats to the right, with four digits. A sortable one sorts by a click on the header of a
+    column, and has a field that filters its rows."""
     if not rows:
         return ""
     titles = [f"<button type=button>{markup(cell)}</button>" if sortable else markup(cell) for cell in head]
@@ -98,7 +98,7 @@ def _cell(value: object) -> str:
 
 
 def picture(file: Path) -> str:
-    """A picture, in the text of the page."""
+    """A picture, embedded in the page."""
     data = base64.b64encode(file.read_bytes()).decode()
     name = markup(file.stem.replace("_", " "))
     image = f'<img alt="{name}" src="data:{KINDS[file.suffix]};base64,{data}">'
@@ -106,5 +106,5 @@ def picture(file: Path) -> str:
 
 
 def note(text: str) -> str:
-    """A sentence in small."""
+    """A sentence in small type."""
     return f"<p class=note>{markup(text)}</p>"

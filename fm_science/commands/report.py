@@ -71,7 +71,7 @@ def main(args: list[str]) -> None:
 
 
 def written(run: Path) -> str:
-    """The page of a run, as text. Raises UserError where the folder is none."""
+    """The page of a run, as text. Raises UserError if the folder is not one."""
     from fm_science.runs import read_config
 
     tree = read_config(run)
@@ -98,7 +98,7 @@ def written(run: Path) -> str:
 
 
 def read(file: Path) -> list[dict[str, str]]:
-    """The rows of a file of comma-separated values; none where there is no file."""
+    """The rows of a file of comma-separated values; none if there is no file."""
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8", errors="replace") as stream:
@@ -106,7 +106,7 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def value(text: str) -> object:
-    """A cell as a number where it is one; texts as they were before they were made safe for spreadsheets."""
+    """A cell as a number if it is one; texts as they were before they were escaped for spreadsheets."""
     try:
         return float(text)
     except ValueError:
@@ -114,13 +114,13 @@ def value(text: str) -> object:
 
 
 def column(rows: Sequence[Mapping[str, str]], name: str) -> Curve:
-    """A column over the steps, where it was measured."""
+    """A column over the steps, if it was measured."""
     found = [(value(row.get("step", "")), value(row.get(name, ""))) for row in rows]
     return [(x + 1, y) for x, y in found if isinstance(x, float) and isinstance(y, float)]
 
 
 def summary(run: Path, tree: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
-    """What the run is and how far it came."""
+    """The run and its progress."""
     loss, held = column(rows, "train/loss"), column(rows, "validation/loss")
     asked = (tree.get("trainer") or {}).get("max_steps")
     lines: list[tuple[str, object]] = []
@@ -140,12 +140,12 @@ def summary(run: Path, tree: Mapping[str, Any], rows: Sequence[Mapping[str, str]
 
 
 def options(tree: Mapping[str, Any], plugin: Plugin | None) -> str:
-    """What was told otherwise than by default, with the default and the meaning."""
+    """The options that differ from their defaults, with the default and the meaning."""
     known: dict[str, type] = dict(config.engine())
     try:
         known |= plugin.options() if plugin is not None else {}
     except UserError as error:
-        return note(f"the defaults of this domain are not to be had here: {error}")
+        return note(f"the defaults of this domain are not available here: {error}")
     defaults = dict(flat(config.defaults(known)))
     told = dict(flat({name: tree[name] for name in known if isinstance(tree.get(name), Mapping)}))
     helps = {f"{group}.{item}": about for group, kind in known.items() for item, about in _helps(kind)}
@@ -179,7 +179,7 @@ def losses(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def total(rows: Sequence[Mapping[str, str]], prefix: str) -> Curve:
-    """The sum over the columns that begin so, over the steps."""
+    """The sum over the columns with this prefix, over the steps."""
     found = []
     for row in rows:
         parts = [value(text) for name, text in row.items() if name.startswith(prefix)]
@@ -190,7 +190,7 @@ def total(rows: Sequence[Mapping[str, str]], prefix: str) -> Curve:
 
 
 BIN = re.compile(r"validation/t[\d.]+-[\d.]+/")  # losses of validation by time
-NOT_LOSSES = ("loss", "skipped", "gradient")  # columns of training beside the parts of the loss
+NOT_LOSSES = ("loss", "skipped", "gradient")  # columns of training that are not parts of the loss
 
 
 def curves(rows: Sequence[Mapping[str, str]]) -> str:
@@ -216,7 +216,7 @@ def panels(charts: Sequence[str]) -> str:
 
 
 def meanings(plugin: Plugin | None) -> Mapping[str, str]:
-    """One line for each number that the domain's metrics give; nothing where the domain cannot be imported."""
+    """One line for each number that the domain's metrics give; nothing if the domain cannot be imported."""
     from fm_science.domain import Domain
 
     try:
@@ -227,13 +227,13 @@ def meanings(plugin: Plugin | None) -> Mapping[str, str]:
 
 
 def meant(name: str, told: Mapping[str, str]) -> str:
-    """The meaning of a number: that of its own name, else of the longest name with a star that fits."""
+    """The meaning of a number: that of its own name, else of the longest matching name with a star."""
     fits = [star for star in told if "*" in star and fnmatchcase(name, star)]
     return told.get(name) or (told[max(fits, key=len)] if fits else "")
 
 
 def metrics(folder: Path, told: Mapping[str, str]) -> str:
-    """The table of ``evaluate``: a line a metric, a column a row that samples are judged by."""
+    """The table of ``evaluate``: one line per metric, one column per row of the comparison."""
     rows = read(folder / "metrics.csv")
     if not rows:
         return ""
@@ -248,7 +248,7 @@ def _number(text: str) -> object:
 
 
 def numbers(file: Path, told: Mapping[str, str]) -> str:
-    """What was measured of the flow itself."""
+    """The measurements of the flow itself."""
     rows = [(plain(row.get("number", "")), _number(row.get("value", ""))) for row in read(file)]
     return table(("number", "value", "meaning"), [(name, found, meant(name, told)) for name, found in rows])
 
@@ -263,7 +263,7 @@ def samples(file: Path) -> str:
 
 
 def _shown(text: str) -> object:
-    """A cell of the table of samples: whole numbers and names stay as they are."""
+    """A cell of the table of samples: integers and names are unchanged."""
     found = value(text)
     whole = text.strip().isdigit() or not isinstance(found, float)
     return plain(text) if whole or found != found else found

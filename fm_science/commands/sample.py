@@ -2,27 +2,27 @@
 
 usage: fm-science sample RUN [n=10] [seed=0] [out=DIR] [option=value ...]
 
-  n            how many samples; default 10, or what the domain says
-  first        the number of the first one: several machines can share the work, each with another `first` and `out`
+  n            how many samples; default 10, or the domain's
+  first        the number of the first one: several machines can share the work, each with its own `first` and `out`
   seed         sample number i depends on (seed, i) alone, not on n, first or batch
   solver       euler, heun, ...; default: the domain's
   steps        steps of the solver; default: the domain's
-  batch        how many samples are carried at once; bounds the memory; default: the domain's
-  out          where to write; default RUN/samples. What an earlier drawing wrote there is replaced once all new samples
-               are there. A drawing that was ended goes on where it was when the same is asked again
+  batch        how many samples are generated together; bounds the memory; default: the domain's
+  out          where to write; default RUN/samples. Samples of an earlier command are replaced once all new samples are
+               complete. An interrupted command continues where it was when it is repeated
   from         file or folder whose objects the samples are variants of, in turn; several as [a.pdb,b.pdb]
-  noise        how far variants go from them: 0.3 goes back to t = 0.7 and draws anew from there; 1 keeps nothing.
-               Domains with an option noise of their own take from_time=0.7
-  trajectory   true: also write the way from noise to each sample
+  noise        how far variants are from them: 0.3 moves back to t = 0.7 and samples from there; 1 keeps nothing.
+               Domains with their own option noise take from_time=0.7
+  trajectory   true: also write the trajectory from noise to each sample
   device       auto, cpu, cuda, cuda:1
   trust        true: import code that the run names; see docs/security.md
-  Processes that torchrun starts together share the drawing; see docs/many_processes.md
+  Processes that torchrun starts together share the work; see docs/many_processes.md
   and the options of the domain's group `sample`, such as length=60-100 for proteins
 
 examples:
   fm-science sample runs/first n=50 length=60-100 solver=heun steps=100 seed=1
   fm-science sample protein from=fold.pdb noise=0.3 n=8                      variants of a structure
-  fm-science sample -m runs/first steps=10,30,100 out=runs/first/steps       a sweep, one folder a job
+  fm-science sample -m runs/first steps=10,30,100 out=runs/first/steps       a sweep, one folder per job
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
 FIRST, EVERY = 10.0, 60.0  # seconds before the first line of progress, and between lines
 MOST = 1_000_000  # steps of a solver
-MANY = 10**9  # samples of one drawing
+MANY = 10**9  # samples of one command
 PLAIN = {
     "n": None, "first": 0, "seed": 0, "solver": None, "steps": None, "batch": None, "trajectory": False,
     "device": "auto",
 }  # fmt: skip
 VARIANTS = {"from": None, "noise": None, "from_time": None}
-NOISE = 0.3  # of variants when nothing else is said
+NOISE = 0.3  # of variants by default
 
 
 def usage(rest: list[str]) -> str:
@@ -87,7 +87,7 @@ def main(args: list[str]) -> None:
 
 
 def write(source: Trained, tree: config.Tree, out: Path) -> None:
-    """Draw what the tree of settings asks for and write it, chunk by chunk."""
+    """Draw the samples of the tree of settings and write them, chunk by chunk."""
     plan = drawing(tree, source.groups().get("sample", {}))
     if out == source.samples and out.is_symlink():
         raise UserError(f"{out} is a link, which is not followed: choose the folder with out=DIR")
@@ -103,14 +103,14 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
     kept = {key: value for key, value in tree.items() if key != "out"} | {"n": plan.n}
     how = {"version": __version__, "run": source.label, "domain": source.name, **kept}
     request = {**how, "options": source.config, "weights": source.fingerprint}
-    place = Delivery(out, request) if launch.rank() == 0 else None  # the first process writes what all of them draw
+    place = Delivery(out, request) if launch.rank() == 0 else None  # the first process writes the samples of all
     made = from_first(place.made if place is not None else 0)
     if made and place is not None:
         print(f"resuming after {made} samples", flush=True)
     rest = replace(plan, first=plan.first + made, n=plan.n - made)
     drawn = draw_shared(domain, flow, rest, watch=tree["trajectory"])
     if place is None:
-        any(drawn)  # draws its share and hands it over
+        any(drawn)  # draws its share and sends it to the first process
         return
     with progress(plan.n, "sampling", made) as advance:
         for first, samples, frames in drawn:
@@ -123,8 +123,8 @@ def write(source: Trained, tree: config.Tree, out: Path) -> None:
 
 
 def restore(source: Trained, tree: Mapping[str, Any], trained: bool = True) -> Flow:
-    """The flow of a run or model with the wanted options of the groups ``sample`` and, where there are any,
-    ``metrics``; trained, or with the weights it began with."""
+    """The flow of a run or model with the wanted options of the groups ``sample`` and, if it has them, ``metrics``;
+    trained, or with its initial weights."""
     wanted = {name: tree[name] for name in source.groups().get("sample", {}) if name in tree}
     changes = {"sample": wanted, "metrics": tree.get("metrics", {})}
     return source.flow(source.domain(changes), trained)
@@ -139,14 +139,14 @@ def own(domain: Domain) -> Container[str]:
 
 
 def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
-    """What to draw, checked. A solver or steps that are among the domain's ``own`` options are left to the domain.
+    """What to draw, checked. A solver or steps that are among the domain's ``own`` options are handled by the domain.
 
-    Raises OptionError at a value that does not fit.
+    Raises OptionError for a value that is not valid.
     """
     from fm_science.sampling import Drawing, solver
 
     steps = None if tree["steps"] is None or "steps" in own else config.whole("steps", tree["steps"], 1, MOST)
-    if isinstance(tree["steps"], int) and tree["steps"] > MOST:  # also where the option is the domain's own
+    if isinstance(tree["steps"], int) and tree["steps"] > MOST:  # also if the option is the domain's own
         raise OptionError(f"steps={tree['steps']} are too many: expected at most {MOST:,}")
     if "trajectory" in tree:
         config.truth("trajectory", tree["trajectory"])
@@ -162,8 +162,8 @@ def drawing(tree: Mapping[str, Any], own: Container[str] = ()) -> Drawing:
 
 
 def variants(tree: Mapping[str, Any], own: Container[str], domain: Domain) -> Variants | None:
-    """The data that samples are to be variants of, and the time to which they are carried back; None where no file is
-    given. A ``noise`` among the domain's ``own`` options is left to it.
+    """The data of which samples are variants, and the time to which they are moved back; None if no file is given. A
+    ``noise`` among the domain's ``own`` options is handled by the domain.
 
     Raises:
         OptionError: for a noise or a time out of range, both, or either without a file.
@@ -174,7 +174,7 @@ def variants(tree: Mapping[str, Any], own: Container[str], domain: Domain) -> Va
     noise, time = None if "noise" in own else tree["noise"], tree["from_time"]
     if tree["from"] is None:
         if noise is not None or time is not None:
-            raise OptionError("noise and from_time say how far variants go from a file: give from=FILE as well")
+            raise OptionError("noise and from_time say how far variants are from a file: give from=FILE as well")
         return None
     if noise is not None and time is not None:
         raise OptionError(f"noise={noise} from_time={time}: give one of them; from_time is 1 - noise")
@@ -189,7 +189,7 @@ def variants(tree: Mapping[str, Any], own: Container[str], domain: Domain) -> Va
 
 
 def sized(plan: Drawing, tree: Mapping[str, Any], domain: Domain) -> Drawing:
-    """The plan with as many samples, and as many at once, as the domain makes of what was asked for."""
+    """The plan with the numbers of samples, in total and together, that the domain derives from the request."""
     batch = domain.sample_batch if tree["batch"] is None else plan.batch
     return replace(plan, n=domain.count_samples(tree["n"]), batch=batch)
 
@@ -209,7 +209,7 @@ def fits(domain: Domain, flow: Flow, plan: Drawing) -> None:
 
 
 def device(name: str) -> Any:
-    """A torch device by name; ``auto`` is the GPU where there is one. Raises UserError if there is none."""
+    """A torch device by name; ``auto`` is the GPU if there is one. Raises UserError if there is none."""
     import torch
 
     try:

@@ -1,10 +1,10 @@
 """Draw a picture of the lectures, by running what it shows.
 
 usage: fm-science show                    the pictures by name
-       fm-science show NAME [out=DIR]     DIR/NAME.png, and the figures that were measured; default the folder here
+       fm-science show NAME [out=DIR]     DIR/NAME.png, and the measured numbers; default: the current folder
        fm-science show all [out=DIR]      all of them
 
-Fields are known in closed form where that is possible, so that a picture takes seconds; the reflow is trained.
+Fields are in closed form where possible, so that a picture takes seconds; the reflow is trained.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from fm_science.commands.pictures.mixture import Shown
 
 PICTURES = {  #: the module that draws it, and what it shows
-    "paths": ("lines", "conditional paths, pairs, and the ways of the marginal flow"),
+    "paths": ("lines", "conditional paths, pairs, and the trajectories of the marginal flow"),
     "density": ("lines", "density and arrows over time"),
     "gradients": ("training", "gradients of flow matching and of conditional flow matching"),
-    "diffusion": ("lines", "the ways of diffusions and of straight paths"),
+    "diffusion": ("lines", "the trajectories of diffusions and of straight paths"),
     "batches": ("training", "minibatch transport: size of the batch against length of the pairs"),
-    "reflow": ("lines", "ways after one, two and three rectifications"),
+    "reflow": ("lines", "trajectories after one, two and three rectifications"),
     "langevin": ("mixing", "two far modes: Langevin does not mix, noise levels do"),
     "noise_level": ("mixing", "coverage against bias of one noise level"),
     "steps": ("mixing", "ODE and SDE: error against evaluations"),
@@ -39,7 +39,7 @@ def usage(rest: list[str]) -> str:
 
 
 def listing() -> str:
-    """The pictures, one a line."""
+    """The pictures, one per line."""
     return "\n".join(f"  {name:<12} {line}" for name, (_, line) in PICTURES.items())
 
 
@@ -62,7 +62,7 @@ def main(args: list[str]) -> None:
 
 
 def draw(name: str, out: Path) -> Path:
-    """Make one picture and print what was measured; the file."""
+    """Make one picture and print its measurements; returns the file."""
     from fm_science import figures
 
     made: Callable[[], Shown] = import_module(f"fm_science.commands.pictures.{PICTURES[name][0]}").PICTURES[name]

@@ -6,29 +6,28 @@ usage: fm-science train domain=NAME [preset=NAME] [run=DIR] [seed=0] [group.opti
        fm-science train resume=DIR [trainer.option=value ...]
 
 groups of options, the same in every domain:
-  data        what to learn from, and how it is cut and batched
+  data        what to learn from, and how it is split and batched
   network     the network that predicts
-  path        the way from noise to data
-  coupling    which noise meets which datum
+  path        the path from noise to data
+  coupling    which noise is paired with which data point
   objective   what a training step minimises
-  sample      how samples are drawn when nothing else is said
+  sample      how samples are drawn by default
   metrics     how samples are measured
-  trainer     how long, on what and how precisely to train
+  trainer     how long, on which device and in which precision to train
   optimizer   how the weights are changed
 
-Without preset=NAME the preset `quick` is taken where the domain has one; preset=null takes the defaults. Ctrl-C or
-SIGTERM ends a training after its step, with a checkpoint; resume=DIR goes on. resume=DIR trust=true also imports code
+Without preset=NAME the preset `quick` is used if the domain has one; preset=null uses the defaults. Ctrl-C or
+SIGTERM ends a training after its step, with a checkpoint; resume=DIR continues. resume=DIR trust=true also imports code
 that the run names (docs/security.md).
 
 The run folder (run=DIR, else runs/DOMAIN/TIME) holds config.yaml, history.jsonl, metrics.csv, checkpoints/, samples/
-and report/. One training at a time writes into it.
-A folder that already holds something is refused, but for what a run left that failed before it learned anything;
-resume=DIR goes on with its own configuration.
+and report/. One training at a time writes into it. A folder that is not empty is refused, unless it is that of a run
+that failed before any training step; resume=DIR continues with its own configuration.
 
 examples:
   fm-science train domain=protein preset=quick
   fm-science train domain=protein data.max_length=100 network.width=128 trainer.max_steps=2000 seed=7
-  fm-science train -m domain=protein network.width=64,128 run=runs/widths     a sweep, one folder a job
+  fm-science train -m domain=protein network.width=64,128 run=runs/widths     a sweep, one folder per job
   fm-science train domain=protein --cfg job                                   print the configuration and stop
   fm-science train resume=runs/widths/0 trainer.max_steps=4000
   fm-science train from=protein data.dir=my_pdbs optimizer.lr=2e-4 trainer.max_steps=1000
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
     from fm_science.domain import Domain
     from fm_science.trained import Trained
 
-QUICK = "quick"  # the preset that is taken where none is named
+QUICK = "quick"  # the preset that is used if none is named
 
 
 def usage(rest: list[str]) -> str:
@@ -88,7 +87,7 @@ def main(args: list[str]) -> None:
 
 
 def requeued(given: launch.Words) -> Path | None:
-    """The run folder that this very job of SLURM trained before it was started again; ``None``: no such thing."""
+    """The run folder of this job of SLURM before it was requeued; ``None``: there is none."""
     from fm_science.checkpoints import FOLDER, checkpoints
 
     for run in map(Path, given.values("run") if int(os.environ.get("SLURM_RESTART_COUNT") or 0) else ()):
@@ -118,7 +117,7 @@ def start(given: launch.Words) -> None:
     if source is not None:
         if [plugin.name for plugin in chosen] != [source.name]:
             raise UserError(f"from={source.label} is of domain {source.name!r}: leave domain= out, or name that one")
-        trees = {source.name: source.groups()}  # the network and the path stay those of the model
+        trees = {source.name: source.groups()}  # the network and the path are those of the model
     for tree in trees.values():
         launch.check(given, {**base, **tree})
     presets = {name: preset(chosen, name, {**base, **trees[chosen[0].name]}) for name in given.values("preset")}
@@ -139,7 +138,7 @@ def origin(given: launch.Words) -> Trained | None:
         raise UserError("from= starts one run, not a sweep")
     return find_trained(str(named[-1])) if named and named[-1] is not None else None
 def misspelt(given: launch.Words) -> str:
-    """A hint where a key is nearly ``domain``."""
+    """A hint if a key is similar to ``domain``."""
     for item in launch.parse(given.overrides):
         close = nearest(item.key_or_group, ["domain", "resume"])
         if close.startswith("did you mean"):
@@ -148,7 +147,7 @@ def misspelt(given: launch.Words) -> str:
 
 
 def quick(given: launch.Words, chosen: list[Plugin]) -> launch.Words:
-    """With the preset ``quick`` where none is named and the domain has one: defaults may train for hours."""
+    """With the preset ``quick`` if none is named and the domain has one: defaults may train for hours."""
     named = any(item.key_or_group == "preset" for item in launch.parse(given.overrides))
     known = config.presets(chosen[0])
     if named or len(chosen) > 1 or QUICK not in known:
@@ -166,7 +165,7 @@ def preset(chosen: list[Plugin], name: str, known: config.Tree) -> config.Tree:
 
 
 def resume(given: launch.Words) -> None:
-    """Go on with a run from its last checkpoint, with its own configuration; only the trainer may be told otherwise."""
+    """Resume a run from its last checkpoint, with its own configuration; only options of the trainer may change."""
     if not given.values("resume")[0].strip():
         raise UserError("resume='' names no folder: give that of the run")
     run = Path(given.values("resume")[0])
@@ -195,7 +194,7 @@ def resume(given: launch.Words) -> None:
 
 
 def join(run: Path) -> None:
-    """Train as a further rank of a run whose first rank has written its configuration."""
+    """Train as another rank of a run whose first rank has written its configuration."""
     from fm_science.runs import read_config
 
     work(read_config(run), run)
@@ -226,7 +225,7 @@ def work(tree: config.Tree, run: Path) -> None:
 
 
 def announce(tree: config.Tree, run: Path) -> None:
-    """Say what is trained before torch is imported, which takes seconds."""
+    """Print what is trained before torch is imported, which takes seconds."""
     source = (tree.get("data") or {}).get("source")
     words = [f"domain {tree['domain']}", f"data {source}" if source else "", f"into {run}"]
     print(f"training: {', '.join(filter(None, words))}", flush=True)
@@ -244,7 +243,7 @@ def train(
     from fm_science.training import fit
 
     with log_errors(run), restart(run):
-        torch.manual_seed(seed)  # of the first weights
+        torch.manual_seed(seed)  # of the initial weights
         with budget():
             domain = build(groups)
             domain.flow()
@@ -254,12 +253,12 @@ def train(
                 domain, engine["trainer"], engine["optimizer"], run, seed, bool(tree["resume"]), notes=notes,
                 start=find_trained(tree["from"]) if tree.get("from") and not tree["resume"] else None,
             )  # fmt: skip
-        except MisconfigurationException as error:  # such as a GPU where there is none
+        except MisconfigurationException as error:  # such as a GPU on a machine without one
             raise UserError(f"the trainer cannot run so: {error}") from error
 
 
 def rehearsal(tree: config.Tree) -> None:
-    """Build all that a training needs, make a few steps, and say what the whole would take. Writes nothing."""
+    """Build everything that a training needs, make a few steps, and print the cost of the whole. Writes nothing."""
     plugin = find(tree["domain"])
     groups, engine = config.validate(plugin.options(), tree), config.validate(config.engine(), tree)
     seed = config.seed(tree["seed"])
@@ -290,7 +289,7 @@ def rehearsal(tree: config.Tree) -> None:
 
 @contextmanager
 def restart(run: Path) -> Iterator[None]:
-    """Lightning starts its further ranks with the arguments of this process: let them join this very run."""
+    """Lightning starts its further ranks with the arguments of this process: let them join this run."""
     before = sys.argv
     sys.argv = [before[0], "train", f"join={run.resolve()}"]
     try:

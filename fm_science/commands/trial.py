@@ -1,4 +1,4 @@
-"""A small domain for trying an installation: points on a circle, quick to train, and the same step written by hand."""
+"""A small domain for trying an installation: points on a circle, fast to train, and the same step written by hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def by_engine() -> Callable[[], None]:
 
 
 def by_hand() -> Callable[[], None]:
-    """The same step, written in PyTorch alone."""
+    """The same step, written in plain PyTorch."""
     network = Perceptron()
     optimizer = torch.optim.AdamW(network.parameters())
     x1 = Circle(BATCH, 0).points
@@ -85,7 +85,7 @@ def by_hand() -> Callable[[], None]:
 
 
 def circle(width: int) -> Domain:
-    """The domain. Raises UserError where it is asked for files, which it has none of."""
+    """The domain. Raises UserError if files are requested, since it has none."""
 
     def files(*_: Any, **__: Any) -> list[Any]:
         raise UserError("the trial domain has no files")
@@ -100,7 +100,7 @@ def circle(width: int) -> Domain:
 
 
 def trained(folder: Path, steps: int, resume: bool = False) -> dict[str, Tensor]:
-    """The weights after so many steps in a run folder, with a learning rate that does not know where they end."""
+    """The weights after a number of steps in a run folder, with a learning rate that does not depend on that number."""
     options = Trainer(
         max_steps=steps, validate_every=1000, validation_samples=0, accelerator="cpu", devices=1, threads=0,
         progress=False,

@@ -3,16 +3,16 @@
 usage: fm-science tune RUN reward=MODULE:FUNCTION [run=DIR] [strength=1] [updates=500] [option=value ...]
 
   RUN          a run folder, a model file, or the name of a model
-  reward       your own function of a batch of states at t = 1, one number a sample, differentiable, in nats: the law
-               becomes that of before times exp(reward). The module is looked for in this folder first, and imported
+  reward       your own function of a batch of states at t = 1, one number per sample, differentiable, in nats: the
+               density becomes the previous one times exp(reward). The module is searched in this folder first
   run          the new run; default runs/DOMAIN/tuned_TIME
-  seed         of all that is random; default 0
+  seed         of all random numbers; default 0
   strength     multiplies the reward
   updates      updates of the weights
-  batch        samples an update
+  batch        samples per update
   lr           learning rate at the start; it falls to zero along a cosine
-  steps        steps of a walk from noise to data
-  evaluations  steps of a walk that the network is taught at
+  steps        steps of the integration from noise to data
+  evaluations  steps of the integration at which the network is trained
   clip         largest norm of the gradient
   log_every    updates between rows of metrics.csv, and between checkpoints
   trust        true: import code that the run names; see docs/security.md
@@ -68,7 +68,7 @@ def main(args: list[str]) -> None:
 
 
 def named(reward: Any) -> Callable[[Any], Any]:
-    """The function that the user has named. Raises UserError where there is none."""
+    """The function that the user has named. Raises UserError if there is none."""
     text = str(reward or "")
     if not trust.CODE.fullmatch(text):
         raise UserError(f"reward={text}: expected MODULE:FUNCTION, your own function of a batch of states")
@@ -79,7 +79,7 @@ def named(reward: Any) -> Callable[[Any], Any]:
         found: Any = import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"reward={text}: there is no module {error.name!r} in this folder or installed") from error
-    except Exception as error:  # whatever the user's module runs into
+    except Exception as error:  # the user's module may raise anything
         raise UserError(f"reward={text}: importing {module} failed: {type(error).__name__}: {error}") from error
     for part in name.split("."):
         found = vars(found).get(part)

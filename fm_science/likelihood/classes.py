@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from fm_science.flow import Flow
     from fm_science.paths import Bridge, Path
 
-FIRST = 1e-3  #: the least v: at t = 1 - v² = 1 the rate of jumps is infinite
+FIRST = 1e-3  #: the smallest v: at t = 1 - v² = 1 the rate of jumps is infinite
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number known up to chance, for each sample.
+    """An estimate for each sample.
 
     Attributes:
         value: ``(B,)``.
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def elbo_rate(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
-    """The rate at which the bound of :func:`elbo` pays at (x, t) for not knowing ``x1``, in nats a unit of time,
+    """The rate of cost in the bound of :func:`elbo` at (x, t) for not knowing ``x1``, in nats per unit of time,
     ``(B,)``: k'/(1 - k) sum_i (1[x = x1] - p(x) - 1[x != x1] log p(x1)), p the predicted probabilities.
 
     Raises TypeError on smooth spaces.
@@ -53,8 +53,8 @@ def elbo_rate(path: Bridge, raw: Tensor, x: Tensor, x1: Tensor, t: Tensor) -> Te
 
 def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Tensor:
     """An estimate of a lower bound on the log-probability of classes in nats, ``(B,)`` (Campbell et al. 2022; Shi et
-    al. 2024; Gat et al. 2024), for noise that is independent of the data. Equal to the log-probability in the mean for
-    masked noise and the true posterior. :func:`elbo_estimate` gives its standard error too.
+    al. 2024; Gat et al. 2024), for noise that is independent of the data. Its expectation equals the log-probability
+    for masked noise and the true posterior. :func:`elbo_estimate` gives its standard error too.
 
     Args:
         flow: a flow on classes, or on a product of classes.
@@ -69,11 +69,11 @@ def elbo(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | N
 def elbo_estimate(flow: Flow, x1: State, context: Context, draws: int = 64, seed: int | None = None) -> Estimate:
     """:func:`elbo` with its standard error.
 
-    The rate of jumps is infinite at t = 1, where a site differs from the datum with a probability of order 1 - t. So
-    the cost at a uniform time has no variance. With t = 1 - v² and uniform v, times near 1 come more often and count
-    less, which is the choice of least variance there; one v falls in each of ``draws`` equal intervals. The standard
-    error is that of the differences between neighbouring intervals, a little too large where the cost changes along
-    the way.
+    The rate of jumps is infinite at t = 1, where a site differs from the data point with a probability of order 1 - t.
+    So the cost at a uniform time has infinite variance. With t = 1 - v² and uniform v, times near 1 are more frequent
+    and have less weight, which minimises the variance there; one v is in each of ``draws`` equal intervals. The
+    standard error is that of the differences between neighbouring intervals, slightly too large where the cost changes
+    along the path.
 
     Args:
         flow: a flow on classes, or on a product of classes.
@@ -94,7 +94,7 @@ def elbo_estimate(flow: Flow, x1: State, context: Context, draws: int = 64, seed
 
 
 def _costs(flow: Flow, x1: State, context: Context, draws: int, seed: int | None) -> Tensor:
-    """Costs whose mean is the bound, ``(draws, B)``, one at a time in each interval of v."""
+    """Costs whose mean is the bound, ``(draws, B)``, one time in each interval of v."""
     x1 = admit(flow, x1, context)
     with seeded(seed, context.mask.device):
         path = flow.path.bind(context, flow.prior)
@@ -106,7 +106,7 @@ def _costs(flow: Flow, x1: State, context: Context, draws: int, seed: int | None
 
 
 def _cost(flow: Flow, path: Path, x1: State, context: Context, t: Tensor) -> Tensor:
-    """The rate at which the bound pays at time ``t``, from one draw of noise, ``(B,)``."""
+    """The rate of cost in the bound at time ``t``, from one sample of noise, ``(B,)``."""
     x0 = cast(path.space, flow.prior.sample(path.space, context), leaves(x1)[0])
     x = path.sample(x0, x1, t)
     raw = flow(x, t, context)

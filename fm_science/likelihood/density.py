@@ -1,8 +1,8 @@
 """Densities of flows.
 
 Along a flow the log-density of a moving point changes by minus the divergence of the velocity (Chen et al. 2018). So
-the density of a datum is that of the noise it came from, minus the integral of the divergence. Log-density and kinetic
-energy are two more coordinates of the state, ``Product(state=space, logp=line, energy=line)``, and any solver
+the density of a data point is that of the noise it came from, minus the integral of the divergence. Log-density and
+kinetic energy are two more coordinates of the state, ``Product(state=space, logp=line, energy=line)``, and any solver
 integrates all of them together. With gradients on, this is maximum-likelihood training of a continuous normalising
 flow.
 """
@@ -32,7 +32,7 @@ Rate = Callable[[State, Tensor], Tensor]  #: the derivative of a potential by ti
 
 @dataclass(frozen=True)
 class DensityResult:
-    """Where data came from.
+    """The noise of data, and their density.
 
     Attributes:
         noise: the state at the start of time.
@@ -55,17 +55,17 @@ def integrate_log_prob(
     path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Solver, steps: int | Tensor = 100,
     rule: Divergence = ExactTrace(), independent: bool = True, jacobian: bool = False, rate: Rate | None = None,
 ) -> DensityResult:  # fmt: skip
-    """Carry data back to noise with log-density and kinetic energy.
+    """Integrate data back to noise with log-density and kinetic energy.
 
     Args:
         path: a bound path on a smooth space.
         predict: the network, ``(x, t) -> raw``.
         x: data at t = 1.
-        prior: the law of the state at t = 0.
+        prior: the distribution of the state at t = 0.
         solver: any solver for smooth spaces.
-        steps: number of steps or a tensor of times in [0, 1]; a grid that ends before 1 gives the density of the law
-            at its end.
-        rule: how the trace is found.
+        steps: number of steps or a tensor of times in [0, 1]; a grid that ends before 1 gives the density of the
+            distribution at its end.
+        rule: how the trace is computed.
         independent: whether noise and data were independent in training.
         jacobian: whether the size of the velocity's derivative is integrated too.
         rate: where the velocity is the gradient of a potential s(x, t), its ds/dt ``(x, t) -> (B,)``, so that the
@@ -76,7 +76,7 @@ def integrate_log_prob(
     """
     space = path.space
     suitable(path, solver)
-    prior.log_prob(space, x)  # a prior without a density says so before the first step
+    prior.log_prob(space, x)  # raises before the first step if the prior has no density
     grid = steps if torch.is_tensor(steps) else density_grid(path, steps)
     times = reverse_grid(path, grid, x)
     path.check(1 - times)
@@ -94,8 +94,8 @@ def forward(
     path: Path, predict: Callable[..., Any], x: State, prior: Prior, solver: Any, steps: int | Tensor = 100,
     rule: Divergence = ExactTrace(), independent: bool = True,
 ) -> tuple[State, Tensor]:  # fmt: skip
-    """Carry noise ``x`` to data together with its log-density: one walk for both. The arguments and errors are those of
-    :func:`integrate_log_prob`; a grid must start at t = 0.
+    """Integrate noise ``x`` to data together with its log-density: one integration for both. The arguments and errors
+    are those of :func:`integrate_log_prob`; a grid must start at t = 0.
 
     Returns:
         The state at the end of the grid, and its log-density in nats, ``(B,)``.
@@ -120,14 +120,14 @@ def forward(
 
 
 def suitable(path: Path, solver: Any) -> None:
-    """Raises TypeError where a path has no density that a solver could follow."""
+    """Raises TypeError if a path has no density that a solver could integrate."""
     space = path.space
     if not space.smooth:
         raise TypeError("a density needs a smooth space: classes move by random jumps. See likelihood.elbo.")
     if not space.geodesic:
         raise TypeError("a surface without a logarithm (Mesh) has no density here: compare samples instead.")
     if path.steep:
-        raise TypeError(f"the velocity of {path!r} is infinite at t = 0, and no walk leads back there: no density.")
+        raise TypeError(f"the velocity of {path!r} is infinite at t = 0, so there is no density.")
     if solver.two_times:
         raise TypeError(f"a density follows the velocity, and {solver!r} jumps over it. Use RK4() or Adaptive().")
 
@@ -181,7 +181,7 @@ def _stretch(space: Any, velocity: Callable[[Any], Any], x: State, direction: St
 
 def density_grid(path: Path, steps: int) -> Tensor:
     """``steps`` steps of [0, 1] for a density: equal, or where the velocity is undefined at t = 1 shrinking towards it
-    like a cube, so that many of them lie where the pace is fast."""
+    like a cube, so that many of them are where the velocity is large."""
     if steps < 1:
         raise ValueError(f"steps={steps}: a density needs at least one step.")
     rest = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
@@ -189,8 +189,8 @@ def density_grid(path: Path, steps: int) -> Tensor:
 
 
 def reverse_grid(path: Path, times: Tensor, x: State) -> Tensor:
-    """The times of a walk backwards, counted from t = 1. A grid that ends at t = 1 starts a little later where the
-    velocity is undefined there, by 1e-5 in float64 and 1e-3 in float32; any other is walked as it is."""
+    """The times of an integration backwards, counted from t = 1. A grid that ends at t = 1 starts a little later where
+    the velocity is undefined there, by 1e-5 in float64 and 1e-3 in float32; any other is used as it is."""
     backwards = 1 - times.detach().double().cpu().flip(0)
     if not _cut(path, times, x):
         return backwards
@@ -199,8 +199,8 @@ def reverse_grid(path: Path, times: Tensor, x: State) -> Tensor:
 
 
 def start_before_end(path: Path, grid: Tensor, times: Tensor, x: State, independent: bool) -> tuple[State, Tensor]:
-    """The state at the first of ``times`` = reverse_grid(path, grid, x), and the log-density ``(B,)`` that it gains on
-    the way from the end of ``grid``: none, unless the grid was cut."""
+    """The state at the first of ``times`` = reverse_grid(path, grid, x), and the log-density ``(B,)`` that it gains
+    from the end of ``grid``: zero, unless the grid was shortened."""
     zero = leaves(x)[0].new_zeros(batch_size(x))
     return path.start_before_end(x, zero + 1 - float(times[0]), independent) if _cut(path, grid, x) else (x, zero)
 
@@ -211,7 +211,7 @@ def _cut(path: Path, times: Tensor, x: State) -> bool:
 
 
 def bits_per_dimension(logp: Tensor, dimension: Tensor | int, bin_width: float = 1.0) -> Tensor:
-    """Negative log-likelihood in bits a dimension ``(B,)`` of data that were rounded to bins and dithered.
+    """Negative log-likelihood in bits per dimension ``(B,)`` of data that were rounded to bins and dithered.
 
     Args:
         logp: log-density in nats of the data in their own units, ``(B,)``.

@@ -27,12 +27,12 @@ class Divergence(ABC):
 
     @property
     def chunk(self) -> int | None:
-        """How many directions are carried at once; ``None``: all."""
+        """How many directions are computed at once; ``None``: all."""
         return None
 
     @abstractmethod
     def draw(self, like: Tensor) -> Tensor:
-        """Ambient directions that stay fixed along a trajectory, ``(P, B, D)``; ``like`` is a flat tangent (B, D)."""
+        """Ambient directions that are fixed along a trajectory, ``(P, B, D)``; ``like`` is a flat tangent (B, D)."""
 
     @abstractmethod
     def __call__(self, derivative: Derivative, probes: Tensor) -> Tensor:
@@ -46,12 +46,12 @@ class Derivative:
         space: a bound space.
         field: the velocity at a fixed time, a function of the point alone.
         x: the point.
-        chunk: directions that are carried at once; 1 runs without ``vmap``, for networks that do not bear it.
+        chunk: directions that are computed at once; 1 runs without ``vmap``, for networks that do not support it.
     """
 
     def __init__(self, space: Space, field: VelocityField, x: State, chunk: int | None = None) -> None:
         self.space, self.field, self.chunk = space, field, chunk
-        self.x = tree_map(torch.Tensor.contiguous, x)  # dual numbers need memory of their own
+        self.x = tree_map(torch.Tensor.contiguous, x)  # dual numbers need their own memory
         self.template = space.log(x, x)
         self.velocity: Any = None
 
@@ -69,7 +69,7 @@ class Derivative:
 
     def diagonal(self, directions: Tensor) -> Tensor:
         """v . D_{Pv} u for each of ``directions`` ``(P, B, D)``, ``(P, B)``. The field is evaluated once, and each
-        direction is carried back through it: of what a forward derivative does, only the products that count."""
+        direction is propagated back through it: this computes only the products that are needed."""
         if self.chunk == 1:
             return (directions * self(directions)).sum(2)
 
@@ -89,19 +89,19 @@ class Derivative:
 
     def _along(self, v: Tensor) -> tuple[Any, Tensor]:
         motion = self._motion(v)
-        # the point carries no direction here, so that vmap evaluates the field itself only once
+        # the point has no direction here, so that vmap evaluates the field itself only once
         velocity, derivative = torch.func.jvp(self.field, (self.x,), (motion,))[:2]
         return velocity, flatten(derivative)
 
     def _point_motion(self, tangent: State) -> Any:
-        """How the coordinates of the point change along a tangent (on rotations these are two things)."""
+        """How the coordinates of the point change along a tangent (on rotations these are different)."""
         zero = leaves(self.x)[0].new_zeros(())
         along = lambda s: self.space.exp(self.x, scale(s, tangent))  # noqa: E731
         return torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[1]
 
 
 def divergence(space: Space, field: VelocityField, x: State, rule: Divergence, probes: Tensor | None = None) -> Any:
-    """The velocity at ``x``, and its divergence ``(B,)`` by a rule; ``probes`` are drawn where they are not given."""
+    """The velocity at ``x``, and its divergence ``(B,)`` by a rule; ``probes`` are drawn if they are not given."""
     derivative = Derivative(space, field, x, rule.chunk)
     probes = rule.draw(flatten(derivative.template)) if probes is None else probes
     trace = rule(derivative, probes)
@@ -109,8 +109,8 @@ def divergence(space: Space, field: VelocityField, x: State, rule: Divergence, p
 
 
 def log_volume_rate(space: Space, x: State, u: State, like: Tensor) -> Tensor:
-    """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: what the plain trace
-    misses on spaces whose metric is not that of the coordinates (they are ``stretched``)."""
+    """How fast the logarithm of the volume of a unit of coordinates grows along ``u``, ``(B,)``: the part that the
+    plain trace misses on spaces whose metric is not that of the coordinates (they are ``stretched``)."""
     if space.parts:
         return sum((log_volume_rate(part, x[k], u[k], like) for k, part in space.parts.items()), torch.zeros_like(like))
     if not space.leaf.stretched:
@@ -121,10 +121,10 @@ def log_volume_rate(space: Space, x: State, u: State, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ExactTrace(Divergence):
-    """The trace, one ambient direction after the other, many at once.
+    """The trace, over all ambient directions, many at once.
 
     Args:
-        chunk: how many directions are carried at once; ``None``: all. 1 runs without ``torch.func.vmap``, for networks
+        chunk: how many directions are computed at once; ``None``: all. 1 runs without ``torch.func.vmap``, for networks
             with control flow that depends on data.
     """
 
@@ -143,7 +143,7 @@ class Hutchinson(Divergence):
     """The mean of v . D_{Pv} u over random signs v: unbiased (Hutchinson 1990; Grathwohl et al. 2019).
 
     Args:
-        probes: how many vectors; the variance falls like one over their number.
+        probes: number of vectors; the variance is inversely proportional to it.
     """
 
     probes: int = 1
@@ -158,11 +158,11 @@ class Hutchinson(Divergence):
 
 @dataclass(frozen=True)
 class HutchPP(Divergence):
-    """Exact on the range of a random sketch, Hutchinson's estimate on the rest: unbiased, and of much less variance
-    where the spectrum decays (Meyer, Musco, Musco & Woodruff 2021, algorithm 1).
+    """Exact on the range of a random sketch, Hutchinson's estimate on the rest: unbiased, and with much less variance
+    if the spectrum decays (Meyer, Musco, Musco & Woodruff 2021, algorithm 1).
 
     Args:
-        probes: products with the derivative in all; a third each for the sketch, its trace and the rest.
+        probes: total products with the derivative; a third each for the sketch, its trace and the rest.
     """
 
     probes: int = 6

@@ -1,7 +1,7 @@
 """Priors: where the noise comes from.
 
 A prior draws points of a bound space; where it has a density it also gives the logarithm of that density with respect
-to the Riemannian volume, over the free real sites only. Every draw comes from torch's generator, on the device of the
+to the Riemannian volume, over the free real sites only. Every sample comes from torch's generator, on the device of the
 context and in torch's default dtype.
 """
 

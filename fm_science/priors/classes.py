@@ -16,11 +16,11 @@ from fm_science.state import Context, State, masked_where
 
 @dataclass(frozen=True)
 class Classes(Prior):
-    """Independent classes with the given probabilities; on edges one draw for each pair. All weight on one class makes
-    it the mask of a masking flow. Its ``log_prob`` is the log of a probability, not of a density.
+    """Independent classes with the given probabilities; on edges one sample for each pair. With all weight on one
+    class, that is the mask of a masking flow. Its ``log_prob`` is the log of a probability, not of a density.
 
     Args:
-        probabilities: one number a class, adding up to one.
+        probabilities: one number per class, adding up to one.
     """
 
     probabilities: Sequence[float]

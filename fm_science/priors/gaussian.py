@@ -1,4 +1,4 @@
-"""Gaussian laws: on linear spaces, wrapped around curved ones, and along a chain."""
+"""Gaussian distributions: on linear spaces, wrapped around curved ones, and along a chain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def log_normaliser(std: float) -> float:
 
 
 def positive(prior: str, **values: float) -> None:
-    """Raises ValueError where a parameter is not positive."""
+    """Raises ValueError if a parameter is not positive."""
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{prior}({name}={value}): {name} must be positive.")
@@ -62,8 +62,8 @@ class Normal(Prior):
 
 @dataclass(frozen=True)
 class Wrapped(Prior):
-    """A Gaussian in the tangent space of the origin, carried to the space by ``exp`` (Mardia & Jupp 2000, section 3.5;
-    Nagano et al. 2019). Its density at y sums over all ways v from the origin to y:
+    """A Gaussian in the tangent space of the origin, mapped to the space by ``exp`` (Mardia & Jupp 2000, section 3.5;
+    Nagano et al. 2019). Its density at y is a sum over all geodesics v from the origin to y:
 
         p(y) = sum_v N(v; 0, std²) / |det d exp(v)|,
 
@@ -131,12 +131,12 @@ class Harmonic(Prior):
         count = space.mask.sum(1)
         joined = space.mask[:, 1:] & space.mask[:, :-1]
         square = total(masked_where(joined, x.diff(dim=1), 0.0).square())
-        # the steps are linear in the centred cloud, and the determinant of that map is sqrt(N) a coordinate
+        # the steps are linear in the centred cloud, and the determinant of that map is sqrt(N) per coordinate
         volume = 0.5 * space.leaf.dimension * count.clamp_min(1).to(x).log()
         return -0.5 * square / self.step**2 - space.dimension.to(x.dtype) * log_normaliser(self.step) + volume
 
     def correlate(self, space: Space, u: Tensor) -> Tensor:
-        # a cloud is the centred sum of its steps, and both maps are met again on the way back
+        # a cloud is the centred sum of its steps, and both maps occur again in the transpose
         u = masked_where(space.mask, space.tangent(u, u).flip(1).cumsum(1).flip(1), 0.0)
         return self.step**2 * space.tangent(u, u.cumsum(1))
 

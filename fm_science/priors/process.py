@@ -1,7 +1,7 @@
 """Random functions: Gaussian processes at the sensors of a function.
 
-A kernel gives the covariance of the values at two places. Because it is a function of the places alone, the same prior
-serves every resolution: values on a coarse grid have the law of a fine draw restricted to it.
+A kernel gives the covariance of the values at two positions. Because it is a function of the positions alone, the same
+prior is valid at every resolution: values on a coarse grid have the distribution of a fine sample restricted to it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Kernel(ABC):
     """A stationary covariance. ``std`` is the standard deviation of a value."""
 
     std: float
-    period: float | None = None  #: the period along each axis, where there is one
+    period: float | None = None  #: the period along each axis, if there is one
 
     @abstractmethod
     def covariance(self, gap: Tensor) -> Tensor:
-        """The covariance of values whose places differ by ``gap`` ``(..., d)``: ``(...)``."""
+        """The covariance of values whose positions differ by ``gap`` ``(..., d)``: ``(...)``."""
 
 
 class Wrapping(Kernel):
-    """A kernel of distance that may be wrapped around a torus: the sum of its copies one period apart, which has the
+    """A kernel of distance that may be made periodic on a torus: the sum of its copies one period apart, which has the
     plane kernel's spectral density at the frequencies of the torus, divided by its value at zero."""
 
     length: float
@@ -65,7 +65,7 @@ class RBF(Wrapping):
     Args:
         length: correlation length, in the units of the coordinates.
         std: standard deviation of a value.
-        period: wraps the kernel around a torus with this period along each axis; ``None``: it is not wrapped.
+        period: makes the kernel periodic with this period along each axis; ``None``: it is not periodic.
     """
 
     length: float
@@ -89,7 +89,7 @@ class Matern(Wrapping):
         nu: smoothness: 0.5, 1.5 or 2.5.
         length: correlation length, in the units of the coordinates.
         std: standard deviation of a value.
-        period: wraps the kernel around a torus with this period along each axis; ``None``: it is not wrapped.
+        period: makes the kernel periodic with this period along each axis; ``None``: it is not periodic.
     """
 
     nu: float
@@ -141,15 +141,15 @@ def _optional(**values: float | None) -> dict[str, float]:
 @dataclass(frozen=True)
 class GaussianProcess(Prior):
     """Independent centred Gaussian processes on the channels of :class:`~fm_science.spaces.Functions`, whose sensors
-    stand at ``cond["coords"]`` ``(B, N, d)``. A periodic kernel on a regular row-major grid (``cond["grid"]``
+    are at ``cond["coords"]`` ``(B, N, d)``. A periodic kernel on a regular row-major grid (``cond["grid"]``
     ``(B, d)``) whose spacing divides the period takes N log N operations; on a part of the period the whole is drawn
-    and cut, and densities take N³ operations, as everything does on other sensors. The factor of sensors that all
-    samples share is kept for the next call.
+    and cropped, and densities take N³ operations, as everything does on other sensors. The factor of sensors that all
+    samples share is cached for the next call.
 
     Args:
         kernel: the covariance.
         nugget: variance of independent noise at each sensor, as a fraction of the kernel's: it keeps the covariance
-            of smooth functions invertible, and is part of the law.
+            of smooth functions invertible, and is part of the distribution.
     """
 
     kernel: Kernel
@@ -201,7 +201,7 @@ class GaussianProcess(Prior):
         return x[(slice(None), *(slice(n) for n in grid))].flatten(1, len(grid))
 
     def scaled(self, factor: float) -> GaussianProcess:
-        known = self.memory.setdefault("scaled", {})  # kept, with what it remembers
+        known = self.memory.setdefault("scaled", {})  # cached, with its own cache
         if factor not in known:
             known[factor] = replace(self, kernel=replace(self.kernel, std=self.kernel.std * factor))  # type: ignore[type-var]
         return known[factor]
@@ -209,7 +209,7 @@ class GaussianProcess(Prior):
     def _coords(self, space: Space, like: Tensor) -> Tensor:
         if not isinstance(space, BoundFunctions) or space.coords is None:
             raise TypeError(
-                f"{self!r} needs Functions with the places of their sensors: Context(mask, {{'coords': (B, N, d)}})."
+                f"{self!r} needs Functions with coordinates of the sensors: Context(mask, {{'coords': (B, N, d)}})."
             )
         return space.coords.to(like)
 
@@ -218,7 +218,7 @@ class GaussianProcess(Prior):
         return self.nugget * self.kernel.std**2
 
     def _factor(self, space: Space, coords: Tensor) -> Tensor:
-        """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the live sensors; one where
+        """The Cholesky factor ``(B or 1, N, N)``, in double precision, of the covariance of the real sensors; one if
         all samples share their sensors."""
         live, coords = space.free_mask, coords.double()
         shared = bool((coords == coords[:1]).all() & (live == live[:1]).all())
@@ -240,8 +240,8 @@ class GaussianProcess(Prior):
         return torch.linalg.cholesky(covariance + torch.diag_embed(diagonal.to(covariance)))
 
     def _torus(self, space: Space, coords: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Where all samples stand on one regular grid whose spacing divides the period: how many such steps the
-        period has along each axis, and how many of them the grid takes."""
+        """If all samples are on one regular grid whose spacing divides the period: the number of such steps in the
+        period along each axis, and the number of them in the grid."""
         if self.kernel.period is None or not isinstance(space, BoundFunctions) or space.grid is None:
             return None
         grid = space.grid[0]

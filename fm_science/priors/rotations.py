@@ -19,7 +19,7 @@ from fm_science.state import Context, State, masked_where
 @dataclass(frozen=True)
 class IGSO3(Prior):
     """The isotropic Gaussian on SO(3) around the identity: the heat kernel (Nikolayev & Savyolova 1970; Leach et al.
-    2022). With respect to the uniform law its density is a function of the angle omega in [0, pi],
+    2022). With respect to the uniform distribution its density is a function of the angle omega in [0, pi],
 
         f(omega) = sum_l (2l + 1) exp(-l(l + 1) std² / 2) sin((l + 1/2) omega) / sin(omega / 2),
 
@@ -49,7 +49,7 @@ class IGSO3(Prior):
 
     def _poisson(self, omega: Tensor) -> Tensor:
         """sqrt(2 pi) e^(std²/8) / std³ sum_k (-1)^k (omega - 2 pi k) e^(-(omega - 2 pi k)² / (2 std²)) / sin(omega/2),
-        with the ways k and -k around taken together."""
+        with the terms k and -k combined."""
         k = torch.arange(1, 5, dtype=omega.dtype, device=omega.device)
         z = 2 * math.pi * k * omega[..., None] / self.std**2
         c = 2 * (math.pi * k / self.std) ** 2

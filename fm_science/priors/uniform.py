@@ -1,4 +1,4 @@
-"""The uniform law on compact spaces."""
+"""The uniform distribution on compact spaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Solvers: how to walk from noise to data."""
+"""Solvers: integration from noise to data."""
 
 from fm_science.declarations import renamed_names
 from fm_science.solvers.adaptive import Adaptive as Adaptive

@@ -1,5 +1,5 @@
-"""A solver that chooses its own steps: an embedded pair of orders five and four (Dormand & Prince 1980), told in the
-tangent space at the start of each step, so that it keeps its order on curved spaces."""
+"""A solver that chooses its own steps: an embedded pair of orders five and four (Dormand & Prince 1980), expressed in
+the tangent space at the start of each step, so that it keeps its order on curved spaces."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ ERROR = tuple(a - b for a, b in zip((*TABLEAU[-1], 0.0), FOURTH, strict=True))
 
 @dataclass(frozen=True)
 class Adaptive(Solver):
-    """Steps as long as the tolerances allow, of order five. ``steps`` are output points here: where only the end is
-    wanted they cost nothing. On products with classes, which jump once a step, they count. The batch shares its steps,
-    and the worst sample decides; with ``per_sample`` each sample has steps of its own, as if it were alone. Then a
-    sample that fails (its step vanishes, its velocity is not finite, or it takes too many steps) does not stop the
-    others: it is NaN in the end, which :func:`failed` tells, and a RuntimeWarning names its row and time.
+    """Steps as long as the tolerances allow, of order five. ``steps`` are output points here: if only the end is
+    requested they cost nothing. On products with classes, which jump once per step, they are steps. The batch shares
+    its steps, and the worst sample decides; with ``per_sample`` each sample has its own steps, as if it were alone.
+    Then a sample that fails (its step vanishes, its velocity is not finite, or it takes too many steps) does not stop
+    the others: it is NaN at the end, which :func:`failed` reports, and a RuntimeWarning names its row and time.
 
-    The error of a step, the difference of both orders, is measured a degree of freedom, as the mean square by the
-    weights of the sites where a space has them: on linear spaces against atol + rtol times the size of the state, on
+    The error of a step, the difference of both orders, is measured per degree of freedom, as the mean square with the
+    weights of the sites if a space has them: on linear spaces against atol + rtol times the size of the state, on
     curved ones, whose unit of length is their curvature, against atol + rtol.
 
     Args:
-        rtol, atol: tolerances, positive. Raises ValueError where they are below the precision of the state.
-        most: the most steps between two output points. Raises RuntimeError beyond, unless ``per_sample``.
+        rtol, atol: tolerances, positive. Raises ValueError if they are below the precision of the state.
+        most: the maximum number of steps between two output points. Raises RuntimeError beyond, unless ``per_sample``.
         per_sample: each sample chooses its own steps. An evaluation is of the whole batch, so there are as many as the
-            worst sample needs, and a sample is not the more accurate for its neighbours.
+            worst sample needs, and the accuracy of a sample does not depend on the others.
     """
 
     rtol: float = 1e-5
@@ -65,8 +65,8 @@ class Adaptive(Solver):
             return times[[0, -1]]
         if len(times) == 2:
             raise ValueError(
-                f"{self!r} cannot reach t = 1, where the velocity of this path is undefined: ask for more steps, and "
-                "it lands from the last time before the end."
+                f"{self!r} cannot reach t = 1, where the velocity of this path is undefined: use more steps, and "
+                "the last step goes from the last time before the end."
             )
         return times[[0, -2, -1]]
 
@@ -80,7 +80,7 @@ class Adaptive(Solver):
         apart.report()
 
     def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
-        if self.per_sample:  # one step by itself
+        if self.per_sample:  # one step for all
             apart = _Apart(self, leaves(x)[0])
             return apart.marked(apart.step(path, predict, x, t, h))
         smooth_only(self, path)
@@ -92,7 +92,7 @@ class Adaptive(Solver):
         size = self.first
         for _ in range(self.most):
             left = end - now
-            size = min(size, left) if left - size > 1e-3 * size else left  # no crumb is left over
+            size = min(size, left) if left - size > 1e-3 * size else left  # no tiny step is left over
             y, last, errors = self.attempt(path, predict, x, torch.full_like(t, now), torch.full_like(t, size), v)
             error = float(errors.max())
             if error <= 1:
@@ -102,15 +102,15 @@ class Adaptive(Solver):
             size *= min(5.0, max(0.2, 0.9 * max(error, 1e-10) ** -0.2))
             if not size > 1e-14 * max(abs(end), 1e-3):
                 raise RuntimeError(f"{self!r}: the step vanishes at t = {now:.6g}; the velocity may be singular there.")
-        raise RuntimeError(f"{self!r} took {self.most} steps between two output points; it stands at t = {now:.6g}.")
+        raise RuntimeError(f"{self!r} took {self.most} steps between two output points; it stopped at t = {now:.6g}.")
 
     @property
     def first(self) -> float:
-        """The first step that is tried."""
+        """The first trial step."""
         return 0.3 * (self.rtol + self.atol) ** 0.2
 
     def resolvable(self, dtype: torch.dtype) -> None:
-        """Raises ValueError for tolerances that rounding alone would exceed."""
+        """Raises ValueError for tolerances below rounding."""
         least = 8 * torch.finfo(dtype).eps
         if self.rtol + self.atol < least:
             raise ValueError(
@@ -122,7 +122,7 @@ class Adaptive(Solver):
         self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor, v: State
     ) -> tuple[State, State, Tensor]:  # fmt: skip
         """The end of a step, the velocity there, and the errors ``(B,)`` in units of the tolerance, infinite where
-        they are no numbers."""
+        they are not numbers."""
         last, k = stages(path, predict, x, t, h, TABLEAU, v)
         y = path.space.exp(x, combine(h, TABLEAU[-1], k[:-1]))
         error = self._gauge(path.space, x, combine(h, ERROR, k), path.error_parts)
@@ -133,20 +133,20 @@ class Adaptive(Solver):
         if space.parts:
             names = error_parts if error_parts is not None else tuple(space.parts)
             return torch.stack([self._gauge(space.parts[k], x[k], u[k]) for k in names]).amax(0)
-        count = torch.where(space.measure > 0, space.measure, 1)  # where sites have weights, the sum of them
+        count = torch.where(space.measure > 0, space.measure, 1)  # if sites have weights, their sum
         size = (space.inner(x, x, x) / count).sqrt() if space.linear else 1.0
         return (space.inner(x, u, u) / count).clamp_min(0).sqrt() / (self.atol + self.rtol * size)
 
 
 class _Apart(Solver):
-    """An adaptive solver on its way with a batch whose samples choose their own steps. Samples that have failed stay
-    where they were, so that the network sees numbers, and are marked in what is handed out."""
+    """The integration of a batch whose samples have their own adaptive steps. Samples that have failed stay where they
+    were, so that the network gets finite input, and are marked in the output."""
 
     order, needs_log = Adaptive.order, Adaptive.needs_log
 
     def __init__(self, rule: Adaptive, like: Tensor) -> None:
         self.rule = rule
-        self.failed_at = like.new_full((len(like),), torch.nan, dtype=torch.float64)  #: NaN: it has not
+        self.failed_at = like.new_full((len(like),), torch.nan, dtype=torch.float64)  #: NaN: not failed
 
     def check(self, path: Path) -> None:
         self.rule.check(path)
@@ -156,7 +156,7 @@ class _Apart(Solver):
         return tree_map(lambda v: masked_where(self.failed_at.isnan(), v, torch.nan), x)
 
     def report(self) -> None:
-        """Warn of samples that have failed."""
+        """Warn about samples that have failed."""
         if bool((lost := ~self.failed_at.isnan()).any()):
             found = [f"{i} (t = {float(self.failed_at[i]):.6g})" for i in lost.nonzero().flatten().tolist()]
             more = ", ..." if len(found) > 8 else ""
@@ -181,7 +181,7 @@ class _Apart(Solver):
                 return x
             left = end - now
             size = torch.minimum(size, left)
-            size = torch.where(left - size > 1e-3 * size, size, left)  # no crumb is left over
+            size = torch.where(left - size > 1e-3 * size, size, left)  # no tiny step is left over
             tried = torch.where(active, size, 0.0).to(t)
             y, last, error = self.rule.attempt(path, predict, x, now.to(t), tried, v)
             good = active & (error <= 1)
@@ -197,5 +197,5 @@ class _Apart(Solver):
 
 
 def failed(x: State) -> Tensor:
-    """Which samples of a state an adaptive solver with ``per_sample`` has given up, ``(B,)`` bool: those with a NaN."""
+    """Which samples of a state failed in an adaptive solver with ``per_sample``, ``(B,)`` bool: those with a NaN."""
     return torch.stack([rows(v).isnan().any(1) for v in leaves(x)]).any(0)

@@ -1,13 +1,13 @@
 """The samplers of diffusion models, by their own names, on every affine Gaussian path.
 
 A diffusion model is a path x_t = alpha(t) x1 + sigma(t) x0 with independent Gaussian noise x0. Its samplers differ only
-in how much of the noise in x_t they exchange for fresh noise on the way to time s. The *signal-to-noise ratio* is
-alpha / sigma, and r = (alpha_t sigma_s) / (sigma_t alpha_s), in [0, 1], is how much smaller it is at t than at s. Then
-keeping a correlation r with the old noise is the reverse-time stochastic equation of the diffusion, solved exactly for
-a fixed prediction, and also the ancestral step of DDPM; keeping all of it is DDIM, the first-order solver of the
-ordinary equation. So no sampler here depends on what the network was trained to predict, or on which path it was.
+in how much of the noise in x_t they replace by new noise in the step to time s. The *signal-to-noise ratio* is alpha /
+sigma, and r = (alpha_t sigma_s) / (sigma_t alpha_s), in [0, 1], is how much smaller it is at t than at s. Then keeping
+a correlation r with the old noise is the reverse-time SDE of the diffusion, solved exactly for a fixed prediction, and
+also the ancestral step of DDPM; keeping all of it is DDIM, the first-order solver of the ODE. So no sampler here
+depends on what the network was trained to predict, or on which path.
 
-On products, the parts with Gaussian noise on a linear space are sampled so; all other parts follow the flow.
+On products, the parts with Gaussian noise on a linear space are sampled in this way; all other parts follow the flow.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from fm_science.state import expand_like
 
 
 class _Exchange(Solver):
-    """One evaluation a step: follow the prediction and exchange a part of the Gaussian noise."""
+    """One evaluation per step: follow the prediction and exchange a part of the Gaussian noise."""
 
     stochastic = True
     splits = False
 
     def keep(self, path: Bridge, t: Tensor, s: Tensor) -> Tensor:
-        """The correlation ``(B,)`` that noise keeps with what it was, from time t to s."""
+        """The correlation ``(B,)`` of the noise at time s with that at time t."""
         raise NotImplementedError
 
     def renoised_part(self, path: Path) -> Path:
@@ -50,13 +50,13 @@ class _Exchange(Solver):
 @dataclass(frozen=True)
 class ReverseSDE(_Exchange):
     """dx = (u + g²/2 score) dt + g dW from noise to data, weak order one (Anderson 1982; Song et al. 2021, eq. 6; for
-    any g, Albergo, Boffi & Vanden-Eijnden 2023). Whatever g, the law of x_t is that of the path; g = 0 is the ordinary
-    equation. The exponential of the exchange is taken, so that no g overshoots.
+    any g, Albergo, Boffi & Vanden-Eijnden 2023). For any g, the distribution of x_t is that of the path; g = 0 is the
+    ODE. The exchange is integrated exactly by an exponential, so that no g overshoots.
 
     Args:
-        g: noise a unit of root time in the units of the state: a number or a function of time ``(B,) -> (B,)``. None:
-            that of the diffusion itself, g² = 2 sigma² d log(alpha / sigma)/dt for noise of spread one (on VP it is
-            beta); its step is exact for a fixed prediction, also where g is infinite.
+        g: noise per root of a unit of time in the units of the state: a number or a function of time ``(B,) -> (B,)``.
+            None: that of the diffusion itself, g² = 2 sigma² d log(alpha / sigma)/dt for noise of standard deviation
+            one (on VP it is beta); its step is exact for a fixed prediction, also where g is infinite.
 
     Raises TypeError, before the first step, on paths without Gaussian noise.
     """
@@ -75,7 +75,7 @@ class DDIM(_Exchange):
     """Denoising diffusion implicit models, weak order one (Song, Meng & Ermon 2021, eq. 12 and 16).
 
     Args:
-        eta: how much noise is fresh, from 0 (none: an exponential Euler step of the ordinary equation) to 1 (the
+        eta: the share of new noise, from 0 (none: an exponential Euler step of the ODE) to 1 (the
             ancestral chain of DDPM). Raises ValueError otherwise.
     """
 
@@ -92,7 +92,7 @@ class DDIM(_Exchange):
 @dataclass(frozen=True)
 class DDPM(DDIM):
     """The ancestral chain of denoising diffusion probabilistic models with the posterior variance (Ho, Jain & Abbeel
-    2020, eq. 7): DDIM with eta = 1. The steps are those of the chain, so take as many as it has betas, or skip some."""
+    2020, eq. 7): DDIM with eta = 1. The steps are those of the chain, so use as many as it has betas, or skip some."""
 
     eta: float = 1.0
 
@@ -115,8 +115,8 @@ class AnnealedLangevin(PredictorCorrector):
 
 @dataclass(frozen=True)
 class DPMSolver(Solver):
-    """DPM-Solver++(2M), order two in the log of the signal-to-noise ratio, one evaluation a step: an exponential Euler
-    step (DDIM) towards the endpoint extrapolated from this step and the one before (Lu et al. 2022, algorithm 2).
+    """DPM-Solver++(2M), order two in the log of the signal-to-noise ratio, one evaluation per step: an exponential
+    Euler step (DDIM) towards the endpoint extrapolated from this step and the one before (Lu et al. 2022, algorithm 2).
 
     Steps that begin or end where that logarithm is infinite, as at both ends of a straight path, are of first order. A
     grid of equal ratios (:func:`~fm_science.solvers.log_snr_grid`) suits it.
@@ -157,7 +157,7 @@ class DPMSolver(Solver):
         self, name: str, path: Bridge, raw: Tensor, x: Tensor, t: Tensor, s: Tensor,
         before: dict[str, tuple[Tensor, Tensor]],
     ) -> Tensor:  # fmt: skip
-        """One step of a part; its endpoint and the length of the step are kept in ``before``."""
+        """One step of a part; its endpoint and the length of the step are stored in ``before``."""
         x1hat, length = path.endpoint(raw, x, t), -ratio(path, t, s).log()
         ahead = x1hat
         if self.order == 2 and name in before:
@@ -182,7 +182,7 @@ def noisy(path: Path) -> dict[str, Bridge]:
 
 
 def some_noisy(solver: Solver, path: Path) -> None:
-    """Raises TypeError where no part of a path has Gaussian noise on a linear space."""
+    """Raises TypeError if no part of a path has Gaussian noise on a linear space."""
     if not noisy(path):
         raise TypeError(
             f"{type(solver).__name__} needs a path with a score, of Gaussian noise on a linear space, and {path!r} has "

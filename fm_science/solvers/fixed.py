@@ -1,6 +1,6 @@
 """Solvers with fixed steps: Euler, and Runge-Kutta methods that keep their order on curved spaces.
 
-On a curved space all stages of a step are told in the tangent space at its start: a stage w stands for the point
+On a curved space all stages of a step are expressed in the tangent space at its start: a stage w represents the point
 exp(x, w), and the velocity there is pulled back by the derivative of the logarithm. This needs steps shorter than the
 injectivity radius (pi on spheres and rotations).
 """
@@ -19,9 +19,9 @@ from fm_science.state import State, add, scale
 
 @dataclass(frozen=True)
 class Euler(Solver):
-    """One evaluation a step: the prediction is held fixed and the path followed exactly. With an endpoint prediction
-    on a Gaussian path this is DDIM (Song et al. 2021); on classes it is tau-leaping that lands exactly. Where smooth
-    parts and classes move together a step is split and takes two evaluations."""
+    """One evaluation per step: the prediction is fixed and the path followed exactly. With an endpoint prediction
+    on a Gaussian path this is DDIM (Song et al. 2021); on classes it is tau-leaping with an exact endpoint. If smooth
+    parts and classes are combined, a step is split and takes two evaluations."""
 
     def step(self, path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         return path.step(predict(x, t), x, t, t + h)
@@ -29,8 +29,8 @@ class Euler(Solver):
 
 @dataclass(frozen=True)
 class Heun(Solver):
-    """Two evaluations a step, order two: the mean of the velocities at both ends of an Euler step (Heun 1900), carried
-    to the start on curved spaces. On classes there is no mean of jumps: use Euler there."""
+    """Two evaluations per step, order two: the mean of the velocities at both ends of an Euler step (Heun 1900),
+    transported to the start on curved spaces. On classes there is no mean of jumps: use Euler there."""
 
     order = 2
 
@@ -47,7 +47,7 @@ class Heun(Solver):
 
 @dataclass(frozen=True)
 class Midpoint(Solver):
-    """Two evaluations a step, order two: the velocity in the middle of an Euler step (Runge 1895)."""
+    """Two evaluations per step, order two: the velocity in the middle of an Euler step (Runge 1895)."""
 
     order = 2
     needs_log = True
@@ -63,8 +63,8 @@ class Midpoint(Solver):
 
 @dataclass(frozen=True)
 class RK4(Solver):
-    """Four evaluations a step, order four on flat and on curved spaces (Kutta 1901; in normal coordinates, Munthe-Kaas
-    1999)."""
+    """Four evaluations per step, order four on flat and on curved spaces (Kutta 1901; in normal coordinates,
+    Munthe-Kaas 1999)."""
 
     order = 4
     needs_log = True
@@ -82,9 +82,9 @@ def stages(
     path: Path, predict: Predict, x: State, t: Tensor, h: Tensor, tableau: Sequence[Sequence[float]],
     first: State | None = None,
 ) -> tuple[State, list[State]]:  # fmt: skip
-    """The stages of an explicit Runge-Kutta step: the velocity at the last stage, where that is, and the velocities of
-    all stages as tangents at ``x``. Row i of ``tableau`` weighs the stages before stage i; the time of a stage is the
-    sum of its row. ``first`` is the velocity at (x, t) where it is known."""
+    """The stages of an explicit Runge-Kutta step: the velocity at the last stage, its position, and the velocities of
+    all stages as tangents at ``x``. Row i of ``tableau`` weights the stages before stage i; the time of a stage is the
+    sum of its row. ``first`` is the velocity at (x, t) if it is known."""
     space = path.space
     v = path.velocity(predict(x, t), x, t) if first is None else first
     k = [v]

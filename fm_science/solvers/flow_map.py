@@ -1,12 +1,13 @@
-"""The solver of a flow map: each step is one jump that a network has learnt.
+"""The solver of a flow map: each step is one jump that a network has learned.
 
-A two-time network knows where it is asked to land. From (x, t) it tells the mean velocity v of the flow until time s,
-and the jump is X_{t,s}(x) = exp(x, (s - t) v): one evaluation, however long the way. A perfect map needs one step; more
-steps mend what a learnt one gets wrong, at least until its own small errors add up.
+A two-time network is given the end time of a step. From (x, t) it predicts the mean velocity v of the flow until time
+s, and the jump is X_{t,s}(x) = exp(x, (s - t) v): one evaluation, however long the step. A perfect map needs one step;
+more steps reduce the errors of a learned one, at least until its own small errors add up.
 
-Classes have no such map, since their jumps are random. Beside parts that flow they go first: they jump by their
-posterior at the start of the step, and then the map carries the rest as far for the classes that were drawn. So even in
-one step the two agree, at two evaluations a step; in the limit of many steps it is exact, of weak order one.
+Classes have no such map, since their jumps are random. In combination with parts that flow they are sampled first: they
+jump by their posterior at the start of the step, and then the map moves the rest over the same time, for the classes
+that were drawn. So even in one step the two are consistent, at two evaluations per step; it converges with weak order
+one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fm_science.state import State, scale
 
 @dataclass(frozen=True)
 class FlowMap(Solver):
-    """One evaluation a step, two where classes jump too: the jumps of a two-time network, as ``FlowMapMatching`` trains
+    """One evaluation per step, two if classes jump too: the jumps of a two-time network, as ``FlowMapMatching`` trains
     them (Boffi, Albergo & Vanden-Eijnden 2025). ``steps=1`` goes from noise to data at once."""
 
     splits = False
@@ -43,12 +44,12 @@ class FlowMap(Solver):
 
 
 def jump(path: Path, raw: State, x: State, t: Tensor, s: Tensor) -> State:
-    """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v that ``raw`` tells."""
+    """X_{t,s}(x) = exp(x, (s - t) v) for the velocity v of ``raw``."""
     return path.space.exp(x, scale(s - t, path.velocity(raw, x, t)))
 
 
 def require_flow_map(path: Path) -> None:
-    """Raises TypeError where the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
+    """Raises TypeError if the velocity of a smooth part is undefined at t = 1, so that no map reaches the data."""
     if path.space.smooth:
         if path.singular:
             raise TypeError(

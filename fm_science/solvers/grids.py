@@ -1,7 +1,7 @@
-"""Grids of times. A solver accepts any increasing tensor of times; these functions make the usual ones.
+"""Grids of times. A solver accepts any increasing tensor of times; these functions give the usual ones.
 
-Equal steps suit straight paths. Diffusions spend their last moments removing little noise, where the ratio of signal
-to noise changes fast: there steps equal in its logarithm, or steps that shrink like a power, are better.
+Equal steps suit straight paths. Near t = 1 diffusions have little noise, and the ratio of signal to noise changes fast:
+there steps equal in its logarithm, or steps that shrink like a power, are better.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def grid_after(times: Tensor, first: float) -> Tensor:
 
 
 def log_snr_grid(steps: int, schedule: Schedule, first: float = 1e-3, last: float = 1 - 1e-3) -> Tensor:
-    """Times between which log(alpha / sigma) grows equally, as ``steps + 1`` times: 0, then equal steps from ``first``
-    to ``last``, then 1. Where the ratio is finite at an end, the equal steps begin or stop there."""
+    """Times between which log(alpha / sigma) grows by equal amounts, as ``steps + 1`` times: 0, then equal steps from
+    ``first`` to ``last``, then 1. If the ratio is finite at an end, the equal steps begin or stop there."""
     alpha0, _, _, sigma1 = schedule.ends
     first, last = (0.0 if alpha0 > 0 else first), (1.0 if sigma1 > 0 else last)
     inner = steps - (first > 0) - (last < 1)

@@ -1,13 +1,13 @@
-"""Solvers that exchange noise on the way.
+"""Solvers that exchange noise in their steps.
 
-The noise in x_t may be exchanged for fresh noise without changing the law of x_t, wherever its law is known: Gaussian
-noise on linear spaces, a known prior on classes. This corrects the errors of earlier steps, at the price of more steps.
-The *heat* is the rate of exchange: over a time h, noise keeps the correlation exp(-heat h) with what it was, and a
-class survives with that probability.
+The noise in x_t may be replaced by new noise without changing the distribution of x_t, wherever that of the noise is
+known: Gaussian noise on linear spaces, a known prior on classes. This corrects the errors of earlier steps, at the
+price of more steps. The *heat* is the rate of exchange: over a time h, noise has the correlation exp(-heat h) with its
+previous value, and a class is kept with that probability.
 
 On linear spaces this is the Langevin equation dx = (u + c score) dt + sqrt(2 c) dW with c = heat times the covariance
-of the noise in x_t (Song et al. 2021, appendix D), discretised so that heat cannot overshoot and the last step lands.
-On classes it is the corrector of discrete flows, or remasking (Campbell et al. 2024; Gat et al. 2024).
+of the noise in x_t (Song et al. 2021, appendix D), discretised so that heat cannot overshoot and the last step ends at
+the data. On classes it is the corrector of discrete flows, or remasking (Campbell et al. 2024; Gat et al. 2024).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Heat = float | Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Langevin(Solver):
-    """One evaluation a step, weak order one: follow the flow and exchange noise at a rate.
+    """One evaluation per step, weak order one: follow the flow and exchange noise at a rate.
 
     Args:
-        heat: exchanges a unit of time: a number, a function of time ``(B,) -> (B,)``, or a dict of such by part of a
-            product (parts without heat follow the flow).
+        heat: rate of exchange per unit of time: a number, a function of time ``(B,) -> (B,)``, or a dict of such by
+            part of a product (parts without heat follow the flow).
     """
 
     heat: Heat | Mapping[str, Heat] = 1.0
@@ -43,7 +43,7 @@ class Langevin(Solver):
 
     @property
     def _named(self) -> Mapping[str, Heat] | None:
-        """Heat by part, where it is given so."""
+        """Heat by part, if it is given in this way."""
         return self.heat if isinstance(self.heat, Mapping) else None
 
     def renoised_part(self, path: Path) -> Path:
@@ -69,7 +69,7 @@ class Langevin(Solver):
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
     """After each step of a predictor, Langevin steps at a fixed time (Song et al. 2021, algorithm 1). Without a
-    predictor, the noise level is lowered by the clock alone: annealed Langevin dynamics (Song & Ermon 2019), which
+    predictor, the noise level is lowered by the schedule alone: annealed Langevin dynamics (Song & Ermon 2019), which
     needs many corrections; the last step follows the flow.
 
     Args:
@@ -97,7 +97,7 @@ class PredictorCorrector(Solver):
         s = t + h
         if self.predictor is not None:
             x = stepper(self.predictor, path)(path, predict, x, t, h)
-        elif bool((s >= 1).all()):  # the clock alone would leave the noise of the last step
+        elif bool((s >= 1).all()):  # the schedule alone would leave the noise of the last step
             return path.step(predict(x, t), x, t, s)
         keep = torch.full_like(t, 1 - self.refresh)
         for _ in range(0 if bool((s >= 1).all()) else self.corrections):
@@ -107,11 +107,11 @@ class PredictorCorrector(Solver):
 
 @dataclass(frozen=True)
 class Churn(Solver):
-    """Before each step, go back in time by adding noise, and step from there (Karras et al. 2022, algorithm 2). On
+    """Before each step, move back in time by adding noise, and step from there (Karras et al. 2022, algorithm 2). On
     classes this is remasking.
 
     Args:
-        solver: what steps.
+        solver: the solver of the step.
         amount: how far back, in steps; never before t = 0.
     """
 
@@ -136,12 +136,12 @@ class Churn(Solver):
 
 @dataclass(frozen=True)
 class EulerMaruyama(Solver):
-    """One evaluation a step, weak order one: dx = velocity dt + sigma dW (Maruyama 1955), on every smooth space. Unlike
-    the solvers above it does not keep the law of the flow: it is the dynamics of which entropic action matching learns
-    the drift (:class:`~fm_science.objectives.ActionMatching`).
+    """One evaluation per step, weak order one: dx = velocity dt + sigma dW (Maruyama 1955), on every smooth space.
+    Unlike the solvers above it does not keep the distribution of the flow: it is the dynamics whose drift entropic
+    action matching learns (:class:`~fm_science.objectives.ActionMatching`).
 
     Args:
-        sigma: noise a unit of root time, a number or a function of time ``(B,) -> (B,)``.
+        sigma: noise per root of a unit of time, a number or a function of time ``(B,) -> (B,)``.
     """
 
     sigma: Heat
@@ -160,9 +160,9 @@ def rate_at(heat: Heat, t: Tensor) -> Tensor | float:
 
 
 def require_score(solver: Solver, path: Path) -> None:
-    """Raises TypeError for a solver that exchanges noise on a path where the law of the noise is not known."""
+    """Raises TypeError for a solver that exchanges noise on a path where the distribution of the noise is not known."""
     if not path.has_score:
         raise TypeError(
-            f"{type(solver).__name__} needs a path with a score; {path!r} has none: that takes a linear space with a "
+            f"{type(solver).__name__} needs a path with a score; {path!r} has none: it needs a linear space with a "
             "Gaussian prior, or classes with a known prior. Use Euler() or Heun(), or give heat to other parts only."
         )

@@ -1,4 +1,4 @@
-"""Spaces: where points live, and how they may move."""
+"""Spaces: where points are, and how they may move."""
 
 from fm_science.declarations import renamed_names
 from fm_science.spaces.base import BoundLeaf as BoundLeaf

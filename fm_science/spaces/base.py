@@ -1,8 +1,8 @@
-"""Leaves: spaces whose points are one tensor, and what becomes of them in a batch.
+"""Leaves: spaces whose points are one tensor, and their form in a batch.
 
 A mathematician writes a :class:`Leaf`: the five methods for a single site, with any number of leading axes. Binding a
-leaf to a batch gives :class:`BoundLeaf`, the product of its real sites: padded sites hold the origin and have no
-tangent, frozen sites keep their known value. So padding is geometry, and no mask travels anywhere else.
+leaf to a batch gives :class:`BoundLeaf`, the product of its real sites: padded sites are at the origin and have no
+tangent, frozen sites keep their known value. So padding is part of the geometry, and masks occur nowhere else.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ class Leaf(Space):
     ``inner`` before the sum over sites.
     """
 
-    on: str = "nodes"  #: where the sites lie: "nodes", "edges" or "graph"
+    on: str = "nodes"  #: where the sites are: "nodes", "edges" or "graph"
     event: tuple[int, ...] = ()  #: shape of a point on one site
     dimension: int = 0  #: intrinsic dimension of one site
     volume: float = math.inf  #: Riemannian volume of one site
-    injectivity: float = math.inf  #: how far geodesics from a site stay shortest
+    injectivity: float = math.inf  #: how far geodesics from a site remain shortest
     vector: bool = False  #: whether rotations act on the last axis of a point, which is a vector
 
     @derived
     def leaf(self) -> Leaf:
-        """The leaf itself, as of a bound one."""
+        """The leaf itself, as for a bound one."""
         return self
 
     @property
     def directed(self) -> bool:
-        """Whether points carry a direction, which rotations turn."""
+        """Whether points have a direction, which rotations change."""
         return type(self).rotate is not Space.rotate
-    point: str = "points of the space; project(x) makes them so"  #: what a point is, in words
+    point: str = "points of the space; project(x) makes them so"  #: description of a point
 
     @property
     def tangent_event(self) -> tuple[int, ...]:
@@ -60,11 +60,11 @@ class Leaf(Space):
         return self.event
 
     def origin(self, like: Tensor) -> Tensor:
-        """The point that padded sites hold, ``(*event)``, in the dtype and on the device of ``like``."""
+        """The point of padded sites, ``(*event)``, in the dtype and on the device of ``like``."""
         return like.new_zeros(self.event)
 
     def off(self, x: Tensor) -> Tensor:
-        """How far ambient points ``(P, *event)`` lie from the space, ``(P,)``, relative to their size but at least
+        """How far ambient points ``(P, *event)`` are from the space, ``(P,)``, relative to their size but at least
         one."""
         gap = (self.project(x) - x).flatten(1).abs()
         return gap.amax(1) / x.flatten(1).abs().amax(1).clamp_min(1.0)
@@ -73,7 +73,7 @@ class Leaf(Space):
         """The inner product of two tangents on each site, ``(..., *tangent_event)`` to ``(...)``."""
         if type(self).inner is Leaf.inner:
             return (u * v).sum(tuple(range(-len(self.tangent_event), 0)))
-        sites = u.shape[: u.ndim - len(self.tangent_event)]  # the metric was given as inner: one site a sample
+        sites = u.shape[: u.ndim - len(self.tangent_event)]  # the metric was given as inner: one site per sample
         x = x.expand(*sites, *self.event).reshape(-1, 1, *self.event)
         u, v = (w.expand(*sites, *self.tangent_event).reshape(-1, 1, *self.tangent_event) for w in (u, v))
         return self.inner(x, u, v).reshape(sites)
@@ -83,20 +83,21 @@ class Leaf(Space):
 
     @property
     def own_metric(self) -> bool:
-        """Whether ``dot`` or ``inner`` says something else than the ambient dot product."""
+        """Whether ``dot`` or ``inner`` differs from the ambient dot product."""
         return type(self).dot is not Leaf.dot or type(self).inner is not Leaf.inner
 
     @property
     def stretched(self) -> bool:
-        """Whether volume is worth more in one place than in another, so that divergences need ``log_scale``: where
-        that is written, and where a metric of its own lies on coordinates that are free to move in all directions."""
+        """Whether the volume of a unit of the coordinates varies from place to place, so that divergences need
+        ``log_scale``: if that is defined, and if there is a separate metric on coordinates that are free in all
+        directions."""
         whole = math.prod(self.event) == math.prod(self.tangent_event) == self.dimension
         return type(self).log_scale is not Leaf.log_scale or (self.own_metric and whole)
 
     def log_scale(self, x: Tensor) -> Tensor:
         """Log of the Riemannian volume of a unit of the coordinates at ``x``, ``(...)``: half the log-determinant of
-        the metric in these coordinates, up to a constant. Read where the space is ``stretched``; a space on a curved
-        sheet of its coordinates that needs one writes it."""
+        the metric in these coordinates, up to a constant. Used if the space is ``stretched``; a space on a curved
+        surface in its coordinates that needs one defines it."""
         sites = x.shape[: x.ndim - len(self.event)]
         gram = frame(self, x, sites)[1]
         return torch.linalg.cholesky_ex(gram)[0].diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -122,20 +123,20 @@ class Leaf(Space):
         return torch.zeros_like(self.dot(x, u, u))
 
     def all_geodesics(self, u: Tensor, turns: int = 3) -> tuple[Tensor, Tensor]:
-        """All geodesics from the origin to the point that the tangent ``u`` at the origin leads to.
+        """All geodesics from the origin to the point reached by the tangent ``u`` at the origin.
 
         Returns:
             Their squared lengths, and the log of the factor by which ``exp`` stretches volume at their ends, each
-            ``(K, ..., F)``: K ways, with at most ``turns`` turns around the space, in each of the F independent
+            ``(K, ..., F)``: K geodesics, with at most ``turns`` turns around the space, in each of the F independent
             factors of a site.
         """
         origin = self.origin(u).expand(*u.shape[: u.ndim - len(self.tangent_event)], *self.event)
         return self.dot(origin, u, u)[None, ..., None], self.log_volume(origin, u)[None, ..., None]
 
     def uniform(self, sites: Sequence[int], like: Tensor) -> Tensor:
-        """Independent uniform points ``(*sites, *event)``. Raises TypeError where the volume is infinite."""
+        """Independent uniform points ``(*sites, *event)``. Raises TypeError if the volume is infinite."""
         raise TypeError(
-            f"{self!r} has no uniform law: its volume is infinite. Use Normal() on linear spaces, Wrapped(std) else."
+            f"{self!r} has no uniform points: its volume is infinite. Use Normal() on linear spaces, Wrapped(std) else."
         )
 
     def bind(self, context: Context) -> BoundLeaf:
@@ -165,12 +166,12 @@ class Leaf(Space):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BoundLeaf(Space):
-    """A leaf bound to a batch: the product of its real sites, with frozen ones held.
+    """A leaf bound to a batch: the product of its real sites, with frozen ones fixed.
 
     Attributes:
         leaf: the mathematics of one site.
         mask: ``(B, *sites)`` bool, real sites.
-        frozen: ``(B, *sites)`` bool, sites that keep ``known``; ``None`` where all are free.
+        frozen: ``(B, *sites)`` bool, sites that keep ``known``; ``None`` if all are free.
         known: ``(B, *sites, *event)``, read at frozen sites only.
     """
 
@@ -200,8 +201,8 @@ class BoundLeaf(Space):
 
     @cached_property
     def is_unmasked(self) -> bool:
-        """Whether all sites are known to be real and free, so that none need be blanked or held. The processor looks;
-        an accelerator would have to be waited for, so there the answer is no."""
+        """Whether all sites are known to be real and free, so that none need be reset. This is tested on the CPU only:
+        on an accelerator the test would synchronise, so there it is False."""
         return self.frozen is None and self.mask.device.type == "cpu" and bool(self.mask.all())
 
     @derived
@@ -211,7 +212,7 @@ class BoundLeaf(Space):
 
     @derived
     def counted_mask(self) -> Tensor:
-        """``(B, *sites)`` bool: the live sites that are choices of their own. On edges each pair counts once."""
+        """``(B, *sites)`` bool: the real and free sites that are independent. On edges each pair counts once."""
         return self.free_mask
 
     @property
@@ -240,7 +241,7 @@ class BoundLeaf(Space):
         return self.mask_tangent(x)
 
     def apply_constraints(self, x: Tensor) -> Tensor:
-        """Padded sites to the origin, frozen sites to their known value."""
+        """Sets padded sites to the origin, and frozen sites to their known value."""
         if self.is_unmasked:
             return x
         x = masked_where(self.mask, x, self.leaf.origin(x))
@@ -249,7 +250,7 @@ class BoundLeaf(Space):
         return masked_where(~(self.frozen & self.mask), x, self.known.to(x))
 
     def mask_tangent(self, u: Tensor) -> Tensor:
-        """No tangent on padded and frozen sites."""
+        """Sets tangents of padded and frozen sites to zero."""
         return u if self.is_unmasked else masked_where(self.free_mask, u, 0.0)
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Tangents of a space whose metric is not that of its coordinates.
 
-Moving each coordinate by itself gives tangents that span all others. Their inner products, the Gram matrix, hold the
-whole metric: from it follow gradients, and tangents that are standard normal, on any space.
+Moving each coordinate separately gives tangents that span all others. Their inner products, the Gram matrix, determine
+the whole metric: gradients follow from it, and tangents that are standard normal, on any space.
 """
 
 from __future__ import annotations
@@ -45,6 +45,6 @@ def whitened(leaf: Leaf, x: Tensor, normal: Tensor) -> Tensor:
     axes = len(leaf.tangent_event)
     basis, gram = frame(leaf, x, normal.shape[: normal.ndim - axes])
     values, vectors = torch.linalg.eigh(gram)
-    real = values > values.shape[-1] * torch.finfo(x.dtype).eps * values[..., -1:]  # the others are no directions
+    real = values > values.shape[-1] * torch.finfo(x.dtype).eps * values[..., -1:]  # the others are not directions
     scales = torch.where(real, values, 1.0).rsqrt() * real
     return combined(basis, (vectors @ (scales * normal.flatten(-axes))[..., None])[..., 0])

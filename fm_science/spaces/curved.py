@@ -1,8 +1,8 @@
 """Curved spaces with closed-form geodesics: tori, spheres and hyperbolic spaces.
 
 Each formula starts from the difference of two points, which is exact for close points in floating point, instead of
-from their inner product, which is not: so distances are right from the rounding unit to the cut locus. At the cut
-locus, where many shortest ways lead to a point, ``log`` picks one of them.
+from their inner product, which is not: so distances are accurate from the rounding unit to the cut locus. At the cut
+locus, where many shortest geodesics lead to a point, ``log`` picks one of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fm_science.spaces.numerics import dot, even_norm, even_root, log_sinhc, saf
 
 
 def wrap(angle: Tensor) -> Tensor:
-    """Angles in radians to [-pi, pi); angles that lie there already come back unchanged."""
+    """Angles in radians to [-pi, pi); angles that are already there are unchanged."""
     turns = torch.round(angle.detach() / (2 * math.pi))
     angle = angle - 2 * math.pi * turns
     return torch.where(angle >= math.pi, angle - 2 * math.pi, angle)
@@ -32,7 +32,7 @@ class Torus(Leaf):
 
     Args:
         dim: angles on one site.
-        on: where the sites lie: "nodes", "edges" or "graph".
+        on: where the sites are: "nodes", "edges" or "graph".
     """
 
     dim: int
@@ -79,8 +79,8 @@ class Torus(Leaf):
 
 
 class Quadric(Leaf):
-    """What spheres and hyperbolic spaces share: unit vectors of R^(dim+1) in a quadratic form, with the first axis as
-    the origin."""
+    """The common part of spheres and hyperbolic spaces: unit vectors of R^(dim+1) in a quadratic form, with the first
+    axis as the origin."""
 
     dim: int
     isometric = True
@@ -99,11 +99,12 @@ class Quadric(Leaf):
 
 @dataclass(frozen=True)
 class Sphere(Quadric):
-    """Unit vectors of R^(dim+1) with the great-circle distance in radians; geodesics end at the antipode, at pi.
+    """Unit vectors of R^(dim+1) with the great-circle distance in radians; geodesics are shortest up to the antipode,
+    at pi.
 
     Args:
         dim: dimension of the sphere: 1 a circle, 2 the ordinary sphere, on which rotations act.
-        on: where the sites lie: "nodes", "edges" or "graph".
+        on: where the sites are: "nodes", "edges" or "graph".
     """
 
     dim: int = 2
@@ -137,8 +138,8 @@ class Sphere(Quadric):
         return torch.addcmul(self._half_turn(x.detach(), lost), size, u)
 
     def _half_turn(self, x: Tensor, lost: Tensor) -> Tensor:
-        """Where ``lost`` a tangent of length pi at ``x``, elsewhere zero: the second axis in the mirror that takes the
-        first axis to x or its antipode."""
+        """If ``lost``, a tangent of length pi at ``x``, else zero: the second axis, reflected by the mirror that maps
+        the first axis to x or its antipode."""
         lean, size = x[..., :1], math.pi * lost.to(x.dtype)
         share = size * x[..., 1:2] / (1 + lean.abs())
         turn = -share * x
@@ -147,7 +148,7 @@ class Sphere(Quadric):
         return turn
 
     def _unit(self, x: Tensor) -> Tensor:
-        """``x``, nearly of length one, made so."""
+        """``x``, nearly of length one, normalised."""
         return x * dot(x, x).rsqrt()
 
     def project(self, x: Tensor) -> Tensor:
@@ -191,7 +192,7 @@ class Hyperbolic(Quadric):
 
     Args:
         dim: dimension of the space.
-        on: where the sites lie: "nodes", "edges" or "graph".
+        on: where the sites are: "nodes", "edges" or "graph".
     """
 
     dim: int = 2

@@ -1,9 +1,9 @@
 """Classes: atom types, residues, bonds.
 
-A class is a corner of the simplex, and moving is rounding. A point is a one-hot vector; a tangent is a column of jump
-rates; ``exp(x, u)`` draws the corner from the probabilities x + u. The laws of manifolds then hold almost surely, and
-the bridge exp(x0, k log(x0, x1)) is the mixture path of discrete flows: it keeps x0 with probability 1 - k and else is
-x1 (Campbell et al. 2024; Gat et al. 2024).
+A class is a corner of the simplex, and a move is a random jump. A point is a one-hot vector; a tangent is a column of
+jump rates; ``exp(x, u)`` draws the class from the probabilities x + u. The laws of manifolds then hold almost surely,
+and the bridge exp(x0, k log(x0, x1)) is the mixture path of discrete flows: it keeps x0 with probability 1 - k and else
+is x1 (Campbell et al. 2024; Gat et al. 2024).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def one_hot(index: Tensor, classes: int, like: Tensor) -> Tensor:
 
 def race(weight: Tensor) -> Tensor:
     """Class numbers drawn with probabilities proportional to ``weight`` ``(..., classes)``, from torch's generator:
-    each class runs an exponential clock, and the first to ring wins."""
+    each class has an exponential waiting time, and the shortest is chosen."""
     clock = torch.empty_like(weight).exponential_().clamp_min(torch.finfo(weight.dtype).tiny)
     return (weight / clock).argmax(-1)
 
@@ -33,20 +33,21 @@ def race(weight: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Categorical(Leaf):
     """One of ``classes`` classes on each site, as a one-hot vector. Tangents are rates: a sum of zero, and no rate
-    below zero but that of the class that is left. One-hot vectors cost memory beyond some hundred classes.
+    below zero except that of the present class. One-hot vectors cost memory beyond some hundred classes.
 
-    On edges the graph is undirected: both triangles hold one draw, the diagonal is out (class 0), and each pair counts
-    once. The squared distance is the number of sites that differ: a cost for couplings, not a metric of geodesics.
+    On edges the graph is undirected: both triangles have the same class, the diagonal is unused (class 0), and each
+    pair counts once. The squared distance is the number of sites that differ: a cost for couplings, not a metric of
+    geodesics.
 
     Args:
         classes: number of classes, a mask class included.
-        on: where the sites lie: "nodes", "edges" or "graph".
+        on: where the sites are: "nodes", "edges" or "graph".
     """
 
     classes: int
     on: str = "nodes"
     smooth = False
-    dimension = 1  # one choice a site
+    dimension = 1  # one choice per site
     point = "one-hot vectors, no soft labels: torch.nn.functional.one_hot(numbers, classes).float()"
 
     def __post_init__(self) -> None:

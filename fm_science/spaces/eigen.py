@@ -7,7 +7,7 @@ derivative of order k along e_1 ... e_k is, in the same basis,
     sum_s sum_(i1, i2, ...) f[l_i, l_i1, l_i2, ..., l_j] (e_s1)_(i, i1) (e_s2)_(i1, i2) ... (e_sk)_(.., j),
 
 s all orders of the directions. It is linear in each of them and symmetric, so one more derivative, forward or
-backward, is the next order of the same expression: all of them are right, also where eigenvalues coincide and
+backward, is the next order of the same expression: all of them are correct, also where eigenvalues coincide and
 eigenvectors have no derivative.
 """
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from fm_science.spaces.numerics import ratio, sinhc
 
 TERMS = 16  #: of the Taylor series of divided differences of close points
-CLOSE = 0.25  #: how far apart points are close, in units of the radius of a function
+CLOSE = 0.25  #: largest distance of close points, in units of the radius of a function
 
 
 def symmetric(a: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class _Derivative(torch.autograd.Function):
 
 class _Sum(torch.autograd.Function):
     """A sum of tensors of one shape. Within a forward rule, where plain operations lose the tangents of modes around
-    it, functions with rules of their own keep them."""
+    it, functions with their own rules keep them."""
 
     generate_vmap_rule = True
 
@@ -156,7 +156,7 @@ class _Sum(torch.autograd.Function):
 def divided_differences(f: Analytic, values: Tensor, order: int) -> Tensor:
     """f[l_i0, ..., l_ik] for all choices of k + 1 of the n ``values`` ``(..., n)``: ``(..., n, ..., n)``.
 
-    Sorted points are combined by Newton's recursion where they lie apart, and where they are close by the Taylor
+    Sorted points are combined by Newton's recursion where they are far apart, and where they are close by the Taylor
     series f[x0, ..., xk] = sum_m f_(k+m) h_m, with the complete homogeneous polynomials h_m of their distances from
     the middle.
     """
@@ -242,7 +242,7 @@ class _Sqrt(Analytic):
 
 
 class _Missing(Analytic):
-    """What a number lacks to be positive, max(-x, 0)."""
+    """The amount by which a number is negative, max(-x, 0)."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return (-x).clamp_min(0)

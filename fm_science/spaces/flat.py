@@ -1,4 +1,4 @@
-"""Flat spaces: vectors, point clouds whose centre of mass is pinned to the origin, and functions."""
+"""Flat spaces: vectors, point clouds whose centre of mass is at the origin, and functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fm_science.state import Context, expand_like
 
 
 class Flat(Leaf):
-    """What all vector spaces share: moving is adding."""
+    """The common part of vector spaces: moving is adding."""
 
     linear = True
     isometric = True
@@ -40,7 +40,7 @@ class Flat(Leaf):
         return ambient_grad
 
     def off(self, x: Tensor) -> Tensor:
-        return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # a cloud that is not centred stands for one that is
+        return torch.zeros(len(x), dtype=x.dtype, device=x.device)  # a cloud that is not centred represents one that is
 
     def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
         return (x.reshape(len(x), -1, x.shape[-1]) @ rotation.mT).reshape(x.shape) if self.vector else x
@@ -52,7 +52,7 @@ class Euclidean(Flat):
 
     Args:
         shape: shape of the vector on one site, an int or a tuple (an image is one site of shape (C, H, W)).
-        on: where the sites lie: "nodes", "edges" or "graph".
+        on: where the sites are: "nodes", "edges" or "graph".
         vector: whether rotations act on the last axis.
     """
 
@@ -72,7 +72,7 @@ class Euclidean(Flat):
 @dataclass(frozen=True)
 class Centered(Flat):
     """Point clouds modulo translation: the clouds of N points in R^dim with their centre of mass at the origin, a
-    space of (N - 1) dim dimensions (Köhler, Klein & Noé 2020). With frozen sites the motif fixes the gauge, and
+    space of (N - 1) dim dimensions (Köhler, Klein & Noé 2020). With frozen sites the motif fixes the position, and
     nothing is centred.
 
     Args:
@@ -119,7 +119,7 @@ class BoundCentered(BoundLeaf):
         return (self.mask.sum(1) - 1).clamp_min(0) * self.leaf.dimension
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
-        return self._centre(x + u)  # centring again keeps rounding from drifting over many steps
+        return self._centre(x + u)  # centring again avoids accumulation of rounding over many steps
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         return self._centre(y - x)
@@ -135,8 +135,8 @@ class BoundCentered(BoundLeaf):
 class Functions(Flat):
     """Functions known by their values at N sensors, with the inner product sum_i w_i f_i g_i of L² (Kerrigan,
     Migliorini & Smyth 2024). Binding reads the weights ``cond["weights"]`` ``(B, N)`` (default 1 / N), so that doubling
-    the sensors doubles no cost; priors and networks read the sensors' places ``cond["coords"]`` ``(B, N, d)``.
-    Gaussian tangents and densities are those of the sensor values.
+    the sensors leaves costs unchanged; priors and networks read the sensors' coordinates ``cond["coords"]`` ``(B, N,
+    d)``. Gaussian tangents and densities are those of the sensor values.
 
     Args:
         channels: values at one sensor.
@@ -169,8 +169,8 @@ class Functions(Flat):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BoundFunctions(BoundLeaf):
-    """The bound form of :class:`Functions`: sensors with quadrature weights ``(B, N)``, their places ``(B, N, d)``, and
-    the shape ``(B, d)`` of the regular grid where they stand on one."""
+    """The bound form of :class:`Functions`: sensors with quadrature weights ``(B, N)``, their coordinates ``(B, N,
+    d)``, and the shape ``(B, d)`` of the regular grid if they form one."""
 
     _: KW_ONLY
     weights: Tensor

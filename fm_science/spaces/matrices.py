@@ -25,7 +25,7 @@ class SPD(Leaf):
 
     Args:
         n: size of the matrices.
-        on: where the sites lie: "nodes", "edges" or "graph".
+        on: where the sites are: "nodes", "edges" or "graph".
         floor: ``project`` raises eigenvalues to at least this fraction of the largest one.
     """
 
@@ -92,7 +92,7 @@ class SPD(Leaf):
 
     def log_scale(self, x: Tensor) -> Tensor:
         """Logarithm of the Riemannian volume of a unit of the matrix entries at ``x``: -(n + 1) / 2 log det x."""
-        # by the factor: forward derivatives of slogdet lose their own derivative
+        # by the factor: forward derivatives of slogdet cannot be differentiated again
         return -(self.n + 1) * self._factor(x).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def log_volume(self, x: Tensor, u: Tensor) -> Tensor:

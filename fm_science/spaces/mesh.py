@@ -1,9 +1,9 @@
-"""Triangle meshes: surfaces that are known by vertices and faces.
+"""Triangle meshes: surfaces that are given by vertices and faces.
 
-Points lie on the faces, tangents in their planes. Moving walks straight on across the edges (Polthier & Schmies 1998),
-sliding along a boundary. There is no logarithm: geodesics between two given points are costly, so flows on meshes
-descend a spectral distance instead (Chen & Lipman 2024, section 3.2), the biharmonic or the diffusion distance of the
-eigenfunctions of the cotangent Laplacian.
+Points are on the faces, tangents in their planes. ``exp`` follows straight lines across the edges (Polthier & Schmies
+1998), and slides along a boundary. There is no logarithm: geodesics between two given points are costly, so flows on
+meshes descend a spectral distance instead (Chen & Lipman 2024, section 3.2), the biharmonic or the diffusion distance
+of the eigenfunctions of the cotangent Laplacian.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def closest(x: Tensor, corners: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Mesh(Leaf):
-    """A triangulated surface in space, in the units of its vertices. It keeps the laws of ``exp(x, 0)``, ``project``,
-    ``tangent`` and ``distance``, and has no ``log``. Nearest points are exact: faces are only left out where a ball
-    around them shows that they cannot hold the nearest one.
+    """A triangulated surface in space, in the units of its vertices. It satisfies the laws of ``exp(x, 0)``,
+    ``project``, ``tangent`` and ``distance``, and has no ``log``. Nearest points are exact: a face is only left out if
+    a ball around it shows that it does not have the nearest one.
 
     Args:
         vertices: ``(V, 3)`` positions.
         faces: ``(F, 3)`` numbers of the corners of each triangle.
         modes: eigenfunctions of the Laplacian in the spectral distances.
-        crossings: edges that one move may cross at most; the rest of a longer move is dropped.
+        crossings: maximum number of edges that one move may cross; the rest of a longer move is dropped.
     """
 
     vertices: Tensor = field(repr=False)
@@ -106,16 +106,16 @@ class Mesh(Leaf):
         return centre, (self._corners - centre[:, None]).norm(dim=-1).amax(1)
 
     def locate(self, x: Tensor) -> Tensor:
-        """The face ``(...)`` nearest to each point ``(..., 3)``; the first of those equally near."""
+        """The face ``(...)`` nearest to each point ``(..., 3)``; the first of several equally near."""
         chunk = max(1, 4_000_000 // len(self.faces))
         faces = [self._nearest(points) for points in x.detach().reshape(-1, 3).split(chunk)]
         return torch.cat(faces).reshape(x.shape[:-1])
 
     def _nearest(self, points: Tensor) -> Tensor:
-        """The face nearest to each of ``points`` ``(P, 3)``, among those whose ball comes near enough."""
+        """The face nearest to each of ``points`` ``(P, 3)``, among those whose ball is near enough."""
         corners, (centre, radius) = self._corners.to(points), (ball.to(points) for ball in self._balls)
         gap = torch.cdist(points, centre, compute_mode="donot_use_mm_for_euclid_dist")
-        reach = gap.amin(1, keepdim=True)  # a centroid lies on the surface
+        reach = gap.amin(1, keepdim=True)  # a centroid is on the surface
         row, face = (gap - radius <= reach * (1 + 1e-4)).nonzero(as_tuple=True)
         place = closest(points[row], corners[face])
         away = ((place[..., None] * corners[face]).sum(-2) - points[row]).square().sum(-1)
@@ -150,7 +150,7 @@ class Mesh(Leaf):
         u = self._flatten(face, u)
         face, weights, u = self._cross(face, weights, u)
         for _ in range(self.crossings - 1):
-            rows = u.any(-1)  # those on their way: one look at the device is cheaper than the crossings it saves
+            rows = u.any(-1)  # those still moving: one synchronisation is cheaper than the crossings it saves
             if not bool(rows.any()):
                 break
             moved = self._cross(face[rows], weights[rows], u[rows])
@@ -158,7 +158,8 @@ class Mesh(Leaf):
         return (weights[..., None] * self._corners.to(x)[face]).sum(-2)
 
     def _cross(self, face: Tensor, weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Walk to the end of ``u`` or to the next edge, and over it: the new face, the place and what is left."""
+        """Move to the end of ``u`` or to the next edge, and across it: the new face, the position and the rest of the
+        move."""
         corners = self._corners.to(u)[face]
         rate = _rates(corners, u)
         leaving = rate < 0

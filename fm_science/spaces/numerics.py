@@ -29,15 +29,15 @@ def safe_norm(u: Tensor) -> Tensor:
 
 
 def even_root(square: Tensor) -> Tensor:
-    """The square root for use in even functions alone, such as cosh or sinh(x) / x. It is never zero, which such a
-    function cannot see, and what lies below zero by rounding counts as zero; its gradient is that of the square all
-    the same, so that all derivatives of the even function are right at zero too."""
+    """The square root for use in even functions only, such as cosh or sinh(x) / x. It is never zero, which does not
+    change such a function, and values below zero by rounding are treated as zero; its gradient is still that of the
+    square, so that all derivatives of the even function are correct at zero too."""
     least = torch.finfo(square.dtype).tiny ** 0.5
     return torch.where(square > least, square, (square - square.detach()) + least).sqrt()
 
 
 def even_norm(u: Tensor) -> Tensor:
-    """The length of vectors ``(..., d)`` as ``(..., 1)`` for use in even functions alone; see :func:`even_root`."""
+    """The length of vectors ``(..., d)`` as ``(..., 1)`` for use in even functions only; see :func:`even_root`."""
     return (dot(u, u) + torch.finfo(u.dtype).tiny ** 0.5).sqrt()
 
 

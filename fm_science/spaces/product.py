@@ -1,4 +1,4 @@
-"""Products: named spaces side by side, whose points are dicts with one state a part."""
+"""Products of named spaces, whose points are dicts with one state per part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fm_science.state import Context, State
 
 
 class Product(Space):
-    """Named spaces side by side: a point is a dict with one state a part."""
+    """The product of named spaces: a point is a dict with one state per part."""
 
     def __init__(self, **parts: Space) -> None:
         self.parts = parts
@@ -92,5 +92,5 @@ class Product(Space):
 
 
 def _sum(values: Iterable[Tensor]) -> Tensor:
-    """The sum of one number a sample over all parts, ``(B,)``."""
+    """The sum of one number per sample over all parts, ``(B,)``."""
     return reduce(torch.add, values)

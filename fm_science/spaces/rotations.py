@@ -1,8 +1,8 @@
-"""Rotations, and the rigid frames that are built with them.
+"""Rotations, and the rigid frames that are built from them.
 
 A point of SO(3) is a 3x3 matrix; a tangent at R is a rotation vector w in the body frame (radians along the axis), so
 that exp(R, w) = R expm(hat(w)). Both maps go through quaternions and smooth functions only: they and their gradients
-stay finite and accurate from the identity to half turns, where formulas with arccos or skew/sin lose everything.
+stay finite and accurate from the identity to half turns, where formulas with arccos or skew/sin lose all accuracy.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def nearest_rotation(m: Tensor) -> Tensor:
 
     The gradient of a singular value decomposition is undefined at a rotation. So the largest eigenvalue l of
     Davenport's matrix K is found from its characteristic polynomial by Newton's method (Shuster & Oh 1981), and the
-    eigenvector as a column of the adjugate of l - K. Where two rotations are almost equally near, the result is one
-    between them.
+    eigenvector as a column of the adjugate of l - K. Where two rotations are almost equally near, the result is between
+    them.
     """
     eye3, eye4 = (torch.eye(n, dtype=m.dtype, device=m.device) for n in (3, 4))
     m = m + torch.finfo(m.dtype).tiny ** 0.25 * eye3  # a zero matrix gives the identity
@@ -131,7 +131,7 @@ class SO3(Leaf):
 
     def exp(self, x: Tensor, u: Tensor) -> Tensor:
         y = x @ rotation_exp(u)
-        return 1.5 * y - 0.5 * y @ (y.mT @ y)  # one Newton-Schulz step: rounding cannot add up over many moves
+        return 1.5 * y - 0.5 * y @ (y.mT @ y)  # one Newton-Schulz step: rounding does not accumulate over many moves
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         return rotation_log(x.mT @ y)
@@ -166,6 +166,6 @@ class SO3(Leaf):
 
 
 def frames() -> Product:
-    """One rigid frame a site: SE(3) as centred translations beside rotations, the space of protein backbones (Yim et
+    """One rigid frame per site: SE(3) as centred translations and rotations, the space of protein backbones (Yim et
     al. 2023). The part ``translations`` is ``(B, N, 3)``, ``rotations`` is ``(B, N, 3, 3)``."""
     return Product(translations=Centered(), rotations=SO3())

@@ -1,8 +1,8 @@
 """The questions every space answers.
 
-Where do I get when I move along a tangent (``exp``), which tangent leads there (``log``), what is the nearest point
-(``project``), which part of a vector is tangent (``tangent``), and how long are tangents (``inner``). A space knows no
-time, no data, no noise and no network.
+Where does a tangent lead (``exp``), which tangent leads to a point (``log``), what is the nearest point
+(``project``), which part of a vector is tangent (``tangent``), and how long are tangents (``inner``). A space does not
+depend on time, no data, no noise and no network.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from fm_science.state import Context, State, scale
 
 
 class Space(ABC):
-    """Where points live. ``x`` and ``y`` are points, ``u`` and ``v`` tangents at ``x``; all are states."""
+    """A space of points. ``x`` and ``y`` are points, ``u`` and ``v`` tangents at ``x``; all are states."""
 
-    parts: Mapping[str, Space] = MappingProxyType({})  #: the spaces of a product by name; nothing in a leaf
-    leaf: Any  #: the mathematics of one site, of a leaf and a bound leaf
+    parts: Mapping[str, Space] = MappingProxyType({})  #: the spaces of a product by name; empty for a leaf
+    leaf: Any  #: the mathematics of one site, for a leaf and a bound leaf
     mask: Tensor  #: which sites are real ``(B, *sites)``, on a bound leaf
     free_mask: Tensor  #: which sites are real and free ``(B, *sites)``, on a bound leaf
-    counted_mask: Tensor  #: which live sites are choices of their own ``(B, *sites)``, on a bound leaf
+    counted_mask: Tensor  #: which free sites are independent ``(B, *sites)``, on a bound leaf
     dimension: Any  #: degrees of freedom: a number for one site, ``(B,)`` on a bound space
     measure: Any  #: the squared length of a tangent of ones on a bound space, ``(B,)``
-    smooth: bool = True  #: tangents form a vector space and motion is deterministic
+    smooth: bool = True  #: tangents form a vector space and flows are deterministic
     linear: bool = False  #: the space is a vector space: exp(x, u) = x + u
-    geodesic: bool = True  #: any two points are joined by a known shortest way: ``log`` exists
+    geodesic: bool = True  #: any two points are joined by a known geodesic: ``log`` exists
     centred: bool = False  #: points have their mean over the sites at the origin
-    isometric: bool = False  #: transport keeps inner products, and carries geodesics along themselves
+    isometric: bool = False  #: transport keeps inner products, and maps the velocity of a geodesic to its velocity
 
     @abstractmethod
     def exp(self, x: State, u: State) -> State:
@@ -61,7 +61,7 @@ class Space(ABC):
 
     @abstractmethod
     def bind(self, context: Context) -> Space:
-        """A frozen copy that knows the batch's real and frozen sites."""
+        """A copy for a batch, with its real and frozen sites."""
 
     @abstractmethod
     def gaussian(self, x: State) -> State:
@@ -73,14 +73,14 @@ class Space(ABC):
 
     @abstractmethod
     def num_sites(self, point: State) -> int:
-        """How many sites an unbatched point has."""
+        """The number of sites of an unbatched point."""
 
     def transport(self, x: State, y: State, u: State) -> State:
-        """Carry the tangent ``u`` from ``x`` to ``y``."""
+        """Transport the tangent ``u`` from ``x`` to ``y``."""
         return self.tangent(y, u)
 
     def geodesic_flow(self, x: State, u: State, s: Tensor) -> tuple[State, State]:
-        """The point and the velocity, after a time ``s`` ``(B,)``, of the geodesic that leaves ``x`` with velocity
+        """The point and the velocity, after a time ``s`` ``(B,)``, of the geodesic that starts at ``x`` with velocity
         ``u``, on isometric spaces."""
         y = self.exp(x, scale(s, u))
         return y, self.transport(x, y, u)
@@ -91,11 +91,11 @@ class Space(ABC):
         return safe_sqrt(self.inner(x, u, u))
 
     def symmetrise(self, x: State) -> State:
-        """Make an ambient value, such as logits, equal where two entries stand for one site: both ends of an edge."""
+        """Make an ambient value, such as logits, equal where two entries represent one site: both ends of an edge."""
         return x
 
     def rotate(self, x: State, rotation: Tensor) -> State:
-        """Turn a point by one rotation a sample, ``(B, 3, 3)``; points that carry no direction stay."""
+        """Rotate a point by one rotation per sample, ``(B, 3, 3)``; points without a direction are unchanged."""
         return x
 
     def permute(self, x: State, order: Tensor) -> State:

@@ -1,8 +1,8 @@
-"""Distances on a mesh from the vibrations of its surface.
+"""Distances on a mesh from the eigenfunctions of its surface.
 
-The eigenfunctions of the Laplacian place every point of a surface in a space of many dimensions, where points that are
-hard to reach from each other lie far apart. The distance there is smooth, cheap and takes no search for a geodesic. It
-is a premetric on the surface: zero at one point, positive elsewhere (Chen & Lipman 2024, section 3.2).
+The eigenfunctions of the Laplacian embed a surface in a space of many dimensions, where points with a large geodesic
+distance are far apart. The distance there is smooth, cheap and needs no search for a geodesic. It is a premetric on the
+surface: zero at one point, positive elsewhere (Chen & Lipman 2024, section 3.2).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SpectralDistance:
 
     def embed(self, x: Tensor) -> Tensor:
         """psi ``(..., K)`` of points ``(..., 3)``, in their dtype. Its derivative is that of the vertices, interpolated
-        like psi itself: more accurate than that of a face, and without jumps at its edges, on which a walk would
+        like psi itself: more accurate than that of a face, and without jumps at its edges, where an integration would
         zigzag (gradient recovery; Zienkiewicz & Zhu 1987)."""
         face, place = self.mesh.coordinates(x.detach())
         corners, share = self.mesh.faces.to(x.device)[face], place[..., None]
@@ -80,9 +80,9 @@ def spectral_distance(
         mesh: the surface.
         kind: "biharmonic", w = 1 / lambda² (Lipman, Rustamov & Funkhouser 2010); "commute", w = 1 / lambda (Fouss et
             al. 2007); or "diffusion", w = exp(-2 time lambda) (Coifman & Lafon 2006). The first suits paths best: few
-            modes make it smooth, and it rises all the way to the far side.
+            modes make it smooth, and it increases up to the far side.
         modes: eigenfunctions; default those of the mesh.
-        time: of diffusion, in squared units of the vertices; short times see only what is near.
+        time: of diffusion, in squared units of the vertices; short times resolve only nearby points.
 
     Raises:
         ValueError: for an unknown kind, and for a diffusion time that is not positive.
@@ -90,7 +90,7 @@ def spectral_distance(
     if kind not in KINDS:
         raise ValueError(f"spectral_distance(kind={kind!r}): expected one of {', '.join(map(repr, KINDS))}.")
     if kind == "diffusion" and not time > 0:
-        raise ValueError(f"spectral_distance(time={time}): heat must spread for a positive time.")
+        raise ValueError(f"spectral_distance(time={time}): expected a positive time.")
     kept = modes is None or modes == mesh.modes
     values, functions = mesh.spectrum if kept else laplacian_spectrum(mesh.vertices, mesh.faces, modes or mesh.modes)
     return SpectralDistance(mesh, KINDS[kind](values, time) * functions)

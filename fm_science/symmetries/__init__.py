@@ -1,4 +1,4 @@
-"""Symmetries: motions under which the law of the data does not change."""
+"""Symmetries: transformations under which the distribution of the data does not change."""
 
 from fm_science.symmetries.base import Symmetry as Symmetry
 from fm_science.symmetries.permutations import Permutations as Permutations

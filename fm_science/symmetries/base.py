@@ -1,12 +1,12 @@
-"""Symmetries: motions under which the law of the data does not change.
+"""Symmetries: transformations under which the distribution of the data does not change.
 
-A symmetry can move noise as close to a datum as its group allows (``align``), which shortens the paths between them,
-and it can draw a random motion (``randomise``), which makes an equivariant law out of any. It moves whole states, and
-only through the space's own ``rotate`` and ``permute``, so a rotation that was found from positions turns frames and
-directions along with them.
+A symmetry can move noise as close to a data point as its group allows (``align``), which shortens the paths between
+them, and it can apply a random group element (``randomise``), which makes any distribution invariant. It moves whole
+states, and only through the space's own ``rotate`` and ``permute``, so a rotation that was found from positions also
+rotates frames and directions.
 
-A motion is legal only when it fixes everything that does not flow: the mask, the frozen sites and the conditions. So a
-symmetry is bound to a batch before use (``bind``), and refuses what it cannot respect.
+A transformation is valid only if it leaves everything unchanged that does not flow: the mask, the frozen sites and the
+conditions. So a symmetry is bound to a batch before use (``bind``), which raises an error if this is impossible.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fm_science.state import Context, State, expand_like, tree_map, zip_leaves
 
 
 def bound_leaves(space: Space, *states: State) -> list[tuple[Any, ...]]:
-    """The leaves of a bound space, each beside its tensors: ``(leaf, x, y, ...)``. Raises TypeError where it is not
+    """The leaves of a bound space, each with its tensors: ``(leaf, x, y, ...)``. Raises TypeError if it is not
     bound."""
     found = zip_leaves(space, *states)
     for leaf, *_ in found:
@@ -62,7 +62,7 @@ class Symmetry(ABC):
         """Each sample moved by an independent uniform element of the group."""
 
     def bind(self, space: Space, context: Context) -> Symmetry:
-        """The same symmetry, restricted to what the batch allows. Raises ValueError where nothing is left of it."""
+        """The same symmetry, restricted to what the batch allows. Raises ValueError if nothing is left of it."""
         return self
 
     def take(self, index: Tensor) -> Symmetry:
@@ -75,8 +75,8 @@ class Symmetry(ABC):
 
 
 def refuse_frozen(space: Space, name: str) -> None:
-    """Raise ValueError where a part of the space has frozen sites."""
+    """Raise ValueError if a part of the space has frozen sites."""
     if any(s.frozen is not None for (s,) in bound_leaves(space)):
         raise ValueError(
-            f"{name} would move frozen sites: what is held fixed fixes the pose. Align without {name} in this batch."
+            f"{name} would move frozen sites: frozen sites determine the pose. Align without {name} in this batch."
         )

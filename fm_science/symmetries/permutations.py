@@ -1,4 +1,4 @@
-"""Permutations: a set has no first element, so any order of its sites is as good as another."""
+"""Permutations: a set has no order, so any order of its sites is equivalent."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer
 class Permutations(Symmetry):
     """Reorderings of the sites of each sample. Padded and frozen sites stay where they are.
 
-    ``align`` solves one assignment problem a sample (Kuhn 1955), whose cost is the squared distance between sites,
-    summed over the parts of the state that lie on nodes. Where those parts are all there is, the result is the nearest
-    point of the orbit; edges move along but are not weighed, and a reordering that would raise the distance of the
-    whole state is not made.
+    ``align`` solves one assignment problem per sample (Kuhn 1955), whose cost is the squared distance between sites,
+    summed over the parts of the state that are on nodes. If there are only such parts, the result is the nearest point
+    of the orbit; edges are reordered too but not included in the cost, and a reordering that would increase the
+    distance of the whole state is not applied.
 
     Args:
         within: conditions on sites ``(B, N, ...)`` that two sites must share before they may be swapped.
-        beside: conditions that are no property of a site although their second axis is as long as the sample.
+        beside: conditions that do not belong to sites although their second axis is as long as the sample.
         kinds: ``(B, N)`` integers, only sites of equal kind are swapped; ``bind`` fills it from ``within``.
     """
 
@@ -41,7 +41,7 @@ class Permutations(Symmetry):
             on_sites = value.ndim > 1 and value.shape[1] == sites
             if on_sites and name not in self.within + self.beside:
                 raise ValueError(
-                    f"Permutations would tear the condition {name!r} {tuple(value.shape)} from its sites. Write "
+                    f"Permutations would separate the condition {name!r} {tuple(value.shape)} from its sites. Write "
                     f"Permutations(within=({name!r},)) to swap only sites that share it, or beside=({name!r},) if it "
                     "does not belong to sites."
                 )
@@ -51,7 +51,7 @@ class Permutations(Symmetry):
         return self if self.kinds is None else replace(self, kinds=self.kinds[index])
 
     def classes(self, space: Space) -> Tensor:
-        """``(B, N)`` integers: sites of equal number may be swapped; a fixed site has a number of its own."""
+        """``(B, N)`` integers: sites of equal number may be swapped; a fixed site has its own number."""
         nodes = [s for (s,) in bound_leaves(space) if s.leaf.on == "nodes"]
         if not nodes:
             raise TypeError(f"Permutations need a part on nodes, and {space!r} has none.")
@@ -67,7 +67,7 @@ class Permutations(Symmetry):
         classes = self.classes(space)
         cost = reduce(torch.add, [_between_sites(*p) for p in nodes])
         if bool((classes != classes[:, :1]).any()):
-            barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # dearer than any legal assignment
+            barred = 2.0 * (cost.abs().max() + 1) * (cost.shape[-1] + 1)  # more expensive than any valid assignment
             cost = torch.where(classes[:, :, None] == classes[:, None, :], cost, barred)
         moved = space.permute(x, assign(cost))
         exact = all(flat(s) if s.leaf.on == "nodes" else s.leaf.on == "graph" for (s,) in bound_leaves(space))
@@ -92,7 +92,7 @@ def _kinds(context: Context, names: tuple[str, ...]) -> Tensor:
 
 
 def _between_sites(space: BoundLeaf, x: Tensor, y: Tensor) -> Tensor:
-    """What it costs to put site j of ``x`` on site i of ``y``, ``(B, N, N)``, up to a constant a sample and column."""
+    """The cost of putting site j of ``x`` at site i of ``y``, ``(B, N, N)``, up to a constant per sample and column."""
     if flat(space):  # the squared lengths are the same for every assignment
         return (-2 * y.flatten(2)) @ x.flatten(2).mT
     a, b = torch.broadcast_tensors(x[:, None], y[:, :, None])
@@ -101,7 +101,7 @@ def _between_sites(space: BoundLeaf, x: Tensor, y: Tensor) -> Tensor:
 
 
 def assign(cost: Tensor) -> Tensor:
-    """The cheapest column for each row of square matrices ``(M, N, N)``: ``(M, N)``, one permutation a matrix."""
+    """The cheapest column for each row of square matrices ``(M, N, N)``: ``(M, N)``, one permutation per matrix."""
     from scipy.optimize import linear_sum_assignment
 
     table = cost.detach().double().cpu().contiguous().numpy()

@@ -19,14 +19,14 @@ from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer, ref
 class Rotations(Symmetry):
     """Proper rotations of the plane or of space about the origin; mirror images are not in the group.
 
-    ``align`` takes the rotation R that maximises the ambient dot product of R x and y over all parts that carry a
+    ``align`` applies the rotation R that maximises the ambient dot product of R x and y over all parts that have a
     direction (Kabsch 1976). For positions that is the nearest point of the orbit; for frames and unit vectors it is
-    nearest in the chordal distance, and a turn that would raise the geodesic distance is not made. Frozen sites fix
-    the pose, so a batch with frozen sites is refused; centre positions first (``Centered``).
+    nearest in the chordal distance, and a rotation that would increase the geodesic distance is not applied. Frozen
+    sites determine the pose, so a batch with frozen sites raises an error; centre positions first (``Centered``).
 
     Args:
         dim: 2 or 3; ``None``: the length of the vectors in the state.
-        beside: float conditions that carry no direction although their last axis is as long as a vector.
+        beside: float conditions that have no direction although their last axis is as long as a vector.
     """
 
     dim: int | None = None
@@ -42,12 +42,12 @@ class Rotations(Symmetry):
             if value.is_floating_point() and value.ndim > 1 and value.shape[-1] == dim and name not in self.beside:
                 raise ValueError(
                     f"Rotations would leave the condition {name!r} {tuple(value.shape)} behind, which looks like "
-                    f"vectors. Write Rotations(beside=({name!r},)) if it carries no direction; else do without."
+                    f"vectors. Write Rotations(beside=({name!r},)) if it has no direction; else do without."
                 )
         return self
 
     def dimension(self, space: Space) -> int:
-        """The dimension of the space that is turned."""
+        """The dimension of the space that is rotated."""
         if self.dim is not None:
             return self.dim
         vectors = [s.leaf.event[-1] for (s,) in bound_leaves(space) if s.leaf.vector]
@@ -72,7 +72,7 @@ class Rotations(Symmetry):
         found = bound_leaves(space, x, y)
         if not all(flat(s) for s, *_ in found):
             return super().cost(space, x, y)
-        # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R need not be known
+        # |R x - y|² = |x|² + |y|² - 2 <R x, y>: the best R itself is not needed
         still = [square(s, a, b) for s, a, b in found if not turns(s)]
         sides = [_length(a) + _length(b) for s, a, b in found if turns(s)]
         overlap = best_overlap(self._moment(space, x, y)) if sides else 0.0
@@ -87,8 +87,8 @@ class Rotations(Symmetry):
 
 
 def _piece_moment(space: BoundLeaf, x: Tensor, y: Tensor, dim: int) -> Tensor:
-    """The matrix of one leaf. Vectors give a product of matrices; elsewhere, since rotations act linearly, it is solved
-    for from the dot products under as many rotations as span all of them."""
+    """The matrix of one leaf. Vectors give a product of matrices; for others, since rotations act linearly, it follows
+    from the dot products under rotations that span all of them."""
     if flat(space):
         return y.reshape(len(y), -1, dim).mT @ x.reshape(len(x), -1, dim)
     basis = _spanning(dim).to(x)
@@ -97,7 +97,8 @@ def _piece_moment(space: BoundLeaf, x: Tensor, y: Tensor, dim: int) -> Tensor:
 
 
 def _spanning(dim: int) -> Tensor:
-    """Rotations that span all: in the plane 1 and a quarter turn, in space half turns times cyclic swaps of axes."""
+    """Rotations that span all matrices: in the plane 1 and a quarter turn, in space half turns times cyclic swaps of
+    axes."""
     if dim == 2:
         return torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [1.0, 0.0]]])
     half_turns = torch.diag_embed(torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1]]))
@@ -111,7 +112,7 @@ def _length(x: Tensor) -> Tensor:
 
 
 def turns(space: BoundLeaf) -> bool:
-    """Whether the points of a bound leaf carry a direction."""
+    """Whether the points of a bound leaf have a direction."""
     return space.leaf.directed
 
 

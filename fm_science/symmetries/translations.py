@@ -14,13 +14,14 @@ from fm_science.symmetries.base import Symmetry, bound_leaves, refuse_frozen
 
 @dataclass(frozen=True)
 class Translations(Symmetry):
-    """Shifts of all positions by one vector a sample. ``align`` brings the centre of ``x`` to that of ``y``.
+    """Shifts of all positions by one vector per sample. ``align`` brings the centre of ``x`` to that of ``y``.
 
-    No uniform law on shifts exists, so noise of a translation-invariant law cannot be drawn: spaces of centred clouds
-    (``Centered``) take the quotient instead, and there this symmetry does nothing.
+    There is no uniform distribution of shifts, so noise with a translation-invariant distribution cannot be drawn:
+    spaces of centred clouds (``Centered``) are the quotient instead, and there this symmetry does nothing.
 
     Args:
-        std: ``randomise`` draws Gaussian shifts of this size, in the units of the positions; ``None``: it refuses.
+        std: ``randomise`` draws Gaussian shifts of this size, in the units of the positions; ``None``: it raises an
+            error.
     """
 
     std: float | None = None
@@ -36,7 +37,7 @@ class Translations(Symmetry):
 
     def randomise(self, space: Space, x: State) -> State:
         if self.std is None:
-            raise TypeError("Translations have no uniform law. Use the space Centered(), or Translations(std=...).")
+            raise TypeError("Translations cannot be uniform. Use the space Centered(), or Translations(std=...).")
         refuse_frozen(space, "Translations")
         found = [a for s, a in bound_leaves(space, x) if _holds_positions(s)]
         if not found:

@@ -1,6 +1,6 @@
-"""Laws that spaces, priors, paths, couplings, networks and domains must obey, for our tests and for plugin authors.
+"""Laws that spaces, priors, paths, couplings, networks and domains must satisfy, for our tests and for plugin authors.
 
-Each check measures every law, and raises one AssertionError that names the broken ones with their numbers. It returns
+Each check measures every law, and raises one AssertionError that names those that fail with their numbers. It returns
 the measured errors by law, so that a table of them is one line away.
 """
 

@@ -1,9 +1,9 @@
-"""The laws of derivatives: what training descends is the gradient of what it reports.
+"""The laws of derivatives: training must use the gradient of the loss that it reports.
 
-Densities and flow maps differentiate a derivative: a divergence is a trace of first derivatives, and its gradient by a
-weight takes the second ones of every map of the space. Forward and backward mode may be nested in any order, and at the
-points where formulas divide zero by zero (no motion, equal eigenvalues) a wrong rule gives a wrong number rather than
-an infinite one. So each order is compared with central differences.
+Densities and flow maps differentiate a derivative: a divergence is a trace of first derivatives, and its gradient with
+respect to a weight needs the second ones of every map of the space. Forward and backward mode may be nested in any
+order, and at the points where formulas divide zero by zero (no motion, equal eigenvalues) a wrong rule gives a wrong
+number rather than an infinite one. So each order is compared with central differences.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ def check_derivatives(
     space: Space, prior: Prior | None = None, sites: Sequence[int] = (2, 1), cond: Mapping[str, Tensor] | None = None,
     tolerance: float = 1e-5, seed: int = 0, spread: float = 0.5,
 ) -> dict[str, float]:  # fmt: skip
-    """Hold the derivatives of a smooth space to central differences in double precision: first and second ones of its
-    maps in every order of forward and backward mode, also where points coincide, where nothing moves, at the origin
-    and close to the cut locus; and the gradients of the log-density with each divergence, by a weight and by the data,
-    and of each law of flow maps by a weight.
+    """Compare the derivatives of a smooth space with central differences in double precision: first and second ones of
+    its maps in every order of forward and backward mode, also where points coincide, where nothing moves, at the origin
+    and close to the cut locus; and the gradients of the log-density with each divergence, with respect to a weight and
+    the data, and of each law of flow maps with respect to a weight.
 
     Args:
         space: an unbound smooth space with a logarithm.
-        prior: a law of noise with a density; default a wrapped normal on each part.
+        prior: a distribution of noise with a density; default a wrapped Gaussian on each part.
         sites: numbers of real sites of the samples of a test batch.
         cond: conditions that the space reads when it is bound.
         tolerance: of derivatives, relative to their size but at least one.
         seed: of torch's generator; the generator is left as it was.
-        spread: size of the normal step from the origin that makes random points.
+        spread: standard deviation of the normal step from the origin that gives random points.
 
     Returns:
         The largest error of each law.
 
     Raises:
-        AssertionError: naming each broken law with its error and tolerance.
+        AssertionError: naming each law that fails with its error and tolerance.
     """
     laws, context = Laws(space), ragged(sites, cond=cond)
     with torch.random.fork_rng([]):
@@ -83,8 +83,8 @@ def _width(space: Any, context: Context) -> int:
 
 
 class Waves(nn.Module):
-    """A small smooth vector field on any space, which couples the sites of a sample and reads both times: what laws of
-    derivatives are measured on.
+    """A small smooth vector field on any space, which couples the sites of a sample and reads both times: the laws of
+    derivatives are tested on it.
 
     Args:
         space: an unbound space.
@@ -118,7 +118,7 @@ class Waves(nn.Module):
         if self.space.linear:
             return u
         u = self.space.tangent(x, u)
-        speed = (1 + self.space.dot(x, u, u)).sqrt()  # a field of any length would leave for infinity
+        speed = (1 + self.space.dot(x, u, u)).sqrt()  # an unbounded field would diverge
         return u / expand_like(speed, u)
 
 
@@ -142,7 +142,7 @@ def _maps(laws: Laws, s: Any, spread: float, tol: float) -> None:
 
 
 def _far(s: Any, x: State) -> State | None:
-    """A point nearly as far from ``x`` as a shortest way leads; ``None`` on spaces where ways have no end."""
+    """A point nearly as far from ``x`` as geodesics are shortest; ``None`` on spaces where they always are."""
     if s.parts or s.leaf.injectivity == float("inf"):
         return None
     u = s.gaussian(x)
@@ -150,7 +150,7 @@ def _far(s: Any, x: State) -> State | None:
 
 
 def _ones(s: Any) -> State:
-    """Where the eigenvalues of a tangent at the origin can be equal, such a tangent."""
+    """A tangent at the origin with equal eigenvalues, if there can be one."""
     start = origin(s, torch.float64)
     return s.tangent(start, s.log(start, s.exp(start, scale(0.3, s.tangent(start, _diagonal(s, start))))))
 
@@ -164,7 +164,7 @@ def _diagonal(s: Any, start: State) -> State:
 
 
 class _Motion:
-    """Two points and a tangent that move with two numbers, and a random sum of what a map makes of them."""
+    """Two points and a tangent that move with two numbers, and a random sum of the output of a map."""
 
     def __init__(self, s: Any, x: State, y: State, u: State) -> None:
         self.s, self.x, self.y, self.u = s, x, y, u
@@ -210,7 +210,7 @@ class _Shake:
         self.all_geodesics = [torch.randn_like(w) for w in self.weights]
 
     def slope(self, grads: Sequence[Tensor | None]) -> Tensor:
-        """The rate along the direction of what has these gradients."""
+        """The rate along the direction, from these gradients."""
         rates = [(g * way).sum() for g, way in zip(grads, self.all_geodesics, strict=True) if g is not None]
         return torch.stack(rates).sum()
 
@@ -230,7 +230,7 @@ class _Shake:
 
 
 def _density(laws: Laws, flow: Flow, x: State, context: Context, rule: Divergence, tol: float) -> None:
-    """The loss of maximum likelihood, by the weights and by the data."""
+    """The loss of maximum likelihood, with respect to the weights and the data."""
     objective, s = (
         MaximumLikelihood(energy=0.1, solver=Midpoint(), steps=1, divergence=rule),
         flow.path.space.bind(context),
@@ -249,7 +249,7 @@ def _density(laws: Laws, flow: Flow, x: State, context: Context, rule: Divergenc
     laws.equal(f"gradient of {law} by the weights", shake.slope(by_weights), difference, tol)
 
 
-#: What each law of flow maps teaches, as a tangent at the point ``y`` where its residual lies.
+#: The target of each law of flow maps, as a tangent at the point ``y`` of its residual.
 TAUGHT: dict[str, Callable[[Map, Tensor, Tensor, State], State]] = {
     "Lagrangian": lambda m, s, t, y: _end_velocity(m, s, t, y),
     "MeanFlow": lambda m, s, t, y: m.velocity(m.at(s), s, t),
@@ -264,7 +264,7 @@ def _end_velocity(m: Map, s: Tensor, t: Tensor, y: State) -> State:
 
 
 def _flow_map(laws: Laws, flow: Flow, x: State, context: Context, law: FlowMapLoss, tol: float) -> None:
-    """The squared residual of a law of flow maps by the weights, what it takes as known held still."""
+    """The squared residual of a law of flow maps with respect to the weights, with its targets fixed."""
     path, network = flow.path.bind(context, flow.prior), flow.network
     x0 = path.space.project(tree_map(Tensor.double, flow.prior.sample(path.space, context)))
     s = torch.linspace(0.1, 0.3, context.size, dtype=torch.float64)

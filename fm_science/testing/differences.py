@@ -1,9 +1,9 @@
-"""Differences that know their own error.
+"""Finite differences with estimates of their error.
 
-A central difference is wrong in two ways: a long step leaves out what the function does in between, a short one drowns
-in rounding. So each number is measured with many steps, from long to short. Two steps, one half of the other, tell how
-much they lack (Richardson 1911), and the step is kept where that is least. What a derivative may then differ by is
-known: beside a boundary the short steps win, elsewhere the middle ones.
+A central difference has two errors: a long step has truncation error, a short one rounding error. So each number is
+computed with many steps, from long to short. Two steps, one half of the other, give an estimate of the error
+(Richardson 1911), and the step with the least error is used. This bounds the allowed deviation of a derivative: next to
+a boundary the short steps are best, elsewhere the middle ones.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 from fm_science.testing.laws import Laws
 
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-SHARE = 10.0  #: errors of the difference that a derivative may be off
+SHARE = 10.0  #: allowed deviation of a derivative, in errors of the difference
 
 
 def difference(f: Callable[[float], Tensor], steps: tuple[float, ...] = STEPS) -> tuple[Tensor, Tensor]:
     """The derivative of ``f`` at 0 by central differences, and a bound of the error of each entry; both of the shape
-    of a value. Where no step gives a finite number, the derivative is NaN and the bound infinite."""
+    of a value. If no step gives a finite number, the derivative is NaN and the bound infinite."""
     value = bound = None
     for h in steps:
         ends = [f(d) for d in (h, -h, 0.5 * h, -0.5 * h)]
@@ -38,15 +38,15 @@ def difference(f: Callable[[float], Tensor], steps: tuple[float, ...] = STEPS) -
 
 
 def _whole_site(gap: Tensor) -> Tensor:
-    """One entry of a vector may agree by chance: each counts as wrong as the worst beside it."""
+    """One entry of a vector may agree by chance: each gets the error of the worst next to it."""
     return gap.amax(-1, keepdim=True).expand_as(gap) if gap.ndim > 1 else gap
 
 
 def same_slope(
     laws: Laws, law: str, slope: Tensor, f: Callable[[float], Tensor], tolerance: float, at: Mapping[str, Tensor]
 ) -> None:  # fmt: skip
-    """``slope`` must be the derivative of ``f`` at 0, within ``tolerance`` relative to its size but at least one, and
-    what the difference itself may lack. A failure prints the worst site, with the points named in ``at``."""
+    """``slope`` must be the derivative of ``f`` at 0, within ``tolerance`` relative to its size but at least one, plus
+    the error of the difference itself. A failure prints the worst site, with the points named in ``at``."""
     value, bound = difference(f)
     beyond = ((slope - value).abs() - SHARE * bound).clamp_min(0) / value.abs().clamp_min(1)
     beyond = torch.where(torch.isfinite(slope) & torch.isfinite(bound), beyond, torch.inf)
@@ -57,7 +57,7 @@ def same_slope(
 
 
 def place(worst: int, like: Tensor, at: Mapping[str, Tensor]) -> str:
-    """In words, where entry ``worst`` of ``like``, counted through all axes, lies, and what is there."""
+    """A text with the position of entry ``worst`` of ``like``, counted through all axes, and its values."""
     index = [int(i) for i in torch.unravel_index(torch.tensor(worst), like.shape)]
     seen = []
     for name, points in at.items():

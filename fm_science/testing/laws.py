@@ -1,4 +1,4 @@
-"""What the checks share: a list of laws with their measured errors, and random points to measure them on."""
+"""The common part of the checks: a list of laws with their measured errors, and random points to measure them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from fm_science.state import Context, State, leaves, scale, tree_map
 
 
 class Laws:
-    """The laws of one subject. Errors of one law add up to their maximum; :meth:`enforce` raises for those too large.
+    """The laws of one subject. Of several errors of one law the largest is kept; :meth:`enforce` raises for those that
+    are too large.
 
     Args:
         subject: what is checked, for the message.
-        mend: for the laws that begin with these words, the methods to look at, for the message.
+        mend: the methods to correct, by the first words of a law, for the message.
     """
 
     def __init__(self, subject: Any, mend: Mapping[str, str] | None = None) -> None:
@@ -27,7 +28,7 @@ class Laws:
         self.broken: dict[str, str] = {}
 
     def small(self, law: str, error: Tensor | float, tolerance: float, detail: str = "") -> None:
-        """``error`` must be at most ``tolerance`` (and not NaN) everywhere; ``detail`` says more of the worst place."""
+        """``error`` must be at most ``tolerance`` (and not NaN) everywhere; ``detail`` describes the worst place."""
         value = float(torch.as_tensor(error).detach().abs().double().max()) if torch.as_tensor(error).numel() else 0.0
         before = self.errors.get(law, 0.0)
         worst = max(before, value) if value == value and before == before else float("nan")
@@ -44,7 +45,7 @@ class Laws:
                 self.small(law, (a - b).abs().max() / b.abs().max().clamp_min(1.0), tolerance)
 
     def holds(self, law: str, ok: bool | Tensor, detail: str) -> None:
-        """A law that is true or false; ``detail`` says what was found and what was expected."""
+        """A law that is true or false; ``detail`` gives what was found and what was expected."""
         self.errors.setdefault(law, 0.0)
         if not bool(ok):
             self.errors[law] = float("inf")
@@ -57,14 +58,14 @@ class Laws:
         self.holds(law, bad == 0, f"{bad} of {sum(x.numel() for x in tensors)} entries are not finite")
 
     def enforce(self) -> dict[str, float]:
-        """The errors by law. Raises AssertionError when a law is broken."""
+        """The errors by law. Raises AssertionError if a law fails."""
         if self.broken:
             lines = "\n".join(f"  {law}: {detail}{self._hint(law)}" for law, detail in self.broken.items())
             raise AssertionError(f"{self.subject!r} breaks {len(self.broken)} of {len(self.errors)} laws:\n{lines}")
         return self.errors
 
     def _hint(self, law: str) -> str:
-        """The methods to look at where a law is broken: those of the longest words that it begins with."""
+        """The methods to correct if a law fails: those of the longest matching first words."""
         words = max((words for words in self.mend if law.startswith(words)), key=len, default=None)
         return "" if words is None else f"; mend {self.mend[words]}"
 
@@ -94,12 +95,12 @@ def random_point(space: Space, dtype: torch.dtype, spread: float = 1.0) -> State
 
 
 def random_ambient(state: State) -> State:
-    """A standard normal state of the same shapes: tangent to nothing in particular."""
+    """A standard normal state of the same shapes, not tangent."""
     return tree_map(torch.randn_like, state)
 
 
 def freeze(context: Context, space: Space, dtype: torch.dtype) -> Context:
-    """The same batch with about half of the sites of every sample held at random known values."""
+    """The same batch with about half of the sites of every sample fixed at random known values."""
     known = random_point(space.bind(context), dtype)
     free = torch.arange(context.mask.shape[1]) % 2 == torch.arange(len(context.mask))[:, None] % 2
     return replace(context, free=free, known=known)
@@ -139,7 +140,8 @@ def log_stretch(s: Any, x: Tensor, u: Tensor) -> Tensor:
 
 
 def rate_along(s: Any, x: State, slope: State, u: State) -> Tensor:
-    """How fast a function with the ambient derivative ``slope`` at ``x`` changes along the tangent ``u``, ``(B,)``."""
+    """The rate at which a function with the ambient derivative ``slope`` at ``x`` changes along the tangent ``u``,
+    ``(B,)``."""
     zero = leaves(x)[0].new_zeros(())
     motion = torch.func.jvp(lambda h: s.exp(x, scale(h, u)), (zero,), (torch.ones_like(zero),))[1]
     rates: Any = [(a * b).flatten(1).sum(1) for a, b in zip(leaves(slope), leaves(motion), strict=True)]

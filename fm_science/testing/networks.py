@@ -28,18 +28,18 @@ def check_network(
     network: Callable[..., Any], path: Path, prior: Prior, context: Context, symmetries: Sequence[Symmetry] = (),
     reflections: bool | None = None, tolerance: float = 1e-8, seed: int = 0, reads: Sequence[str] = (),
 ) -> dict[str, float]:  # fmt: skip
-    """Hold a network to its laws in double precision: it commutes with each symmetry, padding and other samples of the
-    batch change nothing, and every parameter gets a gradient. Symmetries are judged on predicted endpoints, so that the
-    meaning of the raw output does not matter. A copy of the network is used, its weights slightly shaken, so that
-    layers that start at zero hide nothing. A self-conditioned network is also shown its own first endpoint.
+    """Check the laws of a network in double precision: it commutes with each symmetry, padding and other samples of the
+    batch change nothing, and every parameter gets a gradient. Symmetries are tested on predicted endpoints, so that the
+    meaning of the raw output does not matter. A copy of the network is used, its weights slightly perturbed, so that
+    layers that start at zero hide nothing. A self-conditioned network is also given its own first endpoint.
 
     Args:
         network: ``(x, t, context) -> raw``, a module or a function.
         path: an unbound path that says what the output means.
-        prior: the law of the points at which the network is asked.
+        prior: the distribution of the points at which the network is evaluated.
         context: a test batch with its conditions, best with samples of different sizes.
-        symmetries: motions that the network commutes with.
-        reflections: True when it also commutes with mirror images, False when it must tell them apart, None: any.
+        symmetries: transformations that the network commutes with.
+        reflections: True when it also commutes with mirror images, False when it must distinguish them, None: any.
         tolerance: of equalities, relative to the size of the outputs but at least one.
         seed: of torch's generator; the generator is left as it was.
         reads: conditions of the context that the output must depend on: it changes when samples exchange them.
@@ -94,10 +94,10 @@ def _shaken(network: Any) -> Any:
 
 
 def _destined(laws: Laws, network: NetworkFunction, x: State, t: Tensor, context: Context, tolerance: float) -> Context:
-    """A flow map told to land where it is tells the velocity, and tells the same when told nothing. The context with a
-    later time to land at, at which all other laws are judged."""
+    """A flow map with end time t predicts the velocity, and the same without an end time. Returns the context with a
+    later end time, with which all other laws are tested."""
     here = network(x, t, replace(context, t_end=t))
-    laws.equal("without a time to land at it tells the velocity", network(x, t, context), here, tolerance)
+    laws.equal("without an end time it predicts the velocity", network(x, t, context), here, tolerance)
     return replace(context, t_end=t + 0.5 * (1 - t))
 
 
@@ -129,7 +129,7 @@ def _mirror(laws: Laws, predict: Predicted, x: State, space: Space, reflections:
 
 
 def _independent(laws: Laws, network: Any, raw: State, x: State, t: Tensor, context: Context, tol: float) -> None:
-    """A sample does not see the others of its batch."""
+    """A sample does not depend on the others of its batch."""
     index = torch.arange(context.size - 1, -1, -2)
     alone = network(take(x, index), t[index], context.take(index))
     laws.equal("other samples change nothing", alone, take(raw, index), tol)
@@ -151,7 +151,7 @@ def _padding(
     """More padding changes nothing on real sites."""
     extra, n = 2, context.mask.shape[1]
     if n == 1:
-        return  # one site a sample: nothing is padded
+        return  # one site per sample: nothing is padded
     wide = replace(
         context,
         mask=torch.nn.functional.pad(context.mask, (0, extra)),
@@ -185,10 +185,10 @@ def _gradients(laws: Laws, network: nn.Module, x: State, t: Tensor, context: Con
 
 
 def check_domain(domain: Domain, n: int = 2, steps: int = 2, seed: int = 0) -> dict[str, float]:
-    """Hold a domain to its promises: its parts fit together from a batch of data to a picture of samples.
+    """Check a domain: its parts fit together from a batch of data to a picture of samples.
 
     Args:
-        domain: built with small options, so that the check is quick.
+        domain: built with small options, so that the check is fast.
         n: samples to draw.
         steps: of the solver.
         seed: of torch's generator; the generator is left as it was.
@@ -197,7 +197,7 @@ def check_domain(domain: Domain, n: int = 2, steps: int = 2, seed: int = 0) -> d
         The largest error of each law.
 
     Raises:
-        AssertionError: naming each broken promise.
+        AssertionError: naming each law that fails.
     """
     laws = Laws(f"domain {domain.name}")
     with torch.random.fork_rng([]), tempfile.TemporaryDirectory() as folder:
@@ -231,7 +231,7 @@ def _training(laws: Laws, domain: Domain, x1: State, context: Context) -> None:
     losses = domain.objective(flow, x1, context)
     laws.holds("the objective gives named losses", bool(losses), "it gives none")
     for name, loss in losses.items():
-        laws.holds("losses are one number a sample", loss.shape == (context.size,), f"{name} has {tuple(loss.shape)}")
+        laws.holds("losses are one number per sample", loss.shape == (context.size,), f"{name} has {tuple(loss.shape)}")
     laws.finite("losses are finite", dict(losses))
     flow.zero_grad()
     sum(loss.mean() for loss in losses.values()).backward()
@@ -241,13 +241,13 @@ def _training(laws: Laws, domain: Domain, x1: State, context: Context) -> None:
 
 def _sampling(laws: Laws, domain: Domain, n: int, steps: int, seed: int) -> list:
     flow, context = domain.flow(), domain.request(n)
-    laws.holds("request gives as many samples as asked", context.size == n, f"{context.size}, not {n}")
+    laws.holds("request gives as many samples as requested", context.size == n, f"{context.size}, not {n}")
     x = flow.sample(context, steps=steps, seed=seed)
     laws.finite("samples are finite", x)
     laws.equal("the same seed gives the same samples", flow.sample(context, steps=steps, seed=seed), x, 0.0)
     samples = domain.decode(x, context)
-    laws.holds("decode gives one object a sample", len(samples) == n, f"{len(samples)}, not {n}")
-    laws.enforce()  # metrics and files would only stumble over what is broken here
+    laws.holds("decode gives one object per sample", len(samples) == n, f"{len(samples)}, not {n}")
+    laws.enforce()  # metrics and files would only fail again for what fails here
     rows = domain.references(samples)
     reference = next(iter(rows.values()), [])
     laws.holds("references start with a held-out set", len(reference) > 0, "there is none")

@@ -20,7 +20,7 @@ from fm_science.testing.spaces import held
 
 Raw = Callable[[Any, State, State, State, Tensor], State]
 
-#: The raw output that is right for a path whose two ends are known, by the name of the prediction.
+#: The exact raw output for a path with known endpoints, by the name of the prediction.
 EXACT: dict[str, Raw] = {
     "Velocity": lambda path, x0, x1, x, t: path.endpoint_to_velocity(x, x1, t),
     "Endpoint": lambda path, x0, x1, x, t: x1,
@@ -33,17 +33,17 @@ def check_path(
     path: Path, prior: Prior, sites: Sequence[int] = (1, 3, 5, 2), cond: Mapping[str, Tensor] | None = None,
     raw: Mapping[str, Raw] | None = None, seeds: Sequence[int] = (0, 1, 2), tolerance: float = 1e-7,
 ) -> dict[str, float]:  # fmt: skip
-    """Hold a path to its laws in double precision: it starts at the noise and ends at the datum where its schedule says
-    so, its velocity is the derivative of its sample, ``velocity_to_endpoint`` undoes ``endpoint_to_velocity``,
+    """Check the laws of a path in double precision: it starts at the noise and ends at the data point if its schedule
+    does, its velocity is the derivative of its sample, ``velocity_to_endpoint`` inverts ``endpoint_to_velocity``,
     ``step_to_endpoint`` stays on the path, every prediction means the same velocity, the right output has no loss, and
     jumps have the right probabilities.
 
     Args:
         path: an unbound path; the parts of a product are checked one by one.
-        prior: the law of the noise.
+        prior: the distribution of the noise.
         sites: numbers of real sites of the samples of a test batch.
         cond: conditions that space and prior read.
-        raw: the exact raw output ``(path, x0, x1, x, t) -> raw`` of predictions of your own, by class name.
+        raw: the exact raw output ``(path, x0, x1, x, t) -> raw`` of your own predictions, by class name.
         seeds: of torch's generator; the generator is left as it was.
         tolerance: of values that go through derivatives, and of steps along a path that is itself simulated; others
             must hold to 1e-9.
@@ -52,7 +52,7 @@ def check_path(
         The largest error of each law.
 
     Raises:
-        AssertionError: naming each broken law with its error and tolerance.
+        AssertionError: naming each law that fails with its error and tolerance.
     """
     laws = Laws(path)
     with torch.random.fork_rng([]):
@@ -91,7 +91,7 @@ def _path(
 def _ends(laws: Laws, p: Any, x0: State, x1: State) -> None:
     for time, point, weights, name in (
         (0.0, x0, (0.0, 1.0), "starts at the noise"),
-        (1.0, x1, (1.0, 0.0), "ends at the datum"),
+        (1.0, x1, (1.0, 0.0), "ends at the data point"),
     ):
         t = torch.full((len(p.space.mask),), time, dtype=torch.float64)
         if tuple(float(w[0]) for w in p.schedule(t)) == weights:
@@ -124,12 +124,12 @@ def _smooth(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, ta
 
 
 def _way(space: Space, x: State, y: State) -> State:
-    """The tangent from ``x`` to ``y`` close by, on surfaces without a logarithm that of the straight line in space."""
+    """The tangent from ``x`` to a nearby ``y``; on surfaces without a logarithm that of the straight line in space."""
     return space.log(x, y) if space.geodesic else space.tangent(x, add(y, scale(-1.0, x)))
 
 
 def _jumps(laws: Laws, p: Any, x0: State, x1: State, x: State, t: Tensor, target: Raw, tol: float) -> None:
-    """A site holds the datum's class with probability k(t), and else that of the noise."""
+    """A site has the class of the data point with probability k(t), and else that of the noise."""
     hits, sites, differ = 0.0, 0, (x0 != x1).any(-1) & p.space.counted_mask
     k = expand_like(p.schedule(t)[0], differ.double())
     for _ in range(200):
@@ -138,13 +138,13 @@ def _jumps(laws: Laws, p: Any, x0: State, x1: State, x: State, t: Tensor, target
     if bool(differ.any()):
         error = (hits / sites - k)[differ]
         laws.small("jumps have the probability of the schedule", error, 5.5 * (0.25 / sites) ** 0.5)
-    laws.equal("the posterior of a known datum is the datum", p.endpoint(target(p, x0, x1, x, t), x, t), x1, 1e-9)
+    laws.equal("the posterior of a known endpoint is the endpoint", p.endpoint(target(p, x0, x1, x, t), x, t), x1, 1e-9)
 
 
 def _loss(laws: Laws, p: Bridge, x0: State, x1: State, x: State, t: Tensor, target: Raw) -> None:
     raw = target(p, x0, x1, x, t).detach().clone().requires_grad_()
     loss = p.loss(raw, x0, x1, x, t)
-    laws.holds("loss is one number a sample", loss.shape == t.shape, f"shape is {tuple(loss.shape)}")
+    laws.holds("loss is one number per sample", loss.shape == t.shape, f"shape is {tuple(loss.shape)}")
     laws.small("the right output has no loss", loss, 1e-9)
     noise = (1 + raw.detach().abs().max()) * torch.randn_like(raw)
     wrong = p.loss(raw + noise, x0, x1, x, t)
@@ -159,16 +159,16 @@ def check_coupling(
     cond: Mapping[str, Tensor] | None = None, keeps_noise: bool = True, optimal: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> dict[str, float]:  # fmt: skip
-    """Hold a coupling to its laws: data stay as they are, no noise is lost or made up, pairs do not get longer,
+    """Check the laws of a coupling: data are unchanged, no noise is lost or added, pairs do not get longer,
     padding stays padding, and the same seed gives the same pairs.
 
     Args:
         coupling: what is checked.
         space: an unbound space.
-        prior: the law of the noise.
+        prior: the distribution of the noise.
         sites: numbers of real sites of the samples of a test batch.
         cond: conditions that the coupling reads.
-        keeps_noise: whether each noise is used once; motions along symmetries may change it, but not its distance to
+        keeps_noise: whether each noise is used once; symmetries may change it, but not its distance to
             the origin.
         optimal: whether the summed squared distance must be the least over all pairings.
         seeds: of torch's generator; the generator is left as it was.
@@ -177,7 +177,7 @@ def check_coupling(
         The largest error of each law.
 
     Raises:
-        AssertionError: naming each broken law with its error and tolerance.
+        AssertionError: naming each law that fails with its error and tolerance.
     """
     laws = Laws(coupling)
     context = ragged(sites, cond=cond)

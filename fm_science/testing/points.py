@@ -1,6 +1,6 @@
-"""The laws of what a point and a tangent are.
+"""The laws of points and tangents.
 
-The origin must lie on the space, what ``project`` gives must be points from which one can move, and tangents must be
+The origin must lie on the space, results of ``project`` must be points at which ``exp`` works, and tangents must be
 the velocities of curves on the space: those that ``exp`` starts with, and those by which projected points move.
 """
 
@@ -19,7 +19,7 @@ from fm_science.testing.differences import SHARE, difference, place, same_slope
 from fm_science.testing.laws import Laws, ragged, random_ambient, random_point
 
 DRAWS = 2000  # Gaussian tangents whose length is measured
-LOOSE = 1e-5  # a point that was projected may be ill conditioned, such as a nearly singular matrix
+LOOSE = 1e-5  # a projected point may be ill conditioned, such as a nearly singular matrix
 
 
 def point_laws(laws: Laws, s: Any, dtype: torch.dtype, tol: float, spread: float, geo: bool) -> None:
@@ -45,12 +45,12 @@ def _vector(s: Any, x: Tensor) -> Tensor:
 
 
 def _origin(laws: Laws, s: Any, dtype: torch.dtype, tol: float, geo: bool) -> bool:
-    """The origin is a point of the space that stays where it is. False where not even its shape is that of one."""
+    """The origin is a point of the space that stays where it is. False if its shape is wrong."""
     like = torch.empty((), dtype=dtype)
     origin = s.leaf.origin(like)
     law, found = "the origin has the shape of a point", tuple(origin.shape)
     laws.holds(law, found == tuple(s.leaf.event), f"shape {found}, expected {tuple(s.leaf.event)}")
-    laws.holds("the origin keeps the dtype", origin.dtype == dtype, f"{origin.dtype} where {dtype} was asked for")
+    laws.holds("the origin keeps the dtype", origin.dtype == dtype, f"{origin.dtype} instead of {dtype}")
     if found != tuple(s.leaf.event):
         return False
     x = origin.expand(1, 1, *s.leaf.event).clone()
@@ -63,7 +63,7 @@ def _origin(laws: Laws, s: Any, dtype: torch.dtype, tol: float, geo: bool) -> bo
 
 
 def _velocities(laws: Laws, s: Any, x: Tensor, geo: bool) -> None:
-    """``tangent`` keeps the velocities of curves on the space, and ``exp`` starts with the velocity it was given."""
+    """``tangent`` keeps the velocities of curves on the space, and ``exp`` starts with the given velocity."""
     u, same = s.tangent(x, _vector(s, x)), s.leaf.event == s.leaf.tangent_event
     if same or geo:
         motion, bound = difference(lambda h: s.exp(x, h * u) if same else s.log(x, s.exp(x, h * u)))
@@ -79,7 +79,7 @@ def _velocities(laws: Laws, s: Any, x: Tensor, geo: bool) -> None:
 
 
 def _close(laws: Laws, law: str, given: Tensor, expected: Tensor, bound: Tensor, at: dict[str, Tensor]) -> None:
-    """Two tangents must agree up to the error of the difference that one of them is."""
+    """Two tangents must agree up to the error of the finite difference in one of them."""
     size = 1 + expand_like(expected.flatten(1).abs().amax(1), expected)
     error = ((given - expected).abs() - SHARE * bound).clamp_min(0) / size
     error = torch.where(torch.isfinite(given) & torch.isfinite(expected), error, torch.inf)
@@ -89,8 +89,8 @@ def _close(laws: Laws, law: str, given: Tensor, expected: Tensor, bound: Tensor,
 
 
 def gaussian_law(laws: Laws, space: Space, spread: float) -> None:
-    """The squared length of Gaussian tangents has as many units as there are dimensions, within five standard errors
-    of a chi-squared law."""
+    """The squared length of Gaussian tangents has the dimension as its mean, within five standard errors of a
+    chi-squared distribution."""
     s: Any = space.bind(ragged([1 if space.on == "graph" else 2] * DRAWS))  # type: ignore[attr-defined]
     x = random_point(s, torch.float64, 0.5 * spread)
     g = s.gaussian(x)
@@ -112,7 +112,7 @@ def rank(laws: Laws, s: Any, x: State, tol: float) -> None:
 
 
 def derivatives(laws: Laws, s: Any, x: State, u: State, y: State) -> None:
-    """Forward derivatives along a tangent agree with differences, beyond what these lack, to 1e-6."""
+    """Forward derivatives along a tangent agree with finite differences to 1e-6, beyond the error of these."""
     if isinstance(x, dict) or x.dtype != torch.float64:
         return
     along = s.gaussian(x)

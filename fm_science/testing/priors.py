@@ -22,18 +22,18 @@ def check_prior(
     prior: Prior, space: Space, sites: Sequence[int] = (1, 3, 5, 2), cond: Mapping[str, Tensor] | None = None,
     symmetries: Sequence[Symmetry] = (), density: Context | None = None, draws: int = 20_000, seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
-    """Hold a prior to its laws: draws are points, padding holds the origin, the same seed gives the same draw, each
-    symmetry leaves the density unchanged, the density integrates to one and is that of the draws.
+    """Check the laws of a prior: samples are points, padding is at the origin, the same seed gives the same sample,
+    each symmetry leaves the density unchanged, the density integrates to one and is that of the samples.
 
-    Integrals are sums over random points; a law counts as broken beyond five standard errors plus two percent.
+    Integrals are sums over random points; a law fails beyond five standard errors plus two percent.
 
     Args:
         prior: what is checked.
-        space: an unbound space that it lives on.
+        space: the unbound space of the prior.
         sites: numbers of real sites of the samples of a test batch.
         cond: conditions that the prior reads, for that batch.
-        symmetries: motions that leave the law unchanged.
-        density: one sample of which the density is integrated; default one site (two on edges and centred clouds).
+        symmetries: transformations that leave the distribution unchanged.
+        density: one sample for which the density is integrated; default one site (two on edges and centred clouds).
         draws: random points in each integral.
         seed: of torch's generator; the generator is left as it was.
 
@@ -41,7 +41,7 @@ def check_prior(
         The largest error of each law; the errors of integrals are in standard errors.
 
     Raises:
-        AssertionError: naming each broken law with its error and tolerance.
+        AssertionError: naming each law that fails with its error and tolerance.
     """
     laws = Laws(prior)
     with torch.random.fork_rng([]):
@@ -53,7 +53,7 @@ def check_prior(
             log = prior.log_prob(s, x)
         except TypeError:
             return laws.enforce()
-        laws.holds("log_prob is one number a sample", log.shape == (len(sites),), f"shape is {tuple(log.shape)}")
+        laws.holds("log_prob is one number per sample", log.shape == (len(sites),), f"shape is {tuple(log.shape)}")
         laws.finite("log_prob is finite", log)
         for symmetry in symmetries:
             moved = prior.log_prob(s, symmetry.randomise(s, x))

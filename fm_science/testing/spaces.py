@@ -15,7 +15,7 @@ from fm_science.testing.laws import rate_along as rate
 from fm_science.testing.points import derivatives, gaussian_law, point_laws, rank
 from fm_science.testing.volumes import volume_laws
 
-#: Which methods to look at when a law is broken, by the words that it begins with.
+#: The methods to correct if a law fails, by its first words.
 MEND = {
     "exp(x, 0)": "exp", "project": "project", "exp reaches a point": "exp", "tangent": "tangent",
     "distance": "log or dot", "exp(x, log": "log or exp", "log is tangent": "log or tangent", "log is finite": "log",
@@ -39,8 +39,8 @@ def check_space(
     cond: Mapping[str, Tensor] | None = None, frozen: bool = True, geodesic: bool = True,
     densities: bool = True,
 ) -> dict[str, float]:  # fmt: skip
-    """Hold a space to its laws on ragged batches, with and without frozen sites, and at the points where formulas fail;
-    with the first seed also its densities. The message of a broken law names the methods to mend.
+    """Check the laws of a space on ragged batches, with and without frozen sites, and at the points where formulas
+    fail; with the first seed also its densities. The message of a law that fails names the methods to correct.
 
     Args:
         space: an unbound space.
@@ -48,18 +48,18 @@ def check_space(
         dtype: of the points; the singular points are visited in single precision too.
         tolerance: of the laws that hold exactly; default 1e-10 in double and 1e-4 in single precision.
         seeds: of torch's generator; the generator is left as it was.
-        spread: size of the normal step from the origin that makes random points.
+        spread: standard deviation of the normal step from the origin that gives random points.
         cond: conditions that the space reads when it is bound.
         frozen: whether sites may be frozen.
-        geodesic: whether ``exp`` and ``log`` are inverse to each other and follow shortest ways; a space that only
-            projects (a mesh) keeps a shorter list.
+        geodesic: whether ``exp`` and ``log`` are inverse to each other and follow geodesics; a space that only projects
+            (a mesh) has a shorter list.
         densities: whether to check volumes and integrate a density too, which takes seconds.
 
     Returns:
         The largest error of each law.
 
     Raises:
-        AssertionError: naming each broken law with its error and tolerance.
+        AssertionError: naming each law that fails with its error and tolerance.
     """
     laws = Laws(space, MEND)
     exact = tolerance if tolerance is not None else {torch.float64: 1e-10}.get(dtype, 1e-4)
@@ -94,7 +94,7 @@ def _flat(space: Space) -> list[Any]:
 def _motion(
     laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
 ) -> None:
-    """What holds on every space, classes included."""
+    """The laws of every space, including classes."""
     s = space.bind(context)
     x, y = random_point(s, dtype, spread), random_point(s, dtype, spread)
     a = _vector(s, x)
@@ -117,7 +117,7 @@ def _motion(
 
 
 def _vector(s: Any, x: State) -> State:
-    """A random ambient vector at ``x``, tangent to nothing in particular."""
+    """A random ambient vector at ``x``, not tangent."""
     if s.parts:
         return {name: _vector(part, x[name]) for name, part in s.parts.items()}
     return torch.randn(*s.mask.shape, *s.leaf.tangent_event, dtype=x.dtype)
@@ -165,7 +165,7 @@ def _padding(
 
 
 def _batching(laws: Laws, space: Space, context: Context, dtype: torch.dtype, spread: float) -> None:
-    """Stacking the points of a batch gives the batch back; reordering the sites twice gives it back too."""
+    """Stacking the points of a batch restores the batch; so does reordering the sites and then inverting the order."""
     s = space.bind(context)
     x, counts = random_point(s, dtype, spread), context.mask.sum(1).tolist()
     points = [_cropped(s, tree_map(lambda v, i=i: v[i], x), n) for i, n in enumerate(counts)]
@@ -187,7 +187,7 @@ def _cropped(s: Any, point: State, n: int) -> State:
 def _smooth(
     laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
 ) -> None:
-    """What holds where tangents form a vector space."""
+    """The laws of spaces whose tangents form a vector space."""
     s = space.bind(context)
     x, y = random_point(s, dtype, spread), random_point(s, dtype, spread)
     u, v = s.gaussian(x), s.gaussian(x)
@@ -283,7 +283,7 @@ def _singular_points(s: Any, x: State) -> list[State]:
 def _jumps(
     laws: Laws, space: Space, context: Context, dtype: torch.dtype, tol: float, spread: float, geo: bool
 ) -> None:
-    """A random move has mean x + u where that lies in the simplex; the same seed gives the same move."""
+    """A random move has mean x + u if that is in the simplex; the same seed gives the same move."""
     n = 4000
     one = ragged((3,) * n)
     s = space.bind(one)

@@ -1,9 +1,8 @@
-"""The laws of volume, which densities rest on.
+"""The laws of volume, on which densities depend.
 
-``exp`` stretches volume by ``log_volume``; a unit of the coordinates is worth ``exp(log_scale)`` of volume. The
-divergence that densities are computed with, a trace over ``tangent`` and the growth of ``log_scale``, must be that of
-the field as the geodesics see it; and when noise has been carried along by a field, its density must still integrate
-to one.
+``exp`` changes volume by the factor exp of ``log_volume``; a unit of the coordinates has the volume ``exp(log_scale)``.
+The divergence for densities, a trace over ``tangent`` and the rate of ``log_scale``, must be that of the field in
+normal coordinates; and after noise has been transported by a field, its density must still integrate to one.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from fm_science.testing.laws import Laws, log_stretch, origin, ragged, random_po
 
 POINTS = 8  # where the divergence is measured
 INTEGRAL = 500  # random points of an integral along trajectories
-SAMPLES = 20_000  # of one that takes none
-LARGEST = 8  # dimensions: beyond, random points say little of an integral
-BLUR = 0.1  # an integral that is known no better than this says nothing
+SAMPLES = 20_000  # of an integral without trajectories
+LARGEST = 8  # dimensions: beyond, random points are too few for an integral
+BLUR = 0.1  # an integral with a larger error is not tested
 
 
 def volume_laws(laws: Laws, space: Any, spread: float) -> None:
@@ -55,7 +54,7 @@ def volume_laws(laws: Laws, space: Any, spread: float) -> None:
 
 
 def _one(space: Any, n: int) -> Context:
-    """A batch of the smallest samples that can move: of one site, or of two."""
+    """A batch of the smallest samples with degrees of freedom: of one site, or of two."""
     pair = space.on == "edges" or space.bind(ragged([2])).centred
     return ragged([2 if pair else 1] * n)
 
@@ -86,8 +85,8 @@ def _divergence(laws: Laws, s: Any, field: Any, x: Tensor) -> None:
 
 
 def _integral(laws: Laws, space: Any, waves: Waves) -> None:
-    """Noise that a field has carried along has a density that integrates to one. The integral is a mean over random
-    points; it is broken beyond five standard errors and what four digits of integration leave."""
+    """Noise that was transported by a field has a density that integrates to one. The integral is a mean over random
+    points; the law fails beyond five standard errors plus the error of an integration to four digits."""
     many = _one(space, INTEGRAL)
     s: Any = space.bind(many)
     start: Any = origin(s, torch.float64)
@@ -99,14 +98,14 @@ def _integral(laws: Laws, space: Any, waves: Waves) -> None:
     with torch.no_grad():
         weight = (flow.log_prob(y, many, RK4(), steps=4, divergence=ExactTrace()) + minus).exp()
     _mean_one(laws, law, weight)
-    if compact:  # noise in the middle of the space: its integral weighs the volume itself
+    if compact:  # noise in the middle of the space: its integral tests the volume itself
         s, bump = space.bind(_one(space, SAMPLES)), Wrapped(space.injectivity / 6)
         y, minus = _uniform(space, s, start)
         _mean_one(laws, "the volume is that of exp", (bump.log_prob(s, y) + minus).exp())
 
 
 def _bump(leaf: Any, x: Tensor, u: Tensor) -> Tensor:
-    """``u``, brought down to zero where shortest ways from the origin end: coordinates may jump there, as angles do."""
+    """``u``, reduced to zero at the cut locus of the origin: coordinates may jump there, as angles do."""
     if math.isinf(leaf.injectivity):
         return u
     start = leaf.origin(x).expand_as(x)

@@ -1,6 +1,6 @@
-"""Training: one Lightning loop for every domain, exact to the bit when it resumes.
+"""Training: one Lightning loop for every domain, which resumes exactly.
 
-Lightning takes seconds to import, so the loop is imported when it is first asked for.
+Lightning takes seconds to import, so the loop is imported when it is first used.
 """
 
 from __future__ import annotations

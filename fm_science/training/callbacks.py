@@ -1,4 +1,4 @@
-"""What happens beside the steps: weights are averaged, samples drawn and measured, curves drawn."""
+"""What happens between the steps: weights are averaged, samples drawn and measured, curves plotted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def warm_average(decay: float) -> WeightAveraging:
 
 
 class Samples(Callback):
-    """Draws samples with the averaged weights in every validation, writes them, and logs their metrics, but for slow
+    """Draws samples with the averaged weights in every validation, writes them, and logs their metrics, except slow
     ones; one that fails is left out with a warning.
 
-    Must stand before the weight averaging in the list of callbacks, which swaps the weights back.
+    Must come before the weight averaging in the list of callbacks, which swaps the weights back.
     """
 
     def __init__(self, domain: Domain, folder: Path, n: int, seed: int) -> None:
@@ -70,7 +70,7 @@ class Samples(Callback):
 
 
 class Curves(Callback):
-    """Draws ``curves.png`` from ``metrics.csv`` after every validation and at the end."""
+    """Plots ``curves.png`` from ``metrics.csv`` after every validation and at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,7 +93,7 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """One panel for each quantity that training logs, against the step; nothing where nothing was logged."""
+    """One panel for each quantity that training logs, against the step; nothing if nothing was logged."""
     from matplotlib.figure import Figure
 
     series: dict[str, list[tuple[float, float]]] = defaultdict(list)

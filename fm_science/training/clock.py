@@ -1,4 +1,4 @@
-"""Time: how much of it a run may take, how long a step lasts, and how many threads make it shortest."""
+"""Time: how much of it a run may use, how long a step lasts, and how many threads make it shortest."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Clock:
-    """The time that a run has taken, in all its parts, beside the time that it may take.
+    """The time that a run has taken, in all its parts, and its limit.
 
     Args:
-        minutes: what it may take; 0: no bound.
+        minutes: its limit; 0: none.
 
     Attributes:
-        reserve: seconds that what follows the last step will take, the last validation with its samples.
+        reserve: seconds needed after the last step, for the last validation with its samples.
         before: seconds that earlier parts of a resumed run took.
     """
 
@@ -49,7 +49,7 @@ class Deadline(Callback):
 
     Args:
         clock: the run's clock.
-        evaluations: of the network in a validation with its samples, a guess until one has been timed.
+        evaluations: of the network in a validation with its samples, an estimate until one has been timed.
     """
 
     def __init__(self, clock: Clock, evaluations: float) -> None:
@@ -64,7 +64,7 @@ class Deadline(Callback):
         self._step = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if not self._timed:  # two thirds of a step go into the gradient
+        if not self._timed:  # two thirds of a step are the gradient
             guess = self.evaluations / 3 * (time.monotonic() - self._step)
             self.clock.reserve = min(guess, 0.5 * self.clock.limit)
         over = self.clock.spent() >= 1
@@ -85,16 +85,16 @@ class Deadline(Callback):
         self.clock.before, self.clock.reserve = state_dict["seconds"], state_dict.get("reserve", 0.0)
 
 
-TRIAL = 4  #: steps with each number of threads, the first of which does not count
+TRIAL = 4  #: steps with each number of threads, the first of which is not counted
 GAIN = 1.5  #: how many times faster one thread must be
 
 
 class Threads(Callback):
     """Tries the first steps with all threads and with one, and keeps all unless one is clearly faster.
 
-    Threads that wait for each other lose more than they win where other programs use the processors, or steps are
+    Threads that wait for each other lose more time than they save if other programs use the processors, or steps are
     small. The trial's steps are steps of the run. The choice is kept in checkpoints, since sums that are split over
-    threads round otherwise: a resumed run goes on with the threads it had.
+    threads are rounded differently: a resumed run continues with the same threads.
     """
 
     def __init__(self) -> None:
@@ -121,10 +121,10 @@ class Threads(Callback):
             self.choose(trainer)
 
     def choose(self, trainer: pl.Trainer) -> None:
-        """Keep the faster number, and say which."""
+        """Keep the faster number, and print it."""
         many, one = (sum(times[1:]) for times in (self.times[self.all], self.times[1]))
         votes = torch.tensor(float(many > GAIN * one), device=trainer.strategy.root_device)
-        if trainer.world_size > 1:  # all processes compute alike
+        if trainer.world_size > 1:  # all processes make the same choice
             votes = trainer.strategy.reduce(votes, reduce_op="mean")
         self.chosen = 1 if float(votes) > 0.5 else self.all
         self.decided = True

@@ -9,11 +9,11 @@ from fm_science import ranks
 from fm_science.errors import OptionError, nearest
 from fm_science.training.options import Trainer
 
-FEW = 8  #: so many processes may always share a machine without GPUs
+FEW = 8  #: this many processes may always share a machine without GPUs
 
 
 def check_devices(options: Trainer) -> None:
-    """Raise OptionError where devices, strategy or threads cannot be meant."""
+    """Raise OptionError if devices, strategy or threads are not valid."""
     _devices(options)
     _strategy(options.strategy)
     if options.nodes > 1 and not ranks.launched():

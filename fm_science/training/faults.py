@@ -1,4 +1,5 @@
-"""Steps whose gradient is not finite: they are skipped, said with their cause, and too many of them are a failure."""
+"""Steps whose gradient is not finite: they are skipped, reported with their cause, and too many of them are a
+failure."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ class Skips:
     """Counts the steps that were skipped.
 
     Args:
-        most: so many in a row end the training as failed; 0: never.
+        most: this many in a row end the training as failed; 0: never.
 
     Attributes:
         total: of the run, resumed parts included.
-        row: since the last step that went well.
+        row: since the last step with a finite gradient.
         here: in this process, of ``steps``.
     """
 
@@ -40,10 +41,10 @@ class Skips:
         self.row = 0
 
     def skip(self, module: FlowModule, batch: Any, losses: dict[str, Tensor]) -> None:
-        """Count a step that is skipped, and warn of it with its part, time and sample.
+        """Count a step that is skipped, and warn with its part, time and sample.
 
         Raises:
-            UserError: when it is the datum that is not finite.
+            UserError: when the data point is not finite.
             DivergedError: when too many steps in a row were skipped.
         """
         self.steps += 1
@@ -61,22 +62,22 @@ class Skips:
         return f"Lower optimizer.lr ({module.options.lr:g}), or look at the data; the last checkpoint is from before"
 
     def check(self, module: FlowModule) -> None:
-        """Raise DivergedError where most steps of this process were skipped: that is no training."""
+        """Raise DivergedError if most steps of this process were skipped."""
         if self.here > self.steps / 2:
             raise DivergedError(f"{self.here} of {self.steps} steps were skipped. {self.advice(module)}")
 
 
 def described(module: FlowModule, batch: Any, losses: dict[str, Tensor]) -> str:
-    """Why the gradient of a step is not finite, in words. Raises UserError when it is the datum."""
+    """Why the gradient of a step is not finite, in words. Raises UserError if it is the data point."""
     numbers = module.indices(module.global_step)
 
     def named(row: int) -> str:
-        return f"datum {numbers[row]} of the training set" if row < len(numbers) else f"sample {row} of the batch"
+        return f"data point {numbers[row]} of the training set" if row < len(numbers) else f"sample {row} of the batch"
 
     for leaf in leaves(batch[0]):
         bad = ~leaf.isfinite().flatten(1).all(1)
         if bool(bad.any()):
-            raise UserError(f"{named(int(bad.nonzero()[0]))} is not finite: leave it out, or mend its file")
+            raise UserError(f"{named(int(bad.nonzero()[0]))} is not finite: leave it out, or correct its file")
     for part, values in losses.items():
         bad = (~values.isfinite()).flatten()
         if bool(bad.any()):
@@ -93,7 +94,7 @@ def described(module: FlowModule, batch: Any, losses: dict[str, Tensor]) -> str:
 
 @torch.no_grad()
 def _times(module: FlowModule, batch: Any) -> Tensor | None:
-    """The times ``(B,)`` at which the network was asked in this step, from its losses computed once more."""
+    """The times ``(B,)`` at which the network was evaluated in this step, by computing its losses again."""
     network, seen = module.flow.network, []
     if not isinstance(network, nn.Module):
         return None

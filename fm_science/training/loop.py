@@ -42,7 +42,7 @@ from fm_science.training.recording import first, recorded, reserved, same_data
 from fm_science.training.saving import LastCheckpoint, Overdue, resumable
 from fm_science.training.signals import Halt, Signals, requeue
 
-#: warnings of Lightning and torch that say nothing about the run
+#: warnings of Lightning and torch that are not about the run
 NOISE = (
     "num_workers",
     "does not have many workers",
@@ -58,29 +58,29 @@ def fit(
     seed: int = 0, resume: bool = False, loggers: tuple[Any, ...] = (), start: Trained | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Flow:  # fmt: skip
-    """Train ``domain`` and keep everything in ``folder``, a run that :func:`fm_science.load` and the command line take.
+    """Train ``domain`` and keep everything in ``folder``, a run for :func:`fm_science.load` and the command line.
 
     Writes the options, the domain's statistics, ``history.jsonl`` (each start, resume and end), ``metrics.csv``,
     ``curves.png``, ``checkpoints/last.ckpt`` (its ``state_dict`` holds the averaged weights) and samples of each
     validation. A resumed run continues bit for bit: batch k and the randomness of step k depend on (seed, k) alone.
-    With ``max_minutes`` it cannot: there the learning rate follows the clock.
+    With ``max_minutes`` it cannot: there the learning rate depends on the time.
 
     Args:
         domain: what to train; its network is trained in place.
         trainer, optimizer: options; ``None``: the defaults.
-        folder: the run folder, made where absent.
-        seed: of data order, noise, times and samples. The network's first weights are the domain's affair.
+        folder: the run folder, created if absent.
+        seed: of data order, noise, times and samples. The initial weights of the network are set by the domain.
         resume: continue from ``checkpoints/last.ckpt``, with the statistics of the run.
-        loggers: more Lightning loggers beside the CSV one.
-        start: a run or model whose weights, and statistics, training starts from.
-        notes: plain values to keep among the run's options, such as the name of a preset.
+        loggers: Lightning loggers in addition to the CSV one.
+        start: a run or model from whose weights and statistics training starts.
+        notes: plain values to store with the run's options, such as the name of a preset.
 
     Returns:
         The trained flow with averaged weights.
 
     Raises:
         LockedError: when another process trains in the folder; a UserError.
-        UserError: when the folder already holds something else, data cannot be read or are not finite, or options,
+        UserError: when the folder already has other files, data cannot be read or are not finite, or options,
             weights or the checkpoint do not fit.
         DivergedError: when too many steps were skipped since their gradients were not finite.
         Stopped: when a signal has ended the training, after its state was saved; a KeyboardInterrupt.
@@ -103,8 +103,8 @@ def _fit(
     if first():
         with atomic_files(folder) as new:
             domain.write_provenance(new)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners say nothing about the run
-    torch.set_flush_denormal(True)  # numbers too small to matter would slow a CPU down twentyfold
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banners are not about the run
+    torch.set_flush_denormal(True)  # denormal numbers would slow a CPU down twentyfold
     if isinstance(options.threads, int) and options.threads:
         torch.set_num_threads(options.threads)
     flow = domain.flow() if start is None else start.flow(domain).train()
@@ -123,7 +123,8 @@ def _fit(
 def _prepare(
     domain: Domain, folder: Path, resume: bool, start: Trained | None, options: Mapping[str, Any]
 ) -> None:  # fmt: skip
-    """Make the run, or take its statistics where it goes on; mistakes in what is sampled show before long work."""
+    """Create the run, or take its statistics if it is resumed; mistakes in sampling options are found before long
+    work."""
     if start is not None:
         start.adopt(domain)
     if not first():
@@ -165,7 +166,7 @@ class _Part:
 
     @property
     def steps(self) -> int:
-        """How many steps the run has made."""
+        """The number of steps that the run has made."""
         return self.made if self.lightning is None else max(self.made, self.lightning.global_step)
 
     @property
@@ -176,12 +177,12 @@ class _Part:
 
     @property
     def finished(self) -> bool:
-        """Whether there is no step to make."""
+        """Whether no steps are left."""
         return self.checkpoint is not None and (self.made >= self.options.max_steps or self.clock.spent() >= 1)
 
     @property
     def overdue(self) -> bool:
-        """Whether the part before was ended in the validation after its last step."""
+        """Whether the previous part was ended in the validation after its last step."""
         ended = self.made % self.options.validate_every == 0 or (self.clock.bounded and self.finished)
         return self.checkpoint is not None and ended and not self.metrics.validated(self.made)
 
@@ -190,7 +191,7 @@ class _Part:
         domain, options = self.domain, self.options
         batches = _Batches(domain, domain.path.space, self.seed, options.validation_data, augmentations)
         self.module.indices = batches.indices
-        rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # what was read from the environment at import may be stray
+        rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # the value at import may be wrong
         self.lightning = lightning = self._lightning()
         try:
             with warnings.catch_warnings():
@@ -202,7 +203,7 @@ class _Part:
             raise self._stopped(halt.signum) from None
 
     def _stopped(self, signum: int) -> Stopped:
-        """What to say when a signal has ended the run."""
+        """The message after a signal has ended the run."""
         saved = self.saved
         what = f"stopped by {signal_name(signum)}"
         if saved is None:
@@ -214,7 +215,7 @@ class _Part:
         )
 
     def _lightning(self) -> pl.Trainer:
-        """The trainer with everything that happens beside the steps."""
+        """The trainer with everything that happens between the steps."""
         options, domain, folder = self.options, self.domain, self.folder
         walk = domain.sampler.steps if isinstance(domain.sampler.steps, int) else len(domain.sampler.steps)
         held_out = min(options.validation_data, len(domain.data.validation))
@@ -250,7 +251,7 @@ class _Part:
             )  # fmt: skip
 
     def _about(self) -> str:
-        """What is trained on what, in one line."""
+        """Domain, data and network, in one line."""
         data, options = self.domain.data, self.options
         weights = sum(p.numel() for p in self.module.parameters())
         length = f"{options.max_steps:,} steps" + (f" or {options.max_minutes:g} min" if self.clock.bounded else "")
@@ -262,7 +263,7 @@ class _Part:
 
 
 class Takeover(Callback):
-    """Takes the signals back from Lightning, which would end a training at SIGTERM without a word."""
+    """Takes the signals back from Lightning, which would end a training at SIGTERM without a message."""
 
     def __init__(self, signals: Signals) -> None:
         self.signals = signals
@@ -272,7 +273,7 @@ class Takeover(Callback):
 
 
 class _Batches(pl.LightningDataModule):
-    """The domain's data as loaders that know the trainer's step and rank."""
+    """The domain's data as loaders with the trainer's step and rank."""
 
     def __init__(
         self, domain: Domain, space: Space, seed: int, held_out: int, augmentations: tuple[Symmetry, ...]

@@ -1,4 +1,4 @@
-"""``metrics.csv``: a row is on the disk as soon as it is logged, and a resumed run goes on where its checkpoint is.
+"""``metrics.csv``: a row is on the disk as soon as it is logged, and a resumed run continues at its checkpoint.
 
 Rows of training come every few steps, rows of validation after each validation; empty cells were not measured. The
 column ``step`` counts from 0: the row of the tenth step has a 9.
@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from fm_science.storage import atomic, sync
 
 FILE = "metrics.csv"
-VALIDATED = "validation/loss"  #: the column that tells rows of validations
+VALIDATED = "validation/loss"  #: the column that identifies rows of validations
 
 
 class MetricsFile(Logger):
@@ -29,8 +29,8 @@ class MetricsFile(Logger):
 
     Args:
         folder: the run's.
-        upto: the number of steps made by the checkpoint that a run goes on from; later rows are forgotten, and so is
-            one that was cut off. ``None``: begin anew.
+        upto: the number of steps made by the checkpoint from which a run is resumed; later rows are removed, and so is
+            a truncated one. ``None``: a new file.
     """
 
     def __init__(self, folder: Path, upto: int | None = None) -> None:
@@ -66,7 +66,7 @@ class MetricsFile(Logger):
         return str(self.folder)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Options are kept in the run's configuration."""
+        """Options are stored in the run's configuration."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -97,7 +97,7 @@ class MetricsFile(Logger):
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv`` without their empty cells, and without one that was cut off while written."""
+    """The rows of a ``metrics.csv`` without their empty cells, and without a truncated one."""
     if not file.is_file():
         return []
     text = file.read_text(encoding="utf-8", errors="replace")

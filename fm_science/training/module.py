@@ -22,8 +22,8 @@ from fm_science.training.precision import network_only
 
 Loss = Callable[..., Mapping[str, Tensor]]  #: an objective, or a function in its place
 
-VALIDATION = 4_098  #: stands for a process in the seeds of validation, beyond those of training
-BINS = 5  #: validation losses are told apart by this many equal bins of time
+VALIDATION = 4_098  #: replaces the process number in the seeds of validation, beyond those of training
+BINS = 5  #: validation losses are given for this many equal bins of time
 
 
 class FlowModule(pl.LightningModule):
@@ -34,16 +34,16 @@ class FlowModule(pl.LightningModule):
         objective: named losses ``(B,)`` of a batch; their sum is minimised.
         optimizer: its options.
         max_steps: the length of the learning-rate schedule.
-        seed: of every random draw of training.
-        augmentations: symmetries by which data are moved at random, for networks that do not respect them.
+        seed: of all random numbers of training.
+        augmentations: symmetries by which data are transformed at random, for networks that do not respect them.
         max_skipped: steps skipped in a row that end the training as failed; 0: never.
 
     Attributes:
-        clock: tells the share of the time allowed that has passed; ``None`` where time is not bounded.
+        clock: the clock of the run, with the share of its time that has passed; ``None`` without a time limit.
         late: whether all the time has passed, so that a validation is cut short.
-        interruptible: opens a region in which signals are obeyed at once.
-        indices: the numbers in the training set of the data of a step; empty where they are not known.
-        spent: what the clock of the first process said when the step began, the same on all; the learning rate decays
+        interruptible: opens a region in which signals act at once.
+        indices: the numbers in the training set of the data of a step; empty if they are not known.
+        spent: the time of the first process at the beginning of the step, the same on all; the learning rate decays
             with the steps or with the time, whichever is nearer to its end.
     """
 
@@ -63,7 +63,7 @@ class FlowModule(pl.LightningModule):
         self._step: tuple[Any, dict[str, Tensor]] = (None, {})
 
     def mixed(self) -> AbstractContextManager[None]:
-        """A region where the network's calls have the trainer's precision, and all else that of the points."""
+        """A region where the network's calls have the trainer's precision, and everything else that of the points."""
         return network_only(self.flow.network, self.trainer.precision_plugin.forward_context, self.device.type)
 
     def on_fit_start(self) -> None:
@@ -83,16 +83,16 @@ class FlowModule(pl.LightningModule):
         return losses["loss"] * share
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
-        """The named losses ``(B,)`` of a batch. What is random in them is drawn from torch's generator."""
-        x1, context, *noise = batch  # noise comes along when data workers have paired it, in random poses already
+        """The named losses ``(B,)`` of a batch. Their random numbers are drawn from torch's generator."""
+        x1, context, *noise = batch  # with noise if data workers have paired it, already in random poses
         with self.mixed():
             for symmetry in () if noise else self.augmentations:
                 x1 = symmetry.randomise(self.flow.path.bind(context).space, x1)
             return dict(self.objective(self.flow, x1, context, *noise))
 
     def validation_step(self, batch: tuple[int, State, Context], batch_idx: int) -> None:
-        """Losses by time: the objective restricted to each bin of times. What is random depends on the seed and the
-        number of the batch, so processes share the batches and find the numbers that one process finds."""
+        """Losses by time: the objective restricted to each bin of times. Random numbers depend on the seed and the
+        number of the batch, so the result does not depend on the number of processes."""
         if batch_idx and self.late():
             return
         number, x1, context = batch
@@ -120,7 +120,7 @@ class FlowModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def done(self, step: int) -> float:
-        """The share of the run that is behind at a step: of its steps or of its time, whichever ends it first."""
+        """The share of the run that is done at a step: of its steps or of its time, whichever ends it first."""
         return min(1.0, max(step / self.max_steps, self.spent))
 
     def _look_at_clock(self) -> None:
@@ -137,7 +137,8 @@ class FlowModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip the norm; a gradient that is not finite is dropped and counted, and the step leaves the weights."""
+        """Clip the norm; a gradient that is not finite is dropped and counted, and the step does not change the
+        weights."""
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf, foreach=True)
         if bool(norm.isfinite()):
             self.skips.went_well()
@@ -155,7 +156,7 @@ class FlowModule(pl.LightningModule):
 
 
 def over_ranks(means: Mapping[str, Tensor], size: int) -> tuple[dict[str, Tensor], Tensor | float]:
-    """The means of numbers over the global batch, and by what a process multiplies its own mean so that the gradient,
+    """The means of numbers over the global batch, and the factor for the mean of this process, so that the gradient,
     which is averaged over processes, is that of the global mean: batches of processes may differ in size.
 
     Args:
@@ -171,12 +172,12 @@ def over_ranks(means: Mapping[str, Tensor], size: int) -> tuple[dict[str, Tensor
 
 
 def _restricted(objective: Loss, low: float, high: float) -> Loss:
-    """The objective at times in [low, high) only; functions stay as they are."""
+    """The objective at times in [low, high) only; functions are unchanged."""
     return objective.within(low, high) if isinstance(objective, Objective) else objective
 
 
 def own(module: pl.LightningModule) -> FlowModule:
-    """The module that a callback is given, which Lightning declares as its base class. Raises TypeError for another."""
+    """The module of a callback, which Lightning declares as its base class. Raises TypeError for another."""
     if not isinstance(module, FlowModule):
         raise TypeError(f"{type(module).__qualname__}: expected a FlowModule, which this callback is made for")
     return module

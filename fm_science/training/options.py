@@ -1,4 +1,4 @@
-"""What may be said about training: the groups ``trainer.*`` and ``optimizer.*`` of every domain."""
+"""The options of training: the groups ``trainer.*`` and ``optimizer.*`` of every domain."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 @dataclass(frozen=True)
 class Trainer:
-    """How long, where and how carefully to train."""
+    """How long, on which devices and with which safeguards to train."""
 
-    max_steps: int = option(10_000, "training steps in all, resumed ones included", low=1)
+    max_steps: int = option(10_000, "total training steps, including those before a resume", low=1)
     max_minutes: float = option(
         0.0,
-        "stop, with the learning rate decayed, after this time, validations included; 0: no bound",
+        "stop, with the learning rate decayed, after this time, including validations; 0: no limit",
         "minutes",
         low=0,
     )
     gradient_clip: float = option(1.0, "largest norm of the gradient", low=0)
     max_skipped: int = option(
-        20, "steps skipped in a row, their gradient not finite, that end the run as failed; 0: never", low=0
+        20, "successive skipped steps (gradient not finite) that end the run as failed; 0: never", low=0
     )
     ema: float = option(0.999, "decay of the averaged weights that are sampled, each step", low=0, high=1)
     validate_every: int = option(1_000, "steps between validations (loss by time, samples, their metrics)", low=1)
@@ -30,10 +30,10 @@ class Trainer:
     validation_samples: int = option(16, "samples drawn and measured in each validation; 0: none", low=0)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1)
     checkpoint_minutes: float = option(
-        10.0, "time between checkpoints where steps are slow; 0: by steps alone", "minutes", low=0
+        10.0, "time between checkpoints if steps are slow; 0: by steps only", "minutes", low=0
     )
     keep_checkpoints: int = option(
-        2, "newest checkpoints to keep: where one is damaged, the one before it is taken", low=1
+        2, "newest checkpoints to keep: if one is damaged, the one before it is used", low=1
     )
     log_every: int = option(20, "steps between rows of metrics.csv", low=1)
     accelerator: str = option("auto", "what to compute on", choices=("auto", "cpu", "gpu"))
@@ -44,7 +44,7 @@ class Trainer:
         "32-true", "precision of the network's arithmetic; geometry and weights stay single", choices=PRECISIONS
     )
     threads: int | str = option(
-        "auto", "threads of the CPU; auto: the first steps try all and one, and the faster stays; 0: torch's choice"
+        "auto", "threads of the CPU; auto: the faster of all and one in the first steps; 0: torch's choice"
     )
     progress: bool = option(True, "show a progress bar")
 
@@ -53,8 +53,8 @@ class Trainer:
 class Optimizer:
     """AdamW with a linear warm-up and a cosine decay towards the end of the run, by steps or by time.
 
-    A run of open length keeps its rate (a small ``decay``), so that it can go on from any checkpoint; the decay at the
-    end then takes a tenth or a fifth of the steps (Hägele et al. 2024).
+    A run of open length keeps its rate (a small ``decay``), so that it can continue from any checkpoint; the decay at
+    the end then takes a tenth or a fifth of the steps (Hägele et al. 2024).
     """
 
     lr: float = option(1e-3, "learning rate after the warm-up", low=0)

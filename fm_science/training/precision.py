@@ -1,7 +1,7 @@
 """Mixed precision: the network computes in half precision, geometry never does.
 
-Half precision has three digits. A layer can live with that, a rotation matrix cannot: it would leave its space. So a
-step runs as if nothing were mixed, and only the network's own calls are.
+Half precision has three digits. This is enough for a layer, but not for a rotation matrix: it would leave its space. So
+a step runs in single precision, and only the network's own calls are mixed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from fm_science.state import tree_map
 
 @contextmanager
 def network_only(network: Network, region: Callable[[], AbstractContextManager[Any]], device: str) -> Iterator[None]:
-    """Autocast is off inside, but for the calls of ``network``, each of which runs in ``region()`` and gives its raw
+    """Autocast is off inside, except for the calls of ``network``, each of which runs in ``region()`` and gives its raw
     output in single precision at least.
 
-    The network stays the object it is, with its attributes and the names of its weights. What is asked of it beside its
-    call, such as a potential's value, is computed in the precision of the points.
+    The network remains the same object, with its attributes and the names of its weights. Anything except its call,
+    such as a potential's value, is computed in the precision of the points.
 
     Args:
-        network: a module; closed forms, which have no weights, stay as they are.
+        network: a module; closed forms, which have no weights, are unchanged.
         region: opens the region of mixed precision, such as ``torch.autocast``.
         device: the type of device that autocast is switched off for.
     """
@@ -34,7 +34,7 @@ def network_only(network: Network, region: Callable[[], AbstractContextManager[A
         if isinstance(network, ClosedForm):
             yield
             return
-        own, forward = vars(network).get("forward"), network.forward  # a compiled network has one of its own
+        own, forward = vars(network).get("forward"), network.forward  # a compiled network has its own
 
         def mixed(*args: Any, **options: Any) -> Any:
             with region():

@@ -1,4 +1,4 @@
-"""What a training says while it runs: what it works on, what it is doing, how far it is and when it will be done."""
+"""The progress messages of a training: its task, its current action, the steps done and the time left."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.utils.hooks import RemovableHandle
 
 from fm_science.training.module import own
 
-MINUTE = 60.0  #: seconds between lines where there is no terminal
-EARLY = 10.0  #: the first lines come after the first step, and after so many seconds
+MINUTE = 60.0  #: seconds between lines if there is no terminal
+EARLY = 10.0  #: the first lines come after the first step, and after this many seconds
 
 
 class Progress(Callback):
-    """A bar over the run's steps or its time, whichever ends it first, with the loss and the time left; where there is
-    no terminal, a line after the first step and one a minute.
+    """A bar over the run's steps or its time, whichever ends it first, with the loss and the time left; if there is no
+    terminal, a line after the first step and one per minute.
 
     Args:
         max_steps: the last step.
-        every: steps between looks at the loss, which waits for the device.
-        about: what is trained on what, in one line.
+        every: steps between readings of the loss, which synchronise with the device.
+        about: domain, data and network, in one line.
     """
 
     def __init__(self, max_steps: int, every: int, about: str = "") -> None:
@@ -69,12 +69,12 @@ class Progress(Callback):
             self._tick()
 
     def _tick(self) -> None:
-        """When the next line is due."""
+        """When to print the next line."""
         early = time.monotonic() - self._begin < EARLY
         self._next = time.monotonic() + (EARLY if early else MINUTE)
 
     def _left(self, behind: float) -> str:
-        """The time that is left at the pace of this part of the run, validations not counted."""
+        """The time that is left at the speed of this part of the run, without validations."""
         made, spent = behind - self._behind, time.monotonic() - self._begin - self._paused
         return f"{duration(spent * (1 - behind) / made)} left" if made > 0 else ""
 
@@ -104,7 +104,7 @@ class Progress(Callback):
         self._do("training")
 
     def _do(self, phase: str) -> None:
-        """Show what is being done."""
+        """Show the current action."""
         self.phase = phase
         self.bar.update(self.task, description=phase)
         if self.plain and phase != "training" and time.monotonic() >= self._next:

@@ -1,4 +1,4 @@
-"""What surrounds a training: its folder is reserved for it, and the history of the run tells how it began and ended."""
+"""What surrounds a training: its folder is locked for it, and the history of the run records how it began and ended."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def first() -> bool:
 
 @contextmanager
 def reserved(folder: Path, resume: bool) -> Iterator[None]:
-    """Inside, no other training writes into the run folder. A new one is made; one to resume must be there.
+    """Inside, no other training writes into the run folder. A new one is created; one to resume must exist.
 
     Raises:
         LockedError: when another trains in it.
-        UserError: when it holds something else, or no run to resume.
+        UserError: when it has other files, or no run to resume.
     """
-    if not first():  # the first process holds the lock for all
+    if not first():  # the first process has the lock for all
         yield
         return
     if resume:

@@ -1,7 +1,7 @@
-"""A rehearsal: all of a training but its length, and nothing is written.
+"""A dry run: a few steps of a training, without writing anything.
 
-The domain is made and its data are read, the network takes a few steps on real batches, and time and memory of a step
-are measured. What a run would take follows from these.
+The domain is created and its data are read, the network makes a few steps on real batches, and time and memory of a
+step are measured. They give the cost of a run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = 4  #: steps that are made; the first, which builds and allocates, is not
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a few steps have shown.
+    """The measurements of a few steps.
 
     Args:
         train, validation: data in the sets.
@@ -37,7 +37,7 @@ class Rehearsal:
         loss: of the first batch, before any step.
         seconds: of one step, the median.
         memory: bytes in use at the peak: of the device, or of this whole process on a CPU.
-        device: what it was measured on.
+        device: the device of the measurement.
     """
 
     train: int
@@ -54,8 +54,8 @@ def rehearse(domain: Domain, trainer: Trainer, optimizer: Optimizer, seed: int =
     """Make a few training steps of ``domain``. Its network is changed; nothing is written.
 
     Raises:
-        UserError: where data cannot be read, or options cannot be meant.
-        DivergedError: where the first loss is not finite.
+        UserError: if data cannot be read, or options are not valid.
+        DivergedError: if the first loss is not finite.
     """
     check_devices(trainer)
     gpu = trainer.accelerator != "cpu" and torch.cuda.is_available()
@@ -90,7 +90,7 @@ def _moved(batch: tuple, device: torch.device) -> tuple:
 
 
 def _step(module: FlowModule, update: torch.optim.Optimizer, batch: tuple, trainer: Trainer) -> float:
-    """One step as training makes it, and its loss."""
+    """One training step, and its loss."""
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(trainer.precision)
     place = batch[1].mask.device.type
     x1, context, *noise = batch

@@ -1,4 +1,4 @@
-"""When checkpoints are written, and that what they hold is finite and fits the run."""
+"""When checkpoints are written, and the check that their content is finite and fits the run."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = logging.getLogger("fm_science")
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps the newest checkpoints (:mod:`fm_science.checkpoints`); when a signal has come, it saves and ends the loop.
+    """Keeps the newest checkpoints (:mod:`fm_science.checkpoints`); after a signal, it saves and ends the loop.
 
     Args:
-        folder: where they are kept.
+        folder: where they are stored.
         keep: how many.
         every: steps between them.
-        minutes: time between them; 0: by steps alone.
+        minutes: time between them; 0: by steps only.
         max_steps: the last step of the run.
-        signals: what has been received.
-        domain: the name of the science, kept inside.
+        signals: the received signals.
+        domain: the name of the domain, stored inside.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LastCheckpoint(Checkpoint):
             raise Halt(signum)
 
     def _together(self, trainer: pl.Trainer) -> tuple[int, bool]:
-        """The signal that any of the processes got, and whether any finds the time for a checkpoint come."""
+        """The signal that any of the processes received, and whether a checkpoint is due for any."""
         own = (self.signals.received, time.monotonic() - self._since > self.seconds)
         if trainer.world_size == 1:
             return own
@@ -63,22 +63,22 @@ class LastCheckpoint(Checkpoint):
         return int(signum), bool(late)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write the state of the run. Raises DivergedError where weights are not finite, and OSError where there is no
-        room; the checkpoint before stays in both cases."""
+        """Write the state of the run. Raises DivergedError if weights are not finite, and OSError if there is no space;
+        the previous checkpoint is kept in both cases."""
         assert trainer.lightning_module is not None
         check_finite(trainer.lightning_module, trainer.global_step)
         part = self.folder / f"{LAST}.part"
         try:
             for logger in trainer.loggers:
                 if isinstance(logger, MetricsFile):
-                    logger.save()  # no checkpoint outlives the rows before it
+                    logger.save()  # rows before a checkpoint are on the disk first
             trainer.save_checkpoint(part, weights_only=False)
             if trainer.is_global_zero:
                 rotate(part, self.folder, self.keep)
         except OSError as error:
             part.unlink(missing_ok=True)
-            kept = "the one before stays" if (self.folder / LAST).is_file() else "there is none before it"
-            error.add_note(f"no checkpoint of step {trainer.global_step} was saved: {kept}; make room and resume")
+            kept = "the one before is kept" if (self.folder / LAST).is_file() else "there is none before it"
+            error.add_note(f"no checkpoint of step {trainer.global_step} was saved: {kept}; free some space and resume")
             raise
         self.saved, self._since = trainer.global_step, time.monotonic()
 
@@ -87,7 +87,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def check_finite(module: nn.Module, step: int) -> None:
-    """Raise DivergedError, with the name of the weight, where one is not finite."""
+    """Raise DivergedError, with the name of the weight, if one is not finite."""
     weights = {name: p for name, p in module.named_parameters() if p.numel()}
     if not weights or bool(torch.stack([p.isfinite().all() for p in weights.values()]).all()):
         return
@@ -99,9 +99,8 @@ def check_finite(module: nn.Module, step: int) -> None:
 
 
 def resumable(folder: Path, domain: str, module: nn.Module, first: bool) -> tuple[Path, dict[str, Any]]:
-    """The newest whole checkpoint in a folder, and what it holds. The ``first`` process says which newer ones are
-    broken, and puts it in their place. Raises UserError where none is whole, or its weights are not those of
-    ``module``."""
+    """The newest whole checkpoint in a folder, and its content. The ``first`` process reports which newer ones are
+    broken, and replaces them. Raises UserError if none is whole, or its weights are not those of ``module``."""
     file, kept, warning = newest(folder, domain)
     if not {"global_step", "loops"} <= set(kept):
         raise UserError(f"{file} holds weights alone and cannot be resumed: start a new run from them, train from=RUN")
@@ -113,7 +112,7 @@ def resumable(folder: Path, domain: str, module: nn.Module, first: bool) -> tupl
 
 
 def check_fit(kept: Mapping[str, Any], module: nn.Module, file: Path) -> None:
-    """Raise UserError where the weights of a checkpoint are not those of ``module``."""
+    """Raise UserError if the weights of a checkpoint are not those of ``module``."""
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = kept.get("current_model_state", kept["state_dict"])
     theirs = {name: tuple(value.shape) for name, value in found.items()}
@@ -127,7 +126,7 @@ def check_fit(kept: Mapping[str, Any], module: nn.Module, file: Path) -> None:
 
 
 class Overdue(Callback):
-    """Does again, before the first step, the validation that an earlier part of the run did not finish.
+    """Repeats, before the first step, the validation that an earlier part of the run did not finish.
 
     Args:
         finished: whether the run has made all its steps, so that it ends afterwards.

@@ -1,8 +1,8 @@
-"""A training that is told to end ends whole: the step is finished, the state saved, and then the signal obeyed.
+"""A training ends cleanly after a signal: the step is finished, the state saved, and then the training ends.
 
 SIGINT (Ctrl-C), SIGTERM (what schedulers and ``kill`` send) and SIGUSR1 (SLURM's warning before the time is over) are
-noted while a step runs, and obeyed after it. Long calls that change nothing, validations and sampling, are broken off
-at once. A second Ctrl-C waits for nothing.
+recorded while a step runs, and act after it. Long calls that change nothing, validations and sampling, are interrupted
+at once. A second Ctrl-C ends the process at once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from types import FrameType
 from typing import Any
 
 OBEYED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-PATIENCE = 30  #: seconds after which a data worker that was told to end ends, whatever it does
+PATIENCE = 30  #: seconds after which a data worker ends after a signal, even if it is busy
 
 
 class Halt(BaseException):
-    """Ends the loop from inside. No error: nothing that handles errors catches it."""
+    """Ends the loop from inside. Not an Exception, so that no handler of errors catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -30,7 +30,7 @@ class Halt(BaseException):
 
 
 class Signals:
-    """Notes the signals that arrive while it is entered.
+    """Records the signals that arrive inside its context.
 
     Attributes:
         received: the first signal, 0 before there is one.
@@ -50,7 +50,7 @@ class Signals:
         return self
 
     def install(self) -> None:
-        """Take the signals, also from a library that has taken them in between."""
+        """Install the handlers, also over those of a library that has replaced them."""
         for signum in self._before:
             signal.signal(signum, self._note)
 
@@ -71,7 +71,7 @@ class Signals:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, a signal is obeyed at once."""
+        """Inside, a signal acts at once."""
         self._eager = True
         try:
             if self.received:
@@ -82,7 +82,7 @@ class Signals:
 
 
 def requeue() -> str:
-    """Ask SLURM to start this job again, and say what came of it; "" outside SLURM."""
+    """Ask SLURM to requeue this job, and return the outcome as text; "" outside SLURM."""
     job = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{job}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if job else os.environ.get("SLURM_JOB_ID", "")
     program = shutil.which("scontrol")

@@ -1,6 +1,6 @@
-"""Tuning: go on from a trained flow towards a reward, and keep the result as a run of its own.
+"""Tuning: continue from a trained flow towards a reward, and store the result as a new run.
 
-No data are read: the flow learns from its own samples, of what the domain requests when nothing else is said.
+No data are read: the flow learns from its own samples, with the default request of the domain.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Tuning:
 
     strength: float = option(1.0, "multiplies the reward, which is in nats", low=0)
     updates: int = option(500, "updates of the weights", low=1)
-    batch: int = option(64, "samples an update", low=1)
+    batch: int = option(64, "samples per update", low=1)
     lr: float = option(1e-4, "learning rate at the start; it falls to zero along a cosine", low=0)
-    steps: int = option(20, "steps of a walk from noise to data", low=2)
-    evaluations: int = option(4, "steps of a walk that the network is taught at, fewer than steps", low=1)
+    steps: int = option(20, "steps of the integration from noise to data", low=2)
+    evaluations: int = option(4, "steps of the integration at which the network is trained, fewer than steps", low=1)
     clip: float = option(1.0, "largest norm of the gradient", low=0)
     log_every: int = option(20, "updates between rows of metrics.csv, and between checkpoints", low=1)
 
@@ -47,19 +47,19 @@ def tune(
     source: Trained, reward: Callable[[Any], Tensor], folder: Path, options: Tuning = Tuning(), seed: int = 0,
     notes: Mapping[str, Any] | None = None,
 ) -> Flow:  # fmt: skip
-    """Tune a trained flow by adjoint matching and keep it in ``folder``, a run that ``fm_science.load`` and the command
-    line take. It is saved every ``log_every`` updates.
+    """Tune a trained flow by adjoint matching and store it in ``folder``, a run for ``fm_science.load`` and the command
+    line. It is saved every ``log_every`` updates.
 
     Args:
         source: a run or a model.
         reward: ``(x1) -> (B,)``, differentiable, of states at t = 1.
         folder: the new run.
-        options: how.
-        seed: of all that is random.
-        notes: plain values to keep among the options of the run, such as the name of the reward.
+        options: of tuning.
+        seed: of all random numbers.
+        notes: plain values to store with the options of the run, such as the name of the reward.
 
     Raises:
-        UserError: when the folder holds something, the flow cannot be tuned, or the reward does not fit.
+        UserError: when the folder is not empty, the flow cannot be tuned, or the reward does not fit.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     domain = source.domain()

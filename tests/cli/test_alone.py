@@ -81,5 +81,5 @@ def test_a_run_stands_alone(fm: Command, tmp_path: Path, name: str) -> None:
     assert len(flow.domain.decode(flow.sample(context, steps=2, seed=0), context)) == 2
     judged = fm("evaluate", "elsewhere/moved", "n=2", "steps=2")
     assert judged.code == 0, judged.err
-    assert judged.out.count("reference data are gone") == 1
+    assert judged.out.count("reference data are missing") == 1
     assert (tmp_path / "elsewhere" / "moved" / "report" / "metrics.csv").is_file()

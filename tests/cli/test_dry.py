@@ -34,7 +34,7 @@ def test_options_that_differ(fm: Command, tmp_path: Path) -> None:
     lines = [line.split() for line in done.out.splitlines()]
     assert [line[0] for line in lines] == ["option", "optimizer.lr", "seed"]
     assert lines[2] == ["seed", "0", "5"]
-    assert fm("config", "diff", "trained", "trained").out == "trained and trained were told the same\n"
+    assert fm("config", "diff", "trained", "trained").out == "trained and trained have the same options\n"
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_a_learning_rate_that_is_far_too_large_is_no_success(tmp_path):
 def test_a_datum_that_is_not_finite_is_named(tmp_path):
     domain = toy.build()
     domain.data.train.points[77] = float("nan")
-    with pytest.raises(UserError, match="datum 77 of the training set is not finite"):
+    with pytest.raises(UserError, match="data point 77 of the training set is not finite"):
         train(tmp_path, domain=domain, options=replace(QUICK, max_steps=40, validate_every=100))
 
 
@@ -228,7 +228,7 @@ def test_a_disk_that_takes_no_more_leaves_the_run_usable(tmp_path, whole, monkey
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match=os.strerror(cause)) as error:
         train(tmp_path)
-    assert "no checkpoint of step 9 was saved: the one before stays" in error.value.__notes__[0]
+    assert "no checkpoint of step 9 was saved: the one before is kept" in error.value.__notes__[0]
     monkeypatch.undo()
     assert sorted(file.name for file in (tmp_path / "checkpoints").iterdir()) == [LAST, PREVIOUS]
     train(tmp_path, resume=True)

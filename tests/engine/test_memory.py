@@ -18,7 +18,7 @@ def test_more_than_is_free_is_refused_and_less_is_not(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2e8)
     with spare("batch"):
         assert float(torch.ones(10_000_000).sum()) == 1e7  # 40 MB
-    said = r"asks for 4\.0 GB beside what it holds, and 0\.2 GB were free; make batch smaller"
+    said = r"needs 4\.0 GB more than it has, and 0\.2 GB were free; make batch smaller"
     with pytest.raises(UserError, match=said), spare("batch"):
         torch.ones(1_000_000_000)
     assert float(torch.ones(100_000_000).sum()) == 1e8  # 400 MB: outside there is no limit

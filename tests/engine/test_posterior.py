@@ -266,7 +266,7 @@ def test_what_cannot_be_guided_is_refused_in_one_sentence():
     with pytest.raises(ValueError, match="at least one product"):
         PosteriorGuided(network, path, observe(*ONE), 1.0, iterations=0)
     for residual in (lambda x1: x1.mean(), lambda x1: x1[:1], lambda x1: 0.0):
-        with pytest.raises(ValueError, match="one row of observations a sample"):
+        with pytest.raises(ValueError, match="one row of observations per sample"):
             PosteriorGuided(network, path, residual, 1.0)(torch.zeros(3, 1, 1), torch.ones(3), Context.full(3))
     flow = Flow(path, Normal(), PosteriorGuided(network, path, observe(*ONE), 1.0))
     flow.independent = False

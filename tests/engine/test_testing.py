@@ -274,7 +274,7 @@ def test_domains():
     assert "every parameter gets a gradient" in errors
     with pytest.raises(AssertionError, match="metric radius gives named numbers"):
         check_domain(replace(domain, metrics={"radius": lambda samples, reference: {"radius": "large"}}))
-    with pytest.raises(AssertionError, match="decode gives one object a sample"):
+    with pytest.raises(AssertionError, match="decode gives one object per sample"):
         check_domain(replace(domain, decode=lambda x, context: []))
 
 

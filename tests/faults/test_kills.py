@@ -75,7 +75,7 @@ def test_a_disk_that_takes_no_more_costs_one_line_and_no_run(whole: Place, begun
     room = (whole.run / FOLDER / LAST).stat().st_size // 2
     assert begun.do("train", "resume=run", largest=room) == 1
     assert begun.err.count("\n") == 1
-    assert all(words in begun.err for words in ("File too large", "the one before stays", "resume"))
+    assert all(words in begun.err for words in ("File too large", "the one before is kept", "resume"))
     begun.finish()
     assert differences(outcome(whole.run), outcome(begun.run)) == []
 

@@ -138,7 +138,7 @@ def test_observations_are_met_in_every_way(tmp_path: Path) -> None:
         ({"data": {"sensors": 9}, "coupling": {"norm": "kernel"}}, "share their sensors"),
         (
             {"objective": {"shown": "1-5"}, "sample": {"observations": "x.csv", "method": "latent"}},
-            "walks on free noise",
+            "samples free noise",
         ),
         ({"sample": {"grid": "0x"}}, "a factor such as 4x"),
         ({"sample": {"observations": "nothing.csv"}}, "no file of observations"),

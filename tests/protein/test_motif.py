@@ -95,7 +95,7 @@ def test_new_residues_can_follow_a_blueprint(file):
     ("contig", "words"),
     [
         ("10/B3-5", "no chain B, but A"), ("10/A3-500", "no residue 500"), ("9-5/A3", "ends before"),
-        ("5/A9-3", "ends before"), ("10/20", "residues to hold"), ("A3-9", "new ones"), ("5/nonsense", "neither"),
+        ("5/A9-3", "ends before"), ("10/20", "fixed residues"), ("A3-9", "new ones"), ("5/nonsense", "neither"),
         ("", "neither"), ("5//A3", "neither"), ("5/A3-10/5/A3-10/5", "residue 3 again"),
         ("5/A3-10/5/A8-12/5", "residue 8 again"), ("A3-10/0 20-20", "one chain is made at a time"),
         ("10/1:3-5", r"no chain 1, but A"), ("10/:3-5", "no chain without a name, but A"),

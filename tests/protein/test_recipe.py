@@ -65,7 +65,7 @@ def test_shares_choose_among_real_chains(chains):
 
 def test_lengths_that_no_chain_has_are_left_open(chains):
     assert (request(2, Sample(length=12), chains).cond["structure"] == OPEN).all()
-    with pytest.raises(OptionError, match="no training chain is of like length"):
+    with pytest.raises(OptionError, match="no training chain has a similar length"):
         request(2, Sample(length=400, helix=0.5, strand=0.0), chains)
 
 

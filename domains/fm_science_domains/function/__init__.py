@@ -1,8 +1,8 @@
 """Functions: flow matching in infinite dimensions.
 
-A function is known by its values at sensors: on a regular grid in one, two or three dimensions, or scattered, each
-function with its own. Noise is a Gaussian process, a law of functions and not of grids, and the networks are operators;
-so a flow that was trained at one resolution samples at another.
+A function is given by its values at sensors: on a regular grid in one, two or three dimensions, or scattered, each
+function with its own. Noise is a Gaussian process, a distribution of functions and not of grids, and the networks are
+operators; so a flow that was trained at one resolution samples at another.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .stored import FunctionPreparation
 
 @dataclass(frozen=True)
 class Options:
-    """What may be chosen."""
+    """The options."""
 
     data: Data = Data()
     network: Network = Network()
@@ -54,7 +54,7 @@ class Function(Domain):
 
     Raises:
         OptionError: for an unknown option or a value that does not fit.
-        UserError: when there are no functions to learn from, or options do not go together.
+        UserError: when there are no functions to learn from, or options are not compatible.
     """
 
     name = "function"
@@ -71,11 +71,11 @@ class Function(Domain):
 
     @property
     def sets(self) -> Sets:
-        """All that was read."""
+        """All data that were read."""
         return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
-        """Units, layouts of sensors, and the noise that is most like the data."""
+        """Units, layouts of sensors, and the noise that was fitted to the data."""
         o, sets = self.options.path, data.source
         known = Summary.of(sets)
         law = noise.fitted(sets, recipe.period(known), 1.0, o.factors) if o.noise == "auto" else None
@@ -83,7 +83,7 @@ class Function(Domain):
 
     @cached_property
     def summary(self) -> Summary:
-        """What sampling needs of the training functions."""
+        """What sampling needs to know about the training functions."""
         return Summary.unpacked(self.statistics)
 
     @cached_property
@@ -107,7 +107,7 @@ class Function(Domain):
 
     @cached_property
     def _wanted(self) -> Request:
-        """What is sampled when nothing else is said; observations are read once."""
+        """What is sampled by default; observations are read once."""
         return Request(self.summary, self.options.sample)
 
     def request(
@@ -121,7 +121,7 @@ class Function(Domain):
         return decode(self.summary.frame, state, context)
 
     def read(self, paths: Sequence[Any]) -> list[Sampled]:
-        """The functions of files, of the same kind as those that are learned."""
+        """The functions of files, of the same kind as the training functions."""
         return comparable(self.summary, Layout(periodic=self.options.data.periodic), paths)
 
     def write(self, samples: Sequence[Sampled], folder: FilePath, first: int = 0) -> list[FilePath]:
@@ -129,7 +129,8 @@ class Function(Domain):
         return write(samples, folder, first)
 
     def trajectory(self, frames: Sequence[Sequence[Sampled]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """One .npz file a sample with a function a step, and a picture of the first ways; numbered from ``first``."""
+        """One .npz file per sample with one function per step, and a picture of the first trajectories; numbered from
+        ``first``."""
         folder = FilePath(folder) / "trajectories"
         files: list[FilePath] = []
         for i, way in enumerate(zip(*frames, strict=True), start=first):
@@ -149,12 +150,12 @@ class Function(Domain):
         return pictures.report(rows, folder)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """What was left out of the data, as ``dropped.csv``; nothing where nothing was."""
+        """What was left out of the data, as ``dropped.csv``; nothing if nothing was."""
         dropped = self.sets.dropped
         return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []
 
     def per_sample_metrics(self, samples: Sequence[Sampled]) -> list[dict[str, Any]]:
-        """Mean, spread, range and the nearest training function of each sample."""
+        """Mean, standard deviation, range and the nearest training function of each sample."""
         try:
             sets = self.sets
         except UserError:
@@ -162,13 +163,13 @@ class Function(Domain):
         return measures.table(sets, samples)
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
-        """How the flow behaves on finer grids, its likelihood and its completions; see :mod:`.appraisal`."""
+        """The behaviour of the flow on finer grids, its likelihood and its completions; see :mod:`.appraisal`."""
         plain = Request(self.summary, Sample())
         return appraisal.appraise(self.sets, self.options.metrics, plain, flow, folder)
 
 
 def comparable(sets: Summary, layout: Layout, paths: Iterable[str | FilePath]) -> list[Sampled]:
-    """The functions of files and folders. Raises UserError where there are none, or they have other channels or
+    """The functions of files and folders. Raises UserError if there are none, or they have other channels or
     coordinates than those of the sets."""
     found = read(paths, layout)
     for f in found:
@@ -184,7 +185,7 @@ def comparable(sets: Summary, layout: Layout, paths: Iterable[str | FilePath]) -
 class Request:
     """What to sample: ``(n, grid=None) -> Context``. Observations are read once, when the domain is built.
 
-    Raises UserError where observations do not fit the sensors.
+    Raises UserError if observations do not fit the sensors.
     """
 
     def __init__(self, sets: Summary, o: Sample) -> None:
@@ -193,10 +194,10 @@ class Request:
         if o.observations is not None:
             self.seen = conditional.observations(o.observations, sets.dim, sets.channels)
         if o.grid is not None or self.seen is not None:
-            self(1)  # mistakes show before long work
+            self(1)  # mistakes are found before long work
 
     def __call__(self, n: int, grid: str | int | None = None) -> Context:
-        """``n`` functions on a grid, or at the sensors of random training functions where there is none."""
+        """``n`` functions on a grid, or at the sensors of random training functions if there is none."""
         grid = self.grid if grid is None else grid
         if grid is None:
             context = _collated(self.sets.draw(n), self.sets.channels)

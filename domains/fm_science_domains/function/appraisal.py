@@ -1,8 +1,8 @@
-"""What can only be said of a trained flow itself: how it behaves on finer grids, its likelihood, and how well it
-completes functions from a few observations.
+"""The evaluation of a trained flow itself: its behaviour on finer grids, its likelihood, and how well it completes
+functions from a few observations.
 
-A flow of functions should give the same law at every resolution. The sweep draws functions on grids 1, 2 and 4 times as
-fine as the training grid, looks at them at the sensors they have in common with it, and compares with held-out data.
+A flow of functions should give the same distribution at every resolution. The sweep draws functions on grids 1, 2 and 4
+times as fine as the training grid, takes their values at the common sensors, and compares with held-out data.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Make = Callable[..., Context]  # (n, grid) -> what to sample
 
 
 def appraise(sets: Sets, o: Metrics, request: Make, flow: Flow, folder: Path | None = None) -> dict[str, float]:
-    """The sweep over resolutions, the likelihood a sensor, and scores of completed functions, as options ask for them;
-    for functions on a line, pictures of the sweep (``resolutions.png``) and of some completions (``completions.png``)
-    in the folder."""
+    """The sweep over resolutions, the likelihood per sensor, and scores of completed functions, as options request
+    them; for functions on a line, pictures of the sweep (``resolutions.png``) and of some completions
+    (``completions.png``) in the folder."""
     found: dict[str, float] = {}
     pictures: dict[str, Any] = {}
     if o.sweep and sets.train.gridded:
@@ -91,8 +91,8 @@ def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> tuple[dict[str, floa
 
 
 def likelihood(sets: Sets, flow: Flow, n: int) -> dict[str, float]:
-    """Mean negative log-likelihood of held-out functions a sensor and channel, in nats and inside units. It depends on
-    the sensors: never compare it across grids."""
+    """Mean negative log-likelihood of held-out functions per sensor and channel, in nats and inside units. It depends
+    on the sensors: never compare it across grids."""
     from fm_science.data import collate
     from fm_science.likelihood import Hutchinson
 
@@ -107,18 +107,18 @@ def completed(
     sets: Sets, flow: Flow, functions: int, observed: int, solver: Solver, samples: int = 100, noise: float = 0.0,
     seed: int = 0,
 ) -> Score:  # fmt: skip
-    """Scores, in spreads of the data, of completing held-out functions from random observations.
+    """Scores, in standard deviations of the data, of completing held-out functions from random observations.
 
     Args:
         sets: whose held-out functions are completed.
         flow: the trained flow.
         functions: how many functions.
         observed: observations of each.
-        solver: how observations are met: any plain solver for an amortised network, else ``Corrected`` or
+        solver: how observations are used: any plain solver for an amortised network, else ``Corrected`` or
             ``LatentPosterior``.
         samples: completions of each function.
-        noise: standard deviation of the observations, in spreads of the data.
-        seed: of everything random.
+        noise: standard deviation of the observations, in standard deviations of the data.
+        seed: of all random numbers.
     """
     found, truths = [], []
     for k in range(min(functions, len(sets.held_out))):
@@ -151,7 +151,7 @@ def telling(sets: Sets, k: int, observed: int, noise: float, generator: torch.Ge
 def completions(
     sets: Sets, flow: Flow, k: int, chosen: Tensor, told: Tensor, solver: Solver, samples: int, seed: int
 ) -> Tensor:
-    """``samples`` draws ``(samples, N, C)`` of held-out function ``k`` given ``told[chosen]``, inside units."""
+    """``samples`` samples ``(samples, N, C)`` of held-out function ``k`` given ``told[chosen]``, inside units."""
     values, cond = sets.held_out[k]
     every = {name: v.expand(samples, *v.shape).clone() for name, v in cond.items()}
     context = Context(torch.ones(samples, len(values), dtype=torch.bool), every)

@@ -1,11 +1,11 @@
-"""Functions that were observed at a few sensors: three ways to complete them.
+"""Functions with observations at a few sensors: three methods to complete them.
 
-*Amortised*: the network was trained with some sensors shown to it, a random few in each step, and completes whatever it
-is shown. *Correction*: any trained flow; at each step the predicted function is set right where it was observed (Cheng
-et al. 2025). It is quick and honours observations without noise exactly, but gives no exact posterior. *Latent*: any
-trained flow; functions are images of noise, so the posterior is a law of noise, Gaussian times a likelihood, and slice
-sampling on ellipses draws from it exactly in the long run, without gradients and at any resolution (Murray, Adams &
-MacKay 2010; the idea is that of Shi et al. 2025).
+*Amortised*: the network was trained with the values of some random sensors as a condition, and completes any
+observations. *Correction*: for any trained flow; at each step the predicted function is corrected at the observed
+sensors (Cheng et al. 2025). It is fast and reproduces observations without noise exactly, but gives no exact posterior.
+*Latent*: for any trained flow; functions are images of noise, so the posterior is a distribution of noise, Gaussian
+times a likelihood, and elliptical slice sampling converges to it exactly, without gradients and at any resolution
+(Murray, Adams & MacKay 2010; the idea is that of Shi et al. 2025).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from fm_science.state import Context, State, expand_like
 from . import tables
 from .sensors import Sampled
 
-SEEN, SHOWN = "seen", "shown"  # conditions (B, N) and (B, N, C): which sensors were observed, and what was seen there
-GUESS = "guess"  # and what regression makes of it, (B, N, C)
+SEEN, SHOWN = "seen", "shown"  # conditions (B, N) and (B, N, C): which sensors were observed, and the values there
+GUESS = "guess"  # and the regression from them, (B, N, C)
 
 
 def observed(context: Context) -> tuple[Tensor, Tensor] | None:
-    """Which sensors were observed, ``(B, N)`` bool, and the values there; ``None`` where nothing was."""
+    """Which sensors were observed, ``(B, N)`` bool, and the values there; ``None`` without observations."""
     if SEEN not in context.cond:
         return None
     return context.cond[SEEN] > 0.5, context.cond[SHOWN]
@@ -49,14 +49,14 @@ def show(context: Context, seen: Tensor, values: Tensor) -> Context:
 
 @dataclass(frozen=True)
 class Amortised(Objective):
-    """Flow matching with some sensors shown to the network.
+    """Flow matching with the values of some sensors given to the network.
 
     Args:
         inner: the objective.
-        least, most: how many sensors are shown, evenly drawn for each sample.
-        noise: standard deviation of what is shown, inside units.
-        hidden: share of samples to which nothing is shown, so that the flow can also draw freely.
-        times: a law of times instead of the inner one's.
+        least, most: how many sensors are shown, drawn uniformly for each sample.
+        noise: standard deviation of the noise of these values, inside units.
+        hidden: share of samples without observations, so that the flow can also sample unconditionally.
+        times: a distribution of times instead of the inner one's.
     """
 
     inner: FlowMatching
@@ -68,7 +68,7 @@ class Amortised(Objective):
 
     @property
     def coupling(self) -> Any:
-        """Which noise meets which function."""
+        """Which noise is paired with which function."""
         return self.inner.coupling
 
     def __call__(self, flow: Flow, x1: State, context: Context, x0: State | None = None) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ class Amortised(Objective):
         return inner(flow, x1, self.shown(x1, context), x0)
 
     def shown(self, x1: Tensor, context: Context) -> Context:
-        """The context with a random few sensors shown."""
+        """The context with the values of a few random sensors."""
         count = torch.randint(self.least, self.most + 1, (len(x1), 1), device=x1.device)
         count = torch.where(torch.rand(len(x1), 1, device=x1.device) < self.hidden, 0, count)
         lottery = torch.rand(context.mask.shape, device=x1.device).masked_fill(~context.mask, 2.0)
@@ -86,11 +86,11 @@ class Amortised(Objective):
 
 @dataclass(frozen=True)
 class Corrected(Solver):
-    """Euler steps whose predicted function is set right at the observed sensors before the step is taken; the law of
-    the rest follows through the network. Each step is repeated with fresh noise, so that far values hear of it.
+    """Euler steps whose predicted function is corrected at the observed sensors before the step is taken; the rest
+    adapts through the network. Each step is repeated with new noise, so that distant values are affected too.
 
     Args:
-        rounds: how often each step is taken.
+        rounds: how often each step is repeated.
     """
 
     rounds: int = 3
@@ -122,22 +122,22 @@ class Corrected(Solver):
 
 @dataclass(frozen=True)
 class LatentPosterior(Solver):
-    """Draws of the posterior of functions given noisy observations: a walk on noise, then the flow.
+    """Samples of the posterior of functions given noisy observations: MCMC over the noise, then the flow.
 
-    Each sample is a chain of its own. A move turns the noise on a random ellipse through it, to the first angle that
-    the likelihood allows; every move costs some walks of the flow, on ``coarse`` steps. What is shown in the end is the
-    last point of the chain, walked on all steps.
+    Each sample is a separate Markov chain. A move rotates the noise on a random ellipse through it, to the first angle
+    that the likelihood accepts; every move costs some integrations of the flow, with ``coarse`` steps. The result is
+    the last point of the chain, integrated with all steps.
 
-    A chain that began at a draw of the noise would spend its first hundred moves on the way to where the likelihood is.
-    So where all samples share sensors and observations it begins near the posterior: at the draw that is moved by
-    ``rounds`` Gauss-Newton steps until the function meets a noisy copy of the observations (randomised maximum
-    likelihood; Oliver, He & Reynolds 1996), as if the flow carried changes of noise over unchanged. For such a flow
-    that is a draw of the posterior itself; for others the moves put right what is not.
+    A chain that began at a sample of the noise would need about a hundred moves to reach the region of high likelihood.
+    So if all samples share sensors and observations it begins near the posterior: at a sample that is moved by
+    ``rounds`` Gauss-Newton steps until the function fits a noisy copy of the observations (randomised maximum
+    likelihood; Oliver, He & Reynolds 1996), as if the flow left changes of the noise unchanged. For such a flow that is
+    a sample of the posterior itself; for others the moves correct the difference.
 
     Args:
         noise: standard deviation of the observations, inside units.
         moves: of each chain.
-        coarse: steps of the flow during the walk on noise.
+        coarse: steps of the flow during MCMC.
         rounds: steps towards the observations before the first move.
         inner: the solver of the flow.
     """
@@ -176,14 +176,14 @@ class LatentPosterior(Solver):
 
 
 def _blind(predict: Any) -> Any:
-    """The network without what was observed: the likelihood speaks for it."""
+    """The network without the observations, which are in the likelihood."""
     context = predict.context
     hidden = replace(context, cond={k: v for k, v in context.cond.items() if k not in (SEEN, SHOWN)})
     return lambda x, t: predict.network(x, t, hidden)
 
 
 def _shared(context: Context, seen: tuple[Tensor, Tensor]) -> bool:
-    """Whether all samples have the same sensors and were observed at the same ones."""
+    """Whether all samples have the same sensors and the same observed ones."""
     alike = [context.mask, seen[0], *(context.cond[k] for k in ("coords",) if k in context.cond)]
     return bool(seen[0].any()) and all(bool((v == v[:1]).all()) for v in alike)
 
@@ -192,8 +192,8 @@ def _begin(
     path: Any, x: Tensor, seen: tuple[Tensor, Tensor], walk: Callable[[Tensor], Tensor], noise: float, rounds: int,
     draws: int = 512,
 ) -> Tensor:  # fmt: skip
-    """Noise whose functions meet noisy copies of the observations, moved from ``x`` along the covariance of the noise,
-    which is estimated from ``draws`` draws. The nearest of all rounds is kept."""
+    """Noise whose functions fit noisy copies of the observations, moved from ``x`` along the covariance of the noise,
+    which is estimated from ``draws`` draws. The best of all rounds is kept."""
     many = torch.cat([path.noise(x) for _ in range(-(-draws // len(x)))]).double()
     some = many[:, seen[0]].flatten(1)
     inner = some.T @ some / len(many) + noise**2 * torch.eye(some.shape[1]).to(some)
@@ -231,8 +231,8 @@ def _slice(x: Tensor, now: Tensor, other: Tensor, fit: Any, most: int = 40) -> t
 
 
 def observations(file: str, dim: int, channels: int) -> Sampled:
-    """What was observed: a .csv file with the columns x[, y[, z]] and one column of values a channel, in the units of
-    the data. Raises UserError where it is not that."""
+    """The observations: a .csv file with the columns x[, y[, z]] and one column of values per channel, in the units of
+    the data. Raises UserError otherwise."""
     path = Path(file)
     if not path.is_file():
         raise UserError(f"no file of observations {file!r}")
@@ -244,6 +244,6 @@ def observations(file: str, dim: int, channels: int) -> Sampled:
             f"{file} holds no observations: {error}; expected lines under {','.join([*tables.AXES[:dim], *names])}"
         ) from error
     if found.coords.shape[1] != dim or found.values.shape[1] != channels:
-        raise UserError(f"{file} has {found.coords.shape[1]} coordinates and {found.values.shape[1]} values a line; "
+        raise UserError(f"{file} has {found.coords.shape[1]} coordinates and {found.values.shape[1]} values per line; "
                         f"these functions have {dim} and {channels}")  # fmt: skip
     return found

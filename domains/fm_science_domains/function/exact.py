@@ -1,8 +1,8 @@
-"""Flows of Gaussian processes whose every answer is known in closed form.
+"""Flows of Gaussian processes that are known in closed form.
 
 Noise is one Gaussian process, data are another or a mixture of several. At each time the state is then a mixture of
-Gaussian processes too, and its velocity, the map that the flow makes of a draw, and the posterior given observations
-are matrix algebra. They are oracles for everything that is learned.
+Gaussian processes too, and its velocity, the flow map of a sample, and the posterior given observations are matrix
+algebra. They are references for everything that is learned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fm_science.state import Context, expand_like
 
 
 def gram(kernel: Kernel, x: Tensor, y: Tensor | None = None) -> Tensor:
-    """The covariance of values at places ``x`` ``(N, d)`` with those at ``y`` ``(M, d)``: ``(N, M)``."""
+    """The covariance of values at positions ``x`` ``(N, d)`` with those at ``y`` ``(M, d)``: ``(N, M)``."""
     x = x.double()
     return kernel.covariance(x[:, None] - (x if y is None else y.double())[None])
 
@@ -51,7 +51,7 @@ class Component:
         return (self.mean + (t * self.spread - (1 - t)) / self.level(t) * y) @ self.out.T
 
     def log_weight(self, x: Tensor, t: Tensor) -> Tensor:
-        """The log of the share times the density of x_t, up to what all components have in common: ``(B,)``."""
+        """The log of the share times the density of x_t, up to a term that all components share: ``(B,)``."""
         v = self.level(t)
         y = x @ self.back.T - t * self.mean
         return math.log(self.share) - 0.5 * (y.square() / v + v.log()).sum(1)
@@ -61,7 +61,7 @@ class Component:
 class GaussianMixtureFlow:
     """The exact velocity of flow matching with independent pairs, x_t = (1 - t) x0 + t x1, from a centred Gaussian
     process to a mixture of Gaussian processes. It is a network: ``Flow(path, prior, GaussianMixtureFlow(...))``. All
-    samples share their sensors, and channels are independent only where there is one.
+    samples share their sensors, and channels are independent only if there is one.
 
     Args:
         components: see :func:`component`.
@@ -79,7 +79,7 @@ class GaussianMixtureFlow:
 
     def transport(self, x0: Tensor) -> Tensor:
         """The data that the flow makes of noise ``(B, N, 1)``, for one component: in the coordinates where both are
-        independent each value is scaled by the ratio of spreads and shifted by the mean."""
+        independent each value is scaled by the ratio of standard deviations and shifted by the mean."""
         if len(self.components) > 1:
             raise ValueError("the map of a mixture has no closed form: integrate the flow")
         (c,) = self.components
@@ -108,8 +108,8 @@ def regression(
 
     Args:
         kernel: its covariance.
-        at: ``(N, d)`` where the posterior is wanted.
-        places, values: ``(M, d)`` and ``(M,)`` what was observed.
+        at: ``(N, d)`` the points at which the posterior is evaluated.
+        places, values: ``(M, d)`` and ``(M,)`` the observations.
         noise: standard deviation of the observations.
         mean: of the process.
 
@@ -125,11 +125,11 @@ def regression(
 
 @dataclass(frozen=True)
 class Score:
-    """How good a predictive law is.
+    """How good a predictive distribution is.
 
     Attributes:
         smse: mean square error over the variance of the truth: 1 for a prediction by the mean of the data.
-        msll: mean log-loss less that of the prior's Gaussian; negative is better than ignoring the observations.
+        msll: mean log-loss minus that of the prior's Gaussian; negative is better than ignoring the observations.
         coverage: share of true values inside the 95 % bands.
         crps: continuous ranked probability score, in the units of the values.
     """
@@ -161,10 +161,11 @@ def score(mean: Tensor, std: Tensor, truth: Tensor, prior: tuple[float, float]) 
 
 
 def score_samples(samples: Tensor, truth: Tensor, prior: tuple[float, float]) -> Score:
-    """As :func:`score`, of samples ``(S, ...)``: mean and variance are theirs, the band lies between two of them in
-    order, and the continuous ranked probability score is the unbiased one of samples. A new draw falls below the k-th
-    of S with probability k / (S + 1), so the band is cut at 0.025 (S + 1): at the 2.5 % quantile of fifty samples it
-    would hold 91 % of their law, not 95 %. Fewer than 39 samples reach no such band, and it is all of them."""
+    """As :func:`score`, of samples ``(S, ...)``: mean and variance are theirs, the band is between two of them in
+    order, and the continuous ranked probability score is the unbiased one of samples. A new sample is below the k-th of
+    S with probability k / (S + 1), so the band ends at 0.025 (S + 1): at the 2.5 % quantile of fifty samples it would
+    contain 91 % of their distribution, not 95 %. With fewer than 39 samples there is no such band, and all of them are
+    used."""
     samples, truth = samples.double(), truth.double()
     found = score(samples.mean(0), samples.std(0), truth, prior)
     edge = max(0.0, 0.025 * (len(samples) + 1) - 1) / max(1, len(samples) - 1)

@@ -1,8 +1,8 @@
-"""Families of functions that are made here, where the truth is known.
+"""Families of generated functions, with known distributions.
 
-Gaussian processes and their mixtures have every law in closed form. Heat flow and Stokes' second problem are solutions
-of equations with random parameters, written down; Burgers' equation and Darcy flow are solved. All are made on the fly
-for a batch at once, from a generator's seed.
+Gaussian processes and their mixtures have every distribution in closed form. Heat flow and Stokes' second problem are
+solutions of equations with random parameters, in closed form; Burgers' equation and Darcy flow are solved numerically.
+All are generated for a batch at once, from a generator's seed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Family:
 
     Attributes:
         periodic: which axes have a period; their number is the dimension.
-        values: ``(coords (M, N, d) in the unit box, grid) -> (M, N, C)``, random through torch's generator.
+        values: ``(coords (M, N, d) in the unit box, grid) -> (M, N, C)``, random, from torch's generator.
         low, size: ``(d,)`` the corner and the sides of the box, in the family's units.
         gridded: whether values are known on whole regular grids only.
     """
@@ -55,7 +55,7 @@ def kernel(name: str, length: float, nu: float = 1.5, std: float = 1.0, period: 
 
 
 def draws(chosen: Kernel, coords: Tensor, grid: Shape | None, channels: int = 1, nugget: float = 1e-6) -> Tensor:
-    """Independent draws of a centred Gaussian process at ``coords`` ``(M, N, d)``: ``(M, N, channels)``."""
+    """Independent samples of a centred Gaussian process at ``coords`` ``(M, N, d)``: ``(M, N, channels)``."""
     cond = {"coords": coords}
     if grid is not None:
         cond["grid"] = torch.tensor(grid).expand(len(coords), -1)
@@ -63,7 +63,7 @@ def draws(chosen: Kernel, coords: Tensor, grid: Shape | None, channels: int = 1,
     prior = GaussianProcess(chosen, nugget)
     if grid is not None or bool((coords == coords[:1]).all()):
         return prior.sample(Functions(channels), context).double()
-    rows = torch.arange(len(coords)).split(256)  # factors of different sensors take memory
+    rows = torch.arange(len(coords)).split(256)  # factors of different sensors need much memory
     return torch.cat([prior.sample(Functions(channels), context.take(r)).double() for r in rows])
 
 
@@ -85,7 +85,7 @@ def mixture(chosen: Kernel, slope: float = 10.0) -> Family:
 
 def heat() -> Family:
     """u(x, t) = sin(x + phi) exp(-nu t), solutions of u_t = nu u_xx with random phase phi in [0, pi] and diffusivity nu
-    in [1, 5] (Cheng et al. 2025): functions of place, which is periodic, and time."""
+    in [1, 5] (Cheng et al. 2025): functions of position, which is periodic, and time."""
 
     def values(x: Tensor, grid: Shape | None) -> Tensor:
         nu, phi = 1 + 4 * torch.rand(len(x), 1).double(), math.pi * torch.rand(len(x), 1).double()
@@ -95,7 +95,7 @@ def heat() -> Family:
 
 
 def stokes(amplitude: float = 2.0) -> Family:
-    """u(x, t) = A exp(-k x) cos(k x - w t), the flow above a plate that swings (Stokes' second problem), with random
+    """u(x, t) = A exp(-k x) cos(k x - w t), the flow above an oscillating plate (Stokes' second problem), with random
     k in [2, 20] and w in [2, 8] (Cheng et al. 2025)."""
 
     def values(x: Tensor, grid: Shape | None) -> Tensor:
@@ -107,7 +107,7 @@ def stokes(amplitude: float = 2.0) -> Family:
 
 
 def burgers(viscosity: float = 0.01, until: float = 1.0, fine: int = 256) -> Family:
-    """u_t + u u_x = viscosity u_xx on the circle [0, 1), from a smooth random start: channel 0 is u at time 0,
+    """u_t + u u_x = viscosity u_xx on the circle [0, 1), from a smooth random initial state: channel 0 is u at time 0,
     channel 1 at ``until``. Solved by a pseudo-spectral method with an exact viscous factor and Runge-Kutta steps, on
     ``fine`` points or a multiple of the grid's."""
 
@@ -126,7 +126,7 @@ def burgers_solve(u: Tensor, viscosity: float, until: float, courant: float = 0.
     """The solution of Burgers' equation at time ``until`` from periodic ``u`` ``(M, n)``, in double precision."""
     n = u.shape[-1]
     k = torch.arange(n // 2 + 1, dtype=torch.float64) * 2 * math.pi
-    kept = (torch.arange(n // 2 + 1) <= n // 3).double()  # two thirds: products do not fold back
+    kept = (torch.arange(n // 2 + 1) <= n // 3).double()  # two thirds: products are not aliased
     steps = max(1, math.ceil(until * n * float(u.abs().max()) / courant))
     h = until / steps
     half = torch.exp(-0.5 * h * viscosity * k * k)
@@ -146,7 +146,7 @@ def burgers_solve(u: Tensor, viscosity: float, until: float, courant: float = 0.
 
 
 def darcy(ratio: float = 4.0) -> Family:
-    """-div(a grad u) = 1 on the unit square with u = 0 on its rim, and a random medium a of two materials whose
+    """-div(a grad u) = 1 on the unit square with u = 0 on its boundary, and a random medium a of two materials whose
     permeabilities are 1 and ``ratio`` (Li et al. 2021, smaller): channel 0 is log a, channel 1 is u."""
 
     def values(x: Tensor, grid: Shape | None) -> Tensor:
@@ -159,9 +159,9 @@ def darcy(ratio: float = 4.0) -> Family:
 
 
 def darcy_solve(a: Tensor, tolerance: float = 1e-8) -> Tensor:
-    """u of -div(a grad u) = 1 with zero rim, for positive ``a`` ``(M, n, m)`` at the nodes of the unit square.
-    Five-point differences with harmonic means between nodes, by conjugate gradients with the constant medium as
-    preconditioner, which sine waves diagonalise."""
+    """u of -div(a grad u) = 1 with zero boundary values, for positive ``a`` ``(M, n, m)`` at the nodes of the unit
+    square. Five-point differences with harmonic means between nodes, by conjugate gradients with the constant medium as
+    preconditioner, which is diagonal in sine waves."""
     n, m = a.shape[1:]
     h = 1 / (n - 1), 1 / (m - 1)
     down = 2 / (1 / a[:, 1:] + 1 / a[:, :-1])[:, :, 1:-1] / h[0] ** 2

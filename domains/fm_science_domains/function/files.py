@@ -1,17 +1,17 @@
 """Functions in files: .npz for programs, .csv for people.
 
-An .npz file holds functions on one regular grid as ``values`` ``(functions, n1, n2, ...)``, with ``channels`` (a
-number) where the last axis counts channels, and the coordinates of each axis as ``axis0``, ``axis1`` and so on
-(default: 0 to 1). Functions at sensors of their own are ``values`` ``(all sensors, channels)``, ``coords`` ``(all
+An .npz file has functions on one regular grid as ``values`` ``(functions, n1, n2, ...)``, with ``channels`` (a
+number) if the last axis is the channel, and the coordinates of each axis as ``axis0``, ``axis1`` and so on
+(default: 0 to 1). Functions at their own sensors are ``values`` ``(all sensors, channels)``, ``coords`` ``(all
 sensors, d)`` and ``sizes``, the number of sensors of each; with sensors in common, ``values`` is ``(functions, N)`` or
-``(functions, N, channels)`` beside ``coords`` ``(N, d)``.
+``(functions, N, channels)`` together with ``coords`` ``(N, d)``.
 
-A .csv file is wide or long. Wide: a function a line; the first line may give the places of the sensors,
-``name,0,0.1,...`` with the name of the function in the first column; an empty first cell says so too. Long: a sensor a
-line under ``function,x,value`` or ``function,x,y,value1,value2``, in any order. Empty cells, ``NA`` and ``nan`` are
-values that were not measured.
+A .csv file is wide or long. Wide: one function per line; the first line may give the coordinates of the sensors,
+``name,0,0.1,...`` with the name of the function in the first column; an empty first cell means the same. Long: one
+sensor per line, with columns ``function,x,value`` or ``function,x,y,value1,value2``, in any order. Empty cells, ``NA``
+and ``nan`` are values that were not measured.
 
-An .npy file holds ``values`` alone, and netCDF files, .nc, are read as their module says.
+An .npy file has ``values`` only, and netCDF files, .nc, are read as their module says.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array of a file is to be understood.
+    """How an array of a file is interpreted.
 
     Args:
         array: its name, or several with commas, which are channels; ``None``: ``values``, else ``x``, else the only one
-            with two axes or more; in netCDF all of them where their dimensions are the same.
+            with two axes or more; in netCDF all of them if their dimensions are the same.
         axis: the name of the array with the coordinates of its only axis.
-        channel_axis: whether the last axis counts channels.
+        channel_axis: whether the last axis is the channel.
         periodic: whether the axes have a period.
     """
 
@@ -57,13 +57,13 @@ class Layout:
 def read(
     paths: Iterable[str | Path], layout: Layout | None = None, dropped: list[Dropped] | None = None
 ) -> list[Sampled]:
-    """The functions of files and folders; of files in one folder that differ in their ending only, one is read.
-    Values that were not measured are left out, and the function then has sensors of its own; functions that were
-    measured nowhere are left out. They are listed in ``dropped``, and so are files of a folder that cannot be read; a
-    file that is named itself is refused.
+    """The functions of files and folders; of files in one folder that differ only in their extension, one is read.
+    Values that were not measured are left out, and the function then has its own sensors; functions without any value
+    are left out. They are listed in ``dropped``, and so are files of a folder that cannot be read; a file that is named
+    itself raises an error.
 
     Raises:
-        UserError: for a path that is not there, a file that holds no functions, and an unknown ending.
+        UserError: for a path that does not exist, a file without functions, and an unknown extension.
     """
     layout, dropped = layout or Layout(), [] if dropped is None else dropped
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
@@ -117,7 +117,7 @@ def read_file(file: Path, layout: Layout, nowhere: list[Dropped]) -> list[Sample
 
 
 def measured(f: Sampled) -> Sampled:
-    """The function without the sensors at which nothing was measured; it was measured somewhere."""
+    """The function without the sensors that have no value; it has at least one value."""
     gone = f.values.isnan().any(1)
     if not bool(gone.any()):
         return f
@@ -150,8 +150,7 @@ def _npz(file: Path, layout: Layout) -> list[Sampled]:
 
 
 def _ragged(values: np.ndarray, coords: np.ndarray, sizes: np.ndarray, stem: str) -> list[Sampled]:
-    """Functions at sensors of their own, ``sizes`` (functions,) rows each. Raises ValueError where they do not add
-    up."""
+    """Functions at their own sensors, ``sizes`` (functions,) rows each. Raises ValueError if they do not add up."""
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not (sizes > 0).all() or sizes.sum() != len(values):
         raise ValueError(f"sizes must be whole numbers above 0 that add up to the {len(values)} values; "
                          f"they add up to {sizes.sum()}")  # fmt: skip
@@ -162,7 +161,7 @@ def _ragged(values: np.ndarray, coords: np.ndarray, sizes: np.ndarray, stem: str
 
 
 def _named(file: Path, arrays: Arrays, wanted: str | None) -> list[str]:
-    """The arrays that hold functions."""
+    """The arrays with functions."""
     if arrays.single:
         return [""]
     if wanted is not None:
@@ -187,7 +186,7 @@ def _named(file: Path, arrays: Arrays, wanted: str | None) -> list[str]:
 
 
 def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence[int]) -> list[Tensor]:
-    """The coordinates of each axis, ascending or descending; from 0 to 1 where the file does not say."""
+    """The coordinates of each axis, ascending or descending; from 0 to 1 if the file does not give them."""
     if layout.axis is not None:
         if layout.axis not in arrays:
             raise UserError(f"{file} holds no array {layout.axis!r}; {nearest(layout.axis, arrays)}")
@@ -209,7 +208,7 @@ def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence
 
 
 def _gridded(values: np.ndarray, axes: Sequence[Tensor], periodic: bool, stem: str) -> list[Sampled]:
-    """Functions on axes, of which those that descend, as latitudes and wavenumbers often do, are turned around."""
+    """Functions on axes, of which descending ones, such as latitudes and wavenumbers, are reversed."""
     down = [k for k, places in enumerate(axes) if float(places[0]) > float(places[-1])]
     values = np.ascontiguousarray(np.flip(values, tuple(k + 1 for k in down)))
     turned = [places.flip(0) if k in down else places for k, places in enumerate(axes)]
@@ -233,8 +232,8 @@ def _csv(file: Path, layout: Layout) -> list[Sampled]:
     return tables.functions(tables.rows(file), file.stem, layout.periodic)
 
 
-LARGEST = 1e37  # a value that single precision still holds
-OURS = ("dropped.csv", "samples.csv", "metrics.csv")  # tables beside samples and runs
+LARGEST = 1e37  # a value that single precision can represent
+OURS = ("dropped.csv", "samples.csv", "metrics.csv")  # tables next to samples and runs
 READERS: dict[str, Callable[[Path, Layout], list[Sampled]]] = {
     ".npz": _npz, ".npy": _npz, ".csv": _csv, ".nc": _netcdf, ".nc4": _netcdf, ".cdf": _netcdf,
 }  # fmt: skip
@@ -242,8 +241,8 @@ ORDER = list(READERS)
 
 
 def write(samples: Sequence[Sampled], folder: str | Path, first: int = 0) -> list[Path]:
-    """All samples as one .npz, ``functions_FIRST-LAST``, and beside it as a wide .csv where they are one value on a
-    common line; numbered from ``first``."""
+    """All samples as one .npz, ``functions_FIRST-LAST``, and also as a wide .csv if they are one value on a common
+    line; numbered from ``first``."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"functions_{first:06d}-{first + len(samples) - 1:06d}"

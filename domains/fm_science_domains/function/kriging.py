@@ -1,10 +1,10 @@
-"""What observations say before anything is learned: regression with the law of the noise.
+"""Regression from observations with the distribution of the noise, before anything is learned.
 
-Noise is a Gaussian process that varies as the data do, so its posterior given what was observed, which is in closed
-form (Matheron's rule; Rasmussen & Williams 2006, section 2.2), is a first guess of the function. A network that is to
-complete functions starts from draws of that posterior (Kollovieh et al. 2025) and is shown its mean: what is left to
-learn is how data differ from a Gaussian process. Any law of noise that looks at nothing but the observations is a
-valid start, since the flow is learned for each of them.
+Noise is a Gaussian process with the covariance of the data, so its posterior given observations, which is in closed
+form (Matheron's rule; Rasmussen & Williams 2006, section 2.2), is a first estimate of the function. A network for
+completion starts from samples of that posterior (Kollovieh et al. 2025) and is given its mean: it has to learn only how
+data differ from a Gaussian process. Any distribution of noise that depends on the observations only is valid, since the
+flow is learned for each of them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from .conditional import GUESS, observed
 
 @dataclass(frozen=True)
 class Regression:
-    """Regression from the sensors of a context that were observed.
+    """Regression from the observed sensors of a context.
 
     Args:
-        law: a Gaussian process with a ``kernel``, and with ``functions`` where some functions have weights of their
-            own.
+        law: a Gaussian process with a ``kernel``, and with ``functions`` if some functions have their own weights.
         noise: standard deviation of the observations, inside units.
     """
 
@@ -36,13 +35,13 @@ class Regression:
     noise: float
 
     def mean(self, context: Context) -> Tensor | None:
-        """The posterior mean ``(B, N, C)``; ``None`` where nothing was observed in the whole batch."""
+        """The posterior mean ``(B, N, C)``; ``None`` if nothing was observed in the whole batch."""
         seen = observed(context)
         return None if seen is None else self.moved(torch.zeros_like(seen[1]), context, 0.0)
 
     def moved(self, x: Tensor, context: Context, noise: float) -> Tensor:
-        """A draw ``x`` ``(B, N, C)`` of the law turned into one of the posterior: the observations, with fresh noise,
-        less what the draw has there, are spread by the gain."""
+        """A sample ``x`` ``(B, N, C)`` of the prior turned into one of the posterior: the gain is applied to the
+        observations, with new noise, minus the values of the sample there."""
         seen = observed(context)
         most = 0 if seen is None else int(seen[0].sum(1).max())
         if seen is None or not most:
@@ -64,9 +63,9 @@ class Regression:
         return x + (cross @ weight).view_as(x).to(x)
 
     def between(self, x: Tensor, y: Tensor, channels: int) -> Tensor:
-        """The covariance of values at places ``x`` ``(B or 1, N, d)`` and ``y`` ``(B, M, d)``: ``(B, N C, M C)``."""
+        """The covariance of values at positions ``x`` ``(B or 1, N, d)`` and ``y`` ``(B, M, d)``: ``(B, N C, M C)``."""
         kernel = self.law.kernel
-        if x.shape[2] > 1 and kernel.period == 2.0:  # twice the box, there for fast transforms alone
+        if x.shape[2] > 1 and kernel.period == 2.0:  # twice the box, used only for fast transforms
             kernel = replace(kernel, period=None)
         one = kernel.covariance(x[:, :, None] - y[:, None])
         both = torch.einsum("bnm,cd->bncmd", one, torch.eye(channels).to(one))
@@ -78,8 +77,8 @@ class Regression:
 
 @dataclass(frozen=True, eq=False)
 class Conditioned(Prior):
-    """A Gaussian process, and its posterior for samples that were observed somewhere. Densities are those of samples of
-    which nothing was observed."""
+    """A Gaussian process, and its posterior for samples with observations. Densities are those of samples without
+    observations."""
 
     regression: Regression
 
@@ -92,14 +91,13 @@ class Conditioned(Prior):
 
 
 class Told(nn.Module):
-    """A network that is shown the posterior mean of the noise, as the condition ``guess``, where something was
-    observed."""
+    """A network that gets the posterior mean of the noise, as the condition ``guess``, if there are observations."""
 
     def __init__(self, network: nn.Module, regression: Regression) -> None:
         super().__init__()
         self.network, self.regression = network, regression
         self.reads: Any = network.reads
-        self._last: tuple[Tensor, Tensor] | None = None  # what was shown, and the guess from it
+        self._last: tuple[Tensor, Tensor] | None = None  # the observations, and the estimate from them
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """As the network."""

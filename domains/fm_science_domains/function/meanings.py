@@ -1,6 +1,6 @@
-"""What each number that is measured of functions means, in one line: its unit, and which way is better.
+"""The meaning of each metric of functions, in one line: its unit, and which direction is better.
 
-A name with a star stands for all that begin or end so.
+A name with a star stands for all names with this beginning or end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ MEANINGS = {
     "finite": "share of functions whose values are all finite",
     "mean": "mean of all values",
     "spread": "standard deviation of all values",
-    "*_mse": "mean square error of this pointwise statistic to the held-out functions'; less is better",
+    "*_mse": "mean square error of this pointwise statistic to that of held-out functions; less is better",
     "spectrum_error": "error of the ratio of variances over wave numbers, mean; less is better",
     "spectrum_high": "ratio of variances over the upper half of wave numbers; 1 is best, more is noise of the grid",
     "frechet": "Wasserstein-2 distance of Gaussians with the means and covariances of both sets; less is better",

@@ -1,8 +1,9 @@
-"""How good generated functions are, beside held-out ones: moments, correlations, spectra and distances between laws.
+"""How good generated functions are, compared with held-out ones: moments, correlations, spectra and distances between
+distributions.
 
-All functions are compared at the held-out functions' sensors (at 64 on each axis where those have none in common), with
-values in spreads of the data. Two finite sets of the same law differ too: the row of training functions shows by how
-much. That row is no better than the samples of a perfect flow.
+All functions are compared at the held-out functions' sensors (at 64 on each axis if those have none in common), with
+values in standard deviations of the data. Two finite sets from the same distribution differ too: the row of training
+functions shows by how much. The samples of a perfect flow would be as good as that row.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from .sensors import Sampled, Shape, fitting, places, quadrature
 
 @dataclass(frozen=True)
 class Metrics:
-    """How much is compared."""
+    """The amount of comparisons."""
 
     functions: int = option(500, "held-out functions that samples are compared with, at most", low=2)
     sweep: int = option(200, "new functions at 1, 2 and 4 times the resolution, measured by `evaluate`; 0: none", low=0)
-    likelihood: int = option(0, "held-out functions whose likelihood a sensor is measured; 0: none", low=0)
+    likelihood: int = option(0, "held-out functions whose likelihood per sensor is measured; 0: none", low=0)
     completions: int = option(0, "held-out functions completed from a few observations; 0: none", low=0)
     observed: int = option(6, "observations of each function that is completed", low=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """Where functions are compared: ``coords`` ``(N, d)`` in the units of the source, the grid they form if any,
-    weights ``(N,)``, and the frame that scales values."""
+    """The sensors at which functions are compared: ``coords`` ``(N, d)`` in the units of the source, the grid they form
+    if any, weights ``(N,)``, and the frame that scales values."""
 
     coords: Tensor
     grid: Shape | None
@@ -44,8 +45,8 @@ class Stage:
     frame: Frame
 
     def values(self, functions: Sequence[Sampled]) -> Tensor:
-        """Values in spreads of the data, ``(M, N, C)`` in double precision; functions that are not finite are left
-        out."""
+        """Values in standard deviations of the data, ``(M, N, C)`` in double precision; functions that are not finite
+        are left out."""
         finite = [f for f in functions if bool(f.values.isfinite().all())]
         if not finite:
             return torch.zeros(0, len(self.coords), len(self.frame.shift), dtype=torch.float64)
@@ -59,7 +60,7 @@ class Stage:
 
 
 def stage(sets: Sets) -> Stage:
-    """Where functions of these sets are compared."""
+    """The sensors at which functions of these sets are compared."""
     f, frame = sets.held_out.functions[0], sets.frame
     if sets.held_out.shared:
         return Stage(f.coords.double(), f.grid, f.weights.double(), frame)
@@ -78,8 +79,9 @@ def moments(x: Tensor) -> dict[str, Tensor]:
 
 
 def autocorrelation(x: Tensor, grid: Shape, periodic: Sequence[bool]) -> Tensor:
-    """The correlation of values some steps apart along each axis, over all functions ``(M, N, C)`` and places, by the
-    number of steps: around the circle where the axis has a period, else up to half of it. ``(lags of all axes, C)``."""
+    """The correlation of values some steps apart along each axis, over all functions ``(M, N, C)`` and positions, by
+    the number of steps: around the circle if the axis has a period, else up to half of it. ``(lags of all axes,
+    C)``."""
     f = (x - x.mean(0)).unflatten(1, grid)
     base, found = f.square().flatten(0, -2).mean(0).clamp_min(1e-12), []
     for k, (n, p) in enumerate(zip(grid, periodic, strict=True)):
@@ -109,7 +111,7 @@ def moment_metric(s: Stage, samples: Sequence[Sampled], reference: Sequence[Samp
 def spectrum(x: Tensor, grid: Shape, periodic: Sequence[bool]) -> Tensor:
     """The variance at each wave number, ``(K, C)``: of the deviations of functions ``(M, N, C)`` from their mean,
     summed over directions with |k| in [j - 1/2, j + 1/2), j from 0 to the smallest Nyquist number. Axes without a
-    period are faded out at their ends by a Hann window, so that those do not look like waves."""
+    period are multiplied by a Hann window, so that their ends do not look like waves."""
     f = (x - x.mean(0)).unflatten(1, grid)
     for k, (n, p) in enumerate(zip(grid, periodic, strict=True)):
         if not p:
@@ -157,7 +159,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
 def distance_metric(s: Stage, samples: Sequence[Sampled], reference: Sequence[Sampled]) -> dict[str, float]:
     """Fréchet distance of Gaussians in function space, energy distance, and how well the samples as an ensemble predict
-    reference values (continuous ranked probability score, over sensors); all in spreads of the data."""
+    reference values (continuous ranked probability score, over sensors); all in standard deviations of the data."""
     x, y = s.flat(samples), s.flat(reference)
     if len(x) < 2 or len(y) < 2:
         return {"frechet": math.nan, "energy_distance": math.nan, "crps": math.nan}
@@ -171,7 +173,7 @@ def distance_metric(s: Stage, samples: Sequence[Sampled], reference: Sequence[Sa
 
 def memory_metric(s: Stage, sets: Sets, samples: Sequence[Sampled], reference: Sequence[Sampled]) -> dict[str, float]:
     """The median distance to the nearest training function, and the share of samples three times as near to one
-    training function as to any other: those were learned by heart (Yoon et al. 2023)."""
+    training function as to any other: those were memorised (Yoon et al. 2023)."""
     x, train = s.flat(samples), s.flat(sets.train.functions[:2000])
     if len(x) == 0 or len(train) < 2:
         return {"nearest_training": math.nan, "memorised": math.nan}
@@ -181,7 +183,8 @@ def memory_metric(s: Stage, sets: Sets, samples: Sequence[Sampled], reference: S
 
 
 def value_metric(samples: Sequence[Sampled], reference: Sequence[Sampled]) -> dict[str, float]:
-    """The share of functions that are finite, and the mean and spread of their values, in the units of the source."""
+    """The share of functions that are finite, and the mean and standard deviation of their values, in the units of the
+    source."""
     finite = [f.values.double().flatten() for f in samples if bool(f.values.isfinite().all())]
     values = torch.cat(finite) if finite else torch.full((1,), math.nan)
     share = len(finite) / max(1, len(samples))
@@ -189,7 +192,7 @@ def value_metric(samples: Sequence[Sampled], reference: Sequence[Sampled]) -> di
 
 
 def metrics(sets: Callable[[], Sets]) -> Mapping[str, Metric]:
-    """The metrics by name; ``sets`` gives the data when one is called that needs them."""
+    """The metrics by name; ``sets`` gives the data when a metric needs them."""
     on_stage = {"moments": moment_metric, "spectrum": spectrum_metric, "distance": distance_metric}
 
     def staged(metric: Callable[..., dict[str, float]]) -> Metric:
@@ -208,8 +211,8 @@ def references(o: Metrics, sets: Sets, samples: Sequence[Sampled]) -> dict[str, 
 
 
 def table(sets: Sets | None, samples: Sequence[Sampled]) -> list[dict[str, object]]:
-    """Each sample: its mean, spread and range in the units of the source, and its distance to the nearest training
-    function in spreads of the data; none where those are gone."""
+    """Each sample: its mean, standard deviation and range in the units of the source, and its distance to the nearest
+    training function in standard deviations of the data; none if those are missing."""
     finite = iter(_nearest(sets, samples) if sets is not None else [math.nan] * len(samples))
     rows: list[dict[str, object]] = []
     for f in samples:

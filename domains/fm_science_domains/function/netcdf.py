@@ -1,9 +1,9 @@
 """Functions in netCDF files, .nc, as weather and ocean models write them: classic, 64-bit, CDF-5 and netCDF-4.
 
-The first dimension of a variable counts functions, the others are axes, whose coordinates are the variables of the same
+The first dimension of a variable is the function, the others are axes, whose coordinates are the variables of the same
 names. Variables on the same dimensions are the channels of one function. The netCDF library unpacks values by
-``scale_factor``, ``add_offset`` and ``_Unsigned``; what equals ``_FillValue``, ``missing_value`` or the format's own
-fill value, or lies outside of the valid range, was not measured.
+``scale_factor``, ``add_offset`` and ``_Unsigned``; values equal to ``_FillValue``, ``missing_value`` or the format's
+own fill value, or outside the valid range, were not measured.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def arrays(file: Path, wanted: str | None, axis: str | None) -> tuple[np.ndarray
     coordinates of the axes, ``None`` where the file has none; and the names of the variables.
 
     Args:
-        file: to read.
+        file: the file to read.
         wanted: the variable, or several with commas, which are channels; ``None``: ``values``, else all with two
             dimensions or more, which must be the same.
         axis: the variable with the coordinates of its only axis; ``None``: those named as the dimensions.
 
     Raises:
-        ValueError: for a file that is damaged, or no netCDF.
-        UserError: for names that the file does not hold, and where the netCDF library is not installed.
+        ValueError: for a file that is damaged, or not netCDF.
+        UserError: for names that are not in the file, and if the netCDF library is not installed.
     """
     with _opened(file) as found:
         names = _names(file, found.variables, wanted)
@@ -83,7 +83,7 @@ def _opened(file: Path) -> Any:
 
 def _least(found: Any, start: bytes) -> int:
     """The fewest bytes of a file of the classic formats with these variables, by their grammar (NetCDF Users Guide,
-    file format specifications): the library reads zeros beyond the end of a file that was cut short."""
+    file format specifications): the library reads zeros beyond the end of a truncated file."""
     count = 8 if start == b"CDF\x05" else 4  # bytes of a length
     offset = 4 if start == b"CDF\x01" else 8
 

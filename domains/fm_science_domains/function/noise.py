@@ -1,11 +1,11 @@
-"""Noise that knows the data: a Gaussian process fitted to the training functions.
+"""Noise that is fitted to the data: a Gaussian process.
 
 Its covariance is a stationary part, a Matérn kernel as rough as the data, plus a few functions with Gaussian weights,
-along which data vary more than that kernel says. Both are found by likelihood: in the coordinates in which the kernel
-is white, this is probabilistic principal component analysis (Tipping & Bishop 1999), whose best answer is in closed
-form. So noise and data agree in variance and correlation before anything is learned, and the flow is left with what is
-not Gaussian. Between the sensors it was fitted at, each function is interpolated smoothly, so that the law belongs to
-functions and not to a grid.
+along which data vary more than that kernel says. Both are found by maximum likelihood: in the coordinates in which the
+kernel is white, this is probabilistic principal component analysis (Tipping & Bishop 1999), whose optimum is in closed
+form. So noise and data agree in variance and correlation before anything is learned, and the flow has to learn only
+what is not Gaussian. Between the sensors of the fit, each function is interpolated smoothly, so that the distribution
+is one of functions and not of a grid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fm_science.state import Context, State, masked_where
 from .data import Sets
 
 SMOOTHNESS, LENGTHS = (0.5, 1.5, 2.5), (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
-SENSORS, FUNCTIONS = 128, 500  # most that are fitted
+SENSORS, FUNCTIONS = 128, 500  # maximum for the fit
 NUGGET = 1e-6
 
 
@@ -34,8 +34,8 @@ class Factored(Prior):
     """A stationary Gaussian process plus functions with independent standard normal weights.
 
     Args:
-        fine: the stationary part; all channels have the same law there and are independent.
-        anchors: ``(n, d)`` places.
+        fine: the stationary part; all channels have the same distribution there and are independent.
+        anchors: ``(n, d)`` positions.
         smooth: a kernel that interpolates.
         weights: ``(n, K, C)``: the k-th function is sum_j smooth(x - anchor_j) weights_jk.
     """
@@ -53,8 +53,8 @@ class Factored(Prior):
         return self.fine.kernel
 
     def functions(self, coords: Tensor) -> Tensor:
-        """The functions at places ``(..., d)``: ``(..., K, C)``, in double precision. Places that are asked for again
-        are looked up."""
+        """The functions at positions ``(..., d)``: ``(..., K, C)``, in double precision. Results for repeated positions
+        are cached."""
         for known, values in self.memory:
             if known.device == coords.device and torch.equal(known, coords):
                 return values
@@ -84,7 +84,7 @@ class Factored(Prior):
         return -0.5 * (square + logdet + space.dimension * math.log(2 * math.pi)).to(x)
 
     def covariance(self, coords: Tensor, live: Tensor) -> Tensor:
-        """Of all values, sensor by sensor ``(B, N C, N C)``; sensors that are not live have variance one."""
+        """Of all values, sensor by sensor ``(B, N C, N C)``; sensors that are not real and free have variance one."""
         coords, channels = coords.double(), self.weights.shape[-1]
         one = self.kernel.covariance(coords[:, :, None] - coords[:, None])
         one = one + self.fine.nugget * self.kernel.std**2 * torch.eye(coords.shape[1]).to(one)
@@ -102,7 +102,8 @@ class Factored(Prior):
 
 @dataclass(frozen=True)
 class Fit:
-    """A kernel, its functions, and how probable the data are a function, less a price of its numbers (Schwarz 1978)."""
+    """A kernel, its functions, and the log-likelihood of the data per function, minus a penalty for its parameters
+    (Schwarz 1978)."""
 
     score: float
     kernel: Matern
@@ -110,20 +111,20 @@ class Fit:
 
 
 def fitted(sets: Sets, period: float, std: float, factors: int | None) -> Prior:
-    """The process, of a few smoothnesses and lengths, under which the training functions less their mean are most
-    probable, times ``std``.
+    """The process, among a few smoothnesses and lengths, with the largest likelihood of the training functions minus
+    their mean, times ``std``.
 
     Args:
         sets: the data.
-        period: the torus on which the kernel lives.
-        std: what the noise is multiplied by.
-        factors: functions beside the kernel; ``None``: as many as pay, at most a quarter of the data and 32. Where
-            functions have sensors of their own there are none.
+        period: the torus of the kernel.
+        std: a factor of the noise.
+        factors: functions in addition to the kernel; ``None``: as many as improve the likelihood, at most a quarter of
+            the data and 32. None if functions have their own sensors.
     """
     if not sets.train.shared:
         return GaussianProcess(likeliest(sets, period, std), NUGGET)
     places, values = sample(sets)
-    around = period if places.shape[1] == 1 else None  # many turns of a torus of two or three axes are dear
+    around = period if places.shape[1] == 1 else None  # periodic copies in two or three dimensions are expensive
     tried = (Matern(nu, length, 1.0, around) for nu in SMOOTHNESS for length in LENGTHS)
     best = max((decompose(k, places, values, factors) for k in tried), key=lambda f: f.score)
     if around != period:
@@ -156,7 +157,7 @@ def unpacked(kept: Mapping[str, Any]) -> Prior:
 
 
 def sample(sets: Sets) -> tuple[Tensor, Tensor]:
-    """Places ``(n, d)`` and centred values ``(M, n, C)`` of some training functions at some of their sensors."""
+    """Positions ``(n, d)`` and centred values ``(M, n, C)`` of some training functions at some of their sensors."""
     some = torch.linspace(0, len(sets.train) - 1, min(FUNCTIONS, len(sets.train))).long().tolist()
     rows = [sets.train[i] for i in some]
     coords, count = rows[0][1]["coords"].double(), len(rows[0][0])
@@ -167,9 +168,9 @@ def sample(sets: Sets) -> tuple[Tensor, Tensor]:
 
 
 def decompose(kernel: Matern, places: Tensor, values: Tensor, factors: int | None) -> Fit:
-    """The best scale of a kernel and the best functions beside it. In coordinates in which the kernel is white, data
-    have eigenvalues d_1 >= d_2 >= ...; with K functions the scale is the mean of the eigenvalues after the K-th, and
-    the functions lie along the first K eigenvectors with variances d_k less the scale."""
+    """The best scale of a kernel and the best functions in addition to it. In coordinates in which the kernel is white,
+    data have eigenvalues d_1 >= d_2 >= ...; with K functions the scale is the mean of the eigenvalues after the K-th,
+    and the functions are along the first K eigenvectors with variances d_k minus the scale."""
     count, n, channels = values.shape
     inner = kernel.covariance(places[:, None] - places) + NUGGET * torch.eye(n, dtype=torch.float64)
     factor = torch.linalg.cholesky(inner)
@@ -194,15 +195,15 @@ def decompose(kernel: Matern, places: Tensor, values: Tensor, factors: int | Non
 
 
 def interpolated(places: Tensor, shapes: Tensor, period: float) -> tuple[Kernel, Tensor]:
-    """A kernel some sensors wide, and the weights with which its copies at ``places`` pass through ``shapes``."""
+    """A kernel some sensors wide, and the weights with which its copies at ``places`` interpolate ``shapes``."""
     kernel = Matern(2.5, 4 * len(places) ** (-1 / places.shape[1]), 1.0, period)
     inner = kernel.covariance(places[:, None] - places) + 1e-9 * torch.eye(len(places), dtype=torch.float64)
     return kernel, torch.linalg.solve(inner, shapes.flatten(1)).view_as(shapes)
 
 
 def likeliest(sets: Sets, period: float, std: float) -> Kernel:
-    """The Matérn kernel, of a few smoothnesses and lengths, under which functions at sensors of their own are most
-    probable, each kernel with its best scale (Rasmussen & Williams 2006, section 5.4)."""
+    """The Matérn kernel, among a few smoothnesses and lengths, with the largest likelihood of functions at their own
+    sensors, each kernel with its best scale (Rasmussen & Williams 2006, section 5.4)."""
     data = [sets.train[i] for i in range(min(30, len(sets.train)))]
     tried = (Matern(nu, length, 1.0, period if sets.dim == 1 else None) for nu in SMOOTHNESS for length in LENGTHS)
     _, scale, kernel = max(((*_alone(k, data), k) for k in tried), key=lambda found: found[0])
@@ -210,8 +211,8 @@ def likeliest(sets: Sets, period: float, std: float) -> Kernel:
 
 
 def _alone(tried: Kernel, data: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> tuple[float, float]:
-    """The mean log-likelihood a value of functions under a kernel at its best scale, from at most 128 sensors of each,
-    and the scale."""
+    """The mean log-likelihood per value of functions under a kernel at its best scale, from at most 128 sensors of
+    each, and the scale."""
     square = log = count = 0.0
     for values, cond in data:
         some = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))[:SENSORS]

@@ -1,8 +1,8 @@
-"""How far functions are apart for the coupling, other than by the plain integral of squares.
+"""Distances of functions for the coupling, other than the plain integral of squares.
 
-The kernel norm counts the differences that a kernel lets through: with k smooth over a length, ripples shorter than it
-cost nothing, and noise is paired with data by their broad shape. Both integrals are by quadrature, so that the cost
-belongs to functions and hardly changes when sensors are doubled.
+The kernel norm measures differences after smoothing by a kernel: with k smooth over a length, shorter variations cost
+nothing, and noise is paired with data by their large-scale shape. Both integrals are by quadrature, so that the cost is
+one of functions and hardly changes when the number of sensors is doubled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JITTER = 1e-6  # keeps smooth kernels invertible, as a share of their variance
 @dataclass(frozen=True)
 class KernelNorm:
     """The cost sum_ij w_i w_j k(x_i, x_j) u_i u_j of a difference u, the double integral of k u u (a negative Sobolev
-    norm; as a distance of laws Gretton et al. 2012, lemma 6). All samples must share their sensors.
+    norm; as a distance of distributions Gretton et al. 2012, lemma 6). All samples must share their sensors.
 
     Args:
         length: of the kernel exp(-r² / (2 length²)), in sides of the domain.

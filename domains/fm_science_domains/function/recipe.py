@@ -1,8 +1,8 @@
-"""How functions are learned and drawn: straight paths from a Gaussian process that varies as the data do, with the
-function itself predicted.
+"""How functions are learned and sampled: straight paths from a Gaussian process with the covariance of the data, with
+the function itself predicted.
 
-Waves beyond those that an operator keeps are touched pointwise alone. Noise that is rough there leaves some of it in
-the samples, however well the network does elsewhere; noise as rough as the data cannot.
+Fourier modes beyond those of the operator are only transformed pointwise. Noise that is too rough there stays in the
+samples in part, however good the network is otherwise; noise as rough as the data does not.
 """
 
 from __future__ import annotations
@@ -41,46 +41,49 @@ MODES, WIDTH = {1: 24, 2: 12, 3: 8}, {1: 64, 2: 32, 3: 24}
 class Network:
     """A Fourier neural operator on grids, attention between sensors and tokens elsewhere."""
 
-    kind: str = option("auto", "fno needs grids; auto: fno where there are grids", choices=("auto", "fno", "operator"))
+    kind: str = option("auto", "fno needs grids; auto: fno if there are grids", choices=("auto", "fno", "operator"))
     width: int | None = option(None, "channels; none: 64 on a line, 32 in the plane, 24 in space", low=4, high=16_384)
     layers: int = option(4, "Fourier layers, or rounds of attention", low=1, high=1_000)
-    modes: int | None = option(None, "fno: highest wave number an axis; none: 24, 12, 8 in 1, 2, 3 dimensions", low=1)
-    margin: float = option(0.25, "fno: zeros beyond the end of axes without a period, as a share of the axis", low=0)
-    places: bool = option(True, "fno: whether the network sees where sensors stand")
-    clock: str = option("film", "fno: time steers every layer, or is one more input", choices=("film", "channel"))
-    slow: float = option(1.0, "fno: what time is divided by on its way to a channel input", low=1e-3)
+    modes: int | None = option(None, "fno: highest wave number per axis; none: 24, 12, 8 in 1, 2, 3 dimensions", low=1)
+    margin: float = option(0.25, "fno: zero padding beyond the end of axes without a period, as a share of the axis",
+        low=0)
+    places: bool = option(True, "fno: whether the network gets the coordinates of sensors")
+    clock: str = option("film", "fno: time modulates every layer, or is an additional input", choices=("film",
+        "channel"))
+    slow: float = option(1.0, "fno: divisor of time as an input channel", low=1e-3)
     heads: int = option(4, "operator: attention heads, a divisor of the width", low=1)
     tokens: int = option(32, "operator: latent tokens", low=1)
-    waves: int = option(16, "operator: half-waves over the domain that describe a place", low=1)
+    waves: int = option(16, "operator: half-waves over the domain that encode a position", low=1)
 
 
 @dataclass(frozen=True)
 class Path:
-    """Where functions start, and what is predicted."""
+    """The noise of functions, and what is predicted."""
 
     noise: str = option(
-        "auto", "a Gaussian process, auto: the one most like the data; or independent at each sensor",
+        "auto", "a Gaussian process, auto: the one fitted to the data; or independent at each sensor",
         choices=("auto", "matern", "rbf", "white"),
     )  # fmt: skip
     nu: float = option(0.5, "smoothness of Matern noise", choices=(0.5, 1.5, 2.5))
     length: float = option(0.1, "correlation length of the noise, in sides of the domain", low=1e-4)
     std: float = option(
-        1.0, "standard deviation of the noise, in spreads of the data; auto: what the fitted noise is multiplied by",
+        1.0, "standard deviation of the noise, in standard deviations of the data; auto: a factor of the fitted noise",
         low=1e-3,
     )  # fmt: skip
-    factors: int | None = option(None, "auto: functions with Gaussian weights beside the kernel; none: by fit", low=0)
+    factors: int | None = option(None, "auto: functions with Gaussian weights in addition to the kernel; none: by fit",
+        low=0)
     predicts: str = option("endpoint", "what the network outputs", choices=("endpoint", "velocity"))
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """Which noise meets which function."""
+    """Which noise is paired with which function."""
 
     kind: str | None = option(
-        None, "pairs as drawn, or nearest in a batch; none: ot where sensors are shared and nothing is shown",
+        None, "pairs as drawn, or nearest in a batch; none: ot if sensors are shared and no values are shown",
         choices=("independent", "ot"),
     )  # fmt: skip
-    norm: str = option("l2", "ot: what makes a pair near, the integral of squares or a kernel norm",
+    norm: str = option("l2", "ot: the distance of pairs, the integral of squares or a kernel norm",
                        choices=("l2", "kernel"))  # fmt: skip
     length: float = option(0.1, "norm=kernel: length over which differences are smoothed", low=1e-3)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
@@ -92,29 +95,30 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training step minimises: flow matching, with times drawn evenly or one in each of equal intervals."""
+    """What a training step minimises: flow matching, with times drawn uniformly or one in each of equal intervals."""
 
     stratified: bool = option(True, "one time in each of as many intervals as there are functions in a batch")
-    until: float = option(0.9, "endpoint: errors count as errors of the velocity until this time", low=0, high=0.999)
+    until: float = option(0.9, "endpoint: errors are weighted as errors of the velocity until this time", low=0,
+        high=0.999)
     shown: str = option("0", "sensors shown to the network in training, such as 5 or 1-10; 0: none, no completion")
-    shown_noise: float = option(0.0, "noise of the sensors shown, in spreads of the data", low=0)
+    shown_noise: float = option(0.0, "noise of the sensors shown, in standard deviations of the data", low=0)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is drawn when nothing else is said."""
+    """What is sampled by default."""
 
     grid: str | int | None = option(None, "sensors: 128, 64x64, or 4x for four times as fine; none: as in training")
     observations: str | None = option(None, "a .csv file of observed values, x[,y[,z]],value; none: free samples")
-    method: str = option("auto", "how observations are met; auto: amortised where it was trained, else latent",
+    method: str = option("auto", "how observations are used; auto: amortised if it was trained, else latent",
                          choices=("auto", "amortised", "correction", "latent"))  # fmt: skip
     noise: float = option(0.1, "latent: standard deviation of the observations, in the units of the data", low=1e-9)
-    moves: int = option(40, "latent: moves of each sample's walk on noise", low=1)
+    moves: int = option(40, "latent: MCMC moves of each sample's noise", low=1)
     steps: int = option(25, "steps of the solver", low=1)
 
 
 def interval(text: str, name: str) -> tuple[int, int]:
-    """Two whole numbers from ``5`` or ``1-10``. Raises OptionError."""
+    """Two integers from ``5`` or ``1-10``. Raises OptionError."""
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(text).strip())
     if not found or int(found[2] or found[1]) < int(found[1]):
         raise OptionError(f"{name}={text!r}: expected a number or a range of sensors, such as 5 or 1-10")
@@ -122,8 +126,8 @@ def interval(text: str, name: str) -> tuple[int, int]:
 
 
 def network(o: Network, how: Path, sets: Summary, shown: bool) -> nn.Module:
-    """The network. Where it predicts functions it begins by passing on what it sees, which for fitted noise is a guess
-    of the right variance. Raises UserError where it does not fit the sensors."""
+    """The network. If it predicts functions it begins as the identity, which for fitted noise is an estimate of the
+    right variance. Raises UserError if it does not fit the sensors."""
     reads = {SEEN: 1, SHOWN: sets.channels, GUESS: sets.channels} if shown else {}
     gridded = sets.gridded
     if o.kind == "fno" and not gridded:
@@ -140,9 +144,9 @@ def network(o: Network, how: Path, sets: Summary, shown: bool) -> nn.Module:
 
 
 def prior(o: Path, sets: Summary, fitted: Mapping[str, Any] | None) -> Prior:
-    """The law of the noise; ``fitted`` is the one that was fitted to the data. Its kernel is wrapped around the box, or
-    around twice the box where functions have no period, so that it takes N log N operations on every regular grid.
-    Raises OptionError where a fitted law is wanted and there is none."""
+    """The distribution of the noise; ``fitted`` is the one that was fitted to the data. Its kernel has the period of
+    the box, or of twice the box if functions have no period, so that it takes N log N operations on every regular grid.
+    Raises OptionError if a fitted one is requested and there is none."""
     if o.noise == "white":
         return Normal(o.std)
     if o.noise != "auto":
@@ -154,13 +158,13 @@ def prior(o: Path, sets: Summary, fitted: Mapping[str, Any] | None) -> Prior:
 
 
 def period(sets: Summary) -> float:
-    """The sides of the torus that noise lives on, in sides of the box."""
+    """The sides of the torus of the noise, in sides of the box."""
     return 1.0 if all(sets.frame.periodic) else 2.0
 
 
 def completing(law: Prior, net: nn.Module, noise: float) -> tuple[Prior, nn.Module]:
-    """Noise and network of a flow that completes functions: both know what regression says. White noise says
-    nothing."""
+    """Noise and network of a flow that completes functions: both use the regression. White noise gives no
+    information."""
     if not hasattr(law, "kernel"):
         return law, net
     known = Regression(law, noise)
@@ -173,8 +177,8 @@ def path(o: Path, sets: Summary) -> Geodesic:
 
 
 def coupling(o: Coupling, sets: Summary, shown: bool) -> Law:
-    """The law of pairs, in the norm of the functions' weights. Raises UserError for transport of functions with
-    observations, whose noise would then depend on what was observed."""
+    """The pairs of noise and functions, in the norm of the functions' weights. Raises UserError for transport of
+    functions with observations, whose noise would then depend on what was observed."""
     kind = o.kind or ("ot" if sets.shared and not shown else "independent")
     if kind == "ot" and shown:
         raise UserError("coupling.kind=ot and objective.shown do not go together: noise would depend on what is shown")
@@ -190,7 +194,7 @@ def coupling(o: Coupling, sets: Summary, shown: bool) -> Law:
 
 
 def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:
-    """Flow matching; errors of predicted functions are weighed as errors of the velocity, up to a time."""
+    """Flow matching; errors of predicted functions are weighted as errors of the velocity, up to a time."""
     weight = InverseSquare(o.until) if how.predicts == "endpoint" else None
     plain = FlowMatching(coupling=pairs, times=Stratified() if o.stratified else UniformTime(), weight=weight)
     least, most = interval(o.shown, "objective.shown")
@@ -198,17 +202,17 @@ def objective(o: Objective, how: Path, pairs: Law) -> FlowMatching | Amortised:
 
 
 def solver(o: Sample, sets: Summary, shown: bool, independent: bool) -> Solver:
-    """The walk from noise to functions. Raises UserError where the way to meet observations is not there, OptionError
-    where there are none to meet."""
+    """The sampler from noise to functions. Raises UserError if the method for observations is not available,
+    OptionError if there are no observations."""
     if o.observations is None and o.method != "auto":
-        raise OptionError(f"sample.method={o.method} says how observations are met: give observations=FILE.csv too")
+        raise OptionError(f"sample.method={o.method} says how observations are used: give observations=FILE.csv too")
     if o.observations is None:
         return Heun()
     if o.method == "amortised" and not shown:
         raise UserError("sample.method=amortised needs a run that was trained with objective.shown, such as 1-10")
     if o.method == "latent" and shown:
-        raise UserError("sample.method=latent walks on free noise, and this run was trained with objective.shown, "
-                        "where noise knows the observations: use sample.method=amortised")  # fmt: skip
+        raise UserError("sample.method=latent samples free noise, and this run was trained with objective.shown, "
+                        "where noise depends on the observations: use sample.method=amortised")  # fmt: skip
     if o.method == "correction":
         return Corrected(rounds=3 if independent and not shown else 1)
     if o.method == "latent" or not shown:

@@ -1,8 +1,9 @@
-"""Pictures of generated functions beside reference ones.
+"""Pictures of generated and reference functions.
 
-``functions.png`` shows functions of every row, on a line with the bands that hold 90 % and 50 % of the held-out values,
-in the plane as images; ``moments.png`` the pointwise moments and the autocorrelation; ``spectra.png`` the variance at
-each wave number. :func:`resolutions` and :func:`posterior` draw what takes a trained flow. No display is needed.
+``functions.png`` shows functions of every row, on a line with the bands that contain 90 % and 50 % of the held-out
+values, in the plane as images; ``moments.png`` the pointwise moments and the autocorrelation; ``spectra.png`` the
+variance at each wave number. :func:`resolutions` and :func:`posterior` plot results that need a trained flow. No
+display is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def report(rows: Rows, folder: str | Path) -> list[Path]:
 
 
 def base(rows: Rows) -> Sampled:
-    """The function whose sensors all rows are compared at: the first held-out one."""
+    """The function at whose sensors all rows are compared: the first held-out one."""
     return list(rows.values())[min(1, len(rows) - 1)][0]
 
 
@@ -54,7 +55,7 @@ def together(rows: Rows) -> dict[str, Tensor]:
 
 
 def period(f: Sampled) -> list[bool]:
-    """Which axes of a grid count as periodic: those whose two ends weigh as much as the others."""
+    """Which axes of a grid are treated as periodic: those whose two ends have the same weight as the others."""
     assert f.grid is not None
     w = f.weights.unflatten(0, f.grid)
     middle = [n // 2 for n in f.grid]
@@ -63,7 +64,7 @@ def period(f: Sampled) -> list[bool]:
 
 
 def lines(rows: Rows) -> Any:
-    """Curves of each row, a panel a row and a line of panels a channel, on the bands of the held-out values."""
+    """Curves of each row, one panel per row and one line of panels per channel, on the bands of the held-out values."""
     channels, at = base(rows).values.shape[1], base(rows)
     canvas = figure(3.6 * len(rows), 2.9 * channels)
     axes = canvas.subplots(channels, len(rows), squeeze=False, sharex=True, sharey="row")
@@ -84,7 +85,7 @@ def lines(rows: Rows) -> Any:
 
 
 def band(ax: Any, x: Tensor, values: Tensor, colour: str) -> None:
-    """The bands that hold 90 % and 50 % of values ``(M, N)`` at places ``(N,)``, and their median."""
+    """The bands that contain 90 % and 50 % of values ``(M, N)`` at positions ``(N,)``, and their median."""
     levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95], dtype=torch.float64)
     q = values.double().quantile(levels, dim=0).numpy()
     for low, high, alpha in ((0, 4, 0.18), (1, 3, 0.25)):
@@ -93,8 +94,8 @@ def band(ax: Any, x: Tensor, values: Tensor, colour: str) -> None:
 
 
 def sheet(rows: Rows) -> Any:
-    """Images of functions of two coordinates (of three: the middle slice), a line of images a row and channel, all of
-    one channel in the same colours; scattered sensors as dots."""
+    """Images of functions of two coordinates (of three: the middle slice), one line of images per row and channel, all
+    of one channel in the same colours; scattered sensors as dots."""
     channels = base(rows).values.shape[1]
     kinds = [(name, c) for name in rows for c in range(channels)]
     canvas = figure(1.5 * SHOWN, 1.65 * len(kinds))
@@ -123,7 +124,7 @@ def image(ax: Any, f: Sampled, channel: int, ends: tuple[float, float]) -> None:
 
 
 def moment_panels(rows: Rows) -> Any:
-    """Pointwise mean, spread, skewness and kurtosis of the first channel, and the autocorrelation."""
+    """Pointwise mean, standard deviation, skewness and kurtosis of the first channel, and the autocorrelation."""
     values, at = together(rows), base(rows)
     assert at.grid is not None
     canvas = figure(14, 2.8)
@@ -137,7 +138,7 @@ def moment_panels(rows: Rows) -> Any:
         lags = autocorrelation(x, at.grid, period(at))[:, 0]
         axes[4].plot(range(1, len(lags) + 1), lags.numpy(), **style)
     clip(axes[:4], list(values)[:2], values)
-    titles = ("mean", "spread", "skewness", "excess kurtosis", "autocorrelation by lag")
+    titles = ("mean", "standard deviation", "skewness", "excess kurtosis", "autocorrelation by lag")
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title)
     axes[0].legend(fontsize=7)
@@ -145,7 +146,7 @@ def moment_panels(rows: Rows) -> Any:
 
 
 def clip(axes: Sequence[Any], names: Sequence[str], values: Mapping[str, Tensor]) -> None:
-    """Let samples and held-out functions decide on the height of panels, not an untrained network."""
+    """Set the height of panels from samples and held-out functions, not from an untrained network."""
     found = [moments(values[n][..., 0]) for n in names]
     for ax, key in zip(axes, ("mean", "variance", "skewness", "kurtosis"), strict=True):
         y = torch.cat([f[key].sqrt() if key == "variance" else f[key] for f in found])
@@ -176,7 +177,7 @@ def spectra(rows: Rows) -> Any:
 
 
 def ways(frames: Sequence[Sequence[Sampled]], file: Path) -> Path:
-    """The ways of some samples from noise (grey) to functions (red), a panel a sample, as a picture."""
+    """The trajectories of some samples from noise (grey) to functions (red), one panel per sample, as a picture."""
     return draw({file.stem: partial(_ways, frames)}, file.parent)[0]
 
 
@@ -196,8 +197,8 @@ def _ways(frames: Sequence[Sequence[Sampled]]) -> Any:
 
 
 def resolutions(sweep: Mapping[str, Sequence[Sampled]], reference: Sequence[Sampled]) -> Any:
-    """Functions on a line at several resolutions, a panel each, and their spectra beside the reference's, whose highest
-    wave number is marked."""
+    """Functions on a line at several resolutions, one panel each, and their spectra with that of the reference, whose
+    highest wave number is marked."""
     canvas = figure(3.4 * (len(sweep) + 1), 3)
     axes = canvas.subplots(1, len(sweep) + 1)
     at, last = reference[0], axes[-1]
@@ -224,13 +225,13 @@ def resolutions(sweep: Mapping[str, Sequence[Sampled]], reference: Sequence[Samp
 
 @dataclass(frozen=True)
 class Completion:
-    """What is drawn of one completed function on a line.
+    """The data of the picture of one completed function on a line.
 
     Attributes:
-        x: ``(N,)`` places, in order.
+        x: ``(N,)`` positions, in order.
         mean, std: ``(N,)`` of the completions.
-        seen: places and values of the observations.
-        lines: ``(N,)`` each, the truth or the mean and the ends of the exact band.
+        seen: positions and values of the observations.
+        lines: ``(N,)`` each, the true function, or the mean and the ends of the exact band.
     """
 
     x: Tensor
@@ -241,7 +242,7 @@ class Completion:
 
 
 def posterior(panels: Mapping[str, Completion]) -> Any:
-    """95 % bands of completions, a panel each, beside what is known of the functions."""
+    """95 % bands of completions, one panel each, with what is known of the functions."""
     canvas = figure(4 * len(panels), 3)
     axes = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for k, (ax, (name, c)) in enumerate(zip(axes, panels.items(), strict=True)):

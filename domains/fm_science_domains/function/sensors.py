@@ -1,7 +1,7 @@
-"""Where a function is known: places, regular grids, and how much of the domain each place stands for.
+"""The sensors of a function: coordinates, regular grids, and the share of the domain of each sensor.
 
-A regular grid of an axis with a period starts at its beginning and leaves out its end, which is the beginning again;
-one of an axis without takes both ends. So a grid of twice as many sensors contains the coarser one: on a periodic axis
+A regular grid of an axis with a period has its beginning but not its end, which is the same point; one of an axis
+without a period has both ends. So a grid of twice as many sensors contains the coarser one: on a periodic axis
 2 n, on another 2 (n - 1) + 1.
 """
 
@@ -23,13 +23,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """A function known at N sensors.
+    """A function with values at N sensors.
 
     Attributes:
         values: ``(N, C)`` in the units of its source.
-        coords: ``(N, d)`` places of the sensors, in the units of the source.
-        grid: the shape of the regular row-major grid on which they stand; ``None``: none.
-        weights: ``(N,)`` the share of the domain that each sensor stands for; they add up to one.
+        coords: ``(N, d)`` coordinates of the sensors, in the units of the source.
+        grid: the shape of the regular row-major grid that they form; ``None``: none.
+        weights: ``(N,)`` the share of the domain of each sensor; they add up to one.
         name: of the function.
     """
 
@@ -89,7 +89,7 @@ def scattered_weights(coords: Tensor) -> Tensor:
 
 
 def on_axes(values: Tensor, axes: Sequence[Tensor], periodic: bool, name: str) -> list[Sampled]:
-    """Functions ``(M, *grid, C)`` on the product of axes; the grid is regular where every axis is evenly spaced."""
+    """Functions ``(M, *grid, C)`` on the product of axes; the grid is regular if every axis is evenly spaced."""
     coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
     shape = tuple(len(a) for a in axes)
     even = regular(coords) is not None
@@ -99,8 +99,8 @@ def on_axes(values: Tensor, axes: Sequence[Tensor], periodic: bool, name: str) -
 
 
 def scattered(values: Any, coords: Any, name: str) -> Sampled:
-    """A function of values ``(N[, C])`` at places ``(N[, d])``; on a grid where the places form one. Raises ValueError
-    where they are not as many, or a place is not finite."""
+    """A function of values ``(N[, C])`` at positions ``(N[, d])``; on a grid if the positions form one. Raises
+    ValueError if the numbers differ, or a position is not finite."""
     values, coords = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (values, coords))
     values, coords = (a if a.ndim == 2 else a.reshape(len(a), -1) for a in (values, coords))
     if len(values) != len(coords):
@@ -113,7 +113,7 @@ def scattered(values: Any, coords: Any, name: str) -> Sampled:
 
 
 def parse(text: str | int, dim: int, name: str) -> Shape:
-    """A grid from ``64`` (so many on each axis) or ``32x48``. Raises OptionError."""
+    """A grid from ``64`` (this many on each axis) or ``32x48``. Raises OptionError."""
     words = str(text).lower().split("x")
     if not all(re.fullmatch(r"\d+", w) for w in words) or min(int(w) for w in words) < 2:
         raise OptionError(f"{name}={text!r}: expected sensors of each axis, at least 2, such as 64 or 32x48")
@@ -131,7 +131,7 @@ def refined(shape: Shape, periodic: Sequence[bool], factor: int) -> Shape:
 
 
 def regular(coords: Tensor) -> Shape | None:
-    """The shape of the row-major regular grid that these places ``(N, d)`` form, or ``None``."""
+    """The shape of the row-major regular grid that these positions ``(N, d)`` form, or ``None``."""
     shape = tuple(len(column.unique()) for column in coords.double().round(decimals=9).unbind(1))
     if torch.tensor(shape).prod() != len(coords) or min(shape) < 2:
         return None
@@ -142,7 +142,7 @@ def regular(coords: Tensor) -> Shape | None:
 
 
 def fitting(functions: Sequence[Sampled], coords: Tensor, grid: Shape | None) -> Tensor:
-    """The values of functions at common places ``(N, d)``, ``(M, N, C)`` in double precision: as measured where they
+    """The values of functions at common positions ``(N, d)``, ``(M, N, C)`` in double precision: as measured if they
     were measured there, else interpolated: linearly between the sensors of a grid or a line, else from the nearest."""
     return torch.stack([_at(f, coords.double(), grid) for f in functions])
 
@@ -173,5 +173,5 @@ def _linear(values: Tensor, own: Tensor, grid: Shape | None, coords: Tensor) -> 
 
 
 def line(coords: Tensor, grid: Shape, k: int) -> Tensor:
-    """The coordinates of axis ``k`` of a grid whose places are ``coords`` ``(N, d)``."""
+    """The coordinates of axis ``k`` of a grid whose positions are ``coords`` ``(N, d)``."""
     return coords.unflatten(0, grid)[(*([0] * k), slice(None), *([0] * (len(grid) - k - 1)), k)]

@@ -1,6 +1,6 @@
-"""Functions in tables of cells, .csv: a function a line, or a sensor a line.
+"""Functions in tables of cells, .csv: one function per line, or one sensor per line.
 
-Cells are parted by commas, semicolons, tabs or blanks; comments are passed over; empty cells and NA were not measured.
+Cells are separated by commas, semicolons, tabs or spaces; comments are skipped; empty cells and NA were not measured.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ AXES = ("x", "y", "z")
 
 
 def rows(file: Path) -> list[list[str]]:
-    """The cells of a .csv file, without lines that are empty. Raises ValueError where none is left."""
+    """The cells of a .csv file, without empty lines. Raises ValueError if none is left."""
     return cells(read_text(file))
 
 
 def functions(rows: list[list[str]], stem: str, periodic: bool) -> list[Sampled]:
-    """The functions of a wide or long table. Where the first cell is a word or empty, the first column holds names;
-    otherwise functions are named after ``stem``. Raises ValueError where the table is neither."""
+    """The functions of a wide or long table. If the first cell is a text or empty, the first column has names;
+    otherwise functions are named after ``stem``. Raises ValueError if the table is neither."""
     if "function" in [w.lower() for w in rows[0]]:
         return listed(rows)
     named = not is_number(rows[0][0])
@@ -46,7 +46,7 @@ def functions(rows: list[list[str]], stem: str, periodic: bool) -> list[Sampled]
     even = torch.arange(n, dtype=torch.float64) / (n if periodic else max(1, n - 1))
     along = torch.tensor([float(w) for w in places], dtype=torch.float64) if places else even
     there = torch.tensor(values, dtype=torch.float64)
-    if bool((along.diff() < 0).all()):  # as spectra are written
+    if bool((along.diff() < 0).all()):  # as in files of spectra
         along, there = along.flip(0), there.flip(1)
     if not bool((along.diff() > 0).all()):
         raise ValueError("the places in the first line must ascend, or descend")
@@ -57,9 +57,9 @@ def functions(rows: list[list[str]], stem: str, periodic: bool) -> list[Sampled]
 
 
 def listed(rows: Sequence[Sequence[str]]) -> list[Sampled]:
-    """A sensor a line under a first line that names the columns: x, y, z are places, ``function`` tells functions
-    apart, wherever their lines stand; a first column without a name is an index, the others are values. Raises
-    ValueError where that is not so."""
+    """One sensor per line under a first line that names the columns: x, y, z are coordinates, ``function`` names the
+    function, in any order of lines; a first column without a name is an index, the others are values. Raises ValueError
+    otherwise."""
     head = [w.strip().lower() for w in rows[0]] if rows else []
     where = [head.index(a) for a in AXES if a in head]
     what = [k for k, word in enumerate(head) if word not in (*AXES, "function") and (k or word)]
@@ -80,7 +80,7 @@ def listed(rows: Sequence[Sequence[str]]) -> list[Sampled]:
 
 
 def _row(words: Sequence[str], number: int) -> list[float]:
-    """The values of a row. Raises ValueError with its number at a word that is no value."""
+    """The values of a row. Raises ValueError with its number for a text that is not a number."""
     try:
         return [measured(word) for word in words]
     except ValueError as error:

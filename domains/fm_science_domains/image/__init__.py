@@ -40,7 +40,7 @@ from .stored import ImagePreparation
 
 @dataclass(frozen=True)
 class Options:
-    """What may be chosen."""
+    """The options."""
 
     data: Data = Data()
     network: Network = Network()
@@ -76,7 +76,7 @@ class ImageDomain(Domain):
 
     @property
     def sets(self) -> Sets:
-        """All that was read."""
+        """All data that were read."""
         return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
@@ -85,7 +85,7 @@ class ImageDomain(Domain):
 
     @cached_property
     def summary(self) -> Summary:
-        """What sampling needs of the training images."""
+        """What sampling needs to know about the training images."""
         return Summary.unpacked(self.statistics)
 
     @cached_property
@@ -107,7 +107,7 @@ class ImageDomain(Domain):
         return recipe.objective(o.objective, recipe.coupling(o.coupling, known, o.data.dither), known.classes)
 
     def class_number(self, label: int | str | None) -> int | None:
-        """The number of a class. Raises UserError where there is none of that name."""
+        """The number of a class. Raises UserError if there is none of that name."""
         names = self.summary.names
         if label is None:
             return None
@@ -122,7 +122,7 @@ class ImageDomain(Domain):
     def request(
         self, n: int, label: int | str | None = None, guidance: float | None = None
     ) -> Context:
-        """``n`` images; of a class, or of classes as frequent as in training, where classes are learned."""
+        """``n`` images; of a class, or of classes as frequent as in training, if classes are learned."""
         o = self.options.sample
         chosen = self.class_number(o.label if label is None else label)
         strength = o.guidance if guidance is None else guidance
@@ -136,7 +136,7 @@ class ImageDomain(Domain):
         return Context.full(n, label=labels, guidance=torch.full((n,), float(strength)))
 
     def decode(self, state: Tensor, context: Context) -> list[Image]:
-        """States ``(B, 1, C, H, W)`` to images rounded to grey levels; what is not finite stays so."""
+        """States ``(B, 1, C, H, W)`` to images rounded to grey levels; values that are not finite are unchanged."""
         labels = context.cond.get("label")
         asked = [None] * len(state) if labels is None else [k if k >= 0 else None for k in labels.tolist()]
         pixels = rounded(state.detach().cpu().float()[:, 0], self.summary.top)
@@ -163,21 +163,21 @@ class ImageDomain(Domain):
         return x, replace(Context.full(len(x)), cond=cond)
 
     def read(self, paths: Sequence[Any]) -> list[Image]:
-        """Images from files and folders, at the grey levels and size of those that are learned."""
+        """Images from files and folders, at the grey levels and size of the training images."""
         o, known = self.options.data, self.summary
         return read(paths, known.top, o.size, known.names, o.background, o.white or known.white)
 
     def write(self, samples: Sequence[Image], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """One picture a sample and an array of all; see :func:`~.report.write_all`."""
+        """One picture per sample and an array of all; see :func:`~.report.write_all`."""
         return report.write_all(samples, folder, first)
 
     def trajectory(self, frames: Sequence[Sequence[Image]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """Pictures of the ways; see :func:`~.report.trajectory`."""
+        """Pictures of the trajectories; see :func:`~.report.trajectory`."""
         return report.trajectory(frames, folder, first)
 
     @cached_property
     def measures(self) -> measured.Measures:
-        """What samples are measured by; reads the data."""
+        """The metrics of samples; reads the data."""
         features = Features(self.sets, self.options.metrics.cache)
         return measured.Measures(self.sets, features, self.options.data.flip)
 
@@ -197,7 +197,7 @@ class ImageDomain(Domain):
         return appraise(self.sets, self.options.metrics, flow, folder)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """What was learned from, and which features samples are measured in, as ``images.json``; files that were left
+        """The training data, and the features in which samples are measured, as ``images.json``; files that were left
         out, as ``dropped.csv``."""
         found, features = self.sets, self.measures.features
         about = {

@@ -1,7 +1,7 @@
 """Images as training data: the shipped digits, a folder of pictures, or arrays in a file.
 
-An image becomes the state ``(1, C, H, W)``, one site, of values in [-1, 1]. Stored images have whole grey levels, and a
-density over points of a lattice means nothing: training and likelihoods add noise of one level's width (uniform
+An image becomes the state ``(1, C, H, W)``, one site, of values in [-1, 1]. Stored images have integer grey levels, and
+a density on a lattice is not defined: training and likelihoods add noise of one level's width (uniform
 dequantisation; Theis, van den Oord & Bethge 2016).
 """
 
@@ -40,23 +40,23 @@ class Data:
         "digits", "digits (8x8, shipped), or a folder or file: pictures, .npz, CIFAR-10 .bin, or a prepared file"
     )
     held_out: str | None = option(None, "file or folder of the held-out images; none: a share of the source")
-    share: float = option(0.2, "share of the source that is held out where nothing else is", low=0, high=0.9)
-    size: int | None = option(None, "cut and scale to this many pixels a side; none: as they are", "pixels", low=2)
-    background: str = option("white", "what transparent pixels show", choices=tuple(BACKGROUNDS))
+    share: float = option(0.2, "held-out share of the source if data.held_out is none", low=0, high=0.9)
+    size: int | None = option(None, "crop and scale to this many pixels per side; none: unchanged", "pixels", low=2)
+    background: str = option("white", "colour of transparent pixels", choices=tuple(BACKGROUNDS))
     white: int | None = option(
-        None, "the level that is white in pictures of 16 bits; none: the end of the least depth that holds them all",
+        None, "the level that is white in pictures of 16 bits; none: the end of the smallest depth for all",
         low=1, high=65535,
     )  # fmt: skip
-    labels: bool = option(True, "learn the classes, where the source has them")
+    labels: bool = option(True, "learn the classes, if the source has them")
     flip: bool = option(False, "mirror half of the images left to right in training")
-    dither: bool = option(True, "spread each grey level evenly over its width, as a likelihood needs")
-    limit: int = option(0, "train on at most so many images; 0: all", low=0)
-    batch: int = option(128, "images a batch", low=1)
+    dither: bool = option(True, "add uniform noise within each grey level, as a likelihood needs")
+    limit: int = option(0, "train on at most this many images; 0: all", low=0)
+    batch: int = option(128, "images per batch", low=1)
     workers: int = option(0, "processes that prepare batches, pairing included", low=0)
 
 
 class Images(Dataset):
-    """Images as items ``(1, C, H, W)``, with the condition ``label`` where they have one. sizes: ``(len,)`` ones."""
+    """Images as items ``(1, C, H, W)``, with the condition ``label`` if they have one. sizes: ``(len,)`` ones."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -72,11 +72,11 @@ class Images(Dataset):
 
 @dataclass(frozen=True)
 class Sets:
-    """What a source gives.
+    """The data of a source.
 
     Attributes:
         train, held_out: the images.
-        classes: how many classes there are; 0: none are learned.
+        classes: the number of classes; 0: none are learned.
         guide: labels of the training images that features may be learned from, ``(n,)``, or ``None``.
     """
 
@@ -109,14 +109,14 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What sampling needs of the training images.
+    """What sampling needs to know about the training images.
 
     Attributes:
         shape: channels, height and width.
         top: the grey level that is white.
-        names: of the classes that are learned.
-        counts: ``(classes,)`` how many training images are of each.
-        white: the level that was white in pictures of more than 8 bits; ``None`` where all had 8.
+        names: of the learned classes.
+        counts: ``(classes,)`` the number of training images of each.
+        white: the level that was white in pictures of more than 8 bits; ``None`` if all had 8.
     """
 
     shape: tuple[int, int, int]
@@ -127,7 +127,7 @@ class Summary:
 
     @staticmethod
     def of(found: Sets) -> Summary:
-        """That of the training images of some sets."""
+        """From the training images of some sets."""
         labels = torch.zeros(0, dtype=torch.long) if found.train.labels is None else found.train.labels
         counts = torch.bincount(labels, minlength=found.classes)
         return Summary(found.shape, found.train.top, found.train.classes, counts, found.train.white)
@@ -140,7 +140,7 @@ class Summary:
 
     @property
     def classes(self) -> int:
-        """How many classes there are; 0: none are learned."""
+        """The number of classes; 0: none are learned."""
         return len(self.names)
 
     @property
@@ -153,7 +153,7 @@ class Summary:
         return torch.searchsorted(self.counts.cumsum(0), torch.randint(int(self.counts.sum()), (n,)), right=True)
 
     def check(self, found: Sets) -> None:
-        """Raise UserError where images have another shape, depth or classes than those that were trained."""
+        """Raise UserError if images have another shape, depth or classes than the training images."""
         other = Summary.of(found)
         have, wanted = ((s.shape, s.top + 1, s.names) for s in (other, self))
         if have != wanted:
@@ -161,7 +161,7 @@ class Summary:
 
 
 def digits() -> Stack:
-    """The 1,797 digits that ship with the package; see ``digits.md`` for their origin and licence (CC BY 4.0)."""
+    """The 1,797 digits of the package; see ``digits.md`` for their origin and licence (CC BY 4.0)."""
     with np.load(DIGITS, allow_pickle=False) as stored:
         x, y = torch.from_numpy(stored["x"])[:, None], torch.from_numpy(stored["y"]).long()
     names = tuple(f"digit_{i:04d}" for i in range(len(x)))
@@ -169,7 +169,7 @@ def digits() -> Stack:
 
 
 def sets(o: Data) -> Sets:
-    """The training and held-out images. Raises UserError where there are none, both have different shapes, or a class
+    """The training and held-out images. Raises UserError if there are none, both have different shapes, or a class
     of held-out images is not trained."""
     train, held_out = _split(o)
     if train.levels.shape[1:] != held_out.levels.shape[1:]:
@@ -218,5 +218,5 @@ def _load(
 
 
 def _order(n: int) -> Tensor:
-    """A random order that is always the same."""
+    """A fixed random order."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))

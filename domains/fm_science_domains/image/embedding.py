@@ -1,4 +1,4 @@
-"""What every block of an image network is told: the time, and the class where there is one."""
+"""The conditioning of every block of an image network: the time, and the class if there is one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Embedding(nn.Module):
 
     Args:
         width: features of the time.
-        out: features that are told.
-        classes: how many; 0: time alone is told.
+        out: features of the conditioning.
+        classes: how many; 0: time only.
     """
 
     def __init__(self, width: int, out: int, classes: int = 0) -> None:
@@ -33,11 +33,11 @@ class Embedding(nn.Module):
 
 
 class Steerable(nn.Module):
-    """A network whose guidance rides in the context: with the condition ``guidance`` ``(B,)`` its output is
-    off + guidance (on - off) (Ho & Salimans 2022), each sample at its own strength; without it, it is plain.
+    """A network whose guidance is in the context: with the condition ``guidance`` ``(B,)`` its output is off + guidance
+    (on - off) (Ho & Salimans 2022), with a separate strength for each sample; without it, it is unchanged.
 
     Args:
-        network: reads the condition ``label``, and was trained with it dropped at times.
+        network: reads the condition ``label``, and was trained with it sometimes dropped.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -1,10 +1,10 @@
-"""Features of images: what a small classifier sees, trained on the training images themselves in a few seconds.
+"""Features of images: those of a small classifier, trained on the training images themselves in a few seconds.
 
 Distances between sets of images are measured in the features of a network. Published numbers use Inception's, trained
 on photographs. These are of a small convolutional network that ships as code: its numbers compare the rows of one
-table, never with numbers from elsewhere, and are not called FID. Where images have classes the network learns those,
-else it learns to tell which of four quarter turns was applied (Gidaris et al. 2018). Its seed is fixed and its weights
-are cached; their digest stands in the run folder, so that tables can say which features they used.
+table, but not with numbers from other sources, and are not called FID. Where images have classes the network learns
+those, else it learns which of four quarter turns was applied (Gidaris et al. 2018). Its seed is fixed and its weights
+are cached; their digest is in the run folder, so that the features of a table are known.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .unet import normalised
 
 VERSION = 1  #: raised when the network or its training changes
 STEPS, BATCH, FEATURES = 300, 128, 32
-MOST = 10_000  #: training images that are looked at
+MOST = 10_000  #: training images that are used
 
 
 class Classifier(nn.Module):
@@ -115,13 +115,13 @@ class Features:
     @cached_property
     @torch.no_grad()
     def _scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and spread of each feature over training images, which make it a number of unit spread."""
+        """Mean and standard deviation of each feature over training images, for standardisation."""
         found = torch.cat([self.network.embed(x) for x in self.sets.train.pixels(slice(MOST)).split(500)])
         return found.mean(0), found.std(0).clamp_min(1e-6)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
-        """Features ``(n, 32)`` in double precision, of unit spread over training images, and the probabilities of the
+        """Features ``(n, 32)`` in double precision, standardised over training images, and the probabilities of the
         classes ``(n, classes)``."""
         parts = [torch.stack([image.pixels for image in images[i : i + 500]]) for i in range(0, len(images), 500)]
         found = [self.network.embed(x.float()) for x in parts] or [torch.zeros(0, FEATURES)]
@@ -136,7 +136,7 @@ class Features:
         return hashlib.sha256(raw).hexdigest()[:12]
 
     def accuracy(self) -> float:
-        """The share of held-out images whose class (or quarter turn) the classifier names."""
+        """The share of held-out images whose class (or quarter turn) the classifier predicts."""
         x, target = self.sets.held_out.pixels(slice(2000)), self.sets.held_out.labels
         with torch.random.fork_rng([]), torch.no_grad():
             torch.manual_seed(0)
@@ -148,7 +148,7 @@ class Features:
 
 
 def turned(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The middle squares of images, each turned by a random number of quarters, and these numbers."""
+    """The central squares of images, each rotated by a random number of quarter turns, and these numbers."""
     side = min(x.shape[2:])
     above, left = ((n - side) // 2 for n in x.shape[2:])
     x = x[:, :, above : above + side, left : left + side]

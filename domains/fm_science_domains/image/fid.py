@@ -1,6 +1,6 @@
-"""FID, where the user has torch-fidelity and the weights of its Inception network (Heusel et al. 2017).
+"""FID, if the user has torch-fidelity and the weights of its Inception network (Heusel et al. 2017).
 
-Nothing else needs it. The weights are not shipped: torch-fidelity loads them from its cache, or fetches them.
+Nothing else needs it. The weights are not shipped: torch-fidelity loads them from its cache, or downloads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .files import Image, Stack, write
 
 
 def fid(train: Stack, samples: Sequence[Image], reference: Sequence[Image]) -> dict[str, float]:
-    """FID of the samples to the training images, by torch-fidelity. Raises UserError where that cannot run."""
+    """FID of the samples to the training images, by torch-fidelity. Raises UserError if that cannot run."""
     try:
         from torch_fidelity import calculate_metrics
     except ImportError as error:
@@ -24,6 +24,6 @@ def fid(train: Stack, samples: Sequence[Image], reference: Sequence[Image]) -> d
         write(train.images(), real)
         try:
             found = calculate_metrics(input1=given, input2=real, fid=True, cuda=False, verbose=False)
-        except Exception as error:  # such as weights that are not there
+        except Exception as error:  # such as missing weights
             raise UserError(f"torch-fidelity cannot compute FID: {error}") from error
     return {"fid": float(found["frechet_inception_distance"])}

@@ -1,11 +1,11 @@
 """Images in files: folders of PNG, JPEG or TIFF pictures, .npz and .npy arrays, and CIFAR's binary batches.
 
-An image is a tensor (channels, height, width) of values in [-1, 1], black to white. A folder may hold one folder for
-each class, named after it. Whatever is read becomes whole grey levels first, 8 bits unless the file says otherwise, so
-that densities of pixels have a unit; where pictures have more bits, one level is white for all of them.
+An image is a tensor (channels, height, width) of values in [-1, 1], black to white. A folder may have one folder for
+each class, named after it. Everything is first converted to integer grey levels, 8 bits unless the file says otherwise,
+so that densities of pixels have a unit; if pictures have more bits, one level is white for all of them.
 
-Classes have names: those of their folders, or the values of an array's labels. Numbers count the names in order, once
-over all files; what is compared with training images counts theirs.
+Classes have names: those of their folders, or the values of an array's labels. Labels number the names in order, once
+over all files; images that are compared with training images use the numbers of those.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fm_science.samples import RECORD, files_in
 from . import formats
 from .formats import Page
 
-SHEET = "sheet.png"  #: the contact sheet that is written beside samples
+SHEET = "sheet.png"  #: the contact sheet that is written next to samples
 MARK = "contact sheet of fm-science"  #: and its title inside
 
 
@@ -38,8 +38,8 @@ class Image:
 
     Attributes:
         pixels: ``(C, H, W)`` float, -1 is black and 1 is white.
-        label: number of its class, where one is known or was asked for.
-        name: for people.
+        label: number of its class, if one is known or was requested.
+        name: for display.
     """
 
     pixels: Tensor
@@ -60,15 +60,15 @@ class Image:
 
 @dataclass(frozen=True)
 class Stack:
-    """Many images of one shape as they are stored.
+    """Many images of one shape, as stored.
 
     Attributes:
         levels: ``(n, C, H, W)`` uint8, grey levels from 0 to ``top``.
         labels: ``(n,)`` int64, or ``None``.
         top: the level that is white.
         names: of the images.
-        classes: names of the classes, in the order that labels count; none without labels.
-        white: the level of deeper pictures that was taken to be white; ``None`` where all had 8 bits.
+        classes: names of the classes, in the order of the labels; none without labels.
+        white: the level of deeper pictures that was taken to be white; ``None`` if all had 8 bits.
         dropped: files that were left out.
         digest: of a prepared file that they come from.
     """
@@ -118,11 +118,11 @@ def read(
     paths: Sequence[str | Path], top: int = 255, size: int | None = None, classes: Sequence[str] | None = None,
     background: str = "white", white: int | None = None,
 ) -> list[Image]:  # fmt: skip
-    """Images from files and folders, one a picture; grey levels are rounded to ``top`` + 1 of them. Labels count
-    ``classes``, and transparency and deep pictures are understood, as in :func:`load`.
+    """Images from files and folders, one per picture; grey levels are rounded to ``top`` + 1 of them. Labels number
+    ``classes``, and transparency and deep pictures are treated, as in :func:`load`.
 
     Raises:
-        UserError: where there is no image, a file cannot be read as one, or a class is unknown.
+        UserError: if there is no image, a file cannot be read as one, or a class is unknown.
     """
     stack = load(paths, size, classes=classes, background=background, white=white)
     images = stack.images()
@@ -144,15 +144,15 @@ def load(
 
     Args:
         paths: files and folders, as :func:`listed` reads them.
-        size: cut and scale to ``size`` x ``size``; ``None``: as they are.
+        size: crop and scale to ``size`` x ``size``; ``None``: unchanged.
         without: files that are left out.
-        classes: names of the classes that labels count, such as those of training; none: labels are left out;
+        classes: names of the classes that labels number, such as those of training; none: labels are left out;
             ``None``: the classes that the files have.
-        background: ``white`` or ``black``, what transparent pixels show.
+        background: ``white`` or ``black``, the colour of transparent pixels.
         white: the level that is white in pictures of more than 8 bits; ``None``: found over all of them.
 
     Raises:
-        UserError: where there is no image, shapes differ, a file that is named itself cannot be read, or a class is not
+        UserError: if there is no image, shapes differ, a file that is named itself cannot be read, or a class is not
             in ``classes``.
     """
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
@@ -187,8 +187,8 @@ def images_in(paths: Sequence[Path], without: Sequence[Path] = ()) -> list[Path]
 
 
 def listed(path: Path) -> list[Path]:
-    """The files that :func:`~fm_science.samples.files_in` finds in a folder; a file is itself. Contact sheets beside
-    samples are left out. Raises UserError where nothing has that name."""
+    """The files that :func:`~fm_science.samples.files_in` finds in a folder; a file gives itself. Contact sheets next
+    to samples are left out. Raises UserError if nothing has that name."""
     if not path.exists():
         raise UserError(f"no file or folder {str(path)!r}")
     if not path.is_dir():
@@ -197,19 +197,19 @@ def listed(path: Path) -> list[Path]:
 
 
 def _sheet(file: Path) -> bool:
-    """Whether this is a contact sheet that was written beside samples."""
+    """Whether this is a contact sheet that was written next to samples."""
     if file.name != SHEET:
         return False
     return (file.parent / RECORD).is_file() or MARK.encode() in file.read_bytes()[:200]
 
 
 def _joined(stacks: Sequence[Stack]) -> Stack:
-    """One stack, whose labels count the classes of all; without labels where some have none."""
+    """One stack, whose labels number the classes of all; without labels if some have none."""
     if len(stacks) == 1:
         return stacks[0]
     shapes = {tuple(s.levels.shape[1:]) for s in stacks}
     if len(shapes) > 1 or len({s.top for s in stacks}) > 1:
-        raise UserError(f"the files hold images of shapes {sorted(shapes)}; give data.size to make them alike")
+        raise UserError(f"the files hold images of shapes {sorted(shapes)}; give data.size to scale them to one")
     classes: tuple[str, ...] = ()
     if all(s.labels is not None for s in stacks):
         words = {name for s in stacks for name in s.classes}
@@ -222,7 +222,7 @@ def _joined(stacks: Sequence[Stack]) -> Stack:
 
 
 def _counted(stack: Stack, classes: Sequence[str]) -> Stack:
-    """The stack with labels that count ``classes``; none where there are no classes. Raises UserError for a class that
+    """The stack with labels that number ``classes``; none if there are no classes. Raises UserError for a class that
     is not among them."""
     if stack.labels is None or not classes:
         return replace(stack, labels=None, classes=())
@@ -301,7 +301,7 @@ def _labels(
 
 
 def write(samples: Sequence[Image], folder: str | Path, first: int = 0) -> list[Path]:
-    """One PNG an image, ``image_NUMBER.png`` from ``first`` on; the class that was asked for is kept inside."""
+    """One PNG per image, ``image_NUMBER.png`` from ``first`` on; the requested class is stored inside."""
     from PIL.PngImagePlugin import PngInfo
 
     folder = Path(folder)

@@ -1,9 +1,9 @@
-"""One file of images at a time: what its bytes mean as grey levels and classes.
+"""One file of images at a time: its grey levels and classes.
 
-Pictures become 8 bits, and what is transparent shows the background. Floats in [0, 1] are multiplied by 255. Whole
-numbers of more than 8 bits need a white level: it is given, or the end of the least range of 8, 10, 12, 14 or 16 bits
-that holds all of them (a camera of 12 bits writes 0 to 4095 into files of 16). Pictures are turned upright as their
-EXIF data say, and the pages of a TIFF file are pictures.
+Pictures become 8 bits, and transparent pixels get the background. Floats in [0, 1] are multiplied by 255. Integers of
+more than 8 bits need a white level: it is given, or the end of the smallest range of 8, 10, 12, 14 or 16 bits that
+contains all of them (a camera of 12 bits writes 0 to 4095 into files of 16). Pictures are rotated as their EXIF data
+say, and the pages of a TIFF file are pictures.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ KEYS = ("x", "images", "data", "x_train", "arr_0")
 LABELS = ("y", "labels", "label", "y_train")
 BACKGROUNDS = {"white": 255, "black": 0}
 DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
-REDUCED = 254  # the TIFF tag of a page that shows another one smaller
+REDUCED = 254  # the TIFF tag of a page that is a smaller copy of another
 
 
 @dataclass(frozen=True)
 class Page:
-    """A picture as it is stored. values: (H, W) or (H, W, 3), uint8, or uint16 where its white is still to be found;
-    label: the number of its class where one is kept inside; name: for people."""
+    """A picture as stored. values: (H, W) or (H, W, 3), uint8, or uint16 if its white level is still to be determined;
+    label: the number of its class if one is stored inside; name: for display."""
 
     values: np.ndarray
     label: int | None
@@ -42,14 +42,14 @@ class Page:
 
 
 def pictures(file: Path, background: str = "white") -> list[Page]:
-    """The pictures of a file: one, or the pages of a TIFF file. Raises UserError where it cannot be read, or its values
-    have no agreed white."""
+    """The pictures of a file: one, or the pages of a TIFF file. Raises UserError if it cannot be read, or its white
+    level is not known."""
     from PIL import Image as Pillow
 
     bad = (*UNREADABLE, SyntaxError, Pillow.DecompressionBombError)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, which are not read
+            warnings.simplefilter("ignore")  # about unusual metadata, which are not read
             with Pillow.open(file) as opened:
                 return list(_pages(opened, file, background))
     except bad as error:
@@ -75,7 +75,7 @@ def _pages(opened: Any, file: Path, background: str) -> Iterator[Page]:
 
 
 def _values(image: Any, background: str) -> np.ndarray:
-    """A picture, grey or of three colours. Raises ValueError where its values have no agreed white."""
+    """A picture, grey or of three colours. Raises ValueError if its white level is not known."""
     if image.mode[0] in "IF":
         values = np.asarray(image).astype(np.float64)
         white = 1 if image.mode == "F" else 65535
@@ -95,8 +95,8 @@ def _values(image: Any, background: str) -> np.ndarray:
 
 
 def white_level(values: Sequence[np.ndarray], given: int | None, where: str) -> int:
-    """The level that is white in arrays of whole numbers from 0 on: the one that is given, else the end of the least
-    depth that holds them all. Raises UserError where a value lies beyond."""
+    """The level that is white in arrays of integers from 0 on: the given one, else the end of the smallest depth that
+    contains them all. Raises UserError if a value is beyond."""
     top = max(int(v.max()) for v in values)
     if given is not None and top > given:
         raise UserError(f"{where}: values up to {top} lie beyond data.white={given}")
@@ -108,12 +108,12 @@ def white_level(values: Sequence[np.ndarray], given: int | None, where: str) -> 
 
 
 def eight_bits(values: np.ndarray, white: int) -> np.ndarray:
-    """Whole numbers from 0 to ``white`` as levels of 8 bits."""
+    """Integers from 0 to ``white`` as levels of 8 bits."""
     return values.astype(np.uint8) if white == 255 else (values * (255 / white)).round().astype(np.uint8)
 
 
 def scaled(values: np.ndarray, size: int | None) -> Tensor:
-    """A picture of 8 bits as levels ``(C, H, W)``: the middle square, averaged down or interpolated up to ``size``."""
+    """A picture of 8 bits as levels ``(C, H, W)``: the central square, averaged down or interpolated up to ``size``."""
     from PIL import Image as Pillow
 
     if size is not None and values.shape[:2] != (size, size):
@@ -128,8 +128,8 @@ def scaled(values: np.ndarray, size: int | None) -> Tensor:
 
 
 def array(file: Path, size: int | None, white: int | None = None) -> tuple[Tensor, Tensor | None, int]:
-    """An array file as levels ``(n, C, H, W)`` uint8, the values of its labels ``(n,)`` int64 where it has any, and the
-    level that is white. Raises UserError where it holds no images."""
+    """An array file as levels ``(n, C, H, W)`` uint8, the values of its labels ``(n,)`` int64 if it has any, and the
+    level that is white. Raises UserError if it has no images."""
     try:
         levels, labels, top = READERS[file.suffix.lower()](file, white)
     except UserError:
@@ -145,8 +145,8 @@ def array(file: Path, size: int | None, white: int | None = None) -> tuple[Tenso
 
 
 def _npz(file: Path, white: int | None) -> tuple[Tensor, Tensor | None, int]:
-    """``x`` (n, H, W), (n, C, H, W), (n, H, W, C) or (n, C H W): whole numbers up to 16 bits, or floats in [0, 1];
-    ``y`` (n,) classes. An .npy file holds ``x`` alone, or one picture, (H, W) or (H, W, 3)."""
+    """``x`` (n, H, W), (n, C, H, W), (n, H, W, C) or (n, C H W): integers up to 16 bits, or floats in [0, 1];
+    ``y`` (n,) classes. An .npy file has ``x`` only, or one picture, (H, W) or (H, W, 3)."""
     stored = Arrays(file)
     name = next((k for k in ("", *KEYS) if k in stored), None)
     if name is None:
@@ -175,7 +175,7 @@ def _npz(file: Path, white: int | None) -> tuple[Tensor, Tensor | None, int]:
 
 
 def _classes(label: np.ndarray, n: int) -> Tensor:
-    """Labels ``(n,)`` as int64. Raises ValueError where they are not as many, or no whole numbers."""
+    """Labels ``(n,)`` as int64. Raises ValueError if the numbers differ, or they are not integers."""
     if len(label) != n:
         raise ValueError(f"{len(label)} labels for {n} images")
     values = label.astype(np.float64)
@@ -201,7 +201,7 @@ def _shaped(x: Tensor) -> Tensor:
 
 
 def _bin(file: Path, white: int | None) -> tuple[Tensor, Tensor | None, int]:
-    """A binary batch of CIFAR-10: a label and 3,072 levels a row."""
+    """A binary batch of CIFAR-10: a label and 3,072 levels per row."""
     raw = torch.from_numpy(np.fromfile(file, dtype=np.uint8))
     if len(raw) == 0 or len(raw) % 3073:
         raise ValueError("expected rows of 3,073 bytes, as in CIFAR-10's binary version")

@@ -1,8 +1,8 @@
-"""What can be said of a trained flow itself: bits per dimension, and how many evaluations a sample takes.
+"""Measurements of a trained flow itself: bits per dimension, and the number of evaluations for a sample.
 
 A stored image is a box of grey levels. Its probability under the flow is the density averaged over the box, and the
-density of one even draw inside bounds it from below (uniform dequantisation; Theis, van den Oord & Bethge 2016): bits
-here are upper bounds. The divergence is exact for small images and Hutchinson's estimate, unbiased, above.
+density at one uniform sample inside bounds it from below (uniform dequantisation; Theis, van den Oord & Bethge 2016):
+bits here are upper bounds. The divergence is exact for small images and Hutchinson's estimate, unbiased, above.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 16
 
 
 def appraise(found: Sets, o: Metrics, flow: Flow, folder: Path | None = None) -> dict[str, float]:
-    """Bits per dimension of held-out and of training images with baselines beside, and evaluations of the network;
+    """Bits per dimension of held-out and of training images with baselines, and evaluations of the network;
     there are no pictures for the folder."""
     numbers: dict[str, float] = {}
     size = math.prod(found.shape)
@@ -60,19 +60,19 @@ def bits(flow: Flow, stack: Stack, o: Metrics, rule: Divergence) -> tuple[float,
 
 
 def place(flow: Flow) -> torch.device:
-    """Where the flow's network computes."""
+    """The device of the flow's network."""
     return next((p.device for p in flow.parameters()), torch.device("cpu"))
 
 
 def asked(stack: Stack, index: Tensor) -> Context:
-    """The context of the images ``index``: their classes, where they have any."""
+    """The context of the images ``index``: their classes, if they have any."""
     if stack.labels is None:
         return Context.full(len(index))
     return Context.full(len(index), label=stack.labels[index])
 
 
 def baselines(found: Sets, o: Metrics) -> dict[str, float]:
-    """Bits of the same held-out images under even noise, and under the Gaussian of the dithered training images with
+    """Bits of the same held-out images under uniform noise, and under the Gaussian of the dithered training images with
     its covariance (images of at most 1,024 values)."""
     numbers = {"bits_uniform": math.log2(found.train.top + 1)}
     if math.prod(found.shape) <= 1024:
@@ -104,14 +104,14 @@ class Counted:
 
 @torch.no_grad()
 def evaluations(flow: Flow, found: Sets, n: int) -> dict[str, float]:
-    """How often the adaptive solver of order five asks the network for one batch of samples, by tolerance."""
+    """How often the adaptive solver of order five evaluates the network for one batch of samples, by tolerance."""
     device = place(flow)
     context = asked(found.train, torch.arange(min(n, len(found.train)))).to(device)
     numbers: dict[str, float] = {}
     for tolerance in (1e-3, 1e-5):
         counted = Counted(flow.network)
         walk = Flow(flow.path, flow.prior, counted).to(device)
-        end = 1.0 if not flow.path.singular else 1 - 1e-3  # then it lands
+        end = 1.0 if not flow.path.singular else 1 - 1e-3  # then the final step
         times = torch.tensor([0.0, end] if end == 1 else [0.0, end, 1.0], dtype=torch.float64)
         walk.sample(context, Adaptive(tolerance, tolerance), times, seed=0)
         numbers[f"evaluations_{tolerance:.0e}".replace("e-0", "e-")] = counted.count

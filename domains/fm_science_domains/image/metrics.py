@@ -1,8 +1,9 @@
-"""How good generated images are, beside held-out ones: distances of laws in features, classes, and copies.
+"""How good generated images are, compared with held-out ones: distances of distributions in features, classes, and
+copies.
 
-A metric takes samples and the held-out images and returns named numbers. Two finite sets of the same law are some
-distance apart: the row of training images shows how far for what is measured against held-out ones, and the row of
-held-out images for what is measured against training ones.
+A metric takes samples and the held-out images and returns named numbers. Two finite sets from the same distribution
+have some distance: the row of training images shows it for distances to held-out images, and the row of held-out images
+for distances to training images.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Metrics:
-    """How much is compared, and how the likelihood is measured."""
+    """The amount of comparisons, and how the likelihood is measured."""
 
     images: int = option(2_000, "held-out images that samples are compared with, at most", low=2)
     likelihood: int = option(8, "held-out images whose bits per dimension `evaluate` measures; 0: none", low=0)
     steps: int = option(20, "Runge-Kutta steps of the likelihood", low=2)
     exact: int = option(64, "values an image up to which the trace is exact; above, Hutchinson's estimate", low=0)
-    draws: int = option(1, "draws of the noise within grey levels, averaged", low=1)
+    draws: int = option(1, "samples of the noise within grey levels, averaged", low=1)
     evaluations: int = option(64, "new samples over which evaluations of the network are counted; 0: none", low=0)
-    cache: str | None = option(None, "folder that keeps the classifier whose features are compared; none: the user's")
+    cache: str | None = option(None, "folder for the classifier whose features are compared; none: the user's")
     fid: bool = option(False, "also FID, by torch-fidelity and its Inception weights (pip install torch-fidelity)")
 
 
@@ -69,7 +70,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
 
 def support(x: Tensor, y: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
     """Precision: the share of ``x`` inside the balls of ``y`` that reach to their k-th neighbours; recall: the same
-    with roles exchanged (Kynkäänniemi et al. 2019). Coverage: the share of balls of ``y`` that hold an ``x`` (Naeem
+    with roles exchanged (Kynkäänniemi et al. 2019). Coverage: the share of balls of ``y`` that contain an ``x`` (Naeem
     et al. 2020)."""
     if min(len(x), len(y)) <= k:
         return dict.fromkeys(("precision", "recall", "coverage"), math.nan)
@@ -113,12 +114,12 @@ class Measures:
 
     @cached_property
     def bound(self) -> float:
-        """The distance that 99 in 100 held-out images keep from the nearest training image."""
+        """The distance from the nearest training image that 99 in 100 held-out images exceed."""
         return float(self.nearest(stacked(self.sets.held_out.images(2_000)))[0].quantile(0.01))
 
     def law(self, samples: Sequence[Image], reference: Sequence[Image]) -> dict[str, float]:
-        """Distances in features to the held-out images (the training row is the floor) and to the training images
-        (the held-out row is the floor); precision, recall and coverage of the held-out images."""
+        """Distances in features to the held-out images (the training row is the best that can be expected) and to the
+        training images (the held-out row is); precision, recall and coverage of the held-out images."""
         x, y = self.features(finite(samples))[0], self.features(reference)[0]
         return {
             "frechet": frechet(x, y), "frechet_to_training": frechet(x, self.trained),
@@ -127,8 +128,8 @@ class Measures:
         }  # fmt: skip
 
     def classes(self, samples: Sequence[Image], reference: Sequence[Image]) -> dict[str, float]:
-        """What the classifier says: the share of samples in the class that was asked for, its confidence, and the total
-        variation between the frequencies of its verdicts on samples and on held-out images."""
+        """The result of the classifier: the share of samples in the requested class, its confidence, and the total
+        variation between the frequencies of its classes on samples and on held-out images."""
         usable = finite(samples)
         p, q = self.features(usable)[1], self.features(reference)[1]
         if not len(p) or self.features.turns:
@@ -143,8 +144,8 @@ class Measures:
         }  # fmt: skip
 
     def copies(self, samples: Sequence[Image], reference: Sequence[Image]) -> dict[str, float]:
-        """Distance to the nearest training image, root mean square a pixel: median, and the share of samples nearer
-        than 99 in 100 held-out images. Held-out images are their own yardstick: more copies than theirs is memory."""
+        """Distance to the nearest training image, root mean square per pixel: median, and the share of samples nearer
+        than 99 in 100 held-out images. Held-out images are the reference: more copies than theirs are memorisation."""
         x = stacked(samples)
         if not len(x):
             return {"nearest_training": math.nan, "copies": math.nan}
@@ -188,6 +189,6 @@ def share_finite(samples: Sequence[Image], reference: Sequence[Image]) -> dict[s
 
 
 def references(o: Metrics, found: Sets, samples: Sequence[Image]) -> dict[str, list[Image]]:
-    """Held-out images, and as many training images as there are samples: as near as another real set comes."""
+    """Held-out images, and as many training images as there are samples: as near as another real set is."""
     count = max(NEIGHBOURS + 2, min(len(samples), o.images))
     return {"held-out": found.held_out.images(o.images), "training set": found.train.images(count)}

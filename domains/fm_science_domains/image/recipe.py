@@ -1,4 +1,4 @@
-"""How images are learned and drawn: the path from noise, the pairs, the network, and what is asked for."""
+"""How images are learned and sampled: the path from noise, the pairs, the network, and the request."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ PREDICTIONS: dict[str, type[Prediction]] = {
 class Network:
     """A U-Net, or a small transformer on patches."""
 
-    kind: str = option("unet", "what predicts", choices=("unet", "transformer"))
+    kind: str = option("unet", "the network", choices=("unet", "transformer"))
     width: int = option(32, "channels at full resolution; features of a patch", low=4, high=16_384)
     multipliers: str = option("1-2", "unet: channels at each resolution in multiples of the width, joined by dashes")
-    blocks: int = option(1, "unet: residual blocks a resolution; transformer: layers", low=1, high=1_000)
-    attention: int | str = option("4", "unet: pixels a side at which there is attention, joined by dashes; 0: none")
+    blocks: int = option(1, "unet: residual blocks per resolution; transformer: layers", low=1, high=1_000)
+    attention: int | str = option("4", "unet: resolutions (pixels per side) with attention, joined by dashes; 0: none")
     head: int = option(32, "channels of a head of attention", low=1)
-    patch: int = option(2, "transformer: pixels a side of a patch", low=1)
+    patch: int = option(2, "transformer: pixels per side of a patch", low=1)
     dropout: float = option(0.0, "unet: dropout in every block", low=0, high=0.9)
 
 
 @dataclass(frozen=True)
 class Path:
-    """The way from noise to image, alpha(t) x1 + sigma(t) x0, and what the network tells of it."""
+    """The path from noise to image, alpha(t) x1 + sigma(t) x0, and the prediction of the network."""
 
-    schedule: str = option("linear", "how signal and noise change places", choices=tuple(SCHEDULES))
+    schedule: str = option("linear", "signal and noise as functions of time", choices=tuple(SCHEDULES))
     sigma_min: float = option(1e-4, "noise that lipman_ot leaves on the data", low=1e-9, high=0.5)
-    predicts: str = option("velocity", "what the network tells", choices=tuple(PREDICTIONS))
+    predicts: str = option("velocity", "the prediction of the network", choices=tuple(PREDICTIONS))
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """Which noise meets which image."""
+    """Which noise is paired with which image."""
 
     kind: str = option(
-        "independent", "pairs: as drawn; or the shortest of the batch, within a class where classes are learned",
+        "independent", "pairs: as drawn; or the shortest of the batch, within a class if classes are learned",
         choices=("independent", "ot"),
     )  # fmt: skip
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
@@ -77,13 +77,13 @@ class Coupling:
 class Objective:
     """What a training step minimises: flow matching."""
 
-    times: str = option("uniform", "law of the times that are trained", choices=("uniform", "logit_normal"))
+    times: str = option("uniform", "distribution of the times in training", choices=("uniform", "logit_normal"))
     drop: float = option(0.1, "probability that a step hides the class, which guidance needs", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is drawn when nothing else is said."""
+    """What is sampled by default."""
 
     label: int | str | None = option(None, "class to draw, by name or number; none: classes as often as in training")
     guidance: float = option(1.0, "strength of the class; 1: as learned, more: clearer and less varied", low=0)
@@ -91,7 +91,7 @@ class Sample:
 
 
 def network(o: Network, found: Summary) -> nn.Module:
-    """The network for images of this shape and so many classes."""
+    """The network for images of this shape and this number of classes."""
     shape, classes = found.shape, found.classes
     if o.kind == "transformer":
         heads = max(1, o.width // o.head)
@@ -101,7 +101,7 @@ def network(o: Network, found: Summary) -> nn.Module:
 
 
 def numbers(name: str, words: int | str, low: int = 0) -> tuple[int, ...]:
-    """Whole numbers of at least ``low``, joined by dashes. Raises OptionError otherwise."""
+    """Integers of at least ``low``, joined by dashes. Raises OptionError otherwise."""
     text = str(words).split("-")
     if not all(word.isdecimal() and int(word) >= low for word in text):
         raise OptionError(
@@ -111,7 +111,7 @@ def numbers(name: str, words: int | str, low: int = 0) -> tuple[int, ...]:
 
 
 def path(o: Path, shape: tuple[int, int, int]) -> Gaussian:
-    """The path from Gaussian noise of unit spread to images."""
+    """The path from Gaussian noise of standard deviation one to images."""
     if o.predicts in ("noise", "score") and schedule(o).ends[0] == 0:
         raise UserError(
             f"path.predicts={o.predicts} says nothing about the image where path.schedule={o.schedule} has no signal, "
@@ -126,7 +126,8 @@ def schedule(o: Path) -> Schedule:
 
 
 class Dithered(Law):
-    """A coupling whose images are spread evenly over the width of their grey level once they have met their noise.
+    """A coupling that dithers images uniformly over the width of their grey level after they were paired with their
+    noise.
 
     Args:
         law: the pairs.
@@ -145,12 +146,12 @@ class Dithered(Law):
 
 
 def dither(x: Tensor, width: float) -> Tensor:
-    """``x`` plus even noise over a grey level of this width."""
+    """``x`` plus uniform noise over a grey level of this width."""
     return x + width * (torch.rand_like(x) - 0.5)
 
 
 def coupling(o: Coupling, found: Summary, dithered: bool) -> Law:
-    """The law of pairs of noise and image."""
+    """The pairs of noise and image."""
     within = ("label",) if found.classes else ()
     law: Law = Transport(within=within, gather=gatherer(o.ranks, o.in_workers)) if o.kind == "ot" else Independent()
     law = Dithered(law, found.bin) if dithered else law

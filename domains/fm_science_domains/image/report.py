@@ -1,7 +1,7 @@
-"""Pictures of generated images beside real ones: contact sheets, nearest training images, and the ways from noise.
+"""Pictures of generated and real images: contact sheets, nearest training images, and trajectories from noise.
 
-``sheets.png`` shows a block of images a row of the table; ``neighbours.png`` each sample above the training image that
-is nearest to it. Pixels are drawn as they are, without smoothing.
+``sheets.png`` shows a block of images for each row of the table; ``neighbours.png`` each sample above the training
+image that is nearest to it. Pixels are plotted without smoothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .metrics import Measures, finite
 
 Rows = Mapping[str, Sequence[Image]]
 ACROSS, DOWN = 10, 6  #: images of a block
-MOST = 100  #: images of the sheet beside samples
+MOST = 100  #: images of the sheet next to samples
 
 
 def report(measures: Measures, rows: Rows, folder: str | Path) -> list[Path]:
@@ -58,7 +58,7 @@ def show(ax: Any, pixels: Tensor) -> None:
 
 
 def sheets(rows: Rows) -> Any:
-    """A block of images of each row, sorted by class where samples were asked for classes."""
+    """A block of images of each row, sorted by class if classes were requested."""
     canvas = figure(3.4 * len(rows), 2.5)
     for ax, (name, images) in zip(canvas.subplots(1, len(rows), squeeze=False)[0], rows.items(), strict=True):
         some = spread(images)
@@ -69,7 +69,7 @@ def sheets(rows: Rows) -> Any:
 
 
 def spread(images: Sequence[Image]) -> list[Image]:
-    """A block of images; where all have classes, a column a class as far as they go round."""
+    """A block of images; if all have classes, one column per class as far as possible."""
     if any(image.label is None for image in images):
         return list(images[: ACROSS * DOWN])
     classes = sorted({int(image.label) for image in images if image.label is not None})[:ACROSS]
@@ -94,7 +94,7 @@ def neighbours(samples: Sequence[Image], nearest: Sequence[Image], distance: Any
 
 
 def write_all(samples: Sequence[Image], folder: str | Path, first: int = 0) -> list[Path]:
-    """One PNG an image, and ``sheet.png`` with the first hundred of the folder."""
+    """One PNG per image, and ``sheet.png`` with the first hundred of the folder."""
     from PIL.PngImagePlugin import PngInfo
 
     files = write(samples, folder, first)
@@ -112,7 +112,7 @@ def write_all(samples: Sequence[Image], folder: str | Path, first: int = 0) -> l
 
 
 def trajectory(frames: Sequence[Sequence[Image]], folder: str | Path, first: int = 0) -> list[Path]:
-    """The ways of samples from noise to image as one picture, a line a sample, at ten even moments."""
+    """The trajectories of samples from noise to image as one picture, one line per sample, at ten equidistant times."""
     folder = Path(folder) / "trajectories"
     moments = torch.linspace(0, len(frames) - 1, min(11, len(frames))).round().long().tolist()
     shown = min(8, len(frames[0]))

@@ -1,7 +1,7 @@
 """A small diffusion transformer: an image as patches, and attention among them (Peebles & Xie 2023, adaLN-Zero).
 
-Time and class tell every block how to scale and shift what enters its attention and its perceptron, and how much of
-what leaves them is added. All of these start at zero, so that each block begins as the identity.
+Time and class set the scale and shift of the input of attention and perceptron in every block, and the factor with
+which their output is added. All of these start at zero, so that each block begins as the identity.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def places(rows: int, columns: int, width: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each scaled, shifted and weighed as told."""
+    """Attention and a perceptron, each scaled, shifted and gated by the conditioning."""
 
     def __init__(self, width: int, heads: int, told: int) -> None:
         super().__init__()
@@ -51,15 +51,15 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The velocity (or what else the path predicts) of an image, patch by patch.
+    """The velocity (or another prediction of the path) of an image, patch by patch.
 
     Args:
         shape: channels, height and width of an image.
         width: features of a patch, a multiple of 4 and of the heads.
         layers: blocks.
         heads: of attention.
-        patch: pixels a side of a patch.
-        classes: how many classes the condition ``label`` has; 0: there is none.
+        patch: pixels per side of a patch.
+        classes: the number of classes of the condition ``label`` ; 0: there is none.
 
     Raises:
         OptionError: when patches do not tile the image, or heads the width.

@@ -1,7 +1,7 @@
-"""The U-Net of diffusion models: residual blocks at a few resolutions, joined across by skips.
+"""The U-Net of diffusion models: residual blocks at a few resolutions, joined by skip connections.
 
-Each block normalises, convolves, is told the time (and the class) by a scale and a shift of its channels (Perez et al.
-2018), and convolves again; at coarse resolutions attention looks over the whole image (Ho et al. 2020; Song et al.
+Each block normalises, convolves, is conditioned on time (and class) by a scale and a shift of its channels (Perez et
+al. 2018), and convolves again; at coarse resolutions attention covers the whole image (Ho et al. 2020; Song et al.
 2021; Dhariwal & Nichol 2021). Last convolutions start at zero: each block begins as the identity.
 """
 
@@ -31,7 +31,7 @@ def normalised(channels: int) -> nn.GroupNorm:
 
 
 class Residual(nn.Module):
-    """x + conv(SiLU(FiLM(norm(conv(SiLU(norm(x)))))), with x brought to the new number of channels."""
+    """x + conv(SiLU(FiLM(norm(conv(SiLU(norm(x)))))), with x projected to the new number of channels."""
 
     def __init__(self, channels: int, out: int, told: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel looks at every other, in a few heads; added to what is there."""
+    """Attention of every pixel to every other, in a few heads; added to its input."""
 
     def __init__(self, channels: int, head: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Attention(nn.Module):
 
 
 class Level(nn.Module):
-    """A residual block, with attention after it where asked for."""
+    """A residual block, with attention after it if requested."""
 
     def __init__(self, channels: int, out: int, told: int, dropout: float, head: int | None) -> None:
         super().__init__()
@@ -82,20 +82,20 @@ class Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """The velocity (or what else the path predicts) of an image.
+    """The velocity (or another prediction of the path) of an image.
 
     Args:
         shape: channels, height and width of an image.
         width: channels at full resolution.
         multipliers: channels at each resolution, in multiples of the width; each next one is half the size.
-        blocks: residual blocks a resolution on the way down (one more on the way up).
-        attention: resolutions, in pixels a side, at which there is attention.
+        blocks: residual blocks per resolution going down (one more going up).
+        attention: resolutions, in pixels per side, with attention.
         head: channels of a head of attention.
         dropout: in every block.
-        classes: how many classes the condition ``label`` has; 0: there is none.
+        classes: the number of classes of the condition ``label`` ; 0: there is none.
 
     Raises:
-        OptionError: when the size cannot be halved so often.
+        OptionError: when the size cannot be halved that often.
     """
 
     def __init__(

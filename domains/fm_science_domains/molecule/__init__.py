@@ -1,8 +1,8 @@
-"""Molecules: atoms, bonds, charges and geometry from one flow, learned from QM9, drug-like molecules or one's own.
+"""Molecules: atoms, bonds, charges and geometry from one flow, learned from QM9, drug-like molecules or the user's own.
 
 A molecule of N atoms is a point of a product: centred positions in angstrom, a class for each atom's element and for
 its charge, and a class for each pair of atoms, which is the bond between them (none, single, double, triple; aromatic
-rings as one of their Kekulé structures). All parts flow together, so that graph and geometry are drawn at once.
+rings as one of their Kekulé structures). All parts flow together, so that graph and geometry are sampled together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Options:
-    """What may be chosen."""
+    """The options."""
 
     data: Data = Data()
     network: Network = Network()
@@ -78,16 +78,16 @@ class MoleculeDomain(Domain):
 
     @property
     def library(self) -> Library:
-        """All that was read."""
+        """All data that were read."""
         return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
-        """Vocabulary, spread, sizes, properties and valences."""
+        """Vocabulary, standard deviation, sizes, properties and valences."""
         return Summary.of(data.source).packed()
 
     @cached_property
     def summary(self) -> Summary:
-        """What sampling needs of the training molecules."""
+        """What sampling needs to know about the training molecules."""
         return Summary.unpacked(self.statistics)
 
     def _counts(self, known: Summary) -> dict[str, int]:
@@ -97,7 +97,7 @@ class MoleculeDomain(Domain):
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
-        """The properties that the network is told."""
+        """The properties that condition the network."""
         return conditioning.names(self.options.objective.condition, self.summary.properties, "objective.condition")
 
     @cached_property
@@ -110,7 +110,7 @@ class MoleculeDomain(Domain):
 
     @cached_property
     def _std(self) -> float:
-        """The spread of the noise, angstrom."""
+        """The standard deviation of the noise, angstrom."""
         return self.options.path.std or self.summary.spread
 
     def build_flow(self, statistics: Statistics) -> Flow:
@@ -130,7 +130,7 @@ class MoleculeDomain(Domain):
 
     @cached_property
     def _wanted(self) -> conditioning.Request:
-        """What is asked of new molecules, from the options; a fragment is read once."""
+        """The request for new molecules, from the options; a fragment is read once."""
         o, known = self.options, self.summary
         fragment, origin = None, torch.zeros(3)
         if o.sample.fragment is not None:
@@ -147,9 +147,9 @@ class MoleculeDomain(Domain):
         return self._wanted(n, atoms, target)
 
     def decode(self, state: dict[str, Tensor], context: Context) -> list[Molecule]:
-        """States ``(B, N, ...)`` to molecules in angstrom; undecided atoms have the atomic number 0. What was asked for
-        stands in their properties as ``target_NAME``. Where atoms may vanish, the class beyond the elements is "not
-        there"."""
+        """States ``(B, N, ...)`` to molecules in angstrom; undecided atoms have the atomic number 0. Requested
+        properties are in their properties as ``target_NAME``. With dummy atoms, the class beyond the elements is that
+        of dummies."""
         found, vocabulary, fakes = [], self.summary.vocabulary, self.options.coupling.fakes > 0
         x = {name: part.detach().cpu() for name, part in state.items()}
         numbers = {name: part.argmax(-1) for name, part in x.items() if name != "positions"}
@@ -167,8 +167,8 @@ class MoleculeDomain(Domain):
         return found
 
     def encode(self, samples: Sequence[Molecule]) -> tuple[dict[str, Tensor], Context]:
-        """Molecules as states, with ``sample.target`` and the place of their centres. Raises UserError for an element,
-        a charge or a bond that is not known, and where a fragment is asked for too."""
+        """Molecules as states, with ``sample.target`` and the coordinates of their centres. Raises UserError for an
+        element, a charge or a bond that is not known, and if a fragment is requested too."""
         if self.options.sample.fragment is not None:
             raise UserError("variants of a file hold no fragment: leave out fragment=")
         vocabulary, items = self.summary.vocabulary, []
@@ -194,7 +194,7 @@ class MoleculeDomain(Domain):
         return files.write(samples, folder, first)
 
     def trajectory(self, frames: Sequence[Sequence[Molecule]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """The ways of molecules; see :func:`~.files.trajectory`."""
+        """The trajectories of molecules; see :func:`~.files.trajectory`."""
         return files.trajectory(frames, folder, first)
 
     def build_metrics(self) -> Mapping[str, Metric]:
@@ -209,11 +209,11 @@ class MoleculeDomain(Domain):
         return pictures.report(rows, folder)
 
     def per_sample_metrics(self, samples: Sequence[Molecule]) -> list[dict[str, Any]]:
-        """SMILES, verdicts and what else is measured of each sample."""
+        """SMILES, validity and the other measurements of each sample."""
         return measures.table(samples, Judged(self), self.options.metrics)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """``dropped.csv``, the molecules that were left out, where there are any."""
+        """``dropped.csv``, the molecules that were left out, if there are any."""
         return files.drops(self.library, folder)
 
 
@@ -226,8 +226,8 @@ class _Listed(list[Any]):
 
 
 class Judged:
-    """What molecules are judged by: small things from the statistics, the training molecules from the data, while
-    those are there."""
+    """The references of the metrics: small ones from the statistics, the training molecules from the data, if those
+    exist."""
 
     def __init__(self, domain: MoleculeDomain) -> None:
         self.domain = domain
@@ -242,15 +242,15 @@ class Judged:
 
 
 def classes(vocabulary: Vocabulary, fakes: bool = False) -> dict[str, int]:
-    """Real classes of each part; with ``fakes`` the last class of atoms is "not there". Where all charges are 0 they
+    """Real classes of each part; with ``fakes`` the last class of atoms is that of dummies. If all charges are 0 they
     are not part of the state."""
     charges = {"charges": len(vocabulary.charges)} if len(vocabulary.charges) > 1 else {}
     return {"atoms": max(2, len(vocabulary.elements) + fakes), "bonds": len(vocabulary.bonds), **charges}
 
 
 def fragment_of(file: str, vocabulary: Vocabulary) -> tuple[dict[str, Tensor], Tensor]:
-    """The state of the first molecule of a file, and where its centre was, angstrom. Raises UserError where there is
-    none, or its classes are not known."""
+    """The state of the first molecule of a file, and the coordinates of its centre, angstrom. Raises UserError if there
+    is none, or its classes are not known."""
     found: list[Molecule] = files.read([file])
     if not found:
         raise UserError(f"sample.fragment={file}: no molecule in it")

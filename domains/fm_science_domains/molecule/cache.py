@@ -1,7 +1,8 @@
-"""Prepared data are kept: what took minutes once is read in a second the next time.
+"""A cache of prepared data: what took minutes once is read in a second the next time.
 
 The folder is the option ``data.cache``, else the environment variable ``FM_SCIENCE_CACHE``, else ``fm-science`` in the
-user's cache folder. A file's name holds a digest of everything its content depends on, so nothing stale is ever read.
+user's cache folder. A file's name has a digest of everything that its content depends on, so outdated files are never
+read.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ log = logging.getLogger(__name__)
 
 Prepared = tuple[Pack, list[Dropped]]
 Parsed = tuple[Molecule, str] | Dropped  #: a molecule and its canonical SMILES, or why it is left out
-CHUNK = 4096  # molecules held one by one before they are packed
+CHUNK = 4096  # molecules collected before they are packed
 
 
 def folder(option: str | None = None) -> Path:
-    """Where prepared data are kept."""
+    """The folder of prepared data."""
     if option:
         return Path(option).expanduser()
     if os.environ.get("FM_SCIENCE_CACHE"):
@@ -42,7 +43,7 @@ def digest(*words: object) -> str:
 
 
 def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
-    """What ``make`` gives, from the file ``place/name.npz`` when it is there, else made and kept.
+    """The result of ``make``, from the file ``place/name.npz`` if it exists, else computed and stored.
 
     Raises UserError when the folder cannot be written.
     """
@@ -52,7 +53,7 @@ def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
         try:
             return Pack.load(file), read_dropped(listed)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            log.warning("%s cannot be read (%s): made anew", file, error)
+            log.warning("%s cannot be read (%s): made again", file, error)
     try:
         place.mkdir(parents=True, exist_ok=True)
         pack, dropped = make()
@@ -65,8 +66,7 @@ def cached(place: Path, name: str, make: Callable[[], Prepared]) -> Prepared:
 
 
 def gather(found: Iterable[Parsed], part: Callable[[int, str], int], source: str) -> Prepared:
-    """What was found in ``source`` as a pack, each molecule in the part that ``part(number, smiles)`` says; in bounded
-    memory.
+    """The molecules of ``source`` as a pack, each in the part ``part(number, smiles)``; in bounded memory.
 
     Raises UserError when nothing is usable.
     """
@@ -88,7 +88,7 @@ def gather(found: Iterable[Parsed], part: Callable[[int, str], int], source: str
 
 
 def summary(dropped: Sequence[Dropped], most: int = 3) -> str:
-    """The commonest reasons with their numbers, in one line; empty when nothing was dropped."""
+    """The most common reasons with their numbers, in one line; empty when nothing was dropped."""
     counts: dict[str, int] = {}
     for one in dropped:
         counts[one.reason] = counts.get(one.reason, 0) + 1

@@ -1,9 +1,9 @@
-"""What a molecule can be asked to be: of a given size, with given properties, or around a given fragment.
+"""Conditions of molecules: a given size, given properties, or a given fragment.
 
-Properties reach the network as numbers beside the mask, NaN where nothing is asked. A network that was trained with
-some of them dropped can be guided: it is pushed away from what it says when it does not know the property (Ho &
-Salimans 2022). A fragment is a set of frozen atoms with the bonds between them; the atoms around it are free, and how
-many there are is drawn like the size of any molecule.
+Properties are given to the network as numbers in the context, NaN for no condition. A network that was trained with
+some of them dropped can be guided: its prediction is extrapolated away from that without the property (Ho &
+Salimans 2022). A fragment is a set of frozen atoms with the bonds between them; the atoms around it are free, and their
+number is drawn like the size of any molecule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fm_science.state import Context, State
 
 
 def names(text: str, known: Mapping[str, Any], option: str) -> tuple[str, ...]:
-    """The properties of ``gap+mu``. Raises OptionError where the data have no such property."""
+    """The properties of ``gap+mu``. Raises OptionError if the data have no such property."""
     wanted = tuple(word for word in text.split("+") if word)
     for word in wanted:
         if word not in known:
@@ -30,7 +30,7 @@ def names(text: str, known: Mapping[str, Any], option: str) -> tuple[str, ...]:
 
 
 def targets(text: str, conditions: tuple[str, ...]) -> dict[str, float]:
-    """The values of ``gap:6.8+mu:2.0``. Raises OptionError where the network was not trained for them."""
+    """The values of ``gap:6.8+mu:2.0``. Raises OptionError if the network was not trained for them."""
     found: dict[str, float] = {}
     for word in filter(None, text.split("+")):
         name, _, value = word.partition(":")
@@ -50,7 +50,7 @@ class Properties(nn.Module):
     Args:
         known: mean and standard deviation over the training data by name, in the properties' own units.
         width: features out.
-        bumps: Gaussian bumps a property, over three standard deviations on either side.
+        bumps: Gaussian basis functions per property, over three standard deviations on either side.
     """
 
     mean: Tensor
@@ -66,7 +66,7 @@ class Properties(nn.Module):
         self.embed = nn.Sequential(nn.Linear(len(known) * (bumps + 2), width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, context: Context, like: Tensor) -> Tensor:
-        """``(B, width)``; a property that is NaN or absent is "not asked for"."""
+        """``(B, width)``; NaN or an absent property means no condition."""
         nothing = like.new_full((context.size,), torch.nan)
         values = torch.stack([context.cond.get(name, nothing).to(like) for name in self.names], -1)
         known = values.isfinite()
@@ -79,8 +79,8 @@ MOST = 10_000  #: atoms of a molecule
 
 
 def sizes(text: int | str | None, histogram: Tensor, least: int = 1) -> Tensor:
-    """How likely each number of atoms is, ``(M + 1,)``: that of the training data, the number asked for, or evenly
-    those of a range ``10-20``; none below ``least``. Raises OptionError where nothing is left."""
+    """The probability of each number of atoms, ``(M + 1,)``: that of the training data, the requested number, or a
+    uniform one in a range ``10-20``; none below ``least``. Raises OptionError if nothing is left."""
     if text is None:
         chance = histogram.double().clone()
     else:
@@ -98,24 +98,24 @@ def sizes(text: int | str | None, histogram: Tensor, least: int = 1) -> Tensor:
 
 
 def fakes(count: Tensor) -> Tensor:
-    """How many atoms that are not there join ``count`` (B,) real ones: evenly from none to three in ten."""
+    """The number of dummy atoms that are added to ``count`` (B,) real ones: uniform from none to three in ten."""
     most = (0.3 * count).ceil()
     return (torch.rand(count.shape).to(count.device) * (most + 1)).long().clamp(max=most.long())
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of new molecules; called with how many, it draws their sizes from torch's generator.
+    """The request for new molecules; called with their number, it draws their sizes from torch's generator.
 
     Args:
-        histogram: ``(M + 1,)`` how many training molecules have so many atoms.
+        histogram: ``(M + 1,)`` how many training molecules have each number of atoms.
         classes: number of classes of each part, a mask class included.
-        conditions: names of the properties that the network is told.
+        conditions: names of the properties that condition the network.
         atoms: a number of atoms, a range, or None for the histogram.
-        target: wanted properties as text.
-        fragment: state of a fragment that every molecule shall hold, or None.
-        origin: ``(3,)`` where the centre of the fragment stands, angstrom.
-        fakes: share of the molecules that begin with atoms that may vanish, where no number of atoms is asked for.
+        target: target properties as text.
+        fragment: state of a fragment that every molecule contains, or None.
+        origin: ``(3,)`` the centre of the fragment, angstrom.
+        fakes: share of the molecules that begin with dummy atoms, if no number of atoms is requested.
     """
 
     histogram: Tensor
@@ -128,7 +128,7 @@ class Request:
     fakes: float = 0.0
 
     def __call__(self, n: int, atoms: int | str | None = None, target: str | None = None) -> Context:
-        """The context of ``n`` molecules; ``atoms`` and ``target`` instead of what was said before."""
+        """The context of ``n`` molecules; ``atoms`` and ``target`` override the earlier ones."""
         least = 1 if self.fragment is None else len(self.fragment["atoms"]) + 1
         atoms = self.atoms if atoms is None else atoms
         drawn = torch.multinomial(sizes(atoms, self.histogram, least), n, replacement=True)
@@ -148,7 +148,7 @@ def around(context: Context, fragment: State, sites: Mapping[str, int]) -> Conte
 
     Args:
         context: at least as many real sites in each sample as the fragment has atoms.
-        fragment: its unbatched state, class numbers; positions as they shall stay.
+        fragment: its unbatched state, class numbers; positions as they remain.
         sites: number of classes of each part that is a class.
     """
     b, n = context.mask.shape
@@ -175,7 +175,7 @@ def connected(bonds: Tensor, mask: Tensor, sizes: Tensor) -> Tensor:
     Args:
         bonds: ``(B, N, N)`` bool, which atoms are bonded.
         mask: ``(B, N)`` bool, real atoms.
-        sizes: ``(B,)`` how many atoms; fewer where the molecule falls apart.
+        sizes: ``(B,)`` how many atoms; fewer if the molecule is not connected.
     """
     chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1)
     chosen = torch.nn.functional.one_hot(chance.argmax(1), mask.shape[1]).bool() & (sizes > 0)[:, None]

@@ -1,8 +1,8 @@
 """Molecules as training data: the shipped ones, QM9, drug-like SMILES with force-field conformers, or the user's own.
 
-Every source becomes one :class:`~.pack.Pack`; options cut it; a :class:`Library` holds the three parts with what was
-read off them: the vocabulary of classes, the law of sizes, the valences that occur, the spread of properties. A
-datum is the state of a molecule (see ``vocabulary``) and its conditions, one number a property.
+Every source becomes one :class:`~.pack.Pack`; options filter it; a :class:`Library` has the three parts with what was
+derived from them: the vocabulary of classes, the distribution of sizes, the valences that occur, the standard deviation
+of properties. A data point is the state of a molecule (see ``vocabulary``) and its conditions, one number per property.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ class Data:
         "fixture (10,000 molecules of QM9, shipped), qm9, drugs, or a path: SDF, XYZ, a folder of them, "
         ".smi, or a prepared file",
     )
-    hydrogens: bool = option(False, "whether hydrogens are atoms of their own; else they are implied by valence")
+    hydrogens: bool = option(False, "whether hydrogens are explicit atoms; else they are implied by valence")
     max_atoms: int = option(0, "leave out larger molecules; 0: none", unit="atoms", low=0)
     elements: str | None = option(None, "leave out molecules with other elements than these, such as H,C,N,O,F")
     limit: int = option(0, "use at most this many training molecules; 0: all", low=0)
-    conformers: int = option(10_000, "molecules to fold when the source is drugs or a .smi file", low=1)
-    batch: int = option(64, "molecules a batch", low=1)
-    budget: int = option(0, "at most this many padded pairs of atoms a batch; 0: no limit", low=0)
+    conformers: int = option(10_000, "molecules to embed in 3D if the source is drugs or a .smi file", low=1)
+    batch: int = option(64, "molecules per batch", low=1)
+    budget: int = option(0, "at most this many padded pairs of atoms per batch; 0: no limit", low=0)
     workers: int = option(0, "processes that load data; molecules are in memory, so 0 is fast", low=0)
-    processes: int = option(0, "processes that prepare data the first time; 0: one a core", low=0)
+    processes: int = option(0, "processes that prepare data the first time; 0: one per core", low=0)
     cache: str | None = option(None, "folder for prepared data; none: $FM_SCIENCE_CACHE, else ~/.cache/fm-science")
 
 
@@ -84,7 +84,7 @@ class Molecules(Dataset):
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """All molecules of a domain, in three parts, and what was read off the training part.
+    """All molecules of a domain, in three parts, and what was derived from the training part.
 
     Attributes:
         train, validation, test: the parts.
@@ -109,8 +109,8 @@ class Library:
         return getattr(self, split)
 
     def molecules(self, split: str, n: int = 0, seed: int = 0) -> list[Molecule]:
-        """``n`` different molecules of a part in random order, drawn with ``seed``; fewer where there are fewer, and
-        all of them in their own order where ``n`` is 0."""
+        """``n`` different molecules of a part in random order, drawn with ``seed``; fewer if there are fewer, and all
+        of them in their own order if ``n`` is 0."""
         pack = self.part(split).pack
         if n == 0:
             return list(pack)
@@ -124,15 +124,15 @@ class Library:
 
     @cached_property
     def valences(self) -> dict[tuple[int, int], frozenset[int]]:
-        """The sums of bond orders that occur in the training part, by (atomic number, formal charge). Where hydrogens
-        are implied, bonds to them do not count."""
+        """The sums of bond orders that occur in the training part, by (atomic number, formal charge). If hydrogens are
+        implied, bonds to them are not counted."""
         pack = self.train.pack
         seen = np.unique(np.stack([pack.atoms.astype(int), pack.charges.astype(int), pack.valences]), axis=1).T.tolist()
         return {(z, q): frozenset(v for a, b, v in seen if (a, b) == (z, q)) for z, q, _ in seen}
 
     @cached_property
     def properties(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each property over the training part; NaN values do not count."""
+        """Mean and standard deviation of each property over the training part; without NaN values."""
         found = self.train.pack.properties
         return {name: (float(np.nanmean(v)), float(np.nanstd(v))) for name, v in found.items()}
 
@@ -145,12 +145,12 @@ class Library:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What sampling needs of the training molecules, and what judging needs that is small.
+    """What sampling needs to know about the training molecules, and the small part of what metrics need.
 
     Attributes:
         vocabulary: the classes.
         spread: standard deviation of a coordinate, angstrom.
-        histogram: ``(M + 1,)`` how many training molecules have so many atoms.
+        histogram: ``(M + 1,)`` how many training molecules have each number of atoms.
         properties: mean and standard deviation of each property.
         valences: the sums of bond orders that occur, by (atomic number, formal charge).
     """
@@ -163,7 +163,7 @@ class Summary:
 
     @staticmethod
     def of(library: Library) -> Summary:
-        """That of the training part of a library."""
+        """From the training part of a library."""
         return Summary(
             library.vocabulary, spread(library), library.sizes_histogram, library.properties, library.valences
         )  # fmt: skip
@@ -193,10 +193,10 @@ def spread(library: Library, most: int = 1000) -> float:
 
 
 def load(options: Data | None = None, known: Vocabulary | None = None) -> Library:
-    """The molecules that the options name, in the classes of a ``known`` vocabulary where there is one.
+    """The molecules of the options, in the classes of a ``known`` vocabulary if there is one.
 
     Published splits are kept (QM9, and the shipped molecules, which are a part of it); other sources are split by a
-    hash of the SMILES, so that all conformers of a molecule fall on one side: one in ten to validate, one to test.
+    hash of the SMILES, so that all conformers of a molecule are in one part: one in ten to validate, one to test.
 
     Raises:
         UserError: when the source is unknown, cannot be read, nothing usable remains, or molecules have classes that
@@ -223,12 +223,12 @@ def load(options: Data | None = None, known: Vocabulary | None = None) -> Librar
 
 
 def _source(options: Data) -> Prepared:
-    """The pack of the source with all its hydrogens, and what was left out on the way."""
+    """The pack of the source with all its hydrogens, and what was left out."""
     place, hands = folder(options.cache), options.processes
     if options.source == "fixture":
         return fixture.shipped(), []
     if options.source == "qm9":
-        qm9.files()  # refuse before anything else
+        qm9.files()  # raises before anything else
         return cached(place, f"qm9-{digest('1.0.3', rdkit())}", lambda: qm9.prepare(hands))
     if options.source == "drugs":
         return _folded(drugs.molsets(options.conformers), options)
@@ -252,7 +252,7 @@ def _source(options: Data) -> Prepared:
 
 
 def _folded(lines: list[tuple[str, str]], options: Data) -> Prepared:
-    """Conformers of SMILES, kept."""
+    """Conformers of SMILES, cached."""
     name = f"smiles-{digest(drugs.RECIPE, lines, rdkit())}"
     fold = partial(drugs.fold, lines, options.processes)
     return cached(folder(options.cache), name, lambda: _split(gather(fold(), lambda *_: 0, options.source)))
@@ -272,7 +272,7 @@ def _split(prepared: Prepared) -> Prepared:
 
 
 def _cut(pack: Pack, options: Data) -> tuple[Pack, list[Dropped]]:
-    """The pack that the options ask for, and what they leave out."""
+    """The pack that the options select, and what they leave out."""
     dropped: list[Dropped] = []
 
     def keep(good: np.ndarray, reason: Callable[[int], str]) -> None:

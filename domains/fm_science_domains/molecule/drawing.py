@@ -1,4 +1,4 @@
-"""Molecules on paper: structural formulas by RDKit, and balls and sticks as seen from the front."""
+"""Pictures of molecules: structural formulas by RDKit, and ball-and-stick models seen from the front."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fm_science.figures import COLOURS, QUIET
 from .molecule import Molecule, quiet
 from .validity import judge
 
-#: Colours of elements as chemists know them (Corey, Pauling, Koltun), and their radii in angstrom (Alvarez 2008).
+#: The usual colours of elements (Corey, Pauling, Koltun), and their radii in angstrom (Alvarez 2008).
 COLOUR = {
     1: "#f2f2f2", 6: "#4d5560", 7: "#3b5bdb", 8: "#e03131", 9: "#74b816", 15: "#f08c00", 16: "#f2c200", 17: "#2f9e44",
     35: "#9c4221", 53: "#7048e8",
@@ -43,7 +43,7 @@ def formulas(molecules: Sequence[Molecule], file: Path) -> Path:
 
 
 def flat(molecule: Molecule) -> Any:
-    """The RDKit molecule with coordinates on paper, hydrogens left out where that is possible."""
+    """The RDKit molecule with 2D coordinates, hydrogens left out if possible."""
     from rdkit import Chem
     from rdkit.Chem import rdDepictor
     from rdkit.Chem.Draw import rdMolDraw2D
@@ -61,14 +61,14 @@ def flat(molecule: Molecule) -> Any:
 
 
 def legend(molecule: Molecule) -> str:
-    """A few words on a molecule."""
+    """A short description of a molecule."""
     verdict = judge(molecule)
     words = verdict.smiles if verdict.connected else ("in fragments" if verdict.valid else verdict.reason)
     return words if len(words) <= 34 else words[:32] + "..."
 
 
 def upright(positions: Tensor) -> Tensor:
-    """(N, 3) centred, the longest axis along x and the shortest towards the viewer; turned, never mirrored."""
+    """(N, 3) centred, the longest axis along x and the shortest towards the viewer; rotated, never mirrored."""
     x = positions.double() - positions.double().mean(0)
     _, _, axes = torch.linalg.svd(x, full_matrices=True)
     return x @ torch.stack([axes[0], axes[1], torch.linalg.cross(axes[0], axes[1])]).T
@@ -86,13 +86,13 @@ def _drawable(molecule: Molecule) -> bool:
 
 
 def balls(ax: Any, molecule: Molecule, wide: float, high: float) -> None:
-    """Balls and sticks, x and y on paper, z towards the viewer, from far to near; no ball where nothing is known."""
+    """Balls and sticks, x and y in the plane, z towards the viewer, from far to near; no ball for unknown atoms."""
     ax.set(xlim=(-wide, wide), ylim=(-high, high), aspect="equal", xticks=[], yticks=[])
     if not _drawable(molecule):
         ax.text(0, 0, "no coordinates", ha="center", color=QUIET, fontsize=7)
         return
     place = upright(molecule.positions)
-    scale = ax.figure.get_size_inches()[0] * 72 / 6 * 0.9 / (2 * wide)  # points an angstrom
+    scale = ax.figure.get_size_inches()[0] * 72 / 6 * 0.9 / (2 * wide)  # points per angstrom
     for i, j in molecule.bonds.triu(1).nonzero().tolist():
         _stick(ax, place[i], place[j], int(molecule.bonds[i, j]), scale)
     for i in place[:, 2].argsort().tolist():
@@ -104,7 +104,7 @@ def balls(ax: Any, molecule: Molecule, wide: float, high: float) -> None:
 
 
 def _stick(ax: Any, a: Tensor, b: Tensor, order: int, scale: float) -> None:
-    """One line an order, side by side."""
+    """One line per bond order, side by side."""
     way = (b - a)[:2]
     side = torch.stack([-way[1], way[0]]) / way.norm().clamp_min(1e-9)
     lines = min(order, 3)

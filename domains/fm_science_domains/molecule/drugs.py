@@ -1,4 +1,4 @@
-"""Drug-sized molecules from SMILES: hydrogens added, folded into one conformer each, relaxed in a force field.
+"""Drug-sized molecules from SMILES: hydrogens added, one conformer each, relaxed in a force field.
 
 Coordinates come from distance geometry with torsion knowledge (ETKDGv3, Wang et al. 2020) and are then relaxed with
 MMFF94s (Halgren 1999). They are force-field conformers, not quantum chemistry: a model trained on them learns the force
@@ -21,14 +21,14 @@ from .cache import Dropped, Parsed
 from .molecule import Molecule, plain_smiles, quiet
 from .workers import spread
 
-RECIPE = "ETKDGv3 seed 7, MMFF94s 1000 steps, format 2"  # part of the name of what is kept
+RECIPE = "ETKDGv3 seed 7, MMFF94s 1000 steps, format 2"  # part of the name of cached files
 RELAX = 1000  # steps of the force field at most
 PATIENCE = 30  # seconds that embedding one molecule may take
 SUFFIXES = (".smi", ".smiles", ".txt", ".csv")
 
 
 def is_smiles(path: Path) -> bool:
-    """Whether a file's name says that it holds SMILES."""
+    """Whether a file has the extension of SMILES."""
     return path.is_file() and Path(path.name.lower().removesuffix(".gz")).suffix in SUFFIXES
 
 
@@ -42,11 +42,11 @@ def molsets(count: int) -> list[tuple[str, str]]:
     except metadata.PackageNotFoundError as error:
         raise UserError(
             "data.source=drugs needs the package molsets (52 MB, for its list of SMILES): "
-            "pip install --no-deps molsets. Or name a file of your own, data.source=my.smi"
+            "pip install --no-deps molsets. Or name your own file, data.source=my.smi"
         ) from error
     file = Path(str(held.locate_file("moses/dataset/data/train.csv.gz")))
     if not file.is_file():
-        raise UserError(f"molsets lacks {file}: install it anew, pip install --no-deps --force-reinstall molsets")
+        raise UserError(f"molsets lacks {file}: reinstall it, pip install --no-deps --force-reinstall molsets")
     with gzip.open(file, "rt", encoding="ascii") as stream:
         smiles = stream.read().split()[1:]
     order = torch.randperm(len(smiles), generator=torch.Generator().manual_seed(0))[:count].sort().values
@@ -67,7 +67,7 @@ def read_smiles(path: Path, count: int) -> list[tuple[str, str]]:
     if lines and lines[0][0].lower() in ("smiles", "canonical_smiles"):
         lines = lines[1:]
     if not lines:
-        raise UserError(f"no SMILES in {path}: expected one a line, with a name behind it if you like")
+        raise UserError(f"no SMILES in {path}: expected one per line, followed by a name if you like")
     return [(words[1] if len(words) > 1 else f"{path.name.split('.')[0]}_{k:06d}", words[0])
             for k, words in enumerate(lines[:count])]  # fmt: skip
 
@@ -78,7 +78,7 @@ def fold(lines: Sequence[tuple[str, str]], processes: int = 0) -> Iterator[Parse
 
 
 def conformer(line: tuple[str, str]) -> Parsed:
-    """A (name, SMILES) as a molecule in space with all its hydrogens, or why it cannot be one."""
+    """A (name, SMILES) as a molecule in space with all its hydrogens, or the reason why not."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom
     from rdkit.Chem import rdForceFieldHelpers as fields

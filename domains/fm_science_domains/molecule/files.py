@@ -1,7 +1,7 @@
-"""Molecules in files: SDF and SMILES out, SDF and XYZ from anybody in, and films of how a molecule came to be.
+"""Molecules in files: writing SDF and SMILES, reading SDF and XYZ from any source, and trajectories of samples.
 
-Samples go into one ``samples.sdf`` with what is known of each in its fields, and their SMILES into ``samples.smi``.
-They are written as they are, broken ones too. Reading keeps broken molecules as well: they are there to be judged.
+Samples go into one ``samples.sdf`` with its properties in the fields, and their SMILES into ``samples.smi``.
+They are written unchanged, including broken ones. Reading keeps broken molecules too, so that they are evaluated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HYDROGENS = "hydrogens"  # the field that says whether they are explicit
 
 
 def mol_block(molecule: Molecule, name: str = "") -> str:
-    """A molecule as a MOL block, version V2000, whether its valences make sense or not.
+    """A molecule as a MOL block, version V2000, whether its valences are valid or not.
 
     Raises:
         UserError: when it does not fit the columns of the format.
@@ -53,7 +53,7 @@ def mol_block(molecule: Molecule, name: str = "") -> str:
 
 
 def record(molecule: Molecule, name: str = "") -> str:
-    """A record of an SDF file: the MOL block, then verdicts and properties as fields."""
+    """A record of an SDF file: the MOL block, then validity and properties as fields."""
     v = judge(molecule)
     known: dict[str, Any] = {
         HYDROGENS: "explicit" if molecule.hydrogens else "implied", "SMILES": v.smiles, "valid": int(v.valid),
@@ -64,8 +64,8 @@ def record(molecule: Molecule, name: str = "") -> str:
 
 
 def write(samples: Sequence[Molecule], folder: str | os.PathLike, first: int = 0) -> list[Path]:
-    """``samples.sdf`` and ``samples.smi`` in the folder, samples named by their number from ``first``. What begins with
-    number 0 starts the files anew; what begins later is added to them."""
+    """``samples.sdf`` and ``samples.smi`` in the folder, samples named by their number from ``first``. Samples from
+    number 0 on start new files; later ones are added to them."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     mode = "a" if first else "w"
@@ -82,15 +82,15 @@ def write(samples: Sequence[Molecule], folder: str | os.PathLike, first: int = 0
 def read(
     paths: str | os.PathLike | Iterable[Any], hydrogens: bool | None = None, dropped: list[Dropped] | None = None
 ) -> list[Molecule]:
-    """All molecules of SDF and XYZ files and folders, broken ones too, in the order of the files.
+    """All molecules of SDF and XYZ files and folders, including broken ones, in the order of the files.
 
-    Files of SMILES are passed over when an SDF file is there as well. Whether hydrogens are explicit is what the files
-    say if they are ours; in other files they are when any molecule has a hydrogen atom. ``hydrogens`` is what the
-    molecules will be compared with: explicit ones are refused where False is said, and the other way round. Records
-    that are no molecules, and files of a folder that cannot be read, are listed in ``dropped``.
+    Files of SMILES are skipped if there is also an SDF file. Our own files say whether hydrogens are explicit; in other
+    files they are if any molecule has a hydrogen atom. ``hydrogens`` is that of the molecules for comparison: if it is
+    False, explicit ones raise an error, and vice versa. Records that are not molecules, and files of a folder that
+    cannot be read, are listed in ``dropped``.
 
     Raises:
-        UserError: when a path does not exist, holds no molecule in space, a file that is named itself cannot be read,
+        UserError: when a path does not exist, has no molecule in space, a file that is named itself cannot be read,
             or hydrogens are not as expected.
     """
     asked = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
@@ -107,7 +107,7 @@ def read(
             strange.append(Dropped(record.file, record.name, molecule))
         else:
             found.append(molecule)
-            if f"> <{HYDROGENS}>" not in record.text:  # half-learned molecules of our own are in no other unit
+            if f"> <{HYDROGENS}>" not in record.text:  # our own samples are never in another unit
                 lengths.add(molecule)
             said |= {word for word in ("explicit", "implied") if f"> <{HYDROGENS}>\n{word}\n" in record.text}
     if not found:
@@ -145,7 +145,7 @@ def _expected(explicit: bool, wanted: bool | None, paths: Sequence[Path]) -> Non
 
 
 def _read(record: sdf.Record) -> Molecule | str:
-    """A record as a molecule, or why it is none."""
+    """A record as a molecule, or the reason why not."""
     from rdkit import Chem
 
     ours = f"> <{HYDROGENS}>" in record.text
@@ -154,7 +154,7 @@ def _read(record: sdf.Record) -> Molecule | str:
             mol = sdf.block(record)
             if mol is None:
                 return "no readable MOL block"
-            if not ours:  # as training reads them: N(=O)=O is written with charges
+            if not ours:  # as in training: N(=O)=O is written with charges
                 Chem.Cleanup(mol)
             made = Molecule.from_rdkit(mol, properties=sdf.fields(record.text), strict=False)
         except ValueError as error:
@@ -166,8 +166,8 @@ def _read(record: sdf.Record) -> Molecule | str:
 
 
 def trajectory(frames: Sequence[Sequence[Molecule]], folder: str | os.PathLike, first: int = 0) -> list[Path]:
-    """One XYZ film a sample with a frame a step, numbered from ``first``; ``frames[k][i]`` is sample i after step k.
-    Atoms that are not decided yet are written as X."""
+    """One XYZ trajectory per sample with one frame per step, numbered from ``first``; ``frames[k][i]`` is sample i
+    after step k. Atoms that are undecided are written as X."""
     place = Path(folder) / "trajectories"
     place.mkdir(parents=True, exist_ok=True)
     files = []
@@ -186,6 +186,6 @@ def frame(molecule: Molecule, comment: str = "") -> str:
 
 
 def drops(library: Library, folder: str | os.PathLike) -> list[Path]:
-    """``dropped.csv`` in the folder: the molecules that were left out of the data, and why; nothing when there are
+    """``dropped.csv`` in the folder: the molecules that were left out of the data, and why; nothing if there are
     none."""
     return [write_dropped(library.drops, Path(folder) / "dropped.csv")] if library.drops else []

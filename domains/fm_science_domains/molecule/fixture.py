@@ -1,8 +1,8 @@
 """The shipped molecules: 10,000 of QM9 with bonds, charges and properties, in less than 1.5 megabytes.
 
-Each atom is stored as the step from the atom it hangs on (the first one it is bonded to), in units of 0.001 angstrom,
-low bytes and high bytes in separate planes because zip packs those well. Provenance and licence stand in ``fixture.md``
-beside this file.
+Each atom is stored as the step from its parent atom (the first one it is bonded to), in units of 0.001 angstrom,
+low bytes and high bytes in separate planes because zip compresses those well. Provenance and licence are in
+``fixture.md`` next to this file.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def canonical(smiles: Sequence[str]) -> list[str]:
 
 
 def parents(pack: Pack) -> np.ndarray:
-    """(A,) the row of the atom that each atom hangs on: the first before it that it is bonded to, else itself."""
+    """(A,) the row of the parent of each atom: the first before it that it is bonded to, else itself."""
     found = np.arange(len(pack.atoms))
     which = np.repeat(np.arange(len(pack)), pack.counts)
     low, high = np.sort(pack.ends.astype(np.int64), 1).T + pack.first[which]
-    order = np.lexsort((-low, high))  # of several, the lowest is written last and stays
+    order = np.lexsort((-low, high))  # of several, the lowest is written last and remains
     found[high[order]] = low[order]
     return found
 
@@ -75,7 +75,7 @@ def shipped(file: Path = FILE) -> Pack:
 
 
 def _walk(steps: np.ndarray, parent: np.ndarray) -> np.ndarray:
-    """Positions (A, 3) from steps, whose parents stand before their children: the walk to the root, doubling."""
+    """Positions (A, 3) from steps, whose parents come before their children: by pointer doubling towards the root."""
     places, above = steps.copy(), parent.copy()
     while (above != above[above]).any():
         places = places + np.where((above != np.arange(len(above)))[:, None], places[above], 0)

@@ -1,10 +1,10 @@
-"""Bond lengths, angles and torsions of many molecules at once, and how far two such sets are apart.
+"""Bond lengths, angles and torsions of many molecules at once, and distances of two such sets.
 
 Lengths are compared within each kind of bond (two elements and an order), angles within each triple of elements, and
 torsions within each kind of middle bond, always over heavy atoms for torsions. A distance between two sets is the mean
-over the kinds that the reference holds often enough, weighted by how often it holds them: the Wasserstein-1 distance in
-angstrom or degrees, or the Jensen-Shannon divergence of histograms in bits. Torsions count without sign, since data
-hold both hands of most molecules.
+over the kinds that are frequent enough in the reference, weighted by their frequency: the Wasserstein-1 distance in
+angstrom or degrees, or the Jensen-Shannon divergence of histograms in bits. Torsions are taken without sign, since data
+have both mirror images of most molecules.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ENOUGH = 20  # values of a kind that a comparison needs on either side
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The atoms and bonds of many molecules in a row. positions: (A, 3) angstrom; atoms: (A,) atomic numbers; ends:
-    (E, 2) rows of the two atoms of each bond; orders: (E,)."""
+    """The atoms and bonds of many molecules, concatenated. positions: (A, 3) angstrom; atoms: (A,) atomic numbers;
+    ends: (E, 2) rows of the two atoms of each bond; orders: (E,)."""
 
     positions: np.ndarray
     atoms: np.ndarray
@@ -121,7 +121,7 @@ def _sorted(kinds: np.ndarray, values: np.ndarray) -> dict[Kind, np.ndarray]:
 
 
 def label(kind: Kind) -> str:
-    """A kind of bond as text, such as C=O; hydrogen stands last."""
+    """A kind of bond as text, such as C=O; hydrogen is last."""
     low, order, high = kind if kind[0] != 1 else kind[::-1]
     return f"{symbol(low)}{LINKS[order]}{symbol(high)}"
 
@@ -130,14 +130,14 @@ def label(kind: Kind) -> str:
 
 
 def shared(x: Values, y: Values) -> dict[Kind, float]:
-    """The kinds that both sets hold often enough, each with its share in the second."""
+    """The kinds that are frequent enough in both sets, each with its share in the second."""
     counts = {k: len(v) for k, v in y.items() if len(v) >= ENOUGH and len(x.get(k, ())) >= ENOUGH}
     total = sum(counts.values())
     return {k: n / total for k, n in counts.items()}
 
 
 def wasserstein(x: Values, y: Values) -> float:
-    """Mean Wasserstein-1 distance over the shared kinds; NaN where there is none."""
+    """Mean Wasserstein-1 distance over the shared kinds; NaN if there is none."""
     from scipy.stats import wasserstein_distance
 
     weights = shared(x, y)
@@ -145,7 +145,7 @@ def wasserstein(x: Values, y: Values) -> float:
 
 
 def divergence(x: Values, y: Values, what: str) -> float:
-    """Mean Jensen-Shannon divergence in bits of the histograms of the shared kinds; NaN where there is none."""
+    """Mean Jensen-Shannon divergence in bits of the histograms of the shared kinds; NaN if there is none."""
     low, high, width = BINS[what]
     edges = np.linspace(low, high, round((high - low) / width) + 1)
     weights = shared(x, y)
@@ -165,7 +165,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def mean_errors(x: Values, y: Values, least: float = 0.01) -> dict[Kind, float]:
-    """How much the mean of each shared kind is off, for kinds that make up at least this share of the second set."""
+    """The error of the mean of each shared kind, for kinds that make up at least this share of the second set."""
     return {k: float(x[k].mean() - y[k].mean()) for k, w in shared(x, y).items() if w >= least}
 
 

@@ -1,4 +1,4 @@
-"""What training is told beside flow matching: that short distances are what chemists look at."""
+"""An auxiliary loss in addition to flow matching, on short distances."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ State = dict[str, Tensor]
 @dataclass(frozen=True)
 class Distances:
     """Mean squared error, angstrom², of the distances that are short in the true molecule: those across a bond and
-    those across an angle. Flow matching scores every atom by itself, while a bond length is the difference of two
-    atoms; this term teaches them to err together. It biases the prediction a little, so it counts only from ``start``,
-    where the graph is mostly known.
+    those across an angle. Flow matching scores every atom separately, while a bond length depends on two atoms; this
+    term makes their errors consistent. It biases the prediction slightly, so it is used only from ``start``, when the
+    graph is mostly known.
 
     Args:
         weight: of the whole term.
         reach: distances up to this are short, angstrom.
-        start: time from which the term counts.
-        late: how much each time counts.
+        start: time from which the term is used.
+        late: the weight of each time.
     """
 
     weight: float = 0.5

@@ -1,6 +1,6 @@
-"""What each number that is measured of molecules means, in one line: its unit, and which way is better.
+"""The meaning of each metric of molecules, in one line: its unit, and which direction is better.
 
-A name with a star stands for all that begin or end so.
+A name with a star stands for all names with this beginning or end.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ MEANINGS = {
     "atom_stable": "share of atoms whose element, charge and bonds occur in the training set",
     "molecule_stable": "share of molecules of such atoms only",
     "edm_*_stable": "the same from distances alone (Hoogeboom et al. 2022); real molecules do not reach 1",
-    "atoms": "atoms a molecule",
-    "size_tv": "total variation distance of the laws of size, 0 to 1; less is better",
-    "element_tv": "total variation distance of the laws of elements; less is better",
-    "order_tv": "total variation distance of the laws of bond orders; less is better",
-    "charge_tv": "total variation distance of the laws of charges; less is better",
+    "atoms": "atoms per molecule",
+    "size_tv": "total variation distance of the distributions of size, 0 to 1; less is better",
+    "element_tv": "total variation distance of the distributions of elements; less is better",
+    "order_tv": "total variation distance of the distributions of bond orders; less is better",
+    "charge_tv": "total variation distance of the distributions of charges; less is better",
     "length_*": "mean length of this common bond, Å",
     "bond_w1": "Wasserstein-1 distance of bond lengths within each kind, Å; less is better",
     "bond_js": "Jensen-Shannon divergence of bond lengths, bits; less is better",
@@ -28,12 +28,12 @@ MEANINGS = {
     "angle_w1": "Wasserstein-1 distance of angles, degrees; less is better",
     "angle_js": "Jensen-Shannon divergence of angles, bits; less is better",
     "torsion_js": "Jensen-Shannon divergence of torsions of heavy atoms, bits; less is better",
-    "mmff_strain": "energy above the nearest minimum of MMFF94, median, kcal/mol; read it beside the data",
+    "mmff_strain": "energy above the nearest minimum of MMFF94, median, kcal/mol; compare it with the data",
     "mmff_strain_95": "the same, 95th percentile",
-    "posebusters": "share of samples that pass every quick test of PoseBusters; more is better",
+    "posebusters": "share of samples that pass every fast test of PoseBusters; more is better",
     "posebusters_valid": "the same of connected samples",
     "pb_*": "share of connected samples that pass this test of PoseBusters",
-    "xtb_energy": "what relaxation in GFN2-xTB gains, median, kcal/mol; less is better",
+    "xtb_energy": "energy released by relaxation in GFN2-xTB, median, kcal/mol; less is better",
     "xtb_energy_mean": "the same, mean",
     "xtb_moved": "how far atoms move when relaxed in GFN2-xTB, median, Å; less is better",
     "xtb_bond_change": "how much bonds change when relaxed in GFN2-xTB, Å; less is better",

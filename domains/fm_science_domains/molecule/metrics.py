@@ -1,11 +1,11 @@
-"""How good generated molecules are, each number beside the data's own.
+"""How good generated molecules are, each number compared with that of the data.
 
-A metric takes samples and a reference set and returns named numbers. None of them is proof alone: a graph can be
-perfect while its geometry is not, low temperatures buy validity with diversity, and QM9 is an exhaustive list, so that
-a good model of it repeats many of its molecules and high novelty is no praise. Read validity, uniqueness and geometry
-together, against the rows that ``references`` makes: molecules held out from training, and the training set itself.
+A metric takes samples and a reference set and returns named numbers. None of them is sufficient alone: a graph can be
+perfect while its geometry is not, low temperatures trade diversity for validity, and QM9 is an exhaustive list, so that
+a good model of it repeats many of its molecules and high novelty is no merit. Read validity, uniqueness and geometry
+together, compared with the rows of ``references``: molecules held out from training, and the training set itself.
 
-Shares count all samples, broken ones included, unless a name ends in ``_valid``. A number that cannot be had is NaN,
+Shares count all samples, including broken ones, unless a name ends in ``_valid``. A number that is not defined is NaN,
 and those of optional packages that are not installed are left out.
 """
 
@@ -37,22 +37,22 @@ COMMON = {"C-C": (6, 1, 6), "C=C": (6, 2, 6), "C-N": (6, 1, 7), "C-O": (6, 1, 8)
 
 @dataclass(frozen=True)
 class Metrics:
-    """How many molecules of each row the slow measurements take. The others take all."""
+    """How many molecules of each row the slow metrics use. The others use all."""
 
     drug: int = option(500, "molecules for QED and synthetic accessibility (5 ms each); 0: none", low=0)
     strain: int = option(200, "molecules relaxed in MMFF94 (10 ms each); 0: none", low=0)
     posebusters: int = option(200, "molecules tested by PoseBusters (50 ms each; needs the extra); 0: none", low=0)
     xtb: int = option(30, "molecules relaxed in GFN2-xTB (0.2 s each for QM9; needs the extra); 0: none", low=0)
-    processes: int = option(0, "processes for these; 0: one a core", low=0)
+    processes: int = option(0, "processes for these; 0: one per core", low=0)
 
 
 class Known(Protocol):
-    """What molecules are judged by beside the reference; a :class:`~.data.Library` has all of it.
+    """What metrics need in addition to the reference; a :class:`~.data.Library` has all of it.
 
     Attributes:
         vocabulary: the classes of atoms, charges and bonds.
         valences: the sums of bond orders that occur, by (atomic number, formal charge).
-        smiles: canonical SMILES of the training molecules; ``None``: they are gone, and novelty with them.
+        smiles: canonical SMILES of the training molecules; ``None``: they are missing, and so is novelty.
     """
 
     @property
@@ -105,7 +105,8 @@ def stability(library: Known, samples: Sequence[Molecule], reference: Sequence[M
 
 
 def composition(samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
-    """Atoms a molecule, and total variation distances of sizes, elements, bond orders and charges to the reference."""
+    """Atoms per molecule, and total variation distances of sizes, elements, bond orders and charges to the
+    reference."""
     numbers = {"atoms": _mean([len(m) for m in samples])}
     kinds: dict[str, Callable[[Molecule], list[int]]] = {
         "size_tv": lambda m: [len(m)], "element_tv": lambda m: m.atoms.tolist(),
@@ -149,8 +150,8 @@ def force_field(o: Metrics, samples: Sequence[Molecule], reference: Sequence[Mol
 
 
 def quantum(o: Metrics, samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
-    """Relaxation in GFN2-xTB of connected molecules: energy gained (kcal/mol; median and mean), median displacement of
-    atoms, mean change of bond lengths (angstrom), and the share of calculations that failed."""
+    """Relaxation in GFN2-xTB of connected molecules: energy released (kcal/mol; median and mean), median displacement
+    of atoms, mean change of bond lengths (angstrom), and the share of calculations that failed."""
     found = [f for f in strain.many(strain.relax, samples, o.xtb, o.processes, "GFN2-xTB") if f is not None]
     energy, moved, stretch = ([f[k] for f in found if math.isfinite(f[k])] for k in range(3))
     return {
@@ -160,7 +161,7 @@ def quantum(o: Metrics, samples: Sequence[Molecule], reference: Sequence[Molecul
 
 
 def posebusters(o: Metrics, samples: Sequence[Molecule], reference: Sequence[Molecule]) -> dict[str, float]:
-    """posebusters: samples that pass every quick test; *_valid: of the connected ones. pb_*: connected ones that pass a
+    """posebusters: samples that pass every fast test; *_valid: of the connected ones. pb_*: connected ones that pass a
     single test."""
     found = strain.many(strain.busted, samples, o.posebusters, o.processes, "PoseBusters")
     good = [f for f in found if f is not None]
@@ -221,7 +222,7 @@ def drug_likeness(o: Metrics, samples: Sequence[Molecule], reference: Sequence[M
 
 
 def metrics(options: Metrics | None, library: Known) -> dict[str, Metric]:
-    """All metrics by name, as far as they are asked for and their packages installed."""
+    """All metrics by name, if they are requested and their packages are installed."""
     o = options or Metrics()
     known: dict[str, tuple[bool, Metric]] = {
         "validity": (True, partial(validity, library)),
@@ -239,8 +240,8 @@ def metrics(options: Metrics | None, library: Known) -> dict[str, Metric]:
 def references(
     samples: Sequence[Molecule], library: Library, generator: torch.Generator | None = None
 ) -> dict[str, list[Molecule]]:
-    """Rows to judge samples by: molecules held out from training (the test part; at least 1,000 where there are as
-    many), and as many of the training set as there are samples: the best that so many can do."""
+    """Rows to compare samples with: molecules held out from training (the test part; at least 1,000 if there are that
+    many), and as many of the training set as there are samples: the best values for this number."""
     draw = torch.randint(1 << 30, (2,), generator=generator or torch.Generator().manual_seed(0)).tolist()
     return {
         "held-out": library.molecules("test", max(len(samples), HELD_OUT), draw[0]),
@@ -249,7 +250,7 @@ def references(
 
 
 def table(samples: Sequence[Molecule], library: Known, options: Metrics | None = None) -> list[dict[str, Any]]:
-    """One row a sample: its SMILES, verdicts and what else was measured of it."""
+    """One row per sample: its SMILES, validity and other measurements."""
     o = options or Metrics()
     strains = strain.many(strain.force_field, samples, o.strain, o.processes) if o.strain else []
     rows, known = [], library.smiles
@@ -272,8 +273,8 @@ def table(samples: Sequence[Molecule], library: Known, options: Metrics | None =
 def bootstrap(
     metric: Metric, samples: Sequence[Molecule], reference: Sequence[Molecule], times: int = 200, seed: int = 0
 ) -> Mapping[str, tuple[float, float]]:
-    """Each number of a metric on these samples, and the standard deviation of it when as many samples are drawn again
-    from these with replacement. Uniqueness falls under resampling; read its deviation only."""
+    """Each number of a metric on these samples, and its standard deviation under resampling of these with replacement.
+    Uniqueness decreases under resampling; use only its deviation."""
     generator = torch.Generator().manual_seed(seed)
     whole = metric(samples, reference)
     draws: list[Tensor] = [torch.randint(len(samples), (len(samples),), generator=generator) for _ in range(times)]

@@ -1,7 +1,7 @@
 """A molecule as chemists draw it: atoms in space, joined by single, double and triple bonds, with formal charges.
 
 Bonds are those of one Kekulé structure; there is no aromatic class, so that the valence of an atom is a plain sum of
-bond orders. RDKit finds aromaticity again where it is wanted. Lengths are in angstrom.
+bond orders. RDKit perceives aromaticity again where it is needed. Lengths are in angstrom.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fm_science.errors import UserError
 ORDERS = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3}
 OTHER = 4  # a bond that is none of these: dative, or aromatic without a Kekulé structure. Never valid, never data
 SHORTER = {"DOUBLE": 0.87, "TRIPLE": 0.79, "AROMATIC": 0.92}  # than a single bond
-UNKNOWN = 0  # the atomic number of an atom that is not decided yet
+UNKNOWN = 0  # the atomic number of an undecided atom
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +30,12 @@ class Molecule:
 
     Attributes:
         positions: (N, 3) float32, angstrom.
-        atoms: (N,) int64 atomic numbers; 0: not decided (as during sampling).
-        bonds: (N, N) int64, symmetric: 0 none, 1 single, 2 double, 3 triple (4: another kind, in foreign files only).
+        atoms: (N,) int64 atomic numbers; 0: undecided (as during sampling).
+        bonds: (N, N) int64, symmetric: 0 none, 1 single, 2 double, 3 triple (4: another kind, only in foreign files).
         charges: (N,) int64 formal charges.
         name: any text.
         properties: named numbers, as written into and read from SDF files.
-        hydrogens: True when every hydrogen is an atom of its own, False when they are implied by valence.
+        hydrogens: True if every hydrogen is an explicit atom, False if they are implied by valence.
     """
 
     positions: Tensor
@@ -65,8 +65,8 @@ class Molecule:
     def to_rdkit(self, sanitize: bool = False) -> Any:
         """An RDKit molecule with these atoms in this order and one conformer.
 
-        Explicit molecules get NoImplicit on every atom, so that RDKit adds no hydrogen behind our back. With
-        ``sanitize``, raises RDKit's ``MolSanitizeException`` where valence rules are broken.
+        Explicit molecules get NoImplicit on every atom, so that RDKit adds no hydrogens. With ``sanitize``, raises
+        RDKit's ``MolSanitizeException`` if valence rules are violated.
         """
         from rdkit import Chem
 
@@ -96,7 +96,7 @@ class Molecule:
     ) -> Molecule:  # fmt: skip
         """The molecule of an RDKit one, bonds Kekulé. ``mol`` is not changed.
 
-        Hydrogens count as explicit when no atom lacks one. Raises ValueError with a short reason when there are no
+        Hydrogens count as explicit if no atom lacks one. Raises ValueError with a short reason when there are no
         coordinates in space; with ``strict`` also when there is no atom, an atom is a placeholder or a radical, or a
         bond is neither single, double nor triple.
         """
@@ -105,7 +105,7 @@ class Molecule:
         mol = Chem.Mol(mol)
         mol.UpdatePropertyCache(strict=False)
         try:
-            plain = Chem.Mol(mol)  # what fails leaves half of the bonds changed
+            plain = Chem.Mol(mol)  # a failure would leave some bonds changed
             Chem.Kekulize(plain, clearAromaticFlags=True)
             mol = plain
         except Chem.KekulizeException as error:
@@ -131,7 +131,7 @@ class Molecule:
 
 
 def _refuse(mol: Any, strict: bool) -> None:
-    """Raise ValueError for what no molecule, or with ``strict`` no state, can hold."""
+    """Raise ValueError for what is not a molecule, or with ``strict`` not a state."""
     if mol.GetNumAtoms() == 0:
         if strict:
             raise ValueError("no atoms")
@@ -147,8 +147,8 @@ def _refuse(mol: Any, strict: bool) -> None:
 def is_drawing(mol: Any) -> bool:
     """Whether a flat RDKit molecule is a drawing rather than a planar molecule in space.
 
-    A header that says 2D says so; else lengths do: those of a drawing are all alike whatever the bonds are, or far
-    from chemical ones.
+    It is, if the header says 2D; else by lengths: those of a drawing are all equal, whatever the bonds are, or far from
+    chemical ones.
     """
     said = (mol.GetProp("_MolFileInfo") if mol.HasProp("_MolFileInfo") else "")[20:22].upper()
     lengths, expected = bond_lengths(mol)
@@ -162,7 +162,7 @@ def is_drawing(mol: Any) -> bool:
 
 
 def bond_lengths(mol: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(E,) the length of each bond of an RDKit molecule with coordinates, and what it is expected to be, angstrom: the
+    """(E,) the length of each bond of an RDKit molecule with coordinates, and its expected length, angstrom: the
     sum of the covalent radii (Pyykkö & Atsumi 2009 shorten double and triple bonds by about an eighth and a fifth)."""
     from rdkit import Chem
 
@@ -175,18 +175,18 @@ def bond_lengths(mol: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plain_smiles(mol: Any) -> str:
-    """Canonical SMILES of a sanitised RDKit molecule without stereo, isotopes and hydrogens: what it is known by, in
-    the data and among samples alike. ``mol`` is not changed."""
+    """Canonical SMILES of a sanitised RDKit molecule without stereo, isotopes and hydrogens: its identity, both in the
+    data and among samples. ``mol`` is not changed."""
     from rdkit import Chem
 
     plain = Chem.Mol(mol)
-    for atom in plain.GetAtoms():  # RDKit takes deuterium for an atom of its own
+    for atom in plain.GetAtoms():  # RDKit treats deuterium as a separate atom
         atom.SetIsotope(0)
     return str(Chem.MolToSmiles(Chem.RemoveHs(plain), isomericSmiles=False))
 
 
 def without_hydrogens(molecule: Molecule) -> Molecule:
-    """The heavy atoms alone, hydrogens implied. Hydrogen bonded to nothing heavy is lost."""
+    """The heavy atoms alone, hydrogens implied. Hydrogen without a heavy neighbour is lost."""
     heavy = molecule.atoms != 1
     return Molecule(
         molecule.positions[heavy], molecule.atoms[heavy], molecule.bonds[heavy][:, heavy], molecule.charges[heavy],
@@ -206,7 +206,7 @@ def rdkit() -> str:
     """The version of RDKit: canonical SMILES may differ between versions.
 
     Raises:
-        UserError: where RDKit is not installed.
+        UserError: if RDKit is not installed.
     """
     try:
         from rdkit import rdBase
@@ -216,7 +216,7 @@ def rdkit() -> str:
 
 
 def quiet() -> Any:
-    """A context in which RDKit prints nothing: what it would say is counted instead."""
+    """A context in which RDKit prints nothing: its messages are counted instead."""
     from rdkit import rdBase
 
     return rdBase.BlockLogs()

@@ -1,9 +1,9 @@
-"""What every network of this domain shares: its options, and how a noisy molecule becomes features.
+"""The common part of the networks of this domain: options, and features of a noisy molecule.
 
-A network sees atoms, bonds and charges as classes (the mask among them), positions in angstrom, the time, and the
-endpoint that it predicted one step before. It answers with positions of the finished molecule and with logits of its
-classes. Positions are told as what is left to do: the network's displacement is scaled by how far the noise still
-reaches at time t, so that near the end an error of the network is a small error of the molecule.
+A network gets atoms, bonds and charges as classes (including the mask), positions in angstrom, the time, and the
+endpoint that it predicted one step before. It returns positions of the finished molecule and logits of its classes.
+Positions are predicted as displacements: the network's displacement is scaled by the size of the noise at time t, so
+that near the end an error of the network is a small error of the molecule.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fm_science.state import Context
 from .conditioning import Properties
 
 TINY = 1e-8  # added to squared distances, so that the distance of an atom to itself has a gradient
-CLOSE = 0.1  # share of the noise that a displacement still spans at t = 1
+CLOSE = 0.1  # scale of a displacement at t = 1, as a share of the noise
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Network:
     vectors: int = option(16, "vectors of an atom (dense)", low=1)
     layers: int = option(5, "rounds of messages", low=1, high=1_000)
     heads: int = option(4, "attention heads", low=1)
-    radial: int = option(20, "bumps that describe a distance", low=4)
-    chiral: bool = option(True, "cross products, which tell mirror images apart (dense, e3nn)")
+    radial: int = option(20, "radial basis functions of a distance", low=4)
+    chiral: bool = option(True, "cross products, which distinguish mirror images (dense, e3nn)")
     radius: float | None = option(
         None, "atoms farther apart exchange no message (pyg, e3nn); none: all do", "angstrom", low=2
     )  # fmt: skip
@@ -49,13 +49,14 @@ class Network:
 
 @dataclass(frozen=True)
 class Kinds:
-    """What there is to tell: numbers of classes (a mask class included), the spread of the noise, known properties.
+    """What a network needs to know: numbers of classes (including a mask class), the standard deviation of the noise,
+    known properties.
 
     Attributes:
         atoms, bonds, charges: classes; no charges: they are not part of the state.
-        scale: spread of the noise on each axis, angstrom.
-        remembers: whether the network sees its previous prediction.
-        conditions: mean and standard deviation of the properties that it is told.
+        scale: standard deviation of the noise on each axis, angstrom.
+        remembers: whether the network gets its previous prediction.
+        conditions: mean and standard deviation of the properties that condition it.
     """
 
     atoms: int
@@ -69,7 +70,7 @@ class Kinds:
     def of(
         counts: Mapping[str, int], scale: float, remembers: bool, told: Mapping[str, tuple[float, float]]
     ) -> Kinds:  # fmt: skip
-        """From the classes of each part; without charges where there is no such part."""
+        """From the classes of each part; without charges if there is no such part."""
         charges = counts.get("charges", 0)
         return Kinds(counts["atoms"], counts["bonds"], charges, scale, remembers, tuple(told.items()))
 
@@ -84,8 +85,8 @@ def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
 
 
 class Radial(nn.Module):
-    """Distances in angstrom as smooth bumps (1 - z²)³, evenly spaced in log(1 + d): narrow where bonds are, wide where
-    only shape matters. Each spans two spacings on either side."""
+    """Distances in angstrom as smooth radial basis functions (1 - z²)³, evenly spaced in log(1 + d): narrow at bond
+    lengths, wide at large distances. Each extends two spacings to either side."""
 
     centre: Tensor
 
@@ -108,14 +109,14 @@ def arrows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a network starts from: features of atoms and pairs, positions, and what is real.
+    """The input of a network: features of atoms and pairs, positions, and masks.
 
     Attributes:
         h: (B, N, width); e: (B, N, N, edge), symmetric; x: (B, N, 3) angstrom.
-        shift: (B, N, 3), from here to where the previous prediction saw the atoms; zero where there is none.
-        way: (B, N, N, 3) and length: (B, N, N), arrows between the atoms of x and their lengths.
+        shift: (B, N, 3), from here to the atoms of the previous prediction; zero if there is none.
+        way: (B, N, N, 3) and length: (B, N, N), differences of the atoms of x and their lengths.
         real: (B, N, 1) and pairs: (B, N, N), 1 or 0.
-        reach: (B, 1, 1), what a displacement of one spans, angstrom.
+        reach: (B, 1, 1), the scale of a displacement, angstrom.
     """
 
     h: Tensor
@@ -130,7 +131,7 @@ class Scene:
 
 
 class Reader(nn.Module):
-    """From a state to a scene."""
+    """From a state to features."""
 
     def __init__(self, o: Network, kinds: Kinds) -> None:
         super().__init__()
@@ -203,7 +204,7 @@ class Speaker(nn.Module):
 
 
 def network(o: Network, kinds: Kinds) -> nn.Module:
-    """The network of this kind. Raises OptionError where its sizes do not divide."""
+    """The network of this kind. Raises OptionError if its sizes are not divisible."""
     for name in ("width", "vectors"):
         if getattr(o, name) % o.heads:
             raise OptionError(f"network.{name}={getattr(o, name)} must be a multiple of network.heads={o.heads}")

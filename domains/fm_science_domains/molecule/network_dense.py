@@ -1,18 +1,18 @@
-"""An equivariant network on all pairs of atoms, small and quick on a processor.
+"""An equivariant network on all pairs of atoms, small and fast on a CPU.
 
-An atom carries numbers and a handful of vectors, a pair carries numbers. In each round every pair makes a message out
-of what it is (which bond, how far, how the vectors of its ends lie to each other), atoms listen by attention whose
-weights come from the messages, pairs remember their message, vectors gather arrows to the neighbours and vectors of
-the neighbours, and atoms move along their vectors. So positions, atoms and bonds are refined together, and each round
-sees the distances that the one before has made.
+An atom has scalars and a few vectors, a pair has scalars. In each round every pair computes a message from its bond,
+its distance and the dot products of the vectors of its ends; atoms gather messages by attention with weights from the
+messages; pairs add their message to their state; vectors sum up differences to the neighbours and vectors of the
+neighbours; and atoms move along their vectors. So positions, atoms and bonds are refined together, and each round uses
+the distances after the round before.
 
-Numbers are made of distances and dot products only, and vectors turn along with the molecule: the network commutes
+Scalars depend only on distances and dot products, and vectors rotate with the molecule: the network commutes
 with rotations, translations and permutations whatever its weights. Cross products of vectors make axial vectors that
-do not follow a mirror; with them (the option ``chiral``) it tells left from right.
+do not change sign under reflections; with them (the option ``chiral``) it distinguishes left from right.
 
-After Satorras, Hoogeboom & Welling 2021 (positions that move along arrows), Jing et al. 2021 (numbers and vectors side
-by side), Vignac et al. 2023 and Le et al. 2024 (pairs with a state of their own), Irwin et al. 2025 (several sets of
-vectors whose dot products reach the messages).
+After Satorras, Hoogeboom & Welling 2021 (positions that move along differences), Jing et al. 2021 (scalars and
+vectors), Vignac et al. 2023 and Le et al. 2024 (pairs with a state), Irwin et al. 2025 (several sets of vectors whose
+dot products reach the messages).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fm_science.state import Context
 from .network import Kinds, Network, Radial, Reader, Scene, Speaker, arrows, small
 
 DOTS = 8  # dot products of the vectors of a pair
-CROWD = 6.0  # what a sum over neighbours is divided by: a fixed number, since valence is a count
+CROWD = 6.0  # divisor of a sum over neighbours: a fixed number, since valence is a count
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
@@ -42,12 +42,12 @@ def added(x: Tensor, layer: nn.Linear, y: Tensor) -> Tensor:
 
 
 class Vectors(nn.Module):
-    """Vectors of an atom, ``(B, N, 3, channels)``: what they gather, and what they tell.
+    """Vectors of an atom, ``(B, N, 3, channels)``: their input, and their output.
 
     Args:
         width: channels of an atom.
         count: vectors of an atom.
-        chiral: whether they are crossed with each other.
+        chiral: whether cross products are used.
     """
 
     def __init__(self, width: int, count: int, chiral: bool) -> None:
@@ -60,7 +60,7 @@ class Vectors(nn.Module):
         self.mix = nn.Linear(count, count, bias=False)
 
     def forward(self, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What to add to the features, the new vectors, and how far to move ``(B, N, 3)``."""
+        """What to add to the features, the new vectors, and the displacement ``(B, N, 3)``."""
         v = v / (1 + v.square().mean((-2, -1), keepdim=True)).sqrt()
         a, b, *crossed = self.sides(v).chunk(4 if self.chiral else 2, -1)
         seen = torch.cat([(a * b).sum(-2), (a.square().sum(-2) + 1e-6).sqrt()], -1)
@@ -112,7 +112,7 @@ class Layer(nn.Module):
         return h + told, v, added(e, self.remember, m), moved
 
     def _listen(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """What the heads gather: numbers ``(B, N, width)`` and vectors ``(B, N, 3, vectors)``."""
+        """The output of the heads: scalars ``(B, N, width)`` and vectors ``(B, N, 3, vectors)``."""
         b, n, _ = u.shape
         values = self.value(u).view(b, n, self.heads, -1)
         arrows = self.value_v(v).view(b, n, 3, -1, self.heads).permute(0, 1, 4, 2, 3).flatten(3)
@@ -126,7 +126,7 @@ class Layer(nn.Module):
 class Dense(nn.Module):
     """Predicts the endpoint of a molecule's flow: positions of the finished molecule and logits of its classes.
 
-    ``forward(x, t, context)``: ``x`` holds ``positions`` (B, N, 3) angstrom, one-hot ``atoms`` (B, N, A), ``bonds``
+    ``forward(x, t, context)``: ``x`` has ``positions`` (B, N, 3) angstrom, one-hot ``atoms`` (B, N, A), ``bonds``
     (B, N, N, K) and ``charges`` (B, N, C); the output has the same keys and shapes.
     """
 

@@ -1,9 +1,9 @@
 """Molecules on the engine's networks for point clouds: message passing on near atoms, and tensor products.
 
-These networks know points, features of points and features of pairs. Classes and time become features of points,
-bonds those of pairs; they move the points and answer with features, from which classes are read. A pair is read from
-its bond so far, its ends and its length, so bonds between all atoms are told even where messages travel between near
-ones only.
+These networks take points, features of points and features of pairs. Classes and time become features of points, bonds
+those of pairs; they move the points and return features, from which classes are predicted. A pair is predicted from its
+present bond, its ends and its length, so bonds between all atoms are predicted even if messages are only passed between
+near ones.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class OnPoints(nn.Module):
 
     Args:
         o: options.
-        kinds: what there is to tell.
+        kinds: what a network needs to know.
         body: ``(options, kinds) -> network`` with ``moved(x, h, mask, edges)``.
     """
 
@@ -52,7 +52,7 @@ class OnPoints(nn.Module):
         self.reader, self.speaker = Reader(o, kinds), Speaker(o, kinds)
         self.scale = kinds.scale
         self.body = body(o, kinds)
-        del self.body.sites  # its features of points: ours are made by the reader
+        del self.body.sites  # its features of points: ours come from the encoder
         self.ends = nn.Linear(o.width, o.edge)
         self.revise = nn.Sequential(nn.SiLU(), small(nn.Linear(o.edge, o.edge), 0.3))
 

@@ -1,9 +1,8 @@
-"""A plain transformer on atoms: it reads coordinates as they are, and learns from random poses that space has no
-preferred direction.
+"""A plain transformer on atoms: it takes coordinates as features, and learns invariance from random poses.
 
 Atoms are tokens without an order; a token holds the atom's coordinates, classes and time. Pairs (bond class, distance)
-bias the attention of every block and are revised by it. It knows permutations and translations, but not rotations, so
-training turns every molecule at random. It costs little per parameter and suits accelerators.
+bias the attention of every block and are updated by it. It is equivariant under permutations and translations, but not
+rotations, so training rotates every molecule at random. It costs little per parameter and is fast on accelerators.
 
 After Vaswani et al. 2017 (attention), Peebles & Xie 2023 (time scales every block), Vonessen et al. 2025 (coordinates
 as plain features).
@@ -21,7 +20,7 @@ from .network import Kinds, Network, Reader, Speaker, small
 
 
 class Block(nn.Module):
-    """Attention with a bias from pairs, a feed-forward layer, and a revision of the pairs."""
+    """Attention with a bias from pairs, a feed-forward layer, and an update of the pairs."""
 
     def __init__(self, o: Network) -> None:
         super().__init__()

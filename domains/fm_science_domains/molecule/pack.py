@@ -1,7 +1,8 @@
-"""Many molecules in a few arrays: a hundred thousand of them take 40 MB, load in a second and cut like one list.
+"""Many molecules in a few arrays: a hundred thousand of them take 40 MB, load in a second and can be sliced like one
+list.
 
-Atoms of all molecules stand in one row after another, and so do their bonds, each bond once with its ends numbered
-within its molecule. Every source of data ends as a pack; a pack is a sequence of molecules.
+Atoms of all molecules are concatenated, and so are their bonds, each bond once with its ends numbered within its
+molecule. Every source of data is converted to a pack; a pack is a sequence of molecules.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Pack(Sequence[Molecule]):
-    """M molecules with A atoms and E bonds in all.
+    """M molecules with A atoms and E bonds in total.
 
     Attributes:
         positions: (A, 3) float32, angstrom.
@@ -36,8 +37,8 @@ class Pack(Sequence[Molecule]):
         smiles: (M,) canonical SMILES without stereo and hydrogens, for comparisons.
         names: (M,) text.
         part: (M,) int8: 0 to train, 1 to validate, 2 to test.
-        properties: named numbers, (M,) float32 each; NaN where one is missing.
-        hydrogens: whether hydrogens are atoms of their own.
+        properties: named numbers, (M,) float32 each; NaN if one is missing.
+        hydrogens: whether hydrogens are explicit atoms.
     """
 
     positions: np.ndarray
@@ -124,7 +125,7 @@ class Pack(Sequence[Molecule]):
 
     @staticmethod
     def of(molecules: Sequence[Molecule], smiles: Sequence[str], part: Sequence[int]) -> Pack:
-        """The pack of these molecules. Properties that not all of them have are NaN where missing."""
+        """The pack of these molecules. Properties that some of them lack are NaN there."""
         if not molecules:
             raise ValueError("a pack needs at least one molecule")
         pairs = [m.bonds.triu(1).nonzero() for m in molecules]
@@ -146,7 +147,7 @@ class Pack(Sequence[Molecule]):
 
     @staticmethod
     def join(packs: Sequence[Pack]) -> Pack:
-        """One pack after another. Properties that not all of them have are NaN where missing."""
+        """The concatenation of packs. Properties that some of them lack are NaN there."""
         arrays = {
             name: np.concatenate([getattr(p, name) for p in packs])
             for name in Pack.__dataclass_fields__
@@ -158,7 +159,7 @@ class Pack(Sequence[Molecule]):
         return Pack(**arrays, properties=named, hydrogens=all(p.hydrogens for p in packs))
 
     def save(self, file: Path) -> Path:
-        """Write as one ``.npz``; a crash on the way leaves nothing half written."""
+        """Write as one ``.npz``; a crash leaves no partly written file."""
         file.parent.mkdir(parents=True, exist_ok=True)
         known = self.__dataclass_fields__
         arrays: dict[str, Any] = {k: v for k, v in vars(self).items() if isinstance(v, np.ndarray) and k in known}
@@ -169,7 +170,7 @@ class Pack(Sequence[Molecule]):
 
     @staticmethod
     def load(file: Path) -> Pack:
-        """Read what :meth:`save` wrote. Raises ValueError where it is of another format."""
+        """Read what :meth:`save` wrote. Raises ValueError if it has another format."""
         with np.load(file, allow_pickle=False) as held:
             if int(held["format"]) != FORMAT:
                 raise ValueError(f"{file} has format {int(held['format'])}, not {FORMAT}")
@@ -187,6 +188,6 @@ def square(ends: np.ndarray, orders: np.ndarray, size: int) -> torch.Tensor:
 
 
 def _rows(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The rows first, first + 1, ... of each of several stretches, one stretch after another."""
+    """The rows first, first + 1, ... of each of several ranges, concatenated."""
     start = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum())) + np.repeat(first - start, lengths)

@@ -1,7 +1,7 @@
-"""Which noise meets which molecule, where some of a molecule is given or some of its atoms are not there.
+"""Which noise is paired with which molecule, if a part of a molecule is given or it has dummy atoms.
 
-Completing a fragment and adding atoms that vanish are both told to the network by its batches: one freezes sites, the
-other adds some. So both are couplings around the one that pairs positions, and are made by data workers like it.
+The network learns to complete fragments and to remove dummy atoms from its batches: one freezes sites, the other adds
+some. So both are couplings around the one that pairs positions, and run in data workers like it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Completion(Coupling):
-    """Now and then a batch whose molecules are partly given: a random connected fragment of each is frozen, and the
-    rest starts from noise around the fragment's centre, as in completing a fragment of the user's.
+    """In a share of batches molecules are partly given: a random connected fragment of each is frozen, and the rest
+    starts from noise around the fragment's centre, as in completing a user's fragment.
 
     Args:
         law: pairs whole molecules.
         around: pairs the free atoms of a batch with fragments.
         share: of the batches that get fragments.
-        std: spread of the noise of free atoms, angstrom.
+        std: standard deviation of the noise of free atoms, angstrom.
         most: a fragment has at most this share of the atoms.
     """
 
@@ -64,21 +64,20 @@ class Completion(Coupling):
 
 
 def sizes_of(given: Tensor) -> Tensor:
-    """How many atoms are given, ``(B, 1, 1)``, at least one."""
+    """The number of given atoms, ``(B, 1, 1)``, at least one."""
     return given.sum(1).clamp_min(1)[:, None, None]
 
 
 @dataclass(frozen=True)
 class FakeAtoms(Coupling):
-    """Some molecules get atoms that are not there: of a class of their own, without bonds, close to a real atom. They
-    are left out when the molecule is decoded, so a molecule that is drawn may end smaller than it began (Dunn & Koes
-    2025).
+    """Some molecules get dummy atoms: of a separate class, without bonds, close to a real atom. They are removed when
+    the molecule is decoded, so a sample may end smaller than it began (Dunn & Koes 2025).
 
     Args:
         law: pairs molecules afterwards.
-        prior: of the noise, which is drawn anew for more atoms.
+        prior: of the noise, which is drawn again for more atoms.
         share: of the molecules that get some.
-        kind: number of the class of atoms that are not there.
+        kind: number of the class of dummy atoms.
     """
 
     law: Coupling
@@ -107,7 +106,7 @@ class FakeAtoms(Coupling):
         return self.law.pair(space, x0, x1, context)
 
     def _widened(self, space: Any, x1: State, count: Tensor) -> State:
-        """The same molecules with as many sites as the space has; those beyond ``count`` (B,) are not there."""
+        """The same molecules with as many sites as the space has; those beyond ``count`` (B,) are padding."""
         b, n = space.parts["positions"].mask.shape
         wide = {}
         for name, part in space.parts.items():

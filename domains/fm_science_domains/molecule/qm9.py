@@ -1,7 +1,7 @@
 """QM9: 130,831 small organic molecules with geometries from density functional theory (Ramakrishnan et al. 2014).
 
 The molecules come from the package ``qm9pack``, published by the first author of QM9; only its CSV files are read.
-They hold no bonds, but their SMILES do: the k-th atom of the SMILES is the k-th heavy atom of the geometry, and each
+They have no bonds, but their SMILES do: the k-th atom of the SMILES is the k-th heavy atom of the geometry, and each
 hydrogen belongs to the nearest heavy atom. That recovers bonds and charges of all but eight molecules exactly, without
 guessing bonds from distances; the eight are left out. The split is the one that Anderson et al. (2019) and Hoogeboom et
 al. (2022, EDM) published: rows in the order of their index, permuted with numpy's seed 0, then 100,000 to train, 17,748
@@ -29,7 +29,7 @@ from .workers import spread
 
 ROWS = 130_831
 SPLIT = (100_000, 17_748)  # rows to train and to validate; the others test
-LONGEST_XH = 1.35  # angstrom; beyond, a hydrogen belongs to nobody
+LONGEST_XH = 1.35  # angstrom; beyond, a hydrogen belongs to no atom
 BONDS = (1.0, 1.9)  # angstrom, shortest and longest bond of heavy atoms
 NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 HARTREE = 27.211386  # eV
@@ -53,7 +53,7 @@ def files() -> list[Path]:
     found = [Path(str(held.locate_file(f"qm9pack/data/qm9_part{k}.csv"))) for k in (1, 2, 3)]
     missing = [file for file in found if not file.is_file()]
     if missing:
-        raise UserError(f"qm9pack lacks {missing[0]}: install it anew, pip install --force-reinstall qm9pack==1.0.3")
+        raise UserError(f"qm9pack lacks {missing[0]}: reinstall it, pip install --force-reinstall qm9pack==1.0.3")
     return found
 
 
@@ -68,7 +68,7 @@ def rows() -> Iterator[Row]:
 
 
 def split(count: int = ROWS) -> np.ndarray:
-    """(count,) int8: 0 to train, 1 to validate, 2 to test, as published; the legacy generator with seed 0."""
+    """(count,) int8: 0 to train, 1 to validate, 2 to test, as published; numpy's legacy generator with seed 0."""
     order = np.random.RandomState(0).permutation(count)
     part = np.full(count, 2, np.int8)
     part[order[: SPLIT[0]]] = 0
@@ -116,7 +116,7 @@ def parse(row: Row) -> Parsed:
 
 
 def _hydrogens(mol: object, numbers: np.ndarray, places: np.ndarray, bonds: np.ndarray) -> str:
-    """Bind each hydrogen to the nearest heavy atom; why that failed, or nothing."""
+    """Bond each hydrogen to the nearest heavy atom; returns why that failed, or an empty text."""
     heavy, light = np.flatnonzero(numbers > 1), np.flatnonzero(numbers == 1)
     wanted = [a.GetTotalNumHs() for a in mol.GetAtoms()]  # type: ignore[attr-defined]
     if len(light) == 0:
@@ -132,7 +132,7 @@ def _hydrogens(mol: object, numbers: np.ndarray, places: np.ndarray, bonds: np.n
 
 
 def _heavy(mol: object, heavy: np.ndarray, places: np.ndarray, bonds: np.ndarray) -> str:
-    """Bonds of heavy atoms from the SMILES, Kekulé; why that failed, or nothing."""
+    """Bonds of heavy atoms from the SMILES, Kekulé; returns why that failed, or an empty text."""
     from rdkit import Chem
 
     Chem.Kekulize(mol, clearAromaticFlags=True)

@@ -1,8 +1,8 @@
-"""Pictures of generated molecules beside real ones: what a chemist looks at first.
+"""Pictures of generated and real molecules: what a chemist looks at first.
 
 ``molecules.png`` draws samples as structural formulas, broken ones with the reason; ``shapes.png`` shows them in
-space; ``geometry.png`` lays bond lengths, angles and torsions over the data's; ``overview.png`` compares sizes,
-elements and bonds, and tells why samples are invalid. Everything is drawn without a display.
+space; ``geometry.png`` plots bond lengths, angles and torsions over those of the data; ``overview.png`` compares sizes,
+elements and bonds, and shows why samples are invalid. No display is needed.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def _bonds(rows: Rows) -> dict[str, list[str]]:
 
 
 def _commonest(rows: Rows) -> list[str]:
-    """The labels of the commonest kinds of bonds of the reference."""
+    """The labels of the most common kinds of bonds of the reference."""
     base = Geometry.of(list(rows.values())[min(1, len(rows) - 1)]).bonds
     return [geometry.label(kind) for kind in _common(base, 12)]
 
 
 def _bars(ax: Any, values: Mapping[str, Sequence[str]], title: str, names: Sequence[str] | None = None) -> None:
-    """Shares of each word, one bar a row side by side; ``names`` are the words shown, else all."""
+    """Shares of each label, one bar per row side by side; ``names`` are the labels shown, else all."""
     kinds = list(names) if names else sorted({v for row in values.values() for v in row})
     width = 0.8 / max(1, len(values))
     for i, (name, row) in enumerate(values.items()):
@@ -94,14 +94,14 @@ def _bars(ax: Any, values: Mapping[str, Sequence[str]], title: str, names: Seque
 
 
 def verdict_plot(ax: Any, rows: Rows) -> None:
-    """What share of each row is valid, connected and unique, a dash where that is not defined, and the commonest
-    reasons against samples."""
+    """The shares of each row that are valid, connected and unique, a dash if that is not defined, and the most common
+    reasons for invalid samples."""
     ax.axis("off")
     ax.set_title("Verdicts")
     names = list(rows)[:4]
     right = [0.2 + 0.8 * (i + 1) / len(names) for i in range(len(names))]
     for i, name in enumerate(names):
-        words = "\n".join(textwrap.wrap(name, 12))  # two words of a heading stand above each other
+        words = "\n".join(textwrap.wrap(name, 12))  # two words of a heading are in two lines
         ax.text(right[i], 0.99, words, color=COLOURS[i], ha="right", va="top", weight="bold", fontsize=8)
         shares = verdicts(rows[name])
         for k, share in enumerate(shares.values()):
@@ -118,7 +118,7 @@ def verdict_plot(ax: Any, rows: Rows) -> None:
 
 
 def verdicts(molecules: Sequence[Molecule]) -> dict[str, float]:
-    """The shares of molecules that are valid and connected, and of connected ones that are unique: NaN where there are
+    """The shares of molecules that are valid and connected, and of connected ones that are unique: NaN if there are
     none."""
     whole = [v.smiles for m in molecules if (v := judge(m)).connected]
     return {
@@ -132,7 +132,8 @@ def verdicts(molecules: Sequence[Molecule]) -> dict[str, float]:
 
 
 def internal(shapes: Mapping[str, Geometry]) -> Any:
-    """Histograms: lengths of the commonest kinds of bonds, commonest angles, and torsions about the commonest bonds."""
+    """Histograms: lengths of the most common kinds of bonds, most common angles, and torsions about the most common
+    bonds."""
     base = list(shapes.values())[min(1, len(shapes) - 1)]
     chosen = {"bonds": _common(base.bonds, PANELS), "angles": _common(base.angles, 4),
               "torsions": _common(base.torsions, 4)}  # fmt: skip
@@ -155,7 +156,7 @@ def _common(values: geometry.Values, most: int) -> list[geometry.Kind]:
 
 
 def histogram(ax: Any, values: Mapping[str, np.ndarray], what: str, kind: geometry.Kind) -> None:
-    """Densities of one kind over the range of the reference, widened; the share outside is written beside."""
+    """Densities of one kind over the range of the reference, widened; the share outside is written next to it."""
     from scipy.stats import wasserstein_distance
 
     names = list(values)

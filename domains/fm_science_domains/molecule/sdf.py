@@ -1,9 +1,9 @@
-"""Molecules of others in: every record of an SDF file and every frame of an XYZ file becomes a molecule, or a line that
-says why not.
+"""Reading foreign molecules: every record of an SDF file and every frame of an XYZ file becomes a molecule, or a line
+with the reason why not.
 
-Reading sanitises with RDKit, which also writes nitro groups and the like with charges, keeps hydrogens as they are in
-the file, and takes numbers among the fields of a record as properties. XYZ files have no bonds: see :mod:`.xyz`. Files
-may be gzipped; they are opened for reading only, one record at a time.
+Reading sanitises with RDKit, which also converts nitro groups and similar ones to their charged forms, keeps hydrogens
+as they are in the file, and reads numbers among the fields of a record as properties. XYZ files have no bonds: see
+:mod:`.xyz`. Files may be gzipped; they are opened for reading only, one record at a time.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".sdf", ".sd", ".mol")
 END = "$$$$"
 LARGEST = 1 << 26  # characters of a record
-RECIPE = "reader 2"  # part of the name of what is kept
-UNITS = {0.1: "nanometres", 1.89: "bohr", 100.0: "picometres"}  # lengths in them, over those in angstrom
-ENOUGH = 200  # molecules whose lengths say in which unit a file is
+RECIPE = "reader 2"  # part of the name of cached files
+UNITS = {0.1: "nanometres", 1.89: "bohr", 100.0: "picometres"}  # lengths in these units, over those in angstrom
+ENOUGH = 200  # molecules whose lengths determine the unit of a file
 
 
 class Record(NamedTuple):
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
 
 def files(paths: Sequence[Path]) -> list[Path]:
-    """The SDF files that the paths name, those of folders included (:func:`~fm_science.samples.files_in`); the XYZ
+    """The SDF files of the paths, including those of folders (:func:`~fm_science.samples.files_in`); the XYZ
     files of folders without any. Raises UserError when there are none."""
     found: list[Path] = []
     known = f"expected {', '.join((*SUFFIXES, xyz.SUFFIX))} (or .gz)"
@@ -70,12 +70,12 @@ def files(paths: Sequence[Path]) -> list[Path]:
 
 
 def suffix(path: Path) -> str:
-    """The ending of a file name, without ``.gz``."""
+    """The extension of a file name, without ``.gz``."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def elements(text: str) -> list[int]:
-    """Atomic numbers of symbols such as ``H,C,N``. Raises UserError at a word that is no element."""
+    """Atomic numbers of symbols such as ``H,C,N``. Raises UserError for a word that is not an element."""
     from rdkit import Chem
 
     found = []
@@ -90,7 +90,7 @@ def elements(text: str) -> list[int]:
 
 def records(file: Path) -> Iterator[Record]:
     """The records of a file; the name of one is the file's stem, with a number when there are several. Raises UserError
-    where the file cannot be read."""
+    if the file cannot be read."""
     stem = file.name[: -len(".gz")] if file.name.lower().endswith(".gz") else file.name
     stem = stem[: -len(Path(stem).suffix)]
     frames = suffix(file) == xyz.SUFFIX
@@ -108,7 +108,7 @@ def records(file: Path) -> Iterator[Record]:
 
 
 def _opened(file: Path) -> IO[str]:
-    """The text of a file, gzipped or not, whatever it is called."""
+    """The text of a file, gzipped or not, independent of its name."""
     with file.open("rb") as stream:
         packed = stream.read(2) == GZIP
     if not packed and file.name.lower().endswith(".gz"):
@@ -118,7 +118,7 @@ def _opened(file: Path) -> IO[str]:
 
 
 def _blocks(stream: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """The records of an SDF file, and whether they have an end, which a .mol file has not."""
+    """The records of an SDF file, and whether they have an end mark, which a .mol file does not have."""
     lines: list[str] = []
     size = 0
     for line in stream:
@@ -130,7 +130,7 @@ def _blocks(stream: Iterable[str]) -> Iterator[tuple[str, bool]]:
             lines, size = [], 0
         else:
             lines.append(line)
-    if any(line.strip() for line in lines):  # the last record may lack its end, and a .mol file has none
+    if any(line.strip() for line in lines):  # the last record may lack its end mark, and a .mol file has none
         yield "".join(lines), False
 
 
@@ -157,7 +157,7 @@ def read(paths: Sequence[Path], processes: int = 1, named: Iterable[Path] = ()) 
 
 
 def parse(record: Record | Dropped) -> Parsed:
-    """A record as a molecule with its canonical SMILES, or why it cannot be one."""
+    """A record as a molecule with its canonical SMILES, or the reason why not."""
     from rdkit import Chem
 
     if isinstance(record, Dropped):
@@ -178,8 +178,8 @@ def parse(record: Record | Dropped) -> Parsed:
 
 
 def block(record: Record) -> Any:
-    """The RDKit molecule of a record, unsanitised; None where it is no MOL block. Raises ValueError where bonds cannot
-    be perceived."""
+    """The RDKit molecule of a record, unsanitised; None if it is not a MOL block. Raises ValueError if bonds cannot be
+    perceived."""
     from rdkit import Chem
 
     if record.xyz:
@@ -211,7 +211,7 @@ def _number(text: str) -> float:
 
 
 class Lengths:
-    """In which unit the coordinates of files seem to be, by the bond lengths of their first molecules."""
+    """The probable unit of the coordinates of files, by the bond lengths of their first molecules."""
 
     def __init__(self) -> None:
         self._ratios: list[float] = []
@@ -224,7 +224,7 @@ class Lengths:
                 self._ratios.append(float(np.median(lengths / expected)))
 
     def warn(self, paths: Sequence[Path]) -> None:
-        """Say so where lengths look like another unit than angstrom."""
+        """Warn if lengths look like another unit than angstrom."""
         if not self._ratios:
             return
         ratio = float(np.median(self._ratios))

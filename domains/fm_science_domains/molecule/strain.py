@@ -1,8 +1,8 @@
-"""How far a molecule is from rest: what a force field, quantum chemistry and PoseBusters say of its geometry.
+"""How far a molecule is from a minimum of energy: its geometry by a force field, quantum chemistry and PoseBusters.
 
-Energies are differences between a molecule as it stands and the same molecule after relaxation, kcal/mol. Real
-geometries are not at rest in another method's eyes either (QM9 in MMFF94: median 5 kcal/mol), so every number is read
-beside the data's own. Where hydrogens are implied they are added first, and relaxed with the heavy atoms held.
+Energies are differences between a molecule and the same molecule after relaxation, kcal/mol. Real geometries are not
+minima of another method either (QM9 in MMFF94: median 5 kcal/mol), so compare every number with that of the data. If
+hydrogens are implied they are added first, and relaxed with the heavy atoms fixed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .workers import spread
 KCAL = 627.509474  # of one hartree
 BOHR = 0.529177210903  # angstrom
 RELAX = 500  # steps of the force field at most
-GRADIENT = 5e-4  # hartree / bohr; below it a molecule is at rest
-FEW = 24  # so few molecules are not worth the start of processes
+GRADIENT = 5e-4  # hartree / bohr; below it a molecule is at a minimum
+FEW = 24  # for this few molecules no processes are started
 log = logging.getLogger(__name__)
 _kept: dict[Any, WeakKeyDictionary[Molecule, Any]] = {}
 
@@ -43,7 +43,7 @@ def ready(molecule: Molecule) -> Any:
 
 
 def _with_hydrogens(mol: Any) -> Any:
-    """Hydrogens added where geometry wants them, then relaxed in MMFF94 with the heavy atoms held."""
+    """Hydrogens added by geometry, then relaxed in MMFF94 with the heavy atoms fixed."""
     from rdkit import Chem
     from rdkit.Chem import rdForceFieldHelpers as fields
 
@@ -59,8 +59,8 @@ def _with_hydrogens(mol: Any) -> Any:
 
 
 def _downhill(field: Any) -> bool:
-    """Let a force field relax; whether it wants to go on. Where atoms nearly coincide RDKit finds no way down and
-    raises: the molecule stays where it got to."""
+    """Relax in a force field; returns whether it has not converged. If atoms nearly coincide RDKit cannot minimise and
+    raises: the molecule is left as it is then."""
     try:
         return bool(field.Minimize(maxIts=RELAX))
     except RuntimeError:
@@ -71,8 +71,8 @@ def _downhill(field: Any) -> bool:
 
 
 def force_field(mol: Any) -> float:
-    """MMFF94 energy above the nearest minimum, kcal/mol (at least that much where atoms nearly coincide); NaN where
-    MMFF94 does not know the molecule."""
+    """MMFF94 energy above the nearest minimum, kcal/mol (a lower bound if atoms nearly coincide); NaN if MMFF94 has no
+    parameters for the molecule."""
     from rdkit.Chem import rdForceFieldHelpers as fields
 
     with quiet():
@@ -93,7 +93,7 @@ def force_field(mol: Any) -> float:
 
 @cache
 def has_xtb() -> bool:
-    """Whether tblite is installed, with one thread a calculation: several molecules are relaxed at once."""
+    """Whether tblite is installed, with one thread per calculation: several molecules are relaxed at once."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read when the library is loaded
     try:
@@ -103,7 +103,8 @@ def has_xtb() -> bool:
 
 
 def usable(package: str, module: str) -> bool:
-    """Whether a module of an optional package can be imported; a warning where the package is there and it cannot."""
+    """Whether a module of an optional package can be imported; a warning if the package is installed but cannot be
+    imported."""
     if find_spec(package) is None:
         return False
     try:
@@ -118,8 +119,8 @@ def relax(mol: Any) -> tuple[float, float, float]:
     """Relaxation in GFN2-xTB (Bannwarth, Ehlert & Grimme 2019).
 
     Returns:
-        The energy it gains (kcal/mol), the root mean square displacement of atoms after superposition and the mean
-        absolute change of bond lengths (angstrom); NaN where the calculation fails.
+        The energy that is released (kcal/mol), the root mean square displacement of atoms after superposition and the
+        mean absolute change of bond lengths (angstrom); NaN if the calculation fails.
     """
     from rdkit import Chem
     from scipy.optimize import minimize
@@ -164,7 +165,7 @@ def _stretch(mol: Any, before: np.ndarray, after: np.ndarray) -> float:
 
 @cache
 def has_posebusters() -> bool:
-    """Whether PoseBusters is installed, with all that it needs."""
+    """Whether PoseBusters is installed, with everything that it needs."""
     return usable("posebusters", "posebusters")
 
 
@@ -176,7 +177,7 @@ def _buster() -> Any:
 
 
 def busted(mol: Any) -> dict[str, bool]:
-    """The verdict of each quick test of PoseBusters (Buttenschoen, Morris & Deane 2024) on one molecule."""
+    """The result of each fast test of PoseBusters (Buttenschoen, Morris & Deane 2024) on one molecule."""
     import warnings
 
     with quiet(), warnings.catch_warnings():
@@ -191,8 +192,8 @@ def busted(mol: Any) -> dict[str, bool]:
 def many(
     task: Callable[[Any], Any], molecules: Sequence[Molecule], most: int, processes: int = 0, label: str = "",
 ) -> list[Any]:  # fmt: skip
-    """``task`` of each of the first ``most`` molecules; None for those that are not valid and connected. What was
-    computed once is kept as long as the molecule lives."""
+    """``task`` of each of the first ``most`` molecules; None for those that are not valid and connected. Results are
+    cached as long as the molecule exists."""
     kept = _kept.setdefault(task, WeakKeyDictionary())
     chosen = list(molecules[:most])
     new = [m for m in chosen if m not in kept]

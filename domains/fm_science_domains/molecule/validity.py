@@ -1,8 +1,8 @@
-"""Is it a molecule at all? Verdicts on one molecule that need no other: valence rules, fragments, distances.
+"""Validity of a single molecule: valence rules, fragments, distances.
 
-A molecule is *valid* when RDKit sanitises the whole of it and no electron stays unpaired. Where hydrogens are written
-down none may be added behind our back (NoImplicit). Many published numbers sanitise the largest fragment only, which
-hides what falls apart: here *connected* asks for one fragment. Verdicts are kept as long as the molecule lives.
+A molecule is *valid* when RDKit sanitises the whole of it and no electron is unpaired. If hydrogens are explicit none
+may be added (NoImplicit). Many published numbers sanitise the largest fragment only, which hides fragmented molecules:
+here *connected* requires one fragment. Results are cached as long as the molecule exists.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _kept: WeakKeyDictionary[Molecule, Verdict] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Verdict:
-    """What RDKit says of one molecule.
+    """The result of RDKit for one molecule.
 
     Attributes:
         valid: sanitised as a whole, every atom decided, no unpaired electron, finite coordinates.
@@ -45,7 +45,7 @@ class Verdict:
 
 
 def judge(molecule: Molecule) -> Verdict:
-    """The verdict on a molecule; computed once."""
+    """The validity of a molecule; computed once."""
     if molecule not in _kept:
         _kept[molecule] = _judged(molecule)
     return _kept[molecule]
@@ -72,14 +72,14 @@ def _judged(molecule: Molecule) -> Verdict:
 
 
 def _short(said: str) -> str:
-    """What RDKit says of a molecule that it cannot sanitise, in one short line."""
+    """RDKit's message for a molecule that it cannot sanitise, in one short line."""
     line = said.strip().splitlines()[0]
     found = re.search(r"valence for atom # (\d+) ([A-Z][a-z]?), (-?\d+)", line)
     return f"valence {found[3]} on {found[2]} (atom {found[1]})" if found else line[:120]
 
 
 def _unfit(molecule: Molecule) -> str:
-    """Why RDKit need not be asked, or nothing."""
+    """The reason why RDKit is not needed, or an empty text."""
     if len(molecule) == 0:
         return "no atoms"
     if not bool(torch.isfinite(molecule.positions).all()):
@@ -111,7 +111,7 @@ ALLOWED = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1}
 
 
 def _table(lengths: Mapping[str, int], margin: int) -> np.ndarray:
-    """(10, 10) the distance in angstrom below which two atoms have a bond of this order; 0 where they never have."""
+    """(10, 10) the distance in angstrom below which two atoms have a bond of this order; 0 if they never have."""
     table = np.zeros((10, 10))
     numbers = dict(zip("HCNOF", ALLOWED, strict=True))
     for pair, length in lengths.items():
@@ -124,7 +124,7 @@ LIMITS = tuple(_table(lengths, margin) for lengths, margin in zip((SINGLE, DOUBL
 
 
 def orders_by_distance(positions: np.ndarray, atoms: np.ndarray) -> np.ndarray:
-    """(N, N) bond orders that EDM reads off the distances of atoms of H, C, N, O and F."""
+    """(N, N) bond orders that EDM derives from the distances of atoms of H, C, N, O and F."""
     apart = np.linalg.norm(positions[:, None] - positions, axis=-1)
     np.fill_diagonal(apart, np.inf)
     pair = (atoms[:, None], atoms[None])
@@ -133,7 +133,7 @@ def orders_by_distance(positions: np.ndarray, atoms: np.ndarray) -> np.ndarray:
 
 
 def stable_by_distance(molecule: Molecule) -> np.ndarray | None:
-    """(N,) bool: atoms that are stable by EDM's rule; None where it says nothing: hydrogens implied, other elements."""
+    """(N,) bool: atoms that are stable by EDM's rule; None if it does not apply: hydrogens implied, other elements."""
     atoms = molecule.atoms.numpy()
     if not molecule.hydrogens or not len(atoms) or not np.isin(atoms, list(ALLOWED)).all():
         return None
@@ -142,7 +142,7 @@ def stable_by_distance(molecule: Molecule) -> np.ndarray | None:
 
 
 def reasons(molecules: Sequence[Molecule]) -> dict[str, int]:
-    """How often each kind of reason makes a molecule invalid, the commonest first. Numbers of atoms are left out."""
+    """How often each kind of reason makes a molecule invalid, the most common first. Numbers of atoms are left out."""
     found: dict[str, int] = {}
     for molecule in molecules:
         kind = re.sub(r" ?\(atom \d+\)|#? ?\b\d+(?! on)\b", "", judge(molecule).reason)

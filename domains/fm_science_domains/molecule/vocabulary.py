@@ -1,4 +1,4 @@
-"""Which elements, charges and bonds there are: the classes of a molecule's state, read off the data.
+"""The elements, charges and bonds that occur: the classes of a molecule's state, from the data.
 
 A state is ``{"positions": (N, 3) float32 angstrom, centred; "atoms": (N,); "bonds": (N, N) symmetric, diagonal 0;
 "charges": (N,)}`` with class numbers as int64. Class 0 of charges is always the charge 0, and class 0 of bonds no bond.
@@ -25,7 +25,7 @@ class Vocabulary:
         elements: atomic number of each class of atoms.
         charges: formal charge of each class of charges; the first is 0.
         bonds: bond order of each class of bonds; the first is 0, no bond.
-        hydrogens: whether hydrogens are atoms of their own.
+        hydrogens: whether hydrogens are explicit atoms.
     """
 
     elements: tuple[int, ...]
@@ -39,18 +39,18 @@ class Vocabulary:
 
     @staticmethod
     def of(elements: Iterable[int], charges: Iterable[int], hydrogens: bool = True) -> Vocabulary:
-        """The vocabulary of these atomic numbers and charges, sorted; all three bond orders are always in it."""
+        """The vocabulary of these atomic numbers and charges, sorted; it always has all three bond orders."""
         others = sorted(set(charges) - {0}, key=lambda q: (abs(q), -q))
         return Vocabulary(tuple(sorted(set(elements))), (0, *others), hydrogens=hydrogens)
 
     def covering(self, other: Vocabulary, whose: str) -> Vocabulary:
-        """This vocabulary, which must hold every class of another. Raises UserError otherwise."""
+        """This vocabulary, which must have every class of another. Raises UserError otherwise."""
         strange = [symbol(z) for z in sorted(set(other.elements) - set(self.elements))]
         strange += [f"charge {q:+d}" for q in sorted(set(other.charges) - set(self.charges))]
         if other.hydrogens != self.hydrogens:
             strange.append("hydrogens as atoms" if other.hydrogens else "implied hydrogens")
         if strange:
-            raise UserError(f"{whose} have {', '.join(strange)}, which what was trained does not know; leave them out")
+            raise UserError(f"{whose} have {', '.join(strange)}, which training has not; leave them out")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""The same small task for many things, on several processes, in order and with a bar that says how long it takes."""
+"""The same small task for many items, on several processes, in order and with a progress bar."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
-CHUNK = 16  #: things that travel together
+CHUNK = 16  #: items that are sent together
 AHEAD = 4  #: chunks that wait for each process
 
 
 def spread(
     task: Callable[[A], B], things: Iterable[A], processes: int = 0, total: int | None = None, label: str = "",
 ) -> Iterator[B]:  # fmt: skip
-    """``map(task, things)`` in order. processes: 0 takes one for each core, 1 none but this. ``task`` must be a
-    function of a module (or a ``partial`` of one), so that it can be sent elsewhere."""
+    """``map(task, things)`` in order. processes: 0 uses one for each core, 1 only this one. ``task`` must be a
+    function of a module (or a ``partial`` of one), so that it can be sent to other processes."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,7 +37,7 @@ def spread(
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -51,7 +51,7 @@ def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Ite
         try:
             while chunk := list(islice(rest, CHUNK)):
                 waiting.append(pool.submit(_packed, task, pickle.dumps(chunk)))
-                if len(waiting) > AHEAD * processes:  # what is read ahead stays small
+                if len(waiting) > AHEAD * processes:  # little is read ahead
                     yield from pickle.loads(waiting.popleft().result())
             while waiting:
                 yield from pickle.loads(waiting.popleft().result())
@@ -61,8 +61,8 @@ def _results(task: Callable[[A], B], things: Iterable[A], processes: int) -> Ite
 
 
 def _alone() -> None:
-    """One thread a process, since several share the cores already; and signals end it, whatever handler the trainer
-    that it was forked from had set."""
+    """One thread per process, since several share the cores already; signals end it, independent of the handlers of the
+    parent process."""
     import torch
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -70,5 +70,5 @@ def _alone() -> None:
 
 
 def _packed(task: Callable[[Any], Any], chunk: bytes) -> bytes:
-    """From bytes to bytes: tensors would else travel as shared memory, one open file each."""
+    """From bytes to bytes: otherwise tensors would be sent as shared memory, one open file each."""
     return pickle.dumps([task(thing) for thing in pickle.loads(chunk)])

@@ -1,8 +1,8 @@
-"""Molecules from XYZ files, which hold elements and places but no bonds: RDKit perceives those.
+"""Molecules from XYZ files, which have elements and coordinates but no bonds: RDKit perceives those.
 
 Bonds come from distances, their orders from valences and the charge of the whole molecule (Kim & Kim 2015), which the
 comment may give as ``charge=1``; all hydrogens must be there. Frames are a number of atoms, a comment, and a line for
-each atom: its symbol or atomic number, x, y, z in angstrom, and whatever else.
+each atom: its symbol or atomic number, x, y, z in angstrom, and anything else.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 from fm_science.cells import number
 
 SUFFIX = ".xyz"
-MOST = 10_000  # trials of bond orders before a molecule is given up
+MOST = 10_000  # trials of bond orders before a molecule is skipped
 CHARGE = re.compile(r"\b(?:total_)?charge\s*[=:]\s*\"?([+-]?\d+)", re.IGNORECASE)
 
 
 def frames(stream: Iterable[str]) -> Iterator[str]:
-    """The frames of a file. Lines between frames that are no atoms, such as those of
-    QM9, are passed over.
+    """The frames of a file. Lines between frames that are not atoms, such as those of QM9, are skipped.
 
-    Raises ValueError where a frame does not begin with its number of atoms, or ends early.
+    Raises ValueError if a frame does not begin with its number of atoms, or ends early.
     """
     lines = iter(stream)
     count = 0
@@ -58,7 +57,7 @@ def _numbers(words: list[str]) -> list[float] | None:
 
 
 def perceived(text: str) -> Any:
-    """The RDKit molecule of a frame, with bonds, orders and charges. Raises ValueError where they cannot be found."""
+    """The RDKit molecule of a frame, with bonds, orders and charges. Raises ValueError if they cannot be found."""
     from rdkit import Chem, Geometry
     from rdkit.Chem import rdDetermineBonds
 

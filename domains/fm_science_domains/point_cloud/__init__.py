@@ -1,8 +1,8 @@
 """Point clouds: particle systems with exact energies, shapes, and clouds of the user's own.
 
-A cloud of N points in the plane or in space is a point of the space of centred clouds. Its law does not care about
-order, position or pose, and neither does the network. Where the energy is known, samples can be weighted and judged
-exactly: see :mod:`fm_science_domains.point_cloud.boltzmann`.
+A cloud of N points in the plane or in space is a point of the space of centred clouds. Its distribution is invariant
+under reordering, translation and rotation, and so is the network. If the energy is known, samples can be weighted and
+evaluated exactly: see :mod:`fm_science_domains.point_cloud.boltzmann`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LARGE = 200  # coordinates of a cloud, up to which its likelihood is measured wi
 
 @dataclass(frozen=True)
 class Options:
-    """What may be chosen."""
+    """The options."""
 
     data: Data = Data()
     network: Network = Network()
@@ -80,16 +80,16 @@ class PointCloud(Domain):
 
     @property
     def sets(self) -> Sets:
-        """All that was read."""
+        """All data that were read."""
         return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
-        """Dimensions, spread, sizes and classes."""
+        """Dimensions, standard deviation, sizes and classes."""
         return vars(Summary.of(data.source))
 
     @cached_property
     def summary(self) -> Summary:
-        """What sampling needs of the training clouds."""
+        """What sampling needs to know about the training clouds."""
         return Summary.unpacked(self.statistics)
 
     @cached_property
@@ -108,10 +108,10 @@ class PointCloud(Domain):
         return Flow(Geodesic(Centered(known.dim)), self._noise(), network, recipe.sampler(o.sample, o.objective))
 
     def _noise(self) -> Normal:
-        """The prior, as spread as options say, else 1 for systems and as the data for files."""
+        """The prior, with the standard deviation of the options, else 1 for systems and that of the data for files."""
         std = self.options.path.std
         if std is not None and std <= 0:
-            raise UserError(f"path.std={std}: expected a positive spread")
+            raise UserError(f"path.std={std}: expected a positive number")
         return Normal((self.summary.spread if self.summary.system is None else 1.0) if std is None else std)
 
     def build_objective(self, statistics: Statistics) -> Loss:
@@ -121,11 +121,11 @@ class PointCloud(Domain):
     def request(
         self, n: int, points: int | None = None, label: str | None = None, known: str | None = None
     ) -> Context:  # fmt: skip
-        """``n`` clouds of so many points, or of sizes drawn from the training clouds; of a class, or of classes drawn
-        from them; and with ``known`` those that complete the cloud of a file.
+        """``n`` clouds of a given number of points, or of sizes drawn from the training clouds; of a class, or of
+        classes drawn from them; and with ``known`` those that complete the cloud of a file.
 
         Raises:
-            UserError: for a class or a size that is not there, or a cloud to complete that does not fit.
+            UserError: for a class or a size that does not exist, or a cloud to complete that does not fit.
         """
         o, summary = self.options.sample, self.summary
         points = o.points if points is None else points
@@ -148,8 +148,8 @@ class PointCloud(Domain):
         return context if known is None else self._completing(context, known)
 
     def _completing(self, context: Context, file: str) -> Context:
-        """The context in which the first points of each cloud are those of a file; ``origin`` is where their centre
-        was, and ``turn`` brings upright clouds back into its pose."""
+        """The context in which the first points of each cloud are those of a file; ``origin`` is its former centre, and
+        ``turn`` rotates oriented clouds back to its pose."""
         part, dim = read([file])[0].points.float(), self.summary.dim
         if part.shape[1] != dim:
             raise UserError(f"sample.known={file}: its points have {part.shape[1]} coordinates, not {dim}")
@@ -169,8 +169,8 @@ class PointCloud(Domain):
         return Context(context.mask, cond, free, known)
 
     def decode(self, state: Tensor, context: Context) -> list[Cloud]:
-        """States ``(B, N, D)`` to clouds without their padding, upright ones in the pose that was drawn for them;
-        completed ones where their part was."""
+        """States ``(B, N, D)`` to clouds without their padding, oriented ones in the pose that was drawn for them;
+        completed ones at the given part."""
         classes = self.summary.classes
         labels = context.cond["label"].tolist() if "label" in context.cond else [-1] * len(state)
         names = [classes[k] if 0 <= k < len(classes) else "" for k in labels]
@@ -180,8 +180,9 @@ class PointCloud(Domain):
         return [Cloud(x[real].float(), f"sample_{i:04d}", name) for i, (x, real, name) in enumerate(clouds)]
 
     def encode(self, samples: Sequence[Cloud]) -> tuple[Tensor, Context]:
-        """Clouds as centred points, and where their centres were; upright ones on their axes, and the way back. A class
-        is that of the cloud, else ``sample.label``. Raises UserError for clouds of other dimensions or classes."""
+        """Clouds as centred points, and their former centres; oriented ones on their axes, and the rotation back. A
+        class is that of the cloud, else ``sample.label``. Raises UserError for clouds of other dimensions or
+        classes."""
         dim, names = self.summary.dim, self.summary.classes
         items = []
         for cloud in samples:
@@ -209,13 +210,14 @@ class PointCloud(Domain):
         return write(samples, folder, first)
 
     def trajectory(self, frames: Sequence[Sequence[Cloud]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """One .xyz file a sample with a frame a step, and a picture of the first ways; numbered from ``first``."""
+        """One .xyz file per sample with one frame per step, and a picture of the first trajectories; numbered from
+        ``first``."""
         files = trajectories(frames, folder, first)
         return [*files, pictures.paths(frames, files[0].parent / f"ways_{first:06d}.png")]
 
     @cached_property
     def energy(self) -> Energy | None:
-        """The energy of the clouds, where one is known."""
+        """The energy of the clouds, if one is known."""
         o = self.options.data
         if self.summary.system is None:
             return imported(o.energy) if o.energy else None
@@ -241,12 +243,12 @@ class PointCloud(Domain):
         return pictures.report(self.energy, rows, folder)
 
     def evaluate_flow(self, flow: Flow, folder: FilePath | None = None) -> dict[str, float]:
-        """Likelihood of held-out clouds, importance weights and paths of new ones, with the known floors beside them;
-        and ``weighted.png`` in the folder, where there is an energy.
+        """Likelihood of held-out clouds, importance weights and paths of new ones, with their known bounds; and
+        ``weighted.png`` in the folder, if there is an energy.
 
-        Only clouds of the commonest size are taken, since numbers of different dimensions cannot be averaged. Nothing
-        is said of clouds with classes, and of large ones without an energy, whose exact traces cost too much. Where
-        neither likelihoods nor weights are asked for, ways alone are measured, which cost no traces.
+        Only clouds of the most common size are used, since numbers of different dimensions cannot be averaged. Clouds
+        with classes are not evaluated, nor large ones without an energy, whose exact traces are too expensive. If
+        neither likelihoods nor weights are requested, only path lengths are measured, which need no traces.
         """
         o, sets = self.options.metrics, self.sets
         size = int(sets.held_out.sizes.mode().values)
@@ -262,7 +264,7 @@ class PointCloud(Domain):
         return boltzmann.appraise(flow, sets.energy, held_out, chosen, sets.system, folder)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """How the reference samples were tested, as ``reference.json``; what was left out, as ``dropped.csv``."""
+        """The tests of the reference samples, as ``reference.json``; what was left out, as ``dropped.csv``."""
         r, s, dropped = self.sets.reference, self.sets.system, self.sets.dropped
         if r is None or s is None:
             return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []

@@ -1,11 +1,11 @@
-"""What a flow is worth as a sampler of exp(-U): likelihood, importance weights, and the way its samples travel.
+"""The quality of a flow as a sampler of exp(-U): likelihood, importance weights, and the paths of its samples.
 
-A flow knows the density q of what it draws. So every sample x has a weight exp(-U(x)) / q(x), and weighted averages are
-exact however wrong the flow is, as long as it covers everything (Noé et al. 2019). The effective sample size says how
-many of the samples count; the mean weight estimates Z.
+A flow has the density q of its samples. So every sample x has a weight exp(-U(x)) / q(x), and weighted averages are
+exact even for an inaccurate flow, as long as it covers everything (Noé et al. 2019). The effective sample size is the
+number of samples that count; the mean weight estimates Z.
 
 Likelihoods are over centred clouds with an orthonormal basis. Papers on these systems often leave out the normaliser
-of the Gaussian prior, so a second number without it stands beside each.
+of the Gaussian prior, so each has a second number without it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from . import report as pictures
 from .energies import Energy
 from .systems import System
 
-CHUNK = 256  # clouds carried at once, at most
-PAIRS = 2**17  # pairs of points, times directions of the trace, carried at once
+CHUNK = 256  # clouds integrated together, at most
+PAIRS = 2**17  # pairs of points, times directions of the trace, computed at once
 Numbers = dict[str, float]
 
 
@@ -53,17 +53,17 @@ def likelihood(log_q: Tensor, x: Tensor) -> Numbers:
 
 
 def weights(energy: Energy, x: Tensor, log_q: Tensor) -> Tensor:
-    """log exp(-U) / q of clouds, ``(n,)``; clouds with energies that are no numbers weigh nothing."""
+    """log exp(-U) / q of clouds, ``(n,)``; clouds with energies that are not numbers have no weight."""
     return (-energy(x.double()) - log_q).nan_to_num(-math.inf, -math.inf, -math.inf)
 
 
 def effective_size(log_w: Tensor) -> float:
-    """The share of samples of q that count: (sum w)² / (n sum w²)  (Kish 1965)."""
+    """The effective share of samples of q: (sum w)² / (n sum w²)  (Kish 1965)."""
     return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) / len(log_w)
 
 
 def forward_effective_size(log_w: Tensor) -> float:
-    """The same share from samples of exp(-U) / Z, 1 / (E w E 1/w): it notices what the flow has forgotten."""
+    """The same share from samples of exp(-U) / Z, 1 / (E w E 1/w): it detects what the flow does not cover."""
     n = math.log(len(log_w))
     return float((2 * n - log_w.logsumexp(0) - (-log_w).logsumexp(0)).exp())
 
@@ -83,8 +83,8 @@ def bootstrap(values: Tensor, statistic: Callable[[Tensor], float], rounds: int 
 
 
 def ways(flow: Flow, n: int, points: int, steps: int = 20, seed: int = 0) -> tuple[Tensor, Numbers]:
-    """``n`` new clouds ``(n, N, D)``, with the mean length of their ways from noise and the mean ratio of that length
-    to the straight distance (1: straight), both over the coordinates of all points together."""
+    """``n`` new clouds ``(n, N, D)``, with the mean length of their trajectories from noise and the mean ratio of that
+    length to the straight distance (1: straight), both over the coordinates of all points together."""
     found, length, straight = [], [], []
     with torch.no_grad(), torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -107,7 +107,7 @@ def ways(flow: Flow, n: int, points: int, steps: int = 20, seed: int = 0) -> tup
 
 @dataclass(frozen=True)
 class Work:
-    """How much is measured: new clouds, Runge-Kutta steps, and the seed of the clouds."""
+    """The amount of measurements: new clouds, Runge-Kutta steps, and the seed of the clouds."""
 
     n: int = 1000
     steps: int = 20
@@ -118,15 +118,15 @@ def appraise(
     flow: Flow, energy: Energy | None, held_out: Tensor, work: Work = Work(), system: System | None = None,
     folder: Path | None = None,
 ) -> Numbers:  # fmt: skip
-    """All numbers of a flow on clouds of one size, with what a perfect flow would reach beside them.
+    """All numbers of a flow on clouds of one size, with the values of a perfect flow.
 
     Args:
         flow: a trained flow.
         energy: in kT; ``None``: no weights.
         held_out: clouds of the data ``(m, N, D)``, for the likelihood; may be empty.
-        work: how much is measured.
+        work: the amount of measurements.
         system: whose known log Z gives the floor.
-        folder: where histograms of energies and distances, plain and weighted, are drawn as ``weighted.png``.
+        folder: where histograms of energies and distances, unweighted and weighted, are plotted as ``weighted.png``.
     """
     x, numbers = ways(flow, work.n, held_out.shape[1], work.steps, work.seed)
     log_q = log_density(flow, held_out, work.steps) if len(held_out) else torch.zeros(0)
@@ -151,11 +151,12 @@ def appraise(
 
 
 def floors(energy: Energy, held_out: Tensor, log_q: Tensor, system: System) -> Numbers:
-    """What the true law scores on clouds ``(n, N, D)``, and how far their log-densities ``(n,)`` are above it."""
+    """The value of the true distribution on clouds ``(n, N, D)``, and the excess of their log-densities ``(n,)`` over
+    it."""
     assert system.log_z is not None
     u = energy(held_out.double())
     floor = u.mean().item() + system.log_z[0]
-    excess = -log_q - u - system.log_z[0]  # cloud by cloud, most spread cancels
+    excess = -log_q - u - system.log_z[0]  # cloud by cloud, most of the variance cancels
     return {
         "nll_floor": floor, "nll_unnormalised_floor": floor - system.normaliser,
         "nll_above_floor": excess.mean().item(),

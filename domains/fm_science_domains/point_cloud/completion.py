@@ -1,9 +1,9 @@
-"""Completion: learn to finish a cloud of which a part is given.
+"""Completion: learn to complete a cloud of which a part is given.
 
-In a share of the training steps every cloud shows what lies on one side of a random plane; those points are frozen at
-their places and the rest flows as ever. Nobody knows the centre of a cloud that is seen in part, so the part's own
-centre becomes the origin. Noise starts around it, in training and sampling alike. Where whole clouds are learned
-upright, completed ones stand upright by the part that is given.
+In a share of the training steps the points of every cloud on one side of a random plane are given; those points are
+frozen and the rest flows as usual. The centre of a partly known cloud is not known, so the centre of the part becomes
+the origin. Noise starts around it, in training and sampling alike. If whole clouds are learned in a standard
+orientation, completed ones have the orientation of the given part.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fm_science.state import Context
 
 from .upright import axes
 
-LEAST, MOST = 0.25, 0.75  # share of the points that is shown
+LEAST, MOST = 0.25, 0.75  # share of the points that is given
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Completion(Objective):
     Args:
         whole: the objective of whole clouds.
         share: of the steps in which a part is given.
-        upright: whether clouds are turned onto the principal axes of the given part.
-        order: puts the noise of the free points in the order of its cloud; noise stays with its cloud.
+        upright: whether clouds are rotated onto the principal axes of the given part.
+        order: reorders the noise of the free points for its cloud; noise is not exchanged between clouds.
     """
 
     whole: FlowMatching
@@ -55,7 +55,7 @@ class Completion(Objective):
 
 def partly(x: Tensor, context: Context, upright: bool = False) -> tuple[Tensor, Context]:
     """Clouds ``(B, N, D)`` with the origin in their given part, and the context in which that part is frozen; with
-    ``upright`` they stand on the principal axes of that part."""
+    ``upright`` they are on the principal axes of that part."""
     direction = torch.randn(len(x), 1, x.shape[2], dtype=x.dtype, device=x.device)
     height = (x * direction).sum(-1).masked_fill(~context.mask, -torch.inf)
     count = context.mask.sum(1)
@@ -68,6 +68,6 @@ def partly(x: Tensor, context: Context, upright: bool = False) -> tuple[Tensor, 
 
 
 def centred(x: Tensor, given: Tensor, mask: Tensor) -> Tensor:
-    """Clouds moved so that the given points ``(B, N)`` have no mean; padding stays zero."""
+    """Clouds translated so that the given points ``(B, N)`` have zero mean; padding stays zero."""
     weight = given[..., None].to(x.dtype)
     return (x - (weight * x).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)) * mask[..., None]

@@ -1,8 +1,8 @@
 """Point clouds as training data: equilibrium samples of a particle system, procedural shapes, or the clouds of files.
 
-A cloud of N points in D dimensions becomes the state ``(N, D)``, centred. Clouds of one set may differ in N. Where they
-belong to classes (the families of shapes, the subfolders of a folder, labels in files), each carries the number of its
-own as ``label``.
+A cloud of N points in D dimensions becomes the state ``(N, D)``, centred. Clouds of one set may differ in N. If they
+belong to classes (the families of shapes, the subfolders of a folder, labels in files), each has the number of its
+class as ``label``.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class Data:
         "a prepared file; subfolders and labels are classes",
     )
     factor: float = option(1.0, "weight of Lennard-Jones pairs: 1 counts ordered pairs, 0.5 unordered", low=0)
-    energy: str | None = option(None, "module:energy that scores clouds of a file; none: no energy is known")
+    energy: str | None = option(None, "module:energy of the clouds of a file; none: no energy is known")
     points: int | None = option(
-        None, "points of a cloud: for an energy of your own (none: 4), shapes (none: 256)", low=2
+        None, "points of a cloud: for your own energy (none: 4), shapes (none: 256)", low=2
     )
-    dim: int = option(2, "dimensions, for an energy of your own", low=1, high=3)
+    dim: int = option(2, "dimensions, for your own energy", low=1, high=3)
     families: str = option("torus,box,superquadric", "families of shapes, with commas")
     train: int = option(50_000, "training clouds sampled from a system, or shapes", low=1)
     held_out: int = option(10_000, "held-out clouds sampled from a system, or shapes", low=1)
-    effort: float = option(1.0, "work of the reference sampler, as a multiple of the usual", low=0.01)
-    cache: str | None = option(None, "folder that keeps reference samples; none: the user's cache")
+    effort: float = option(1.0, "work of the reference sampler, as a multiple of the default", low=0.01)
+    cache: str | None = option(None, "folder for reference samples; none: the user's cache")
     upright: bool = option(
-        False, "learn clouds on their principal axes, and turn new ones at random: for networks that do not commute "
+        False, "learn clouds on their principal axes, and rotate new ones at random: for networks that do not commute "
         "with rotations",
     )  # fmt: skip
-    batch: int = option(256, "clouds a batch", low=1)
-    budget: int = option(0, "at most this many padded pairs of points a batch; 0: no limit", low=0)
+    batch: int = option(256, "clouds per batch", low=1)
+    budget: int = option(0, "at most this many padded pairs of points per batch; 0: no limit", low=0)
     workers: int = option(0, "processes that prepare batches, pairing included", low=0)
 
 
@@ -97,17 +97,17 @@ class StoredClouds(Clouds):
 
 @dataclass(frozen=True)
 class Sets:
-    """What a source gives.
+    """The data of a source.
 
     Attributes:
         train, held_out: the clouds.
         dim: dimensions.
         spread: standard deviation of a coordinate over the training clouds.
-        energy: of the clouds, where one is known.
-        system, reference: what was sampled and how it was tested, where a system was.
-        classes: names of the classes, where there are any.
+        energy: of the clouds, if one is known.
+        system, reference: the sampled system and the tests, if there is one.
+        classes: names of the classes, if there are any.
         shapes: whether the clouds are procedural shapes, whose parameters can be fitted.
-        upright: whether they stand on their principal axes, and new ones are to be turned at random.
+        upright: whether they are on their principal axes, and new ones are rotated at random.
         dropped: files and clouds that were left out.
         digest: of a prepared file that they lie in.
     """
@@ -128,15 +128,15 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What sampling needs of the training clouds.
+    """What sampling needs to know about the training clouds.
 
     Attributes:
         dim: dimensions.
         spread: standard deviation of a coordinate.
         kinds: ``(K, 2)`` the sizes and numbers of classes that occur together; class -1: none.
         counts: ``(K,)`` how many training clouds are of each kind.
-        classes: names of the classes, where there are any.
-        system: name of the system that was sampled, where one was.
+        classes: names of the classes, if there are any.
+        system: name of the sampled system, if there is one.
     """
 
     dim: int
@@ -148,7 +148,7 @@ class Summary:
 
     @staticmethod
     def of(sets: Sets) -> Summary:
-        """That of the training clouds of some sets."""
+        """From the training clouds of some sets."""
         sizes = sets.train.sizes
         labels = sets.train.labels if sets.classes else torch.full_like(sizes, -1)
         kinds, counts = torch.stack([sizes, labels], 1).unique(dim=0, return_counts=True)
@@ -167,8 +167,8 @@ class Summary:
 
 
 def load(o: Data, known: Summary | None = None) -> Sets:
-    """The training and held-out clouds, in the classes that are ``known`` where some are. Raises UserError where there
-    are none, they are of another kind, or samples fail their tests."""
+    """The training and held-out clouds, in the ``known`` classes if there are some. Raises UserError if there are none,
+    they are of another kind, or samples fail their tests."""
     sets = _load(o, known.classes if known is not None else ())
     if known is not None and (sets.dim, sets.classes) != (known.dim, known.classes):
         have, wanted = (f"{s.dim} coordinates and classes {', '.join(s.classes) or 'none'}" for s in (sets, known))
@@ -193,7 +193,7 @@ def _load(o: Data, classes: tuple[str, ...]) -> Sets:
 
 
 def procedural(o: Data) -> Sets:
-    """Shapes of the families that are asked for. Raises UserError for one that is not known."""
+    """Shapes of the requested families. Raises UserError for one that is not known."""
     names = [word.strip() for word in o.families.split(",") if word.strip()]
     for name in names or [""]:
         if name not in FAMILIES:
@@ -294,7 +294,8 @@ def _spread(sums: Tensor, count: int) -> float:
 
 
 def plan(system: System, effort: float) -> Plan:
-    """The work of the reference sampler: clouds grow with the effort, and below 1 the cooling gets shorter."""
+    """The work of the reference sampler: the number of clouds grows with the effort, and below 1 the cooling is
+    shorter."""
     return Plan(
         clouds=max(8, round(system.clouds * effort)),
         temperatures=max(60, round(system.temperatures * min(1.0, effort**0.5))),

@@ -1,8 +1,8 @@
-"""Energies of particle systems, in units of kT: the laws exp(-U) that point clouds may follow.
+"""Energies of particle systems, in units of kT: for the distributions exp(-U) of point clouds.
 
-An energy is any callable ``(B, N, D) -> (B,)`` that does not change when the cloud is moved, turned or reordered. Two
-of the field's test systems are here. Papers differ in how they count pairs of Lennard-Jones particles, a factor two in
-the energy, so the factor is always named.
+An energy is any callable ``(B, N, D) -> (B,)`` that does not change when the cloud is translated, rotated or reordered.
+Two of the field's test systems are here. Papers differ in how they count pairs of Lennard-Jones particles, a factor two
+in the energy, so the factor is always explicit.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 Energy = Callable[[Tensor], Tensor]
-TINY = 1e-12  # squared distances below this count as this, so that gradients stay finite
-PAIRS = 24_000  # pairs whose forces are found at once, so that they stay in the processor's cache
-SOFTEST = 0.5  # the softest core of Lennard-Jones particles: a pair at one place has some hundred kT
+TINY = 1e-12  # smaller squared distances are replaced by this, so that gradients stay finite
+PAIRS = 24_000  # pairs whose forces are computed at once, so that they stay in the CPU cache
+SOFTEST = 0.5  # the softest core of Lennard-Jones particles: a pair at zero distance has some hundred kT
 
 
 def squared_distances(x: Tensor) -> Tensor:
     """Squared distances of the pairs i < j of each cloud, ``(B, N, D)`` to ``(B, N (N - 1) / 2)``."""
-    # one product with the incidence matrix of the pairs: far quicker backwards than gathering points
+    # one product with the incidence matrix of the pairs: much faster in backward mode than gathering points
     return (x.mT @ _incidence(x).mT).square().sum(1)
 
 
@@ -70,13 +70,13 @@ class LennardJones:
     ``factor=0.5`` once, as a textbook does.
 
     Args:
-        n: number of particles; clouds of another size are refused.
+        n: number of particles; clouds of another size raise an error.
         factor: 1 (ordered pairs) or 0.5 (unordered pairs), or any other weight.
         epsilon: depth of a pair's well in kT.
         radius: distance r at the bottom of the well.
         trap: stiffness k of the trap in kT per length².
         core: added to squared distances between particles, in units of r², so that they may pass through each other
-            (the soft core of Beutler et al. 1994). Only the way to the true law uses it: see :meth:`softer`.
+            (the soft core of Beutler et al. 1994). Only used in cooling to the true distribution: see :meth:`softer`.
     """
 
     n: int
@@ -97,19 +97,19 @@ class LennardJones:
         return pairs + 0.5 * self.trap * centred.square().sum((1, 2))
 
     def softer(self, amount: float) -> LennardJones:
-        """The same cluster with a soft core; ``amount`` 0: as it is, 1: as soft as is of use."""
+        """The same cluster with a soft core; ``amount`` 0: unchanged, 1: as soft as is useful."""
         return replace(self, core=self.core + SOFTEST * amount)
 
     @torch.no_grad()
     def force(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """:func:`force` in closed form, without a graph, a few clouds at a time: several times less work."""
+        """:func:`force` in closed form, without a graph, a few clouds at a time: several times faster."""
         ends = _incidence(x)
         parts = [self._forces(some, ends) for some in x.split(max(1, PAIRS // max(1, len(ends))))]
         return torch.cat([u for u, _ in parts]), torch.cat([f for _, f in parts])
 
     def _forces(self, x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
         i, j = torch.triu_indices(x.shape[1], x.shape[1], 1, device=x.device)
-        y = (x - x.mean(1, keepdim=True)).permute(2, 1, 0).contiguous()  # (D, N, B): pairs are gathered whole
+        y = (x - x.mean(1, keepdim=True)).permute(2, 1, 0).contiguous()  # (D, N, B): contiguous for gathering pairs
         apart = y.index_select(1, i) - y.index_select(1, j)
         square = apart.square().sum(0) + self.core * self.radius**2
         over = self.radius**2 / square.clamp_min(TINY)
@@ -117,13 +117,13 @@ class LennardJones:
         strength = 2 * self.factor * self.epsilon
         u = strength * (inverse * (inverse - 2)).sum(0) + 0.5 * self.trap * y.square().sum((0, 1))
         along = (12 * strength / self.radius**2) * (inverse * (inverse - 1)).mul_(over)
-        along = along.masked_fill_(square < TINY, 0.0)  # such pairs count as far as TINY, and have no slope
+        along = along.masked_fill_(square < TINY, 0.0)  # such pairs have the energy at TINY, and no gradient
         return u, (ends.mT @ (along * apart) - self.trap * y).permute(2, 1, 0)
 
 
 def force(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """The energy ``(B,)`` and minus its gradient ``(B, N, D)``, without a centre-of-mass part; from the energy's own
-    ``force`` where it has one."""
+    ``force`` if it has one."""
     if hasattr(energy, "force"):
         return energy.force(x)
     with torch.enable_grad():
@@ -135,5 +135,5 @@ def force(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def virial(energy: Energy, x: Tensor) -> Tensor:
     """x . grad U of each cloud, ``(B,)``. At equilibrium its mean is the number of degrees of freedom, (N - 1) D on
-    centred clouds, by integration by parts of exp(-U): the cheapest test of equilibrium there is."""
+    centred clouds, by integration by parts of exp(-U): the cheapest test of equilibrium."""
     return -(force(energy, x)[1] * (x - x.mean(1, keepdim=True))).sum((1, 2))

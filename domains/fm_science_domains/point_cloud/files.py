@@ -1,12 +1,12 @@
-"""Clouds in files: .npz for programs, .xyz for viewers, .csv for people; what scanners and meshes hold is read too.
+"""Clouds in files: .npz for programs, .xyz for viewers, .csv for people; files of scanners and meshes are read too.
 
-.npz holds ``x`` ``(clouds, points, dimensions)``, or for clouds of varying size ``x`` ``(all points, dimensions)`` and
-``sizes``; and ``labels``, the class of each, where they have classes; .npy holds such an ``x`` alone. .xyz holds one
-frame a cloud, planar ones with z = 0 and ``dim=2`` in the comment, which may end in ``label=CLASS``; extended XYZ is
-read by its ``Properties``, and points alone as scanners write them, in .pts too. .csv holds one point a line; under a
-header, its coordinates are the columns ``x``, ``y`` and ``z``, and a column ``cloud`` names the cloud of each point
-where there are several. Of .ply, .pcd, .off and .obj the vertices are read. In a folder, subfolders with clouds in them
-are classes.
+.npz has ``x`` ``(clouds, points, dimensions)``, or for clouds of varying size ``x`` ``(all points, dimensions)`` and
+``sizes``; and ``labels``, the class of each, if they have classes; .npy has such an ``x`` only. .xyz has one frame per
+cloud, planar ones with z = 0 and ``dim=2`` in the comment, which may end in ``label=CLASS``; extended XYZ is read by
+its ``Properties``, and points without frames as scanners write them, in .pts too. .csv has one point per line; with a
+header, its coordinates are the columns ``x``, ``y`` and ``z``, and a column ``cloud`` names the cloud of each point if
+there are several. From .ply, .pcd, .off and .obj the vertices are read. In a folder, subfolders with clouds in them are
+classes.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from fm_science.samples import RECORD
 
 from . import formats, meshes
 
-PRECISE = 1e-6  # of a cloud's size: what single precision must resolve, else points are kept in double precision
+PRECISE = 1e-6  # of a cloud's size: resolution needed of single precision, else points are kept in double
 
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """One cloud: points ``(N, D)`` in the units of its source, a name, and the class where it has one. Points are in
-    single precision, and in double precision where they lie so far from the origin that it would round them."""
+    """One cloud: points ``(N, D)`` in the units of its source, a name, and the class if it has one. Points are in
+    single precision, or in double precision if they are so far from the origin that single precision would round
+    them."""
 
     points: Tensor
     name: str = ""
@@ -52,15 +53,15 @@ class Cloud:
 
 
 def read(paths: Iterable[str | Path], dropped: list[Dropped] | None = None) -> list[Cloud]:
-    """The clouds of files and folders; of files in one folder that differ in their ending only, one is read.
+    """The clouds of files and folders; of files in one folder that differ only in their extension, one is read.
 
-    Clouds in subfolders of a folder have the subfolder's name as their class; subfolders without clouds are passed by,
+    Clouds in subfolders of a folder have the subfolder's name as their class; subfolders without clouds are skipped,
     and so are those of a folder of samples (see :mod:`fm_science.samples`). A file of a folder that cannot be read is
-    listed in ``dropped``, one that is named itself is refused.
+    listed in ``dropped``, one that is named itself raises an error.
 
     Raises:
-        UserError: for a path that is not there, a file that holds no clouds, an unknown ending, and a folder with
-            clouds both beside and in its subfolders.
+        UserError: for a path that does not exist, a file without clouds, an unknown extension, and a folder with clouds
+            both in itself and in its subfolders.
     """
     asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     classes = classified(asked)
@@ -94,13 +95,13 @@ def _folder(folder: Path) -> dict[Path, str]:
     if mine and classes:
         raise UserError(
             f"{folder} holds clouds, and so do its subfolders {', '.join(classes)}: which are meant? Name one of them, "
-            f"or move {mine[0].name} and the files beside it into a subfolder, a class of its own"
+            f"or move {mine[0].name} and the files next to it into a subfolder, another class"
         )
     return {**dict.fromkeys(mine, ""), **{file: name for name in classes for file in below[name]}}
 
 
 def _readable(folder: Path) -> list[Path]:
-    """The files of a folder that are to be read, one of each stem."""
+    """The files of a folder to read, one of each stem."""
     known = [f for f in folder.iterdir() if f.suffix.lower() in READERS and f.is_file() and f.name not in OURS]
     known.sort(key=lambda f: ORDER.index(f.suffix.lower()), reverse=True)
     return sorted({f.stem: f for f in known}.values())
@@ -124,7 +125,7 @@ def read_file(file: Path, label: str = "") -> list[Cloud]:
 
 
 def _sound(points: np.ndarray) -> Tensor:
-    """The points of a cloud in the precision that they need. Raises ValueError where they are no points."""
+    """The points of a cloud in the precision that they need. Raises ValueError if they are not points."""
     if points.ndim != 2 or not 1 <= points.shape[-1] <= 3:
         raise ValueError(f"points must be rows of 1 to 3 coordinates, not {points.shape}")
     if not len(points):
@@ -138,8 +139,8 @@ def _sound(points: np.ndarray) -> Tensor:
     return x if rough and len(points) > 1 else x.float()
 
 
-LARGEST = 1e15  # coordinates whose squares single precision still holds
-OURS = ("dropped.csv", "samples.csv", "metrics.csv")  # tables beside samples and runs
+LARGEST = 1e15  # coordinates whose squares single precision can represent
+OURS = ("dropped.csv", "samples.csv", "metrics.csv")  # tables next to samples and runs
 READERS: dict[str, Callable[[Path], formats.Clouds]] = {
     ".npz": formats.npz, ".npy": formats.npz, ".csv": formats.csv, ".xyz": formats.xyz, ".pts": formats.xyz,
     ".ply": meshes.ply, ".pcd": meshes.pcd, ".off": meshes.off, ".obj": meshes.obj,
@@ -163,7 +164,7 @@ def write(samples: Sequence[Cloud], folder: str | Path, first: int = 0) -> list[
 
 
 def write_xyz(clouds: Sequence[Cloud], file: Path) -> Path:
-    """Clouds as the frames of one .xyz file, every point a carbon atom to viewers."""
+    """Clouds as the frames of one .xyz file, every point as a carbon atom for viewers."""
     with file.open("w") as stream:
         for cloud in clouds:
             stream.write(xyz([cloud]))
@@ -181,7 +182,7 @@ def xyz(clouds: Sequence[Cloud]) -> str:
 
 
 def trajectories(frames: Sequence[Sequence[Cloud]], folder: str | Path, first: int = 0) -> list[Path]:
-    """One .xyz file a sample with a frame a step; ``frames[k][i]`` is sample i after step k."""
+    """One .xyz file per sample with one frame per step; ``frames[k][i]`` is sample i after step k."""
     folder = Path(folder) / "trajectories"
     folder.mkdir(parents=True, exist_ok=True)
     ways = enumerate(zip(*frames, strict=True), start=first)

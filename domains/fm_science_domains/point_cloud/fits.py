@@ -1,7 +1,7 @@
-"""The parameters of a cloud: which surface of a family lies nearest to its points, in whatever pose.
+"""The parameters of a cloud: which surface of a family is nearest to its points, in any pose.
 
-Size, pose and place are found together by descent on the mean squared distance of points to the surface, from the
-principal axes of the cloud in each of their three cyclic orders. All clouds descend at once.
+Size, pose and position are found together by gradient descent on the mean squared distance of points to the surface,
+from the principal axes of the cloud in each of their three cyclic orders. All clouds are fitted together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fm_science.spaces.rotations import quaternion_matrix
 from .shapes import FAMILIES, Family
 
 STEPS = 150
-ROUGH = 40  # steps after which the best start of each cloud goes on alone
+ROUGH = 40  # steps after which only the best start of each cloud is continued
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def fit(family: Family, x: Tensor) -> Fit:
 
 
 def _start(family: Family, x: Tensor) -> Tensor:
-    """The first guess: a shape of the family's usual numbers, scaled to the cloud's spread along each axis."""
+    """The first guess: a shape with the family's usual parameters, scaled to the standard deviation of the cloud along
+    each axis."""
     middle = torch.tensor([(a + b) / 2 for a, b in zip(family.low, family.high, strict=True)], dtype=x.dtype)
     guess = middle.expand(len(x), -1).clone()
     if family.alike:
@@ -53,7 +54,7 @@ def _start(family: Family, x: Tensor) -> Tensor:
 
 
 def _read(family: Family, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Parameters ``(B, p)``, rotation ``(B, 3, 3)`` and place ``(B, 3)``."""
+    """Parameters ``(B, p)``, rotation ``(B, 3, 3)`` and position ``(B, 3)``."""
     p = len(family.numbers)
     numbers = state[:, :p].exp().clamp(0.02, 4.0)
     return numbers, quaternion_matrix(state[:, p : p + 4]), state[:, p + 4 :]

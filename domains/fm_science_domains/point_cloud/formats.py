@@ -1,8 +1,8 @@
-"""One file of clouds at a time: what its columns and axes are taken for.
+"""One file of clouds at a time: the interpretation of its columns and axes.
 
-Where a file names its columns, the names count: ``x``, ``y``, ``z`` of tables and of .ply and .pcd files, ``pos`` of
-extended XYZ. Where it does not, two or three numbers a line are x, y and z; .xyz and .pts files with more have them
-first, as scanners write them. Files that say something else than they hold are refused.
+If a file names its columns, the names are used: ``x``, ``y``, ``z`` of tables and of .ply and .pcd files, ``pos`` of
+extended XYZ. If not, two or three numbers per line are x, y and z; .xyz and .pts files with more have them first, as
+scanners write them. Inconsistent files raise an error.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def npz(file: Path) -> Clouds:
 
 
 def _check_axes(shape: tuple[int, ...]) -> None:
-    """Raises ValueError, which says what the axes are taken for, unless the last counts one to three coordinates."""
+    """Raises ValueError, with the interpretation of the axes, unless the last has one to three coordinates."""
     if len(shape) not in (2, 3):
         raise ValueError(f"its shape is {shape}; expected (clouds, points, dimensions) or (points, dimensions)")
     if not 1 <= shape[-1] <= 3:
@@ -69,8 +69,8 @@ def _check_axes(shape: tuple[int, ...]) -> None:
 
 
 def csv(file: Path) -> Clouds:
-    """One point a line. Under a header the columns ``x``, ``y`` and ``z`` are coordinates (units in brackets are passed
-    over), and ``cloud`` tells clouds apart; without one, all columns are coordinates."""
+    """One point per line. With a header the columns ``x``, ``y`` and ``z`` are coordinates (units in brackets are
+    ignored), and ``cloud`` names the cloud; without one, all columns are coordinates."""
     rows = cells(read_text(file))
     if is_number(rows[0][0]):
         return _bare(rows)
@@ -91,7 +91,7 @@ def csv(file: Path) -> Clouds:
 
 
 def _bare(rows: Sequence[Sequence[str]]) -> Clouds:
-    """A cloud of rows without a header. Raises ValueError where they are not of one to three numbers each."""
+    """A cloud of rows without a header. Raises ValueError unless they have one to three numbers each."""
     width = len(rows[0])
     if width > 3:
         raise ValueError(
@@ -105,7 +105,7 @@ def _bare(rows: Sequence[Sequence[str]]) -> Clouds:
 
 
 def numbers(words: Sequence[str], where: str) -> list[float]:
-    """Words as numbers. Raises ValueError, which says ``where``, at a word that is none."""
+    """Texts as numbers. Raises ValueError with ``where`` for a text that is not a number."""
     try:
         return [number(word) for word in words]
     except ValueError as error:
@@ -116,14 +116,14 @@ def numbers(words: Sequence[str], where: str) -> list[float]:
 
 
 def xyz(file: Path) -> Clouds:
-    """Frames of a number of points, a comment and the points; or points alone, x, y and z first."""
+    """Frames of a number of points, a comment and the points; or points without frames, x, y and z first."""
     lines = read_text(file).splitlines()
     filled = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not filled:
         raise ValueError("the file is empty")
     words = filled[0].split()
     counted = len(words) == 1 and words[0].isdecimal()
-    second = lines[lines.index(filled[0]) + 1 :][:1]  # the comment of a frame, which may be blank
+    second = lines[lines.index(filled[0]) + 1 :][:1]  # the comment of a frame, which may be empty
     if counted and len(filled) - 1 == int(words[0]) and second != [""] and all(map(_scanned, filled[1:])):
         return _points(filled[1:], file)  # a scanner's file: a number of points, no comment
     if not counted and _scanned(filled[0]):
@@ -180,8 +180,8 @@ def _frame(rows: Sequence[list[str]], comment: str, first: int) -> np.ndarray:
 
 
 def _columns(rows: Sequence[list[str]], comment: str) -> slice:
-    """Where the coordinates stand: as ``Properties`` of extended XYZ say, else first where all rows have two or three
-    numbers alone, else after the column of species."""
+    """The columns of the coordinates: as in ``Properties`` of extended XYZ, else the first ones if all rows have only
+    two or three numbers, else after the column of species."""
     told = re.search(r"Properties=\"?([^\s\"]+)", comment, re.IGNORECASE)
     if told:
         words, at = told[1].split(":"), 0

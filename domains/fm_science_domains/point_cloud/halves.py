@@ -1,8 +1,8 @@
-"""Order found piece by piece: both clouds are cut in halves, and again, and points are assigned within the pieces.
+"""Approximate ordering: both clouds are cut in halves, recursively, and points are assigned within the pieces.
 
 The best order of N points costs about N³ steps. Here noise and data are both cut at their medians along the axis in
 which that piece of the data is longest, until a piece holds few points; the work then grows with N log N. The order is
-a little worse than the best one. It is as legal: noise is only reordered, and the network commutes with that.
+a little worse than the best one. It is equally valid: noise is only reordered, and the network commutes with that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Halves(Symmetry):
 
     Args:
         most: points of a piece; an odd piece is not cut further.
-        whole: the group itself, which serves where clouds are padded or partly frozen.
+        whole: the group itself, which is used if clouds are padded or partly frozen.
     """
 
     most: int = 32

@@ -1,16 +1,16 @@
-"""How alike two sets of shapes are: distances between clouds, and what they say about the sets.
+"""The similarity of two sets of shapes: distances between clouds, and statistics of them.
 
 Chamfer distance: the mean squared distance of each point to the nearest of the other cloud, both ways added. Earth
 mover's distance: the mean distance between points under the best one-to-one matching. From either:
 
-- 1-NNA: how often a cloud's nearest neighbour comes from its own set. A half means that the sets cannot be told apart
-  (Lopez-Paz & Oquab 2017; Yang et al. 2019).
+- 1-NNA: how often a cloud's nearest neighbour comes from its own set. One half means that the sets cannot be
+  distinguished (Lopez-Paz & Oquab 2017; Yang et al. 2019).
 - MMD: the mean distance of a reference cloud to the nearest sample, the smaller the better.
 - COV: the share of reference clouds that are nearest to some sample (Achlioptas et al. 2018).
 
-Numbers depend on how clouds are made comparable, so that is named: ``none`` centres them only, ``set`` divides all by
+Numbers depend on the normalisation of clouds, so that is an option: ``none`` centres them only, ``set`` divides all by
 one number, the root mean square radius of the reference set, ``cloud`` each by its own. Clouds in random poses are
-first turned onto their principal axes, the longest first.
+first rotated onto their principal axes, the longest first.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DISTANCES = {"cd": chamfer, "emd": earth_mover}
 
 
 def comparable(clouds: Sequence[Cloud], normalise: str, scale: Tensor, turned: bool) -> list[Tensor]:
-    """Finite clouds centred, divided and turned as the module's text says, in double precision."""
+    """Finite clouds centred, divided and rotated as described above, in double precision."""
     found = []
     for cloud in clouds:
         x = cloud.points.detach().cpu().double()
@@ -57,7 +57,7 @@ def comparable(clouds: Sequence[Cloud], normalise: str, scale: Tensor, turned: b
             x = x / (scale if normalise == "set" else radius([x])).clamp_min(1e-12)
         if turned:
             x = x @ torch.linalg.svd(x, full_matrices=False)[2].T
-            x = x * torch.where(x.pow(3).sum(0) < 0, -1.0, 1.0)  # the heavier end of each axis ahead
+            x = x * torch.where(x.pow(3).sum(0) < 0, -1.0, 1.0)  # the heavier end of each axis first
         found.append(x)
     return found
 
@@ -71,7 +71,7 @@ def likeness(
     samples: Sequence[Cloud], reference: Sequence[Cloud], most: int = 64, normalise: str = "set", turned: bool = True
 ) -> dict[str, float]:
     """1-NNA, MMD and COV by both distances, of equally many clouds of each set. A reference set that is compared with
-    itself is cut in two halves, which shows the best that can be reached."""
+    itself is split into two halves, which shows the best values that can be expected."""
     if samples is reference or [id(s) for s in samples[:3]] == [id(r) for r in reference[:3]]:
         samples, reference = reference[::2], reference[1::2]
     usable = [c.points.double() for c in reference if bool(c.points.isfinite().all())]

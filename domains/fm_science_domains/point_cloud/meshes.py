@@ -1,6 +1,6 @@
-"""Vertices of meshes and points of scans, .ply, .off, .obj and .pcd: one cloud a file, its x, y and z.
+"""Vertices of meshes and points of scans, .ply, .off, .obj and .pcd: one cloud per file, its x, y and z.
 
-What a file announces and what it holds must agree: a file that was cut short is refused.
+The number of points in the header and in the file must agree: a truncated file raises an error.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Element:
         return all(length is None for _, _, length in self.columns)
 
     def axes(self) -> list[int]:
-        """The columns of x, y and z, in whatever letters."""
+        """The columns of x, y and z, in upper or lower case."""
         names = [name.lower() for name, _, _ in self.columns]
         return [names.index(axis) for axis in AXES if axis in names]
 
 
 def ply(file: Path) -> Clouds:
-    """The vertices of a polygon file (Turk 1994), text or binary, wherever they stand among its elements."""
+    """The vertices of a polygon file (Turk 1994), text or binary, anywhere among its elements."""
     head, found, body = read_bytes(file).partition(b"end_header")
     body = body.partition(b"\n")[2]
     lines = [line.split() for line in head.decode("ascii", "replace").splitlines()]
@@ -89,7 +89,7 @@ def _ascii_vertices(text: str, elements: Sequence[Element]) -> np.ndarray:
 
 
 def _words(row: Sequence[str], element: Element, wanted: Sequence[int]) -> list[str]:
-    """The words of some columns of a row, whose lists begin with their length."""
+    """The texts of some columns of a row, whose lists begin with their length."""
     at, starts = 0, []
     for _, _, length in element.columns:
         starts.append(at)
@@ -119,7 +119,7 @@ def _binary_vertices(body: bytes, elements: Sequence[Element], order: str) -> np
 
 
 def _walk(body: bytes, element: Element, order: str, at: int) -> Iterator[tuple[list[float], int]]:
-    """The rows of an element with lists, as its numbers (nan for a list), and where each ends."""
+    """The rows of an element with lists, as its numbers (nan for a list), and the end of each."""
     for k in range(element.count):
         row: list[float] = []
         for _, code, length in element.columns:

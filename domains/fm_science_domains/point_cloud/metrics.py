@@ -1,8 +1,8 @@
-"""How good generated clouds are, beside reference clouds: energies, distances and sizes.
+"""How good generated clouds are, compared with reference clouds: energies, distances and sizes.
 
-A metric takes samples and a reference set and returns named numbers. Distances between laws on the line are
-Wasserstein-1 distances between sorted values. Even two finite sets of the same law are some distance apart; the row of
-training clouds shows how far.
+A metric takes samples and a reference set and returns named numbers. Distances between distributions on the line are
+Wasserstein-1 distances between sorted values. Even two finite sets from the same distribution have some distance; the
+row of training clouds shows it.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ from .shapes import FAMILIES
 
 @dataclass(frozen=True)
 class Metrics:
-    """How much is compared, and how the likelihood is measured."""
+    """The amount of comparisons, and how the likelihood is measured."""
 
     clouds: int = option(2_000, "reference clouds that samples are compared with, at most", low=2)
     likelihood: int = option(500, "held-out clouds whose likelihood is measured by `evaluate`; 0: none", low=0)
-    weighted: int = option(1_000, "new samples whose importance weights and ways are measured", low=0)
-    ways: int = option(200, "new samples whose ways alone are measured, where neither of these is", low=0)
+    weighted: int = option(1_000, "new samples whose importance weights and path lengths are measured", low=0)
+    ways: int = option(200, "new samples whose path lengths are measured, if neither of these is", low=0)
     steps: int = option(20, "Runge-Kutta steps of likelihoods and paths", low=2)
     shapes: int = option(50, "clouds of each set that are compared as shapes; 0: none", low=0)
     normalise: str = option(
         "set", "before shapes are compared, divide by the radius of: nothing, the whole set, each cloud",
         choices=("none", "set", "cloud"),
     )  # fmt: skip
-    turned: bool = option(True, "turn clouds onto their principal axes before shapes are compared")
+    turned: bool = option(True, "rotate clouds onto their principal axes before shapes are compared")
 
 
 def by_size(clouds: Sequence[Cloud]) -> list[Tensor]:
-    """Clouds of equal size together, ``(B, N, D)`` each, in double precision; those not finite are left out."""
+    """Clouds of equal size together, ``(B, N, D)`` each, in double precision; those that are not finite are left
+    out."""
     sizes: dict[int, list[Tensor]] = {}
     for cloud in clouds:
         if bool(cloud.points.isfinite().all()):
@@ -69,7 +70,7 @@ def radii(clouds: Sequence[Cloud]) -> Tensor:
 
 
 def wasserstein(x: Tensor, y: Tensor, power: int = 1) -> float:
-    """The Wasserstein distance of two sets of numbers, with the root: exact, between their quantile functions."""
+    """The Wasserstein distance of two sets of numbers, with the root: exact, from their quantile functions."""
     if len(x) == 0 or len(y) == 0:
         return math.nan
     x, y = x.sort().values, y.sort().values
@@ -82,8 +83,8 @@ def wasserstein(x: Tensor, y: Tensor, power: int = 1) -> float:
 
 
 def energy_metric(energy: Energy, samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
-    """Energies in kT: mean, median, distances to the reference's law, and the virial, which at equilibrium is the
-    number of degrees of freedom."""
+    """Energies in kT: mean, median, distances to the distribution of the reference, and the virial, which at
+    equilibrium is the number of degrees of freedom."""
     u, v = energies(energy, samples), energies(energy, reference)
     virials = torch.cat([torch.zeros(0).double(), *(virial(energy, x) for x in by_size(samples))])
     middle = u.median().item() if len(u) else math.nan
@@ -94,20 +95,20 @@ def energy_metric(energy: Energy, samples: Sequence[Cloud], reference: Sequence[
 
 
 def distance_metric(samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
-    """Distances between points: mean, W1 to the reference, and the share of probability that differs (200 bins)."""
+    """Distances between points: mean, W1 to the reference, and the total variation distance (200 bins)."""
     d, e = pair_distances(samples), pair_distances(reference)
     return {"distance": _mean(d), "distance_w1": wasserstein(d, e), "distance_tv": total_variation(d, e)}
 
 
 def size_metric(samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
-    """How many clouds are finite, their size, and its distance to the reference."""
+    """The share of finite clouds, their size, and its distance to the reference."""
     finite = sum(len(x) for x in by_size(samples)) / max(1, len(samples))
     r = radii(samples)
     return {"finite": finite, "radius": _mean(r), "radius_w1": wasserstein(r, radii(reference))}
 
 
 def total_variation(x: Tensor, y: Tensor, bins: int = 200) -> float:
-    """Half the absolute difference of two histograms over the range of the second; what lies outside counts whole."""
+    """Half the absolute difference of two histograms over the range of the second; values outside count fully."""
     if len(x) == 0 or len(y) == 0:
         return math.nan
     low, high = y.min().item(), y.max().item()
@@ -125,8 +126,8 @@ def likeness_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[Cl
 
 
 def parameter_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
-    """What the fitted surfaces say: how far points are from the nearest family's surface (root mean square, median over
-    clouds), the share of clouds recognised as the class they were asked for, and for each family its share of the
+    """Results of the fitted surfaces: the distance of points from the nearest family's surface (root mean square,
+    median over clouds), the share of clouds recognised as the requested class, and for each family its share of the
     clouds and the W1 distance of each of its parameters to the reference's."""
     (mine, fits), (theirs, known) = (_fitted(tuple(clouds[: 4 * o.shapes])) for clouds in (samples, reference))
     names = list(FAMILIES)
@@ -147,9 +148,9 @@ def _sound(cloud: Cloud) -> bool:
     return bool(cloud.points.isfinite().all()) and len(cloud) > 3
 
 
-@lru_cache(maxsize=4)  # the held-out clouds stand beside every row
+@lru_cache(maxsize=4)  # the held-out clouds are compared with every row
 def _fitted(clouds: tuple[Cloud, ...]) -> tuple[Tensor, dict[str, Fit]]:
-    """The family of each sound cloud and the fits by all, thinned to as many points as the smallest has."""
+    """The family of each finite cloud and the fits of all families, thinned to the number of points of the smallest."""
     points = [c.points.detach().cpu() for c in clouds if _sound(c)]
     least = min((len(x) for x in points), default=0)
     even = [x[torch.linspace(0, len(x) - 1, least).round().long()] for x in points]
@@ -157,7 +158,7 @@ def _fitted(clouds: tuple[Cloud, ...]) -> tuple[Tensor, dict[str, Fit]]:
 
 
 def metrics(o: Metrics, energy: Callable[[], Energy] | None, shapes: bool) -> Mapping[str, Metric]:
-    """The metrics by name: energies where one is known, shapes elsewhere, parameters of procedural ``shapes``."""
+    """The metrics by name: energies if one is known, else shapes, parameters of procedural ``shapes``."""
     known: dict[str, Metric] = {"size": size_metric, "distance": distance_metric}
     if energy is not None:
         known["energy"] = lambda samples, reference: energy_metric(energy(), samples, reference)
@@ -169,6 +170,6 @@ def metrics(o: Metrics, energy: Callable[[], Energy] | None, shapes: bool) -> Ma
 
 
 def references(o: Metrics, sets: Sets, samples: Sequence[Cloud]) -> dict[str, list[Cloud]]:
-    """Held-out clouds, and as many training clouds as there are samples: the best that many can do."""
+    """Held-out clouds, and as many training clouds as there are samples: the best values for this number."""
     count = max(2, min(len(samples), o.clouds))
     return {"held-out": sets.held_out.decoded(o.clouds), "training set": sets.train.decoded(count)}

@@ -1,9 +1,9 @@
 """The nearest copy of a small planar cloud over order, pose and mirror images together, exactly.
 
-In the plane points are complex numbers, and the best turn of a cloud x towards y has a closed form: with
+In the plane points are complex numbers, and the best rotation of a cloud x towards y has a closed form: with
 z = sum_i y_i conj(x_i) the largest overlap is |z|, and for mirror images |w| with w = sum_i y_i x_i. A few points have
-so few orders that all are tried: 24 for four points. This is the exact optimum of what assignment and rotation by
-turns only approach, and faster.
+so few orders that all are tried: 24 for four points. This is the exact optimum, which alternating assignment and
+rotation only approximate, and it is faster.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST = 5  # points: 120 orders
 class PlanarOrbits(Symmetry):
     """Reorderings, rotations and mirror images of clouds of up to five points in the plane, as one group.
 
-    The law of the noise has to be invariant under all of them, and the network must commute with them.
+    The distribution of the noise has to be invariant under all of them, and the network must commute with them.
     """
 
     def bind(self, space: Space, context: Context) -> PlanarOrbits:
@@ -65,7 +65,7 @@ def _orders(n: int, device: torch.device) -> Tensor:
 
 
 def _overlaps(x: Tensor, y: Tensor) -> Tensor:
-    """z and w of the module's text for every order of the points of x: ``(B, 2, 2, n!)``, z before w, then real before
+    """z and w, as defined above, for every order of the points of x: ``(B, 2, 2, n!)``, z before w, then real before
     imaginary part."""
     n = x.shape[1]
     orders = _orders(n, x.device)

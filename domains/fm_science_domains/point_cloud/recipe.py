@@ -1,4 +1,4 @@
-"""How clouds are learned and drawn: straight paths of centred clouds from a Gaussian, with the velocity predicted."""
+"""How clouds are learned and sampled: straight paths of centred clouds from a Gaussian, with the velocity predicted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .orbits import MOST, PlanarOrbits
 
 @dataclass(frozen=True)
 class Network:
-    """Who tells each point where to go. All but the transformer commute with rotations and mirror images."""
+    """The network for the velocity of points. All except the transformer commute with rotations and mirror images."""
 
     kind: str = option(
         "egnn", "all pairs of points; messages on a graph of near points; tensor products (in space); attention",
@@ -41,27 +41,27 @@ class Network:
     )  # fmt: skip
     width: int = option(64, "channels of a point and of a message", low=4, high=16_384)
     layers: int = option(4, "rounds of messages, or blocks of attention", low=1, high=1_000)
-    bumps: int = option(24, "bumps that describe a distance", low=2)
-    reach: float = option(5.0, "largest distance with a bump, in spreads of the data", low=0.1)
+    bumps: int = option(24, "radial basis functions of a distance", low=2)
+    reach: float = option(5.0, "largest distance with a basis function, in standard deviations of the data", low=0.1)
     radius: float | None = option(
-        None, "message_passing, tensor_field: points farther apart exchange nothing, in spreads; none: all do",
+        None, "message_passing, tensor_field: points farther apart exchange nothing, in std; none: all do",
         low=0.01,
     )  # fmt: skip
     mutual: bool = option(False, "egnn: both points of a pair share one message, for half the work")
     heads: int = option(4, "transformer: heads of the attention", low=1)
-    chiral: bool = option(False, "tensor_field: tell a cloud from its mirror image")
+    chiral: bool = option(False, "tensor_field: distinguish a cloud from its mirror image")
 
 
 @dataclass(frozen=True)
 class Path:
-    """Where clouds start."""
+    """The noise of clouds."""
 
-    std: float | None = option(None, "spread of the noise on each axis; none: 1 for systems, the data's for files")
+    std: float | None = option(None, "std of the noise on each axis; none: 1 for systems, the data's for files")
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """Which noise meets which cloud."""
+    """Which noise is paired with which cloud."""
 
     kind: str = option(
         "ot", "pairs: as drawn; each put in order; shortest of the batch; that, then each aligned in order and pose; "
@@ -69,10 +69,10 @@ class Coupling:
         choices=("independent", "ordered", "ot", "ot_aligned", "equivariant_ot"),
     )  # fmt: skip
     piece: int = option(
-        0, "ordered: cut clouds in halves down to so many points, and order within the pieces; 0: order the whole",
+        0, "ordered: cut clouds in halves down to this many points, and order within the pieces; 0: order the whole",
         low=0,
     )  # fmt: skip
-    group: int = option(0, "equivariant_ot: pair so many clouds at a time; 0: the whole batch", low=0)
+    group: int = option(0, "equivariant_ot: pair this many clouds at a time; 0: the whole batch", low=0)
     in_workers: bool = option(False, "pair in the processes that load data (data.workers)")
     ranks: str = option(
         "own", "ot over several processes, also aligned: pairs within the batch of each, or over the batches of all",
@@ -82,27 +82,27 @@ class Coupling:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training step minimises: flow matching with evenly drawn times, alone or beside a law of flow maps, which
-    teaches the network to jump (solver=flow_map)."""
+    """What a training step minimises: flow matching with uniform times, alone or with a law of flow maps, which trains
+    the network to jump (solver=flow_map)."""
 
     kind: str = option("flow_matching", "flow_map: also learn to jump", choices=("flow_matching", "flow_map"))
-    law: str = option("lagrangian", "what a flow map is taught by", choices=("lagrangian", "mean_flow", "semigroup"))
-    share: float = option(1.0, "part of a batch that a flow map is taught on", low=0.01, high=1)
-    first_time: float = option(0.0, "earliest time that is trained", low=0, high=1)
-    last_time: float = option(1.0, "latest time that is trained", low=0, high=1)
-    drop: float = option(0.1, "share of clouds whose class is hidden, so that it can be guided", low=0, high=1)
+    law: str = option("lagrangian", "the law that trains a flow map", choices=("lagrangian", "mean_flow", "semigroup"))
+    share: float = option(1.0, "part of a batch for training the flow map", low=0.01, high=1)
+    first_time: float = option(0.0, "earliest time in training", low=0, high=1)
+    last_time: float = option(1.0, "latest time in training", low=0, high=1)
+    drop: float = option(0.1, "share of clouds whose class is hidden, which guidance needs", low=0, high=1)
     completion: float = option(0.0, "share of steps in which a part of each cloud is given", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is drawn when nothing else is said."""
+    """What is sampled by default."""
 
     points: int | None = option(None, "points of each cloud; none: as many as a random training cloud has", low=1)
     label: str | None = option(None, "class of each cloud; none: that of a random training cloud")
-    guidance: float = option(1.0, "how strongly the class is followed; 1: as learned, 0: not at all", low=0)
+    guidance: float = option(1.0, "strength of guidance to the class; 1: as learned, 0: class ignored", low=0)
     known: str | None = option(
-        None, "file with a cloud to complete: its points keep their places (objective.completion)"
+        None, "file with a cloud to complete: its points are fixed (objective.completion)"
     )
     steps: int = option(50, "steps of the solver", low=1)
 
@@ -111,17 +111,17 @@ LAWS: dict[str, FlowMapLoss] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlo
 
 
 def sampler(options: Sample, trained: Objective) -> Sampler:
-    """How clouds are drawn: by jumps where they were learnt, and pressed towards their class where that is asked."""
+    """The sampler of clouds: by jumps if they were learned, and guided towards their class if requested."""
     solver = FlowMap() if trained.kind == "flow_map" else RK4()
     pressed = partial(Guided, scale=options.guidance)
     return Sampler(solver, options.steps, wrap_network=None if options.guidance == 1 else pressed)
 
 
 def network(o: Network, sets: Summary, two_times: bool = False) -> nn.Module:
-    """The network, which measures clouds by their spread; of ``two_times`` for flow maps.
+    """The network, which scales clouds by their standard deviation; of ``two_times`` for flow maps.
 
     Raises:
-        OptionError: for tensor products of clouds that do not lie in space, and heads that do not divide the width.
+        OptionError: for tensor products of clouds that are not in space, and heads that do not divide the width.
     """
     if o.kind == "tensor_field" and sets.dim != 3:
         raise OptionError(f"network.kind=tensor_field needs clouds in space, and these have {sets.dim} coordinates")
@@ -162,10 +162,10 @@ NETWORKS: dict[str, Callable[[Network, int, dict[str, Any]], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Grouped(Pairing):
-    """A coupling of groups of the batch, one group after the other: the work grows with their size alone.
+    """A coupling of groups of the batch, one group after the other: the work depends only on the size of groups.
 
     Args:
-        law: pairs the clouds of a group; it does not weigh its pairs.
+        law: pairs the clouds of a group; it must not weight its pairs.
         size: clouds of a group.
     """
 
@@ -182,10 +182,10 @@ class Grouped(Pairing):
 
 @dataclass(frozen=True)
 class InTurn(Pairing):
-    """Couplings one after the other: each pairs what the one before has paired.
+    """Couplings one after the other: each is applied to the pairs of the one before.
 
     Args:
-        laws: couplings, none of which weighs its pairs.
+        laws: couplings, none of which weights its pairs.
     """
 
     laws: tuple[Pairing, ...]
@@ -197,8 +197,8 @@ class InTurn(Pairing):
 
 
 def coupling(o: Coupling, sets: Summary) -> Pairing:
-    """The law of pairs of noise and clouds. A few points in the plane have their exact nearest copies; elsewhere
-    order and rotation take turns, and on the line only order is aligned. Classes keep their noise to themselves."""
+    """The pairs of noise and clouds. For a few points in the plane the nearest copy is exact; otherwise order and
+    rotation alternate, and on the line only order is aligned. Noise is not exchanged between classes."""
     dim, sizes = sets.dim, sets.kinds[:, 0]
     few = dim == 2 and int(sizes.min()) == int(sizes.max()) <= MOST and not sets.classes
     copies: tuple[Symmetry, ...] = (Permutations(), *((Rotations(dim),) if dim > 1 else ()))
@@ -224,7 +224,7 @@ def objective(o: Objective, pairs: Pairing, sets: Summary, upright: bool = False
     clouds that are given in part.
 
     Raises:
-        OptionError: when a flow map is to learn completion.
+        OptionError: when a flow map should learn completion.
     """
     drop = {"label": o.drop} if sets.classes and o.drop else {}
     matching = FlowMatching(coupling=pairs, times=UniformTime(o.first_time, o.last_time), condition_dropout=drop)

@@ -1,17 +1,17 @@
-"""Reference samples of a particle system, made here and trusted only after they have passed known tests.
+"""Reference samples of a particle system, generated here and used only after they have passed known tests.
 
-Many clouds start from a Gaussian and are cooled together to exp(-U): at each of many inverse temperatures b the law is
-N(x)^(1-b) exp(-b U(x)), clouds are weighted by how much the law has changed, multiplied or dropped accordingly, and
-moved by Hamiltonian Monte Carlo (annealed importance sampling, Neal 2001; with resampling, Del Moral, Doucet & Jasra
-2006). An energy with hard cores may offer softer ones (a method ``softer``), which the way there and back uses. That
-gives each basin its weight and log Z with it. At b = 1 the clouds then move on, and samples are kept with gaps between
-them. Clouds come in populations that never meet, so the spread between populations is an honest standard error of
-everything measured.
+Many clouds start from a Gaussian and are cooled together to exp(-U): at each of many inverse temperatures b the
+distribution is N(x)^(1-b) exp(-b U(x)), clouds are weighted by the change of its density, multiplied or dropped
+accordingly, and moved by Hamiltonian Monte Carlo (annealed importance sampling, Neal 2001; with resampling, Del Moral,
+Doucet & Jasra 2006). An energy with hard cores may offer softer ones (a method ``softer``), which cooling and heating
+use. This gives the weight of each basin, and log Z. At b = 1 the clouds are then moved further, and samples are kept at
+intervals. Clouds are in independent populations, so the standard deviation between populations gives a valid standard
+error of every measurement.
 
-The samples are accepted when the virial equals the degrees of freedom, and mean energy and log Z the known values,
-within three standard errors; else they are refused. Where log Z is not known, samples can be warmed up again: the
-weights of the way back bound it from above, those of the way there from below (both in the mean of the logarithm), and
-samples are accepted only where the bounds meet.
+The samples are accepted when the virial equals the degrees of freedom, and mean energy and log Z equal the known
+values, within three standard errors; else an error is raised. If log Z is not known, samples can be heated again: the
+weights of heating bound it from above, those of cooling from below (both in the mean of the logarithm), and samples are
+accepted only if the bounds agree.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from .energies import Energy, force, virial
 from .systems import Fact, System
 
 log = logging.getLogger(__name__)
-GAP = 1.0  # nats by which the two bounds of log Z may differ, beside their errors
-TOLERANCE = 3.0  # standard errors that a test may be off
-WANTED = 0.8  # acceptance rate that the step size is steered to
+GAP = 1.0  # nats by which the two bounds of log Z may differ, in addition to their errors
+TOLERANCE = 3.0  # allowed deviation in a test, in standard errors
+WANTED = 0.8  # acceptance rate to which the step size is adapted
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much work goes into the samples.
+    """The amount of work for the samples.
 
     Args:
-        populations: groups of clouds that never meet; standard errors come from their spread.
+        populations: independent groups of clouds; standard errors come from their standard deviation.
         clouds: clouds in each.
         temperatures: steps of the cooling.
         leaps: leapfrog steps of one move.
         settle: moves at the end temperature before the first sample is kept.
         gap: moves between samples of one cloud.
-        seed: of everything random.
+        seed: of all random numbers.
     """
 
     populations: int = 16
@@ -66,8 +66,8 @@ class Reference:
 
     Attributes:
         x: clouds ``(n, N, D)``, centred, in random poses and orders.
-        mean_energy, virial, log_z: what was measured, each with its standard error.
-        log_z_above: log Z from the way back, where it was walked.
+        mean_energy, virial, log_z: the measured values, each with its standard error.
+        log_z_above: log Z from heating, if it was done.
     """
 
     x: Tensor
@@ -78,7 +78,7 @@ class Reference:
 
 
 class _Clouds:
-    """All clouds on their way, ``(P * M, N, D)``, with their energies and forces, at inverse temperature ``b``."""
+    """All clouds during sampling, ``(P * M, N, D)``, with their energies and forces, at inverse temperature ``b``."""
 
     def __init__(self, system: System, plan: Plan) -> None:
         self.system, self.plan, self.b = system, plan, 0.0
@@ -92,12 +92,12 @@ class _Clouds:
         return z - z.mean(1, keepdim=True)
 
     def put(self, x: Tensor) -> None:
-        """Stand at ``x``."""
+        """Set the positions to ``x``."""
         self.x = x
         self.energy, self.force = force(self.law(self.b), x)
 
     def law(self, b: float) -> Energy:
-        """The energy at inverse temperature ``b``: where it can be softened, its cores harden on the way to b = 1."""
+        """The energy at inverse temperature ``b``: if it can be softened, its cores harden up to b = 1."""
         softer = getattr(self.system.energy, "softer", None)
         return self.system.energy if softer is None or b == 1 else softer(1 - b**0.5)
 
@@ -106,7 +106,7 @@ class _Clouds:
         return 0.5 * x.square().sum((1, 2)) / self.system.width**2
 
     def heat(self, b: float) -> Tensor:
-        """Go to inverse temperature ``b``: log of how much the law of each cloud grows, ``(P, M)``."""
+        """Go to inverse temperature ``b``: log of the factor of the density of each cloud, ``(P, M)``."""
         before = self.total(self.x, self.energy)
         if hasattr(self.system.energy, "softer"):
             self.energy, self.force = force(self.law(b), self.x)
@@ -141,7 +141,7 @@ class _Clouds:
             v = v + (1.0 if k < self.plan.leaps - 1 else 0.5) * h * self.pull(y, f)
         after = self.total(y, e) + 0.5 * v.square().sum((1, 2))
         dice = torch.rand(len(x), generator=self.generator, dtype=x.dtype).log()
-        taken = dice < before - after  # false where the energy is no number
+        taken = dice < before - after  # false if the energy is not a number
         self.x, self.force = (torch.where(taken[:, None, None], a, b) for a, b in ((y, x), (f, forces)))
         self.energy = torch.where(taken, e, energy)
         rate = taken.double().mean().item()
@@ -160,12 +160,12 @@ def sample(system: System, n: int, plan: Plan | None = None) -> Reference:
     """``n`` equilibrium clouds of a system.
 
     Args:
-        system: what to sample; facts it states are tested.
+        system: what to sample; its known values are tested.
         n: how many clouds, over all populations.
-        plan: how much work; default ``Plan()``.
+        plan: amount of work; default ``Plan()``.
 
     Raises:
-        UserError: when the energy gives no numbers, or the samples fail a test.
+        UserError: when the energy is not finite, or the samples fail a test.
     """
     plan = plan or Plan()
     keeps = -(-n // (plan.populations * plan.clouds))
@@ -184,7 +184,7 @@ def sample(system: System, n: int, plan: Plan | None = None) -> Reference:
 
 
 def _cooled(clouds: _Clouds, advance: Callable[[], None]) -> Tensor:
-    """Bring the clouds to b = 1; log Z of each population ``(P,)``."""
+    """Cool the clouds to b = 1; log Z of each population ``(P,)``."""
     steps = clouds.plan.temperatures
     log_z = torch.full((clouds.plan.populations,), _log_gaussian(clouds.system), dtype=torch.float64)
     for k in range(1, steps + 1):
@@ -195,8 +195,8 @@ def _cooled(clouds: _Clouds, advance: Callable[[], None]) -> Tensor:
 
 
 def _warmed(clouds: _Clouds, advance: Callable[[], None]) -> Tensor:
-    """Bring the clouds back to the Gaussian, by resampling as on the way there; log Z of each population ``(P,)``. Each
-    population is a sample of exp(-U), so 1 / Z is estimated without bias, and log Z lies below in the mean."""
+    """Heat the clouds back to the Gaussian, with resampling as in cooling; log Z of each population ``(P,)``. Each
+    population is a sample of exp(-U), so 1 / Z is estimated without bias, and log Z is too low on average."""
     steps = clouds.plan.temperatures
     log_z = torch.full((clouds.plan.populations,), _log_gaussian(clouds.system), dtype=torch.float64)
     for k in range(steps - 1, -1, -1):
@@ -212,7 +212,7 @@ def _log_gaussian(system: System) -> float:
 
 
 def _free_energy(log_z: Tensor) -> Fact:
-    """log Z and its error from the way back, of each population ``(P,)``: there the mean of 1 / Z is unbiased."""
+    """log Z and its error from heating, of each population ``(P,)``: there the mean of 1 / Z is unbiased."""
     low, error = _log_mean(-log_z)
     return -low, error
 
@@ -227,7 +227,7 @@ def _kept(clouds: _Clouds, keeps: int, advance: Callable[[], None]) -> Tensor:
     """Samples at b = 1, ``(keeps, P * M, N, D)``."""
     kept = []
     for k in range(clouds.plan.settle):
-        clouds.move(adapt=k < clouds.plan.settle // 2)  # then the step stays, and the law is exact
+        clouds.move(adapt=k < clouds.plan.settle // 2)  # then the step is fixed, and the distribution is exact
         advance()
     for _ in range(keeps):
         for _ in range(clouds.plan.gap):
@@ -238,7 +238,7 @@ def _kept(clouds: _Clouds, keeps: int, advance: Callable[[], None]) -> Tensor:
 
 
 def _measured(system: System, plan: Plan, kept: Tensor, log_z: Tensor, generator: torch.Generator, n: int) -> Reference:
-    """The samples in random order, pose and labelling, with what was measured on them."""
+    """The samples in random order, pose and labelling, with their measurements."""
     groups = kept.unflatten(1, (plan.populations, plan.clouds)).transpose(0, 1).flatten(1, 2)  # (P, K, N, D)
     energy = torch.stack([system.energy(g) for g in groups]).mean(1)
     virials = torch.stack([virial(system.energy, g) for g in groups]).mean(1)
@@ -260,7 +260,7 @@ def _fact(values: Tensor) -> Fact:
 
 
 def verify(system: System, reference: Reference) -> None:
-    """Hold samples to what is known of equilibrium. Raises UserError naming each test that fails."""
+    """Test samples by what is known of equilibrium. Raises UserError naming each test that fails."""
     known = {
         "virial": (reference.virial, (float(system.freedom), 0.0)),
         "mean energy": (reference.mean_energy, system.mean_energy),
@@ -272,7 +272,7 @@ def verify(system: System, reference: Reference) -> None:
             log.info("%s: %s %.3f ± %.3f, nothing known to compare with", system.name, name, *found)
             continue
         allowed = TOLERANCE * math.hypot(found[1], expected[1])
-        if not abs(found[0] - expected[0]) <= allowed:  # also when it is no number
+        if not abs(found[0] - expected[0]) <= allowed:  # also if it is not a number
             failed.append(f"{name} {found[0]:.3f} ± {found[1]:.3f}, expected {expected[0]:.3f} within {allowed:.3f}")
     if reference.log_z_above is not None:
         low, high = reference.log_z, reference.log_z_above

@@ -1,8 +1,7 @@
-"""Pictures of generated clouds beside reference ones: the histograms a physicist looks at, and the clouds.
+"""Pictures of generated and reference clouds: the histograms that a physicist looks at, and the clouds.
 
-``overview.png`` shows energies, distances and sizes of all rows; ``clouds.png`` draws clouds, one line a row;
-``weighted.png`` what importance weights make of samples.
-No display is needed.
+``overview.png`` shows energies, distances and sizes of all rows; ``clouds.png`` plots clouds, one line per row;
+``weighted.png`` the effect of importance weights on samples. No display is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ WEIGHTED: tuple[dict[str, Any], ...] = (
     {"color": COLOURS[0], "lw": 1.2, "ls": ":"},
     {"color": COLOURS[2], "lw": 1.5},
 )  # styles of the reference, samples, weighted samples
-BOND = 1.35  # points nearer than this many times the commonest nearest distance are joined by a line
+BOND = 1.35  # points nearer than this many times the typical nearest distance are joined by a line
 
 
 def report(energy: Energy | None, rows: Rows, folder: str | Path) -> list[Path]:
@@ -41,7 +40,7 @@ def report(energy: Energy | None, rows: Rows, folder: str | Path) -> list[Path]:
 
 
 def overview(energy: Energy | None, rows: Rows) -> Any:
-    """Histograms of all rows: energy (where one is known), distance of pairs, size."""
+    """Histograms of all rows: energy (if one is known), distance of pairs, size."""
     panels = [("Distances", "distance between points", pair_distances), ("Size", "root mean square radius", radii)]
     if energy is not None:
         panels.insert(0, ("Energy", "energy (kT)", lambda clouds: energies(energy, clouds)))
@@ -56,7 +55,7 @@ def overview(energy: Energy | None, rows: Rows) -> Any:
 
 
 def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
-    """Densities over the range of the held-out row, widened a little; the share that lies outside is written beside.
+    """Densities over the range of the held-out row, widened a little; the share outside is written next to it.
     The fewer the numbers, the wider the bins."""
     names = list(values)
     bins = min(80, max(12, round(2.5 * min(len(v) for v in values.values()) ** 0.5)))
@@ -76,12 +75,12 @@ def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
     if len(names) > 1:
         outside.insert(0, f"W1 to {names[1]}: {wasserstein(values[names[0]], base):.3g}")
     ax.text(0.02, 0.98, "\n".join(outside), transform=ax.transAxes, va="top", fontsize=7, color=QUIET)
-    ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0, 1.35 * ax.dataLim.y1 + 1e-9))  # room for words
+    ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0, 1.35 * ax.dataLim.y1 + 1e-9))  # space for text
 
 
 def weighted(energy: Energy, x: Tensor, log_w: Tensor, held_out: Tensor, folder: Path) -> Path:
     """Histograms of energies and distances of samples ``(n, N, D)`` with logarithms of weights ``(n,)``, as they are
-    and weighted, beside those of reference clouds ``(m, N, D)`` (may be none); and of the weights themselves."""
+    and weighted, with those of reference clouds ``(m, N, D)`` (may be none); and of the weights themselves."""
     return draw({"weighted": partial(_weighted, energy, x.double(), log_w.softmax(0), held_out.double())}, folder)[0]
 
 
@@ -117,7 +116,8 @@ def _density(v: Tensor, share: Tensor | None, edges: Tensor) -> Tensor:
 
 
 def paths(frames: Sequence[Sequence[Cloud]], file: Path) -> Path:
-    """The ways of the points of some samples from noise (grey) to data (red), a panel a sample, as a picture."""
+    """The trajectories of the points of some samples from noise (grey) to data (red), one panel per sample, as a
+    picture."""
     return draw({file.stem: partial(ways, frames)}, file.parent)[0]
 
 
@@ -139,7 +139,7 @@ def ways(frames: Sequence[Sequence[Cloud]]) -> Any:
 
 
 def sheet(rows: Rows) -> Any:
-    """A contact sheet: clouds turned to lie flat on paper, near points large and dark, joined to neighbours."""
+    """A contact sheet: clouds rotated to their flattest view, near points large and dark, joined to neighbours."""
     names = list(rows)
     canvas = figure(1.5 * SHOWN + 0.3, 1.75 * len(names))
     axes = canvas.subplots(len(names), SHOWN, squeeze=False)
@@ -161,12 +161,12 @@ def upright(points: Tensor) -> Tensor:
     x = points.detach().cpu().double()
     x = torch.nn.functional.pad(x - x.mean(0), (0, 3 - x.shape[1]))
     _, _, axes = torch.linalg.svd(x, full_matrices=True)
-    axes = torch.cat([axes[:2], torch.linalg.cross(axes[0], axes[1])[None]])  # turned, never mirrored out of plane
+    axes = torch.cat([axes[:2], torch.linalg.cross(axes[0], axes[1])[None]])  # rotated, never mirrored out of plane
     return x @ axes.T
 
 
 def cloud(ax: Any, points: Tensor, colour: str, bond: float) -> None:
-    """Draw points ``(N, 3)``, x and y on paper, z towards the viewer, from far to near."""
+    """Draw points ``(N, 3)``, x and y in the plane, z towards the viewer, from far to near."""
     from matplotlib.colors import to_rgb
 
     depth = points[:, 2]

@@ -1,7 +1,8 @@
-"""Procedural shapes whose parameters are known: tori, boxes and superquadrics, as points spread evenly over a surface.
+"""Procedural shapes whose parameters are known: tori, boxes and superquadrics, as points distributed uniformly over a
+surface.
 
-A model of shapes can be judged exactly where the shapes come from a few numbers: measure the numbers of each generated
-cloud (:mod:`.fits`) and compare their law with that of the clouds it learned from.
+A model of shapes can be evaluated exactly if the shapes have a few parameters: fit the parameters of each generated
+cloud (:mod:`.fits`) and compare their distribution with that of the training clouds.
 
 =============  ==========================================================  ===================================
 family         surface                                                     drawn evenly from
@@ -31,12 +32,12 @@ class Family:
     """A kind of shape.
 
     Args:
-        name: how files and tables call it.
+        name: its name in files and tables.
         numbers: names of its parameters.
-        low, high: where they are drawn from.
+        low, high: the range from which they are drawn.
         surface: ``(parameters (B, p), u, v (M,) or (B, M)) -> (B, M, 3)``: the surface over the unit square.
         distance: ``(parameters (B, p), x (B, N, 3)) -> (B, N)``: how far points are from the surface, to first order.
-        alike: how many of the first parameters are lengths along axes that may be swapped.
+        alike: number of first parameters that are lengths along equivalent axes.
     """
 
     name: str
@@ -48,19 +49,19 @@ class Family:
     alike: int = 0
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Parameters of n shapes, ``(n, p)``, lengths of like axes in falling order."""
+        """Parameters of n shapes, ``(n, p)``, lengths of equivalent axes in decreasing order."""
         low, high = (torch.tensor(v, dtype=torch.float64) for v in (self.low, self.high))
         found = low + (high - low) * torch.rand(n, len(low), generator=generator, dtype=torch.float64)
         return self.ordered(found)
 
     def ordered(self, parameters: Tensor) -> Tensor:
-        """The same shapes with the lengths of like axes in falling order."""
+        """The same shapes with the lengths of equivalent axes in decreasing order."""
         k = self.alike
         return torch.cat([parameters[:, :k].sort(1, descending=True).values, parameters[:, k:]], 1)
 
     def areas(self, parameters: Tensor) -> Tensor:
-        """Areas of the cells of each surface, ``(B, CELLS²)``, from their corners (drawn in a little, since the faces
-        of a box meet there)."""
+        """Areas of the cells of each surface, ``(B, CELLS²)``, from their corners (moved inwards slightly, since the
+        faces of a box meet there)."""
         cell = torch.arange(CELLS, dtype=torch.float64)
         low, high = (cell + 1e-6) / CELLS, (cell + 1 - 1e-6) / CELLS
         grids = [torch.meshgrid(a, b, indexing="ij") for a in (low, high) for b in (low, high)]
@@ -68,7 +69,7 @@ class Family:
         return (torch.linalg.cross(b - a, c - a).norm(dim=-1) + torch.linalg.cross(b - d, c - d).norm(dim=-1)) / 2
 
     def points(self, parameters: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` points on each shape, evenly over its surface: ``(B, p)`` to ``(B, n, 3)``. The surface is cut into
+        """``n`` points on each shape, uniformly over its surface: ``(B, p)`` to ``(B, n, 3)``. The surface is cut into
         small cells, and a cell is chosen in proportion to its area."""
         chosen = torch.multinomial(self.areas(parameters), n, replacement=True, generator=generator)
         place = torch.rand(2, *chosen.shape, generator=generator, dtype=torch.float64)

@@ -1,8 +1,8 @@
-"""Particle systems whose equilibrium is known: an energy with the facts that samples must agree with.
+"""Particle systems with known equilibrium: an energy with the reference values that samples must agree with.
 
-The facts are means over long simulations, each with its standard error: energy, and log Z, the logarithm of the
-integral of exp(-U) over centred clouds (with an orthonormal basis). Published likelihoods of these systems often leave
-out the normaliser of the Gaussian prior, (N - 1) D / 2 log 2 pi; both conventions are offered.
+The reference values are means over long simulations, each with its standard error: energy, and log Z, the logarithm of
+the integral of exp(-U) over centred clouds (with an orthonormal basis). Published likelihoods of these systems often
+leave out the normaliser of the Gaussian prior, (N - 1) D / 2 log 2 pi; both conventions are available.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class System:
     """Points under an energy.
 
     Args:
-        name: how files and tables call it.
+        name: its name in files and tables.
         energy: ``(B, N, D) -> (B,)`` in kT.
         points: N.
         dim: D.
-        mean_energy, log_z: what is known of equilibrium; ``None``: nothing.
-        width: standard deviation of the Gaussian that sampling starts from, about the size of the cloud.
-        clouds, temperatures: the usual work of the reference sampler: clouds a population, and steps of cooling.
-        bounded: whether log Z is bounded from above too, by warming the samples up again.
-        code: a digest of the file in which an energy of the user's own is written.
+        mean_energy, log_z: known values at equilibrium; ``None``: not known.
+        width: standard deviation of the initial Gaussian of sampling, about the size of the cloud.
+        clouds, temperatures: the default work of the reference sampler: clouds per population, and steps of cooling.
+        bounded: whether log Z is bounded from above too, by heating the samples again.
+        code: a digest of the file of a user's own energy.
     """
 
     name: str
@@ -62,7 +62,7 @@ class System:
 
     @property
     def normaliser(self) -> float:
-        """What the convention without the prior's normaliser takes off a negative log-likelihood, in nats."""
+        """The difference of the negative log-likelihood in the convention without the prior's normaliser, in nats."""
         return 0.5 * self.freedom * math.log(2 * math.pi)
 
 
@@ -72,14 +72,15 @@ def dw4() -> System:
 
 
 def lj13(factor: float = 1.0) -> System:
-    """Thirteen Lennard-Jones particles in a trap; facts are known where ordered pairs are counted (factor 1)."""
+    """Thirteen Lennard-Jones particles in a trap; reference values are known if ordered pairs are counted (factor
+    1)."""
     known = factor == 1
     facts: tuple[Fact | None, Fact | None] = ((-43.06, 0.06), (59.89, 0.15)) if known else (None, None)
     return System(f"lj13-factor{factor:g}", LennardJones(13, factor), 13, 3, *facts, width=1.0, temperatures=600)
 
 
 def lj55(factor: float = 1.0) -> System:
-    """Fifty-five Lennard-Jones particles in a trap. Nothing exact is known: samples are held to the virial, and to
+    """Fifty-five Lennard-Jones particles in a trap. No exact values are known: samples are tested by the virial, and by
     bounds of log Z from both sides."""
     return System(
         f"lj55-factor{factor:g}", LennardJones(55, factor), 55, 3, width=1.0, clouds=8, temperatures=1000, bounded=True
@@ -90,7 +91,7 @@ KNOWN = ("dw4", "lj13", "lj55", "shapes")
 
 
 def named(source: str, factor: float, points: int, dim: int) -> System | None:
-    """The system that a source names: ``dw4``, ``lj13``, or ``module:energy`` of the user's own; ``None`` for a file.
+    """The system of a source: ``dw4``, ``lj13``, or the user's own ``module:energy``; ``None`` for a file.
 
     Raises:
         UserError: for unknown systems, and energies that cannot be imported or used.
@@ -114,17 +115,17 @@ def named(source: str, factor: float, points: int, dim: int) -> System | None:
 
 
 def imported(place: str) -> Energy:
-    """The callable at ``module:attribute``, the module installed or a file in the working folder. Raises UserError
-    where there is none, where the module fails to import, and where a run from elsewhere names it."""
+    """The callable at ``module:attribute``, the module installed or a file in the working folder. Raises UserError if
+    there is none, if the module fails to import, and if an untrusted run names it."""
     module, _, attribute = place.partition(":")
     trust.allow(place)
-    if os.getcwd() not in sys.path:  # a command that was installed does not look there by itself
+    if os.getcwd() not in sys.path:  # an installed command does not search there by default
         sys.path.append(os.getcwd())
     try:
         loaded = import_module(module)
     except ImportError as error:
         raise UserError(f"no energy at {place!r}: {error}. Name a function (B, N, D) -> (B,)") from error
-    except Exception as error:  # of the user's own code
+    except Exception as error:  # from the user's own code
         raise UserError(f"no energy at {place!r}: {_told(error)}") from error
     found = getattr(loaded, attribute, None)
     if found is None:
@@ -144,14 +145,14 @@ def _told(error: Exception) -> str:
 
 
 def probe(energy: Energy, x: Tensor, name: str) -> None:
-    """Raise UserError, which calls the energy ``name``, unless on clouds ``(B, N, D)`` it gives numbers ``(B,)`` with a
-    gradient, finite on one cloud at least (hard walls may forbid the others)."""
+    """Raise UserError, which names the energy ``name``, unless for clouds ``(B, N, D)`` it gives numbers ``(B,)`` with
+    a gradient, finite on one cloud at least (hard walls may forbid the others)."""
     wanted = "An energy must return one number for each cloud, (B, N, D) -> (B,), by operations that torch can follow"
     try:
         u = energy(x.clone().requires_grad_())
         shape = tuple(u.shape)
         u, forces = force(energy, x)
-    except Exception as error:  # of the user's own code
+    except Exception as error:  # from the user's own code
         raise UserError(
             f"{name} fails on clouds {tuple(x.shape)}: {type(error).__name__}: {error}. {wanted}"
         ) from error
@@ -162,6 +163,6 @@ def probe(energy: Energy, x: Tensor, name: str) -> None:
 
 
 def _digest(place: str) -> str:
-    """The digest of the file of the module at ``module:attribute``; empty where it has none."""
+    """The digest of the file of the module at ``module:attribute``; empty if it has none."""
     file = getattr(sys.modules[place.partition(":")[0]], "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""

@@ -1,9 +1,9 @@
-"""Upright clouds: each is turned onto its own principal axes, so that a network need not learn every pose.
+"""Oriented clouds: each is rotated onto its own principal axes, so that a network need not learn every pose.
 
-A network that does not commute with rotations has to see a shape from all sides before it knows it. Where poses carry
-no meaning the cloud itself can say how it wants to be seen: the longest axis first, and the heavier end of each axis
-ahead. Clouds are learned in that pose, and new ones are turned at random after they were drawn. Only rotations are
-used, so left hands stay left. The pose of a round cloud is left to chance, which does no harm: it is a pose of the law.
+A network that does not commute with rotations has to learn a shape in all poses. If poses have no meaning the cloud
+itself can define one: the longest axis first, and the heavier end of each axis in the positive direction. Clouds are
+learned in that pose, and new ones are rotated at random after sampling. Only rotations are used, so handedness is kept.
+The pose of a round cloud is arbitrary, which does no harm: each is a valid pose.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def axes(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Rotations ``(B, D, D)`` such that ``x @ axes`` is upright.
+    """Rotations ``(B, D, D)`` such that ``x @ axes`` is oriented.
 
     Args:
-        x: clouds ``(B, N, D)``, of any place.
-        mask: ``(B, N)`` bool, the points that count; all without it.
+        x: clouds ``(B, N, D)``, at any position.
+        mask: ``(B, N)`` bool, the real points; all without it.
     """
     weight = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
     weight = (weight / weight.sum(1, keepdim=True).clamp_min(1))[..., None]
@@ -30,7 +30,7 @@ def axes(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def turned(clouds: list[Tensor]) -> list[Tensor]:
-    """Clouds ``(N, D)`` of any sizes, upright."""
+    """Clouds ``(N, D)`` of any sizes, oriented."""
     found: dict[int, Tensor] = {}
     for size in {len(c) for c in clouds}:
         rows = [i for i, c in enumerate(clouds) if len(c) == size]
@@ -40,7 +40,7 @@ def turned(clouds: list[Tensor]) -> list[Tensor]:
 
 
 def poses(n: int, dim: int) -> Tensor:
-    """Rotations drawn evenly, ``(n, dim, dim)``."""
+    """Uniform random rotations, ``(n, dim, dim)``."""
     q, r = torch.linalg.qr(torch.randn(n, dim, dim))
     q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
     return torch.cat([q[..., :-1], q[..., -1:] * torch.linalg.det(q)[:, None, None]], -1)

@@ -1,8 +1,8 @@
-"""Protein backbones: one rigid frame a residue, learned from real chains, written as PDB and mmCIF.
+"""Protein backbones: one rigid frame per residue, learned from real chains, written as PDB and mmCIF.
 
 A chain of N residues is a point of SE(3)^N: a position of its alpha carbon (nanometres inside the model, angstrom in
-files) and a rotation for each residue. The network is equivariant under rotations and translations, and not under
-reflections, since proteins have a hand.
+files) and a rotation for each residue. The network is equivariant under rotations and translations, but not under
+reflections, since proteins are chiral.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .structure import Backbone
 
 @dataclass(frozen=True)
 class Options:
-    """What may be chosen."""
+    """The options."""
 
     data: Data = Data()
     network: Network = Network()
@@ -82,7 +82,7 @@ class Protein(Domain):
         return self.data.source
 
     def fit_statistics(self, data: TrainingData) -> Statistics:
-        """The lengths and the secondary structure of training chains, which new chains follow."""
+        """The lengths and the secondary structures of training chains, for new chains to follow."""
         return {"structures": Structures.of(data.source[0]).packed()}
 
     def build_flow(self, statistics: Statistics) -> Flow:
@@ -112,15 +112,15 @@ class Protein(Domain):
         return drawn.decode(state, context, None if self.options.sample.closure == "none" else close_chain)
 
     def encode(self, samples: Sequence[Backbone]) -> tuple[dict[str, Tensor], Context]:
-        """Chains as frames, for variants of them; see :func:`~.variants.encode`. Raises OptionError where a motif or
-        shares of helix and strand are asked for too, or a blueprint of another length."""
+        """Chains as frames, for variants of them; see :func:`~.variants.encode`. Raises OptionError if a motif or
+        shares of helix and strand are requested too, or a blueprint of another length."""
         o = self.options.sample
         if o.motif or o.helix is not None or o.strand is not None:
             raise OptionError("variants of a file follow its chain: leave out motif=, helix= and strand=")
         return variants.encode(samples, o.structure, o.sheet)
 
     def read(self, paths: Sequence[Any]) -> list[Backbone]:
-        """The chains of PDB and mmCIF files; broken ones count, since structures are to be judged."""
+        """The chains of PDB and mmCIF files; including broken ones, since they are to be evaluated."""
         return drawn.read(paths)
 
     def write(self, samples: Sequence[Backbone], folder: FilePath, first: int = 0) -> list[FilePath]:
@@ -128,7 +128,8 @@ class Protein(Domain):
         return drawn.write(samples, folder, first, sequences=self.options.sample.sequences)
 
     def trajectory(self, frames: Sequence[Sequence[Backbone]], folder: FilePath, first: int = 0) -> list[FilePath]:
-        """One PDB file a sample with a MODEL a step, numbered from ``first``; bonds are closed in the last one only."""
+        """One PDB file per sample with one MODEL per step, numbered from ``first``; bonds are closed in the last one
+        only."""
         folder = FilePath(folder) / "trajectories"
         frames = [*([_open(chain) for chain in chains] for chains in frames[:-1]), *frames[-1:]]
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ class Protein(Domain):
         return measures.metrics(self.options.metrics, lambda: self.chains[0].backbones)
 
     def references(self, samples: Sequence[Backbone]) -> dict[str, list[Backbone]]:
-        """Held-out natives, training chains and random coils of like lengths."""
+        """Held-out natives, training chains and random coils of similar lengths."""
         train, validation = self.chains
         return measures.references(samples, train.backbones, validation.backbones)
 
@@ -154,7 +155,7 @@ class Protein(Domain):
         return measures.per_sample(samples)
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
-        """``dropped.csv``, the chains that were left out, where there are any."""
+        """``dropped.csv``, the chains that were left out, if there are any."""
         dropped = self.chains[0].dropped
         return [write_dropped(dropped, folder / "dropped.csv")] if dropped else []
 

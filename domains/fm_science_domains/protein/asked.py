@@ -1,7 +1,7 @@
-"""Do generated chains become what was asked of them? Secondary structure, sheets, and what closing their bonds moved.
+"""Whether generated chains satisfy their conditions: secondary structure, sheets, and the effect of closing their
+bonds.
 
-A chain that was drawn knows what it was asked to be (:class:`~.structure.Backbone`); real chains were asked nothing,
-and have no such numbers.
+A generated chain has its conditions (:class:`~.structure.Backbone`); real chains have none, and no such numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RAW = ("ca_ca_ok", "c_n_ok", "angle_ca_c_n_sd", "angle_c_n_ca_sd")  # measured b
 
 
 def words(context: Context, row: int) -> dict[str, Any]:
-    """The fields of a :class:`~.structure.Backbone` that say what was asked of chain number ``row`` of a context."""
+    """The fields of a :class:`~.structure.Backbone` with the conditions of chain number ``row`` of a context."""
     real = context.mask[row]
     structure, sheet = (context.cond.get(name) for name in ("structure", "sheet"))
     if structure is None or not (structure[row][real] != OPEN).any():
@@ -34,7 +34,7 @@ def words(context: Context, row: int) -> dict[str, Any]:
 
 
 def fitting(structure: str, sheet: str, length: int) -> dict[str, Any]:
-    """The same fields from a table, of a chain of ``length`` residues; none where they do not fit."""
+    """The same fields from a table, of a chain of ``length`` residues; none if they do not fit."""
     if len(structure) != length or set(structure) - set(LETTERS.values()):
         return {}
     try:
@@ -44,10 +44,10 @@ def fitting(structure: str, sheet: str, length: int) -> dict[str, Any]:
 
 
 def kept(backbone: Backbone) -> dict[str, float]:
-    """Of what was asked of one chain, the shares that came about; NaN where nothing was.
+    """The shares of the conditions of one chain that are satisfied; NaN without conditions.
 
-    structure_kept: residues that are to be coil, helix or strand, and are; sheet_kept: pairs of strands that are to lie
-    side by side, the same way or against each other, and are joined so by a bridge of hydrogen bonds at least.
+    structure_kept: residues that are requested to be coil, helix or strand, and are; sheet_kept: pairs of strands that
+    are requested to be parallel or anti-parallel, and are joined in this way by at least one bridge of hydrogen bonds.
     """
     row = {"structure_kept": math.nan, "sheet_kept": math.nan}
     if backbone.structure is None or not backbone.coords.isfinite().all():
@@ -62,15 +62,15 @@ def kept(backbone: Backbone) -> dict[str, float]:
 
 
 def _paired(coords: Tensor, asked: Tensor, pairs: Tensor) -> float:
-    """The share of ``pairs`` (P, 3) of strands of a blueprint (L,) with a bridge of the right sort."""
+    """The share of ``pairs`` (P, 3) of strands of a blueprint (L,) with a bridge of the right kind."""
     found, number = bridges(coords), numbers(asked)
     joined = [(found[number == i][:, number == j] == sort).any() for i, j, sort in pairs.tolist()]
     return torch.stack(joined).double().mean().item()
 
 
 def closed(backbone: Backbone) -> dict[str, float]:
-    """What closing the bonds of one chain did: its joints before (see ``geometry.peptide``), and how far its atoms
-    moved, root mean square in angstrom. NaN where they were not closed."""
+    """The effect of closing the bonds of one chain: its bonds before (see ``geometry.peptide``), and the displacement
+    of its atoms, root mean square in angstrom. NaN if they were not closed."""
     names = [f"raw_{name}" for name in RAW]
     raw = backbone.raw
     if raw is None or len(backbone) < 3 or not (raw.isfinite().all() and backbone.coords.isfinite().all()):

@@ -1,10 +1,10 @@
-"""The atoms of a structure file, one row each, whichever format it has: PDB, mmCIF or BinaryCIF, plain or gzipped.
+"""The atoms of a structure file, one row each, for every format: PDB, mmCIF or BinaryCIF, plain or gzipped.
 
-The content says what a file is, not its name. Of PDB files the columns of ATOM and HETATM records are read, TER, MODEL
-and nothing else, so a header may hold anything; residue numbers may be hybrid-36 (Grosse-Kunstleve 2007). Of mmCIF the
-table ``atom_site`` is read, where columns that the dictionary calls optional may be absent, ``.`` or ``?``: occupancy
-is then 1, the model the first, and insertion codes and alternative locations are none (PDBx/mmCIF dictionary 5).
-BinaryCIF (Sehnal et al. 2020) is the same table, packed. Only the first model is read.
+The format is determined by the content, not by the name. From PDB files the columns of ATOM and HETATM records are
+read, TER, MODEL and nothing else, so a header may have any content; residue numbers may be hybrid-36 (Grosse-Kunstleve
+2007). From mmCIF the table ``atom_site`` is read, where columns that the dictionary calls optional may be absent, ``.``
+or ``?``: occupancy is then 1, the model the first, and insertion codes and alternative locations are none (PDBx/mmCIF
+dictionary 5). BinaryCIF (Sehnal et al. 2020) is the same table, packed. Only the first model is read.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Atom(NamedTuple):
     Attributes:
         hetero: whether it is a HETATM record.
         name: of the atom.
-        alternative: which alternative location, empty where there is only one.
+        alternative: which alternative location, empty if there is only one.
         residue: name of its residue.
-        chain: what the file calls its chain, maybe nothing.
-        number: residue number with insertion code, as people write it.
-        order: whole number that rises along a chain; in mmCIF it counts the residues of the sequence.
+        chain: the name of its chain in the file, maybe empty.
+        number: residue number with insertion code, as text.
+        order: integer that increases along a chain; in mmCIF the index in the sequence.
         occupancy: of this location.
-        place: x, y, z in angstrom; None for atoms that nobody asked for, which are not decoded.
-        segment: what sets chains of one name apart: TER records before it, or the chain's label in mmCIF.
+        place: x, y, z in angstrom; None for atoms that were not requested, which are not decoded.
+        segment: what distinguishes chains of one name: TER records before it, or the chain's label in mmCIF.
     """
 
     hetero: bool
@@ -52,11 +52,11 @@ class Atom(NamedTuple):
 
 
 def read(file: Path, wanted: Container[str] = BACKBONE) -> list[Atom]:
-    """The atoms of the first model of a file, those of ``wanted`` names with their places.
+    """The atoms of the first model of a file, those of ``wanted`` names with their coordinates.
 
     Raises:
-        ValueError: in one line, where the file is broken, or no structure file.
-        UserError: where a package is missing.
+        ValueError: in one line, if the file is broken, or not a structure file.
+        UserError: if a package is missing.
     """
     data = read_bytes(file)
     if not data.strip():
@@ -111,7 +111,7 @@ def _pdb_atom(line: str, number: int, ends: int, wanted: Container[str]) -> Atom
 
 
 def _residue_number(line: str, at: int) -> tuple[int, str]:
-    """The number of a residue in columns 23 to 26, and with its insertion code. Five digits may run into the column
+    """The number of a residue in columns 23 to 26, and with its insertion code. Five digits may extend into the column
     of the insertion code, and beyond 9999 numbers may be hybrid-36."""
     field, code = line[22:26], line[26:27].strip()
     if code.isdigit():
@@ -156,7 +156,7 @@ def _rows(columns: Columns, wanted: Container[str]) -> Iterator[Atom]:
         raise ValueError("the columns of atom_site differ in length; the file is cut short")
 
     def column(default: str, *names: str) -> list[str]:
-        """The first column of these names that holds something in a row, else ``default``."""
+        """The first column of these names with a value in a row, else ``default``."""
         rows = [columns[name] for name in names if name in columns]
         return [next((row[i] for row in rows if row[i] not in ("", ".", "?")), default) for i in range(size)]
 

@@ -1,9 +1,8 @@
-"""Invariant point attention: residues attend to residues whose points in space lie near their own.
+"""Invariant point attention: residues attend to residues whose points in space are near their own.
 
 Every residue places a few points in space, in its own axes; the nearer the points of two residues are, the more they
-attend to each other. A bias for each pair of residues and head is added, which is where all else that is known about
-the pair comes in. What is gathered are channels, and points, which are read in the axes of the residue that gathers
-them. Moving all residues together changes nothing.
+attend to each other. A bias for each pair of residues and head is added, for all other features of the pair. The output
+are channels, and points in the axes of the receiving residue. It is invariant under motions of all residues together.
 
 After Jumper et al. 2021 (suppl. algorithm 22). The attention is written as one inner product of longer vectors,
 -|q - k|²/2 = q.k - |q|²/2 - |k|²/2, so that it is one call of fused attention.
@@ -23,7 +22,7 @@ from .layers import scaled
 
 
 class AttentionSize(Protocol):
-    """The sizes that attention needs; the options of the network have them."""
+    """The sizes that attention needs; they are options of the network."""
 
     @property
     def width(self) -> int: ...
@@ -87,7 +86,7 @@ class PointAttention(nn.Module):
 
 
 class GatheringAttention(PointAttention):
-    """Point attention whose biases come from pairs (B, N, N, pair), and with a second look that gathers the pairs."""
+    """Point attention whose biases come from pairs (B, N, N, pair), and whose output includes features of pairs."""
 
     def __init__(self, o: AttentionSize) -> None:
         super().__init__(o, gathered=o.pair)

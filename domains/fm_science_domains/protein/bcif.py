@@ -1,7 +1,7 @@
 """BinaryCIF: the tables of mmCIF as packed arrays (Sehnal, Bittrich, Velankar et al. 2020, PLoS Comput. Biol. 16).
 
-A column went through a chain of encodings, such as numbers to whole numbers to differences to few bits; they are undone
-in reverse order. Values are given as text, ``.`` and ``?`` where the mask says so, as if the file were mmCIF.
+A column has a chain of encodings, such as numbers to integers to differences to few bits; they are inverted in reverse
+order. Values are given as text, ``.`` and ``?`` by the mask, as if the file were mmCIF.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from fm_science.errors import UserError
 
 DTYPES = {1: "<i1", 2: "<i2", 3: "<i4", 4: "<u1", 5: "<u2", 6: "<u4", 32: "<f4", 33: "<f8"}
-LARGEST = 1 << 27  # entries of a column; more are a mistake or made to fill the memory
-Encoding = Mapping[str, Any]  #: as the file holds it: ``kind`` and the numbers that go with it
+LARGEST = 1 << 27  # entries of a column; more are a mistake or an attack on the memory
+Encoding = Mapping[str, Any]  #: as in the file: ``kind`` and its parameters
 
 
 def category(data: bytes, name: str) -> dict[str, list[str]]:
-    """The columns of a category of the first block that has it, as text; empty where there is none.
+    """The columns of a category of the first block that has it, as text; empty if there is none.
 
     Raises:
-        ValueError, KeyError, TypeError: where the file is broken.
-        UserError: where msgpack is not installed.
+        ValueError, KeyError, TypeError: if the file is broken.
+        UserError: if msgpack is not installed.
     """
     try:
         import msgpack
@@ -40,7 +40,7 @@ def category(data: bytes, name: str) -> dict[str, list[str]]:
 
 def _column(column: Encoding) -> list[str]:
     values = _decoded(column["data"])
-    text = list(map(str, values))  # of a float as many digits as its precision holds
+    text = list(map(str, values))  # for a float as many digits as its precision has
     if column.get("mask") is not None:
         mask = _decoded(column["mask"]).tolist()
         text = [value if m == 0 else ".?"[m - 1] for value, m in zip(text, mask, strict=True)]
@@ -48,7 +48,7 @@ def _column(column: Encoding) -> list[str]:
 
 
 def _decoded(packed: Encoding) -> np.ndarray:
-    """An array after all its encodings are undone."""
+    """An array after decoding."""
     values: Any = packed["data"]
     for encoding in reversed(packed["encoding"]):
         values = DECODERS[encoding["kind"]](values, encoding)
@@ -96,7 +96,7 @@ def _strings(values: bytes, e: Encoding) -> np.ndarray:
     offsets = _decoded({"data": e["offsets"], "encoding": e["offsetEncoding"]}).tolist()
     words = [e["stringData"][i:j] for i, j in pairwise(offsets)]
     which = _decoded({"data": values, "encoding": e["dataEncoding"]})
-    return np.array([*words, ""], dtype=object)[which]  # -1, no value, is the empty word
+    return np.array([*words, ""], dtype=object)[which]  # -1, no value, is the empty text
 
 
 DECODERS: dict[str, Callable[[Any, Encoding], np.ndarray]] = {

@@ -1,9 +1,9 @@
-"""Blueprints: which residues of a chain are to be helix, strand or coil, and which strands are to lie side by side.
+"""Blueprints: which residues of a chain should be helix, strand or coil, and which strands should be paired.
 
-A blueprint is written with the letters of DSSP, each with a count before it where it repeats: ``3L8E4L8E4L12H3L`` is a
-hairpin and a helix, and with the sheet ``1-2a`` its strands are said to pair. Without one, a new chain follows a real
-chain of like length, whose loops are lengthened or shortened to the length that is wanted: helices and strands keep
-theirs, since hydrogen bonds fix it, and loops are what differs between relatives.
+A blueprint is written with the letters of DSSP, each with a count before it if it repeats: ``3L8E4L8E4L12H3L`` is a
+hairpin and a helix, and with the sheet ``1-2a`` its strands are paired. Without one, a new chain follows a real chain
+of similar length, whose loops are lengthened or shortened to the requested length: helices and strands keep theirs,
+since hydrogen bonds fix it, and relatives differ in their loops.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .geometry import COIL, HELIX, OPEN, STRAND
 
 KINDS = {COIL: "LCTSP-", HELIX: "HGI", STRAND: "EB", OPEN: "X"}  # the letters of each kind
 NEAREST = 32  # real chains, the nearest in length, of which one is followed
-CLOSEST = 5  # chains among which one is picked when shares are asked for
+CLOSEST = 5  # chains among which one is chosen if shares are requested
 TURN = 2  # residues of the shortest loop between two helices or strands
 
 
 @dataclass(frozen=True, eq=False)
 class Blueprint:
-    """What a chain is to be.
+    """The conditions of a chain.
 
     Attributes:
-        kinds: ``(L,)`` int64, the kind of each residue: coil 0, helix 1, strand 2, or -1, which may become anything.
-        pairs: ``(P, 3)`` int64, the strands that pair, as :func:`~.sheets.pairs`; none: nothing is said of them.
+        kinds: ``(L,)`` int64, the kind of each residue: coil 0, helix 1, strand 2, or -1, open.
+        pairs: ``(P, 3)`` int64, the strands that pair, as :func:`~.sheets.pairs`; none: not stated.
     """
 
     kinds: Tensor
@@ -43,12 +43,12 @@ class Blueprint:
         return len(self.kinds)
 
     def sheet(self) -> Tensor:
-        """(L, L) int8: what is stated of each pair of residues, as :func:`~.sheets.condition`."""
+        """(L, L) int8: the condition of each pair of residues, as :func:`~.sheets.condition`."""
         return sheets.unstated(len(self)) if self.pairs is None else sheets.condition(self.kinds, self.pairs)
 
 
 def free(length: int) -> Blueprint:
-    """A chain of which nothing is said but its ``length``."""
+    """A chain without conditions except its ``length``."""
     return Blueprint(torch.full((length,), OPEN))
 
 
@@ -75,9 +75,9 @@ def parse(text: str, sheet: str | None = None) -> Blueprint:
 def fitted(kinds: Tensor, length: int) -> Tensor:
     """(length,) the kinds (L,) of a chain after its loops were lengthened or shortened, residue by residue at random.
 
-    A loop grows with a chance in proportion to its length, the two ends of the chain always can, and an inner loop
-    shrinks to two residues at least. Only when no loop has residues left to give do the longest helices and strands
-    lose some. The order and the number of helices and strands stay.
+    A loop grows with a probability in proportion to its length, the two ends of the chain can always grow, and an inner
+    loop keeps at least two residues. Only if no loop can shrink further do the longest helices and strands become
+    shorter. The order and the number of helices and strands are unchanged.
     """
     values, counts = torch.unique_consecutive(kinds, return_counts=True)
     loop = (values == COIL) | (values == OPEN)
@@ -103,21 +103,21 @@ def fitted(kinds: Tensor, length: int) -> Tensor:
 
 
 def alike(length: int, shares: Tensor | None, chains: Structures) -> Blueprint:
-    """The blueprint of a random real chain of like length, its loops fitted to ``length``.
+    """The blueprint of a random real chain of similar length, its loops fitted to ``length``.
 
-    The chain is one of the 32 (or a tenth of the ``chains``, if that is less) that are nearest in length or, where
-    ``shares`` (2,) of helix and strand are asked for, one of the five of that tenth that come nearest to them. Where
-    all chains are more than a quarter longer or shorter, all residues are left open.
+    The chain is one of the 32 (or a tenth of the ``chains``, if that is less) that are nearest in length or, if
+    ``shares`` (2,) of helix and strand are requested, one of the five of that tenth that are nearest to them. If all
+    chains are more than a quarter longer or shorter, all residues are open.
 
     Raises:
-        OptionError: for shares where no chain is of like length.
+        OptionError: for shares if no chain has a similar length.
     """
     apart = (chains.sizes - length).abs()
-    ties = torch.rand(len(apart))  # chains of one length take turns
+    ties = torch.rand(len(apart))  # chains of equal length in random order
     near = (apart + ties).argsort()[: max(1, len(chains) // 10)]
     near = near[apart[near] <= length / 4]
     if not len(near) and shares is not None:
-        raise OptionError(f"helix= and strand=: no training chain is of like length, {length}; give a blueprint")
+        raise OptionError(f"helix= and strand=: no training chain has a similar length, {length}; give a blueprint")
     if not len(near):
         return free(length)
     if shares is None:

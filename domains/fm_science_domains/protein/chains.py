@@ -1,8 +1,9 @@
-"""The shipped protein chains: 2,948 compact X-ray backbones of 40 to 128 residues, no two alike, in four megabytes.
+"""The shipped protein chains: 2,948 compact X-ray backbones of 40 to 128 residues, all different, in four megabytes.
 
-A chain walks in small steps, so the file stores steps: each CA relative to the CA before it, N and C relative to
-their CA, O relative to its C, as integers of 0.01 angstrom, low bytes and high bytes in separate planes because zip
-packs those well. Decoding is one cumulative sum. Provenance and licence stand in ``chains.md`` beside this file.
+Neighbouring atoms are near each other, so the file stores differences: each CA relative to the CA before it, N and C
+relative to their CA, O relative to its C, as integers of 0.01 angstrom, low bytes and high bytes in separate planes
+because zip compresses those well. Decoding is one cumulative sum. Provenance and licence are in ``chains.md`` next to
+this file.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def decode(planes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 @cache
 def shipped(path: Path = FILE) -> tuple[Chain, ...]:
-    """All shipped chains, ordered by length, then name. About 0.1 s; the result is kept, so treat it as read only."""
+    """All shipped chains, ordered by length, then name. About 0.1 s; the result is cached, so treat it as read only."""
     with np.load(path, allow_pickle=False) as file:
         lengths = file["length"].astype(np.int64)
         coords = decode(file["steps"], lengths)
@@ -74,6 +75,6 @@ def shipped(path: Path = FILE) -> tuple[Chain, ...]:
 
 @cache
 def backbones(held_out: bool) -> tuple[Backbone, ...]:
-    """The shipped chains of one side of the split, in angstrom; read only."""
+    """The shipped chains of one part of the split, in angstrom; read only."""
     chains = (chain for chain in shipped() if chain.held_out == held_out)
     return tuple(Backbone(torch.from_numpy(c.coords) * UNIT, c.sequence, c.name) for c in chains)

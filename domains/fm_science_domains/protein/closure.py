@@ -1,10 +1,10 @@
-"""Closure: the last tenths of an angstrom, by which neighbours miss their bonds, are taken out of a chain.
+"""Closure: the last deviations of bonds between neighbours, tenths of an angstrom, are removed from a chain.
 
-A learned chain has peptide bonds that are a few hundredths too long or too short. Here its frames slide down the energy
-of :mod:`.strain`, half the squared deviation of four distances a peptide, while the torsions phi and psi are kept, so
-that bonds and angles become ideal and the fold stays what was learned. Motion is measured as |shift|² plus 1.5 Å times
-the turn, squared. What closes a chain says nothing about what was learned: tables show the bonds before and after, and
-how far the atoms moved.
+A learned chain has peptide bonds that are a few hundredths too long or too short. Here its frames follow gradient
+descent on the energy of :mod:`.strain`, half the squared deviation of four distances per peptide, while the torsions
+phi and psi are kept, so that bonds and angles become ideal and the fold remains as it was learned. The metric of moves
+is |shift|² plus the square of 1.5 Å times the rotation angle. Closed bonds say nothing about what was learned: tables
+show the bonds before and after, and how far the atoms moved.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def close_chain(
         state: ``translations`` (B, N, 3) in nm, ``rotations`` (B, N, 3, 3).
         context: its mask, and ``cond["residue"]`` (B, N): residues with consecutive numbers are bonded. Frozen residues
             do not move.
-        steps: of gradient descent; torsions are held in all but the last fifth.
+        steps: of gradient descent; torsions are kept in all except the last fifth.
         rate, momentum: of the descent.
 
     Returns:
-        The closed frames; padded residues as they were.
+        The closed frames; padded residues are unchanged.
     """
     x, rotations = state["translations"].detach(), state["rotations"].detach()
     residue, mask, frozen = context.cond["residue"], context.mask, context.frozen("nodes")
@@ -67,7 +67,7 @@ def close_chain(
 
 
 def _turned(rotations: Tensor, turn: Tensor) -> Tensor:
-    """Rotations after small turns (B, N, 3) about their own axes, in angstrom at the lever."""
+    """Rotations after small rotations (B, N, 3) about their own axes, in angstrom at the lever."""
     half = 0.5 * ANGSTROM / LEVER * turn
     return rotations @ quaternion_matrix(torch.cat([torch.ones_like(half[..., :1]), half], -1))
 
@@ -76,7 +76,7 @@ def _turned(rotations: Tensor, turn: Tensor) -> Tensor:
 def _gradient(
     x: Tensor, rotations: Tensor, bonded: Tensor, ideal: Tensor, held: tuple[Tensor, Tensor] | None
 ) -> Tensor:
-    """The gradient (B, N, 6) by shift and turn, in angstrom, clipped at half an angstrom."""
+    """The gradient (B, N, 6) with respect to shift and rotation, in angstrom, clipped at half an angstrom."""
     step = x.new_zeros(*x.shape[:2], 6).requires_grad_()
     shift, turn = step.chunk(2, -1)
     moved, turned = x + shift * ANGSTROM, _turned(rotations, turn)

@@ -1,4 +1,4 @@
-"""Protein chains as training data: one rigid frame a residue, translations in nanometres.
+"""Protein chains as training data: one rigid frame per residue, translations in nanometres.
 
 The chains are the shipped ones, or those of a folder of PDB and mmCIF files. A chain of N residues becomes the state
 ``{"translations": (N, 3), "rotations": (N, 3, 3)}`` and the conditions ``residue`` (N,), the index of each residue
@@ -50,8 +50,8 @@ class Data:
         choices=BREAKS,
     )  # fmt: skip
     limit: int = option(0, "use at most this many training chains; 0: all", low=0)
-    batch: int = option(16, "chains a batch", low=1)
-    budget: int = option(150_000, "at most this many padded residue pairs a batch; 0: no limit", low=0)
+    batch: int = option(16, "chains per batch", low=1)
+    budget: int = option(150_000, "at most this many padded residue pairs per batch; 0: no limit", low=0)
     workers: int = option(0, "processes that load data; chains are in memory, so 0 is fast", low=0)
 
 
@@ -89,7 +89,7 @@ class Chains(Dataset):
 
     def folded(self, index: int) -> tuple[Tensor, Tensor]:
         """The kinds (N,) of the residues of one chain and the pairs (P, 3) of its strands (:func:`~.sheets.pairs`),
-        worked out when first asked."""
+        computed at first use."""
         if index not in self._structures:
             coords = self.backbones[index].coords
             kinds = secondary(coords)
@@ -130,7 +130,7 @@ class Structures:
 
     @staticmethod
     def of(chains: Chains) -> Structures:
-        """Those of chains, or of a random choice of MOST where there are more."""
+        """Those of chains, or of a random choice of MOST if there are more."""
         order = torch.randperm(len(chains), generator=torch.Generator().manual_seed(0))[:MOST].sort().values
         kinds, pairs = zip(*(chains.folded(i) for i in order.tolist()), strict=True)
         return Structures(
@@ -166,7 +166,8 @@ class Structures:
 
 
 def item(backbone: Backbone) -> Item:
-    """State of one chain, translations in nanometres, centred on the mean CA, and rotations; its residues' numbers."""
+    """State of one chain, translations in nanometres, centred on the mean CA, and rotations; the numbers of its
+    residues."""
     n, ca, c = backbone.coords[:, :3].unbind(1)
     rotations, translations = frames(n, ca, c)
     translations = (translations - translations.mean(0)) / NANOMETRE
@@ -174,8 +175,8 @@ def item(backbone: Backbone) -> Item:
 
 
 def positions(backbone: Backbone) -> Tensor:
-    """(N,) int64: where each residue stands along its chain, from 0. Across a break as many residues are passed by as
-    the numbering leaves out, one where it does not say."""
+    """(N,) int64: the index of each residue along its chain, from 0. Across a break as many residues are skipped as in
+    the numbering, or one if the numbering does not tell."""
     n, c = backbone.coords[1:, 0], backbone.coords[:-1, 2]
     step = torch.ones(len(backbone), dtype=torch.long)
     step[0] = 0
@@ -190,8 +191,8 @@ def load(options: Data) -> tuple[Chains, Chains]:
     """Training and validation chains.
 
     The shipped chains are split by sequence cluster. A folder is split by a hash of the file name, one file in ten for
-    validation (at least one when there are two), so that chains of one entry stay together; close relatives in other
-    files are yours to remove. Raises UserError when nothing usable remains.
+    validation (at least one when there are two), so that chains of one entry stay together; you have to remove close
+    relatives in other files yourself. Raises UserError when nothing usable remains.
     """
     if options.min_length > options.max_length:
         raise UserError(f"data.min_length={options.min_length} is above data.max_length={options.max_length}")

@@ -1,4 +1,4 @@
-"""Drawing one chain as a band on paper: near parts over far ones, each with a pale rim that makes crossings clear."""
+"""Drawing one chain as a ribbon: near parts over far ones, each with a pale rim that makes crossings clear."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FOG = 0.55  # how far the most distant part fades to white
 
 
 def upright(ca: Tensor) -> Tensor:
-    """CA positions (L, 3), centred and turned (never mirrored): the longest axis is x, the shortest is depth."""
+    """CA positions (L, 3), centred and rotated (never mirrored): the longest axis is x, the shortest is depth."""
     x = ca.detach().cpu().double()
     x = x - x.mean(0)
     _, _, axes = torch.linalg.svd(x, full_matrices=False)
-    axes = axes * torch.linalg.det(axes).sign()  # a rotation keeps helices right-handed on paper
+    axes = axes * torch.linalg.det(axes).sign()  # a rotation keeps helices right-handed in the picture
     x = x @ axes.T
     return x - (x.amax(0) + x.amin(0)) / 2
 
@@ -36,9 +36,9 @@ def curve(points: Tensor, fine: int = FINE) -> Tensor:
 
 
 def trace(ax: Any, backbone: Backbone, ca: Tensor, angstrom: float) -> None:
-    """Draw the chain with CA positions (L, 3), x and y on paper, z towards the viewer.
+    """Draw the chain with CA positions (L, 3), x and y in the plane, z towards the viewer.
 
-    angstrom: how many points of paper one angstrom measures, for the widths of the lines.
+    angstrom: points of the picture per angstrom, for the widths of the lines.
     """
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
@@ -54,7 +54,7 @@ def trace(ax: Any, backbone: Backbone, ca: Tensor, angstrom: float) -> None:
     colour = 1 - (1 - colour) * (1 - FOG * (1 - near[:, None]))
     order = torch.argsort(depth)
     # from far to near, each piece is a pale rim, then its neighbours along the chain again, then its colour: so the rim
-    # parts it from what lies behind and not from the chain itself
+    # separates it from parts behind it and not from the chain itself
     rank = torch.argsort(order)
     around = (torch.arange(count)[:, None] + torch.arange(-FINE, FINE + 1)).clamp(0, count - 1)
     around = torch.where(rank[around] < rank[:, None], around, torch.arange(count)[:, None])

@@ -1,10 +1,10 @@
-"""Chains that were drawn: from the frames of a flow to backbones, into a folder of samples, and back.
+"""Generated chains: from the frames of a flow to backbones, to a folder of samples, and back.
 
-A sample is written as PDB and mmCIF. Beside them stand, where there is something to say, its designed sequences
+A sample is written as PDB and mmCIF. Next to them are, if there are any, its designed sequences
 (``sample_0000.fasta``; the structure files then name their residues after the first), its coordinates before bonds were
-closed (``raw/sample_0000.pdb``), and for all samples together ``asked.csv``: the secondary structure and the sheets
-that were asked for, and where the residues of a motif came from, of which ``motif.csv`` has a row for each. Reading the
-folder brings all of it back.
+closed (``raw/sample_0000.pdb``), and for all samples together ``asked.csv``: the requested secondary structure and
+sheets, and the origin of the residues of a motif, of which ``motif.csv`` has a row for each. Reading the folder
+restores all of it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ ASKED = "asked.csv"
 MOTIFS = "motif.csv"
 RAW = "raw"  # the folder of chains before their bonds were closed
 COLUMNS = ("sample", "structure", "sheet", "motif")
-BESIDE = (".csv", ".fasta")  # what stands beside structure files
+BESIDE = (".csv", ".fasta")  # files next to structure files
 
 
 def decode(state: State, context: Context, close: Closure | None = None) -> list[Backbone]:
-    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with what was asked of them.
+    """Frames ``(B, N, ...)`` in nanometres to chains in angstrom with N, CA, C and O, with their conditions.
 
-    Chains around a motif stand where the motif stood, and have its residues' letters and numbers; variants of a chain
-    have its name and numbers. With ``close`` the
-    chains are those of ``close(state, context)``, and their ``raw`` coordinates those of ``state``.
+    Chains around a motif have the coordinates of the motif, and the letters and numbers of its residues; variants of a
+    chain have its name and numbers. With ``close`` the chains are those of ``close(state, context)``, and their ``raw``
+    coordinates those of ``state``.
     """
     state, context = tree_map(Tensor.cpu, state), context.to("cpu")
     letters, labels, numbers = (context.cond.get(name) for name in ("sequence", "labels", "numbers"))
@@ -69,9 +69,9 @@ def _atoms(state: State, context: Context) -> list[Tensor]:
 
 
 def write(samples: Sequence[Backbone], folder: Path, first: int = 0, sequences: int = 0) -> list[Path]:
-    """The files of samples, numbered from ``first``, with so many designed ``sequences`` each.
+    """The files of samples, numbered from ``first``, with this number of designed ``sequences`` each.
 
-    Raises UserError where sequences are asked for and ProteinMPNN is missing.
+    Raises UserError if sequences are requested and ProteinMPNN is missing.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _fasta(designs: Sequence[mpnn.Design], file: Path) -> Path:
 
 
 def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]:
-    """Add what was asked of samples to the table of the folder; none where nothing was."""
+    """Add the conditions of samples to the table of the folder; no table without conditions."""
     rows = {
         f"sample_{number:04d}": {"structure": b.structure or "", "sheet": b.sheet, "motif": " ".join(_held(b))}
         for number, b in enumerate(samples, first)
@@ -116,12 +116,12 @@ def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
 
 
 def _held(chain: Backbone) -> list[str]:
-    """Words such as 11=A23: residue 11 of the new chain is residue 23 of chain A of the motif's file."""
+    """Texts such as 11=A23: residue 11 of the new chain is residue 23 of chain A of the motif's file."""
     return [f"{number}={label}" for number, label in enumerate(chain.motif, 1) if label]
 
 
 def _motifs(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]:
-    """Add a row for each held residue of samples to the table of the folder; none where nothing is held."""
+    """Add a row for each fixed residue of samples to the table of the folder; no table without fixed residues."""
     rows = [
         {"sample": f"sample_{number:04d}", "chain": chain, "residue": label, "amino_acid": letter, "from": origin}
         for number, b in enumerate(samples, first) if b.motif
@@ -143,7 +143,7 @@ def _motifs(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
 
 
 def _recorded(file: Path) -> dict[str, dict[str, str]]:
-    """The rows of the table of a folder by the names of samples; none where there is no table."""
+    """The rows of the table of a folder by the names of samples; none if there is no table."""
     if not file.is_file():
         return {}
     with file.open(newline="", encoding="utf-8") as stream:
@@ -152,9 +152,9 @@ def _recorded(file: Path) -> dict[str, dict[str, str]]:
 
 
 def read(paths: Iterable[str | Path]) -> list[Backbone]:
-    """The chains of files and folders, broken ones too, with what stands beside drawn ones.
+    """The chains of files and folders, including broken ones, with the additional files of generated ones.
 
-    Raises UserError where a path is no structure file, or there is no usable chain.
+    Raises UserError if a path is not a structure file, or there is no usable chain.
     """
     asked_for = [paths] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     found = files.read([path for path in asked_for if Path(path).is_dir() or Path(path).suffix not in BESIDE])
@@ -171,7 +171,7 @@ def read(paths: Iterable[str | Path]) -> list[Backbone]:
 
 
 def _joined(chain: Backbone, row: dict[str, str] | None, raw: Path) -> Backbone:
-    """A chain with what the table says of it, where it fits, and its raw coordinates, where there are any."""
+    """A chain with its row of the table, if it fits, and its raw coordinates, if there are any."""
     if row is not None:
         held = dict(word.split("=", 1) for word in row["motif"].split() if "=" in word)
         motif = tuple(held.get(str(k), "") for k in range(1, len(chain) + 1)) if held else ()

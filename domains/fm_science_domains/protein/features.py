@@ -1,8 +1,9 @@
-"""What a protein network sees: relative poses of residues, the neighbours along the chain, time and place as waves.
+"""The input features of a protein network: relative poses of residues, neighbours along the chain, Fourier features of
+time and position.
 
-Every number here is unchanged when the whole protein is turned or moved, but not when it is mirrored, since directions
-are told in the residues' own right-handed axes. Positions are in nanometres, rotations are matrices whose
-columns are a residue's axes.
+Every number here is unchanged when the whole protein is rotated or translated, but not when it is mirrored, since
+directions are expressed in the residues' own right-handed axes. Positions are in nanometres, rotations are matrices
+whose columns are a residue's axes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fm_science.state import Context
 from .structure import NANOMETRE, backbone
 
 HALFWAY = 0.6  # nm: the distance in the middle of the scale of distance bins
-STEPS = (-4, -3, -2, -1, 1, 2, 3, 4)  # neighbours along the chain whose exact pose every block reads
+STEPS = (-4, -3, -2, -1, 1, 2, 3, 4)  # neighbours along the chain whose exact pose is an input of every block
 BLOCKED = -1e4  # attention logit of a padded residue
 
 
@@ -35,18 +36,20 @@ def waves(value: Tensor, size: int, longest: float) -> Tensor:
 
 
 def bumps(distance: Tensor, bins: int) -> Tensor:
-    """Gaussian bins (..., bins) of a distance d in nm, evenly spaced in d / (d + 0.6): fine near, coarse afar."""
+    """Gaussian bins (..., bins) of a distance d in nm, evenly spaced in d / (d + 0.6): fine at short, coarse at long
+    distances."""
     centres = torch.linspace(0.2, 0.9, bins, device=distance.device, dtype=distance.dtype)
     away = ((distance / (distance + HALFWAY))[..., None] - centres).mul((bins - 1) / 0.7)
     return torch.exp(-(away * away))
 
 
 def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
-    """How residue i sees residue j: (B, N, N, 2 bins + 16) from positions (B, N, 3) in nm and axes (B, N, 3, 3).
+    """Features of residue j relative to residue i: (B, N, N, 2 bins + 16) from positions (B, N, 3) in nm and axes (B,
+    N, 3, 3).
 
-    Distances CA(i)-CA(j) and N(i)-C(j) (short where i gives a hydrogen bond to j) in Gaussian bins, the direction of
-    CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are unchanged when
-    both are moved together. (With 8 bins a multiple of 16 features: odd narrow matrices are slow on CPUs.)
+    Distances CA(i)-CA(j) and N(i)-C(j) (short if i donates a hydrogen bond to j) in Gaussian bins, the direction of
+    CA(j) in the axes of i and back, the axes of j in the axes of i, and CA(i)-CA(j) as a number. All are invariant
+    under motions of both. (With 8 bins a multiple of 16 features: odd narrow matrices are slow on CPUs.)
     """
     nitrogen, alpha, carbon = backbone(rotations, x, 1 / NANOMETRE)
     gap = alpha[:, None] - alpha[:, :, None]
@@ -58,9 +61,9 @@ def poses(x: Tensor, rotations: Tensor, bins: int) -> Tensor:
 
 
 class Layout(NamedTuple):
-    """What is fixed about a batch: ``real`` (B, N) as numbers, ``blocked`` (B, 1, 1, N) attention logits, the sites
+    """The fixed part of a batch: ``real`` (B, N) as numbers, ``blocked`` (B, 1, 1, N) attention logits, the sites
     ``near`` (N, S) of the chain neighbours and whether they are there, ``bound`` (B, N, S), and ``moves`` (B, N, 1),
-    how far residues move: 1 at most, zero where a residue is frozen."""
+    the scale of moves of residues: at most 1, zero for a frozen residue."""
 
     real: Tensor
     blocked: Tensor

@@ -1,9 +1,9 @@
-"""Protein structure files in and out: PDB, mmCIF and BinaryCIF, with a reason for every chain left out.
+"""Reading and writing protein structure files: PDB, mmCIF and BinaryCIF, with a reason for every chain left out.
 
-Reading takes the first model, the most occupied alternative location, and every chain as a backbone of its own, with
-residues in the order of the file, under the chain's name and with its numbering (insertion codes included). A modified
-residue counts as its parent (MSE as MET) when it is part of the chain; waters and ligands are skipped. Files are opened
-for reading only; see :mod:`.atoms` for the formats and :mod:`.residues` for where chains begin and end.
+Reading uses the first model, the most occupied alternative location, and every chain as a separate backbone, with
+residues in the order of the file, with the chain's name and its numbering (including insertion codes). A modified
+residue is read as its parent (MSE as MET) when it is part of the chain; waters and ligands are skipped. Files are
+opened for reading only; see :mod:`.atoms` for the formats and :mod:`.residues` for where chains begin and end.
 
 :mod:`.writing` writes them.
 """
@@ -32,13 +32,14 @@ from .writing import write_pdb as write_pdb
 from .writing import write_trajectory as write_trajectory
 
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif")
-BREAKS = ("drop", "split", "keep")  # what becomes of a chain with breaks or incomplete residues
-TINY = 0.5  # angstrom between N and CA; nearer ones belong to another unit, or to no chain
+BREAKS = ("drop", "split", "keep")  # the treatment of a chain with breaks or incomplete residues
+TINY = 0.5  # angstrom between N and CA; smaller distances mean another unit, or no chain
 Paths = str | os.PathLike | Iterable[str | os.PathLike]
 
 
 def read(paths: Paths) -> list[Backbone]:
-    """The chains of files and folders, broken ones too, as they are scored. Raises what :func:`read_backbones` does."""
+    """The chains of files and folders, including broken ones, for evaluation. Raises what :func:`read_backbones`
+    does."""
     return read_backbones(paths, max_bond=None)[0]
 
 
@@ -54,11 +55,11 @@ def read_backbones(
     A chain is named after its file, with ``_chain`` when the file has several. Chains are dropped outside
     ``min_length`` to ``max_length`` residues. A missing O is rebuilt. With ``breaks="drop"`` chains are dropped also
     when N, CA or C of a residue is missing, and at a C-N distance above ``max_bond`` angstrom (None keeps broken
-    chains, as when generated structures are to be scored). With ``"split"`` incomplete residues are left out and the
-    chain is cut at its breaks; with ``"keep"`` it stays one chain with gaps. Where a folder holds the same name as PDB
-    and mmCIF, the mmCIF counts.
+    chains, for the evaluation of generated structures). With ``"split"`` incomplete residues are left out and the
+    chain is cut at its breaks; with ``"keep"`` it stays one chain with gaps. If a folder has the same name as PDB and
+    mmCIF, the mmCIF is used.
 
-    Raises UserError when a path does not exist or is no structure file, or when no usable chain remains.
+    Raises UserError when a path does not exist or is not a structure file, or if no usable chain remains.
     """
     kept: list[Backbone] = []
     dropped: list[Dropped] = []
@@ -127,7 +128,7 @@ def structure_files(paths: Sequence[Path], dropped: list[Dropped]) -> Iterator[P
 
 
 def _chains(path: Path, wanted: Container[str] = ATOMS) -> list[tuple[str, list[Residue]]]:
-    """Every chain of a file: its name and its residues. Raises ValueError, which says why, where there are none."""
+    """Every chain of a file: its name and its residues. Raises ValueError with the reason if there are none."""
     try:
         found = residues.chains(tables.read(path, wanted))
     except OSError as error:
@@ -166,7 +167,7 @@ def _complete(residue: Residue) -> bool:
 
 
 def _pieces(rows: Sequence[Residue]) -> list[list[Residue]]:
-    """The stretches of residues that peptide bonds hold together."""
+    """The segments of residues that are connected by peptide bonds."""
     pieces = [[rows[0]]] if rows else []
     for before, after in pairwise(rows):
         if residues.bonded(before, after):
@@ -178,8 +179,8 @@ def _pieces(rows: Sequence[Residue]) -> list[list[Residue]]:
 
 def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str]]]:
     """The chains of one file by their names, each with the numbers of its residues (``52``, ``52A``). Residues
-    without N, CA and C are left out, and breaks are kept; side chains come along. Raises UserError where it is no file
-    that can be read."""
+    without N, CA and C are left out, and breaks are kept; with side chains. Raises UserError if it is not a readable
+    file."""
     if Path(path).is_dir():
         raise UserError(f"{path} is a folder; name one of its structure files")
     (file,) = structure_files([Path(path)], [])
@@ -198,7 +199,7 @@ def read_numbered(path: str | os.PathLike) -> dict[str, tuple[Backbone, list[str
 
 
 def _build(path: Path, name: str, chain: str, rows: Sequence[Residue], max_bond: float | None) -> Backbone | str:
-    """The backbone of residues, or why there is none."""
+    """The backbone of residues, or the reason why there is none."""
     missing = [(r, atom) for r in rows for atom in ATOMS[:3] if atom not in r.places]
     if missing:
         residue, atom = missing[0]

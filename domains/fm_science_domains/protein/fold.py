@@ -1,9 +1,9 @@
 """Comparing folds: TM-score, the most similar chains of a pool, and groups of similar chains.
 
-The TM-score (Zhang & Skolnick 2004, 2005) lies in (0, 1]; above 0.5 two chains have the same fold, unrelated chains of
-this size score about 0.3. It is always normalised by the shorter chain here. One comparison of hundred residues takes
-about 10 ms, so searches compare only with those chains of a pool whose distance matrix, shrunk to a fixed size, is most
-similar; what they find is a lower bound of the true maximum.
+The TM-score (Zhang & Skolnick 2004, 2005) is in (0, 1]; above 0.5 two chains have the same fold, unrelated chains of
+this size have about 0.3. It is always normalised by the shorter chain here. One comparison of hundred residues takes
+about 10 ms, so searches compare only with those chains of a pool whose distance matrix, reduced to a fixed size, is
+most similar; the result is a lower bound of the true maximum.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from .geometry import SHORTEST
 from .structure import Backbone
 
-STRETCH = 20.0  # angstrom a residue; a chain reaches 3.8 at most
-POINTS = 16  # size of the shrunken distance matrix
+STRETCH = 20.0  # angstrom per residue; a chain has 3.8 at most
+POINTS = 16  # size of the reduced distance matrix
 
 
 def comparable(backbone: Backbone) -> bool:
-    """Whether a chain can be aligned at all: long enough, finite, and not blown up (alignment would never end)."""
+    """Whether a chain can be aligned at all: long enough, finite, and not too extended (alignment would not end)."""
     ca = backbone.ca
     return len(backbone) >= SHORTEST and bool((ca - ca.mean(0)).abs().max() < STRETCH * len(backbone))
 
@@ -57,21 +57,21 @@ def nearest(
 ) -> float:
     """The largest TM-score to any of the ``candidates`` chains of the pool that look most similar.
 
-    features: ``shapes(pool)``, to compute them once for many samples; others: leave out the sample itself where it is
-    in the pool. NaN when nothing can be compared.
+    features: ``shapes(pool)``, to compute them once for many samples; others: leave out the sample itself if it is in
+    the pool. NaN when nothing can be compared.
     """
     if not comparable(sample) or not pool:
         return float("nan")
     distance = torch.linalg.vector_norm((shapes(pool) if features is None else features) - shape(sample), dim=-1)
     lengths = torch.tensor([len(b) for b in pool])
-    distance[(lengths < 0.7 * len(sample)) | (lengths > len(sample) / 0.7)] += 1e6  # only when nothing else is left
+    distance[(lengths < 0.7 * len(sample)) | (lengths > len(sample) / 0.7)] += 1e6  # only if no others are left
     order = torch.topk(distance.nan_to_num(torch.inf), min(candidates + others, len(pool)), largest=False).indices
     found = [pool[i] for i in order.tolist() if comparable(pool[i]) and not (others and pool[i] is sample)]
     return max((tm_score(sample, b) for b in found[:candidates]), default=float("nan"))
 
 
 def similarity(samples: Sequence[Backbone], pairs: int) -> Tensor:
-    """TM-scores (M, M) of the first M samples, as many as make at most ``pairs`` pairs; the diagonal is one."""
+    """TM-scores (M, M) of the first M samples, as many as give at most ``pairs`` pairs; the diagonal is one."""
     chosen = [b for b in samples if comparable(b)]
     while len(chosen) > 1 and len(chosen) * (len(chosen) - 1) // 2 > pairs:
         chosen = chosen[:-1]

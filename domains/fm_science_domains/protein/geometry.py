@@ -1,7 +1,8 @@
-"""What can be measured on one backbone without any trained model: geometry, clashes, size, secondary structure.
+"""Measurements on one backbone without a trained model: geometry, clashes, size, secondary structure.
 
-``measure`` gives one flat row of numbers for one backbone; a value that cannot be had (a chain too short, a coordinate
-that is no number) is NaN, and nothing here raises. Distances are in angstrom, angles in degrees, fractions in [0, 1].
+``measure`` gives one flat row of numbers for one backbone; a value that is not defined (a chain too short, a coordinate
+that is not a number) is NaN, and nothing here raises. Distances are in angstrom, angles in degrees, fractions in [0,
+1].
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ OVERLAP = 2.4  # any two of N, CA, C, O at three or more residues apart; hydroge
 CONTACT = 8.0  # CA-CA for contact order (Plaxco et al. 1998 count atoms within 6)
 PAIRED = (4.3, 5.6)  # CA-CA to the nearest residue of the next strand
 RG_LAW = (2.67, 0.352, 0.074)  # Rg = 2.67 L^0.352, standard deviation of its logarithm, over 3,271 real chains
-OPEN, COIL, HELIX, STRAND = -1, 0, 1, 2  # kinds of residues; one that is left open may become anything
+OPEN, COIL, HELIX, STRAND = -1, 0, 1, 2  # kinds of residues; an open one may become anything
 LETTERS = {COIL: "L", HELIX: "H", STRAND: "E", OPEN: "X"}
-SHORTEST = 8  # residues below which secondary structure and alignment mean nothing
+SHORTEST = 8  # residues below which secondary structure and alignment are not defined
 
 UNITS = {
     "length": "residues", "ca_ca": "Å", "c_n": "Å", "angle_ca_c_n": "°", "angle_c_n_ca": "°", "rg": "Å",
@@ -44,9 +45,9 @@ def _apart(length: int, least: int, device: torch.device) -> Tensor:
 
 
 def peptide(coords: Tensor) -> dict[str, float]:
-    """The joints between residues of coords (L, 4, 3) in angstrom: bond, angles, torsion and CA-CA distance.
+    """The bonds between residues of coords (L, 4, 3) in angstrom: bond, angles, torsion and CA-CA distance.
 
-    ca_ca_ok is two-sided, 3.8 +- 0.1; cis peptide bonds (2.95 +- 0.15) count apart, in ca_ca_cis; c_n_ok is
+    ca_ca_ok is two-sided, 3.8 +- 0.1; cis peptide bonds (2.95 +- 0.15) are counted separately, in ca_ca_cis; c_n_ok is
     1.329 +- 0.1. omega_trans counts |omega| > 150 degrees, omega_sd is the root mean square distance of those from 180.
     """
     n, ca, c = coords[:, :3].unbind(1)
@@ -84,7 +85,7 @@ def rama(backbone: Backbone) -> dict[str, float]:
 
 
 def clashes(coords: Tensor) -> dict[str, float]:
-    """Pairs a residue that come too close, three or more residues apart: CA-CA below 3.6, any below 2.4 angstrom."""
+    """Pairs per residue that are too close, three or more residues apart: CA-CA below 3.6, any below 2.4 angstrom."""
     length = len(coords)
     far = _apart(length, 3, coords.device)
     ca = torch.cdist(coords[:, 1], coords[:, 1])
@@ -98,10 +99,10 @@ def clashes(coords: Tensor) -> dict[str, float]:
 def size(coords: Tensor) -> dict[str, float]:
     """How compact the chain is.
 
-    rg: radius of gyration of the CAs; rg_ratio: over the law 2.2 L^0.38 of folded proteins (Skolnick et al. 1997);
-    rg_z: its distance from the law of our own real chains in standard deviations (0 +- 1 when native);
+    rg: radius of gyration of the CAs; rg_ratio: over 2.2 L^0.38, that of folded proteins (Skolnick et al. 1997);
+    rg_z: its deviation from our own real chains in standard deviations (0 +- 1 when native);
     contact_order: mean sequence separation over length of CA pairs within 8 angstrom at three or more residues apart
-    (after Plaxco et al. 1998); long_range: contacts a residue at twelve or more apart; neighbours: CAs within 10.
+    (after Plaxco et al. 1998); long_range: contacts per residue at twelve or more apart; neighbours: CAs within 10.
     """
     ca, length = coords[:, 1], len(coords)
     distance = torch.cdist(ca, ca)
@@ -130,25 +131,25 @@ def secondary(coords: Tensor) -> Tensor:
 
 
 def letters(coords: Tensor) -> str:
-    """The secondary structure of coords (L, 4, 3), a letter a residue: L coil, H helix, E strand."""
+    """The secondary structure of coords (L, 4, 3), one letter per residue: L coil, H helix, E strand."""
     return spelt(secondary(coords))
 
 
 def spelt(kinds: Tensor) -> str:
-    """The kinds (L,) of residues, a letter each: L coil, H helix, E strand, X left open."""
+    """The kinds (L,) of residues, one letter each: L coil, H helix, E strand, X left open."""
     return "".join(LETTERS[kind] for kind in kinds.tolist())
 
 
 def kinds(letters: str) -> Tensor:
-    """(L,) int64, the kinds of residues of ``letters`` as :func:`spelt` writes them."""
+    """(L,) int64, the kinds of residues of ``letters`` as written by :func:`spelt`."""
     return torch.tensor([OPEN if letter == "X" else "LHE".index(letter) for letter in letters])
 
 
 def placement(coords: Tensor, strand: Tensor) -> dict[str, float]:
-    """Do the residues of ``strand`` (L,) bool lie where residues of a sheet do? coords: (L, 4, 3).
+    """Whether the residues of ``strand`` (L,) bool are at distances of a sheet. coords: (L, 4, 3).
 
-    Shares of them whose nearest CA, three or more residues away, is 4.3 to 5.6 angstrom off, as next strands are
-    (natives 87 to 89 %), nearer, or farther; and the number of residues that were judged.
+    Shares of them whose nearest CA, three or more residues away, is at 4.3 to 5.6 angstrom, as in neighbouring strands
+    (natives 87 to 89 %), nearer, or farther; and the number of these residues.
     """
     index = torch.arange(len(coords), device=coords.device)
     apart = (index[:, None] - index).abs() >= 3
@@ -160,7 +161,7 @@ def placement(coords: Tensor, strand: Tensor) -> dict[str, float]:
 
 @lru_cache(maxsize=4096)
 def measure(backbone: Backbone) -> dict[str, float]:
-    """All numbers of one backbone; kept, so treat the result as read only. NaN where a value cannot be had."""
+    """All numbers of one backbone; cached, so treat the result as read only. NaN if a value is not defined."""
     coords = backbone.coords.detach().cpu().double()
     length, finite = len(backbone), bool(coords.isfinite().all())
     row: dict[str, float] = {"length": float(length), "finite": float(finite)}

@@ -1,4 +1,5 @@
-"""How layers of the protein network begin: small, so that the untrained network nearly returns its input."""
+"""The initialisation of layers of the protein network: small, so that the untrained network nearly returns its
+input."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ def scaled(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
 
 
 def small_embedding(rows: int, width: int) -> nn.Embedding:
-    """An embedding of labels that begins small beside the geometry (standard deviation 0.1)."""
+    """An embedding of labels that is initially small compared with the geometry (standard deviation 0.1)."""
     layer = nn.Embedding(rows, width)
     nn.init.normal_(layer.weight, std=0.1)
     return layer

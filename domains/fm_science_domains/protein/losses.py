@@ -1,9 +1,10 @@
-"""Auxiliary losses that tell a protein network about chemistry: bonds, local shape, and bodies that cannot overlap.
+"""Auxiliary losses of chemistry for a protein network: bonds, local shape, and atoms that cannot overlap.
 
-Flow matching alone scores every frame by itself; a bond, however, lies between two frames, so that two small errors can
-make one bad bond. These losses look at the predicted endpoint as atoms. They are auxiliaries: they pull the predicted
-mean towards something chain-like and so bias the field a little; that is why each has a window of time, where the chain
-can already be told, and a ceiling per example. Each is zero at the truth and unchanged by rotations and translations.
+Flow matching alone scores every frame separately; a bond, however, is between two frames, so that two small errors can
+make one bad bond. These losses are computed on the atoms of the predicted endpoint. They are auxiliary: they change the
+predicted mean towards chain-like structures and so bias the field slightly; therefore each has a window of time, in
+which the chain is already recognisable, and a ceiling per example. Each is zero at the truth and unchanged by rotations
+and translations.
 
 A loss is called as ``loss(x1hat, x1, t, context) -> (B,)`` with states ``{"translations": (B, N, 3) nm, "rotations":
 (B, N, 3, 3)}``; ``context.mask`` (B, N) marks real residues and ``context.cond["residue"]`` (B, N) their numbers.
@@ -37,7 +38,7 @@ def distances(a: Tensor) -> Tensor:
 class Window:
     """Weight of an auxiliary over time: 0 before ``start``, then 1 / (1 - min(t, late))².
 
-    An example above ``ceiling`` is scaled down to it, so that it still teaches the direction in which to improve.
+    An example above ``ceiling`` is scaled down to it, so that its gradient still has the direction of improvement.
     """
 
     start: float = 0.25
@@ -84,7 +85,7 @@ class Peptide:
     """Mean squared error, nm², of the distances across a peptide bond: C-N, CA-N, C-CA and CA-CA.
 
     With the rigid inside of a residue, the first fixes the bond, the next two the angles CA-C-N and C-N-CA, the last
-    the turn about the bond. Only residues with consecutive numbers are bonded: breaks of the chain do not count.
+    the rotation about the bond. Only residues with consecutive numbers are bonded: breaks of the chain are left out.
     """
 
     weight: float = 20.0
@@ -110,7 +111,7 @@ class Peptide:
 class HydrogenBonds:
     """Mean squared error, nm², of four distances across each hydrogen bond of the true chain: O-N, C-N, O-CA and CA-CA.
 
-    They fix where donor and acceptor lie and which way they point. A pair is bonded where the true oxygen of one
+    They fix the positions and directions of donor and acceptor. A pair is bonded where the true oxygen of one
     residue is within ``reach`` of the true nitrogen of another, three or more residues along the chain: the ladders of
     strands and the turns of helices, which are a few pairs among the hundreds that ``LocalDistances`` averages over.
     """
@@ -123,14 +124,14 @@ class HydrogenBonds:
         true, guess = self.spans(x1), self.spans(x1hat)
         residue, mask = context.cond["residue"], context.mask
         apart = (residue[:, None] - residue[:, :, None]).abs() >= 3
-        accepts = F.pad(mask[:, 1:] & (residue[:, 1:] - residue[:, :-1] == 1), (0, 1))  # the next residue places O
+        accepts = F.pad(mask[:, 1:] & (residue[:, 1:] - residue[:, :-1] == 1), (0, 1))  # the next residue determines O
         bonded = (apart & accepts[:, :, None] & mask[:, None] & (true[..., 0] < self.reach)).to(guess)
         error = (guess - true).square().mean(-1)
         return self.window(self.weight * (error * bonded).sum((1, 2)) / bonded.sum((1, 2)).clamp(min=1), t)
 
     @staticmethod
     def spans(state: State) -> Tensor:
-        """Distances (B, N, N, 4) in nm from residue i, which accepts, to residue j, which gives."""
+        """Distances (B, N, N, 4) in nm from residue i, the acceptor, to residue j, the donor."""
         nitrogen, alpha, carbon = atoms(state).unbind(2)
         oxygen = with_oxygen(nitrogen, alpha, carbon, 1 / NANOMETRE)[..., 3, :]
         pairs = ((oxygen, nitrogen), (carbon, nitrogen), (oxygen, alpha), (alpha, alpha))
@@ -139,9 +140,9 @@ class HydrogenBonds:
 
 @dataclass(frozen=True)
 class Clashes:
-    """Squared overlap, nm² a residue, of alpha carbons at least three residues apart that come closer than ``body``.
+    """Squared overlap, nm² per residue, of alpha carbons at least three residues apart that are closer than ``body``.
 
-    Where the true chain itself is closer than ``body``, its own distance is the limit, so that the truth scores zero.
+    If the true chain itself is closer than ``body``, its own distance is the limit, so that the truth scores zero.
     """
 
     weight: float = 20.0

@@ -1,6 +1,6 @@
-"""What each number that is measured of backbones means, in one line: its unit, and which way is better.
+"""The meaning of each metric of backbones, in one line: its unit, and which direction is better.
 
-A name with a star stands for all that begin or end so.
+A name with a star stands for all names with this beginning or end.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ MEANINGS = {
     "ca_ca_cis": "share of neighbouring alpha carbons at 2.95 ± 0.15 Å, as in cis peptides; natives 0.003",
     "c_n": "mean length of the peptide bond, Å; natives 1.33",
     "c_n_ok": "share of peptide bonds within 1.329 ± 0.1 Å; natives 1",
-    "angle_*": "angle at the peptide bond, degrees (sd: its spread)",
+    "angle_*": "angle at the peptide bond, degrees (sd: its standard deviation)",
     "omega_trans": "share of peptide bonds whose torsion is beyond ± 150°; natives 0.997",
-    "omega_sd": "spread of the torsion of the peptide bond, degrees",
+    "omega_sd": "standard deviation of the torsion of the peptide bond, degrees",
     "rama_favoured": "share of residues in the favoured regions of (phi, psi); natives 0.94",
     "rama_allowed": "share of residues in the allowed regions of (phi, psi); natives 0.98",
     "rama_js": "Jensen-Shannon divergence of the (phi, psi) histograms, bits; less is better, "
-    "the training row is the floor",
+    "the training row is the best to expect",
     "phi_positive": "share of residues with phi > 0; natives 0.06, a mirror image 0.94",
-    "clashes": "pairs of alpha carbons below 3.6 Å, a residue; natives 0",
-    "overlaps": "pairs of atoms below 2.4 Å, a residue; natives 0",
+    "clashes": "pairs of alpha carbons below 3.6 Å, per residue; natives 0",
+    "overlaps": "pairs of atoms below 2.4 Å, per residue; natives 0",
     "rg": "radius of gyration, Å",
     "rg_ratio": "radius of gyration over 2.2 N^0.38; natives 1.09",
     "rg_z": "radius of gyration in standard deviations from real chains; natives 0 ± 1",
@@ -35,21 +35,21 @@ MEANINGS = {
     "strand_far": "share of strand residues whose partner is farther; natives 0.01",
     "raw_*": "the same before closure moved the atoms",
     "atoms_moved": "how far closure moved the atoms, root mean square, Å",
-    "atoms_moved_most": "the same of the chain that was moved most, Å",
-    "structure_kept": "share of the asked secondary structure that came about; more is better",
-    "sheet_kept": "share of the asked pairs of strands that came about; more is better",
+    "atoms_moved_most": "the same for the chain that was moved most, Å",
+    "structure_kept": "share of the requested secondary structure that was obtained; more is better",
+    "sheet_kept": "share of the requested pairs of strands that were obtained; more is better",
     "contact_order": "mean separation of contacts along the chain, over its length; natives 0.20",
-    "long_range": "contacts between residues 12 or more apart, a residue; natives 1.1",
+    "long_range": "contacts between residues 12 or more apart, per residue; natives 1.1",
     "tm_native": "TM-score to the nearest held-out chain; natives 0.48",
     "tm_train": "TM-score to the nearest training chain, 1 is a copy; natives 0.58",
     "tm_train_same_fold": "share of samples with a TM-score above 0.5 to a training chain",
     "tm_pairs": "mean TM-score among the samples; less is more diverse",
     "clusters": "clusters at TM 0.5, over samples; more is more diverse",
-    "frechet": "Fréchet distance on eight descriptors; less is better, the training row is the floor",
+    "frechet": "Fréchet distance on eight descriptors; less is better, the training row is the best to expect",
     "finite": "share of samples whose coordinates are all finite",
-    "mpnn_information": "how sure ProteinMPNN is of the residues, nats; natives 0.86, a coil 0.41",
+    "mpnn_information": "how certain ProteinMPNN is of the residues, nats; natives 0.86, a coil 0.41",
     "mpnn_likelihood": "score of the sequence that ProteinMPNN designs",
-    "frame2seq_information": "how sure Frame2seq is of the residues, nats",
+    "frame2seq_information": "how certain Frame2seq is of the residues, nats",
     "sc_rmsd": "distance of the refolded chain from the sample, Å; less is better",
     "sc_tm": "TM-score of the refolded chain to the sample; more is better",
     "designable": "share of samples to which a designed sequence folds back within 2 Å; more is better",

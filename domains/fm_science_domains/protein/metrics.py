@@ -1,12 +1,12 @@
-"""How good generated backbones are, judged beside real ones: by geometry, and by networks where they are installed.
+"""How good generated backbones are, compared with real ones: by geometry, and by networks if they are installed.
 
-A metric takes samples and a reference set and returns named numbers; ``METRICS`` holds them all. No single number is
-proof of a protein: a random coil with perfect torsions passes every local test, so read local geometry, secondary
-structure and fold together, and against the rows that ``references`` makes: real chains held out from training, the
-training set itself (the best any sampler can do, and what memorisation looks like), and that random coil.
+A metric takes samples and a reference set and returns named numbers; ``METRICS`` has all of them. No single number
+proves a protein: a random coil with perfect torsions passes every local test, so read local geometry, secondary
+structure and fold together, and compare with the rows of ``references``: real chains held out from training, the
+training set itself (the best of any sampler, and the result of memorisation), and that random coil.
 
-Averages are over samples, of the values that ``measure`` gives each one. Samples with coordinates that are no numbers
-count in ``finite`` and nowhere else. A number that cannot be had is NaN, never an exception.
+Averages are over samples, of the values that ``measure`` gives each one. Samples with coordinates that are not numbers
+are counted in ``finite`` only. A number that is not defined is NaN, never an exception.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ DESCRIPTORS = {  # and their standard deviation over real chains
 
 @dataclass(frozen=True)
 class Metrics:
-    """How much work to spend on comparisons of folds (about 10 ms each) and on sequences (about 1 s each)."""
+    """The amount of work for comparisons of folds (about 10 ms each) and on sequences (about 1 s each)."""
 
     pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
     candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
-    designed: int = option(16, "samples of each row for which a sequence is designed and judged", low=0)
+    designed: int = option(16, "samples of each row for which a sequence is designed and evaluated", low=0)
     predictor: str | None = option(
-        None, "what folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names",
+        None, "the predictor that folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names",
         choices=predictors.NAMES,
     )  # fmt: skip
     designs: int = option(8, "sequences that are designed and folded for each of the same samples", low=1)
 
 
 def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, Any]]:
-    """One row a backbone: name, all numbers of ``geometry.measure``, what it kept of what was asked, how its bonds were
-    before they were closed, what ProteinMPNN says where it is installed, and its secondary structure in letters."""
+    """One row per backbone: name, all numbers of ``geometry.measure``, how much of its conditions it kept, its bonds
+    before they were closed, the result of ProteinMPNN if it is installed, and its secondary structure in letters."""
     rows = []
     for b in backbones:
         row: dict[str, Any] = {"name": b.name, **measure(b), **asked.kept(b), **asked.closed(b)}
@@ -77,7 +77,7 @@ def _means(backbones: Sequence[Backbone], *names: str) -> dict[str, float]:
 
 
 def peptide(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-    """Are residues joined as they should be? See ``geometry.peptide``."""
+    """The bonds between residues. See ``geometry.peptide``."""
     names = ("finite", "ca_ca", "ca_ca_ok", "ca_ca_cis", "c_n", "c_n_ok", "angle_ca_c_n", "angle_ca_c_n_sd",
              "angle_c_n_ca", "angle_c_n_ca_sd", "omega_trans", "omega_sd")  # fmt: skip
     return _means(samples, *names)
@@ -86,7 +86,7 @@ def peptide(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[
 def ramachandran(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
     """Torsions in favoured and allowed regions, and the Jensen-Shannon divergence (bits) of their 10 degree histogram.
 
-    The divergence of two finite sets of the same law is above zero; the training row shows by how much.
+    The divergence of two finite sets from the same distribution is above zero; the training row shows by how much.
     """
     js = jensen_shannon(_torsion_counts(samples), _torsion_counts(reference))
     return _means(samples, "rama_favoured", "rama_allowed", "phi_positive") | {"rama_js": js}
@@ -107,47 +107,48 @@ def jensen_shannon(p: Tensor, q: Tensor) -> float:
 
 
 def clashes(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-    """Residues and atoms that sit on top of one another. See ``geometry.clashes``."""
+    """Residues and atoms that overlap. See ``geometry.clashes``."""
     return _means(samples, "clashes", "overlaps")
 
 
 def size(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-    """Are chains as compact as real ones of their length? See ``geometry.size``."""
+    """The compactness of chains compared with real ones of their length. See ``geometry.size``."""
     return _means(samples, "rg", "rg_ratio", "rg_z", "neighbours")
 
 
 def secondary(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-    """Helix, strand and coil content; ss_distance compares how samples and reference spread over (helix, strand).
+    """Helix, strand and coil content; ss_distance compares the distributions of samples and reference over (helix,
+    strand).
 
-    ss_distance is the energy distance of the two clouds of points (Szekely & Rizzo 2013), 0 for equal laws.
+    ss_distance is the energy distance of the two clouds of points (Szekely & Rizzo 2013), 0 for equal distributions.
     """
     clouds = [torch.stack([_column(s, "helix"), _column(s, "strand")], -1) for s in (samples, reference)]
     return _means(samples, "helix", "strand", "coil") | {"ss_distance": energy_distance(*clouds)}
 
 
 def strands(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-    """Do strands find partners? Of the residues that are asked to be strand (or are, where nothing was asked), the
-    share with another CA at 4.3 to 5.6 angstrom, nearer, or farther. See ``geometry.placement``."""
+    """The partners of strands. Of the residues that were requested to be strand (or are, without a request), the share
+    with another CA at 4.3 to 5.6 angstrom, nearer, or farther. See ``geometry.placement``."""
     names = ("strand_placed", "strand_near", "strand_far")
     weights = _rows([measure(b) for b in samples], "strand_judged", *names)
     return {name: _mean_of(weights[:, k], weights[:, 0]) for k, name in enumerate(names, 1)}
 
 
 def obedience(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-    """What samples keep of the structure and the sheets that were asked for; nothing where nothing was."""
+    """How much samples keep of the requested structure and sheets; nothing without a request."""
     return _known([asked.kept(b) for b in samples])
 
 
 def closure(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
     """The joints of samples before their bonds were closed, and how far their atoms moved, on average and in the worst
-    chain; nothing where bonds were not closed."""
+    chain; nothing if bonds were not closed."""
     rows = [asked.closed(b) for b in samples]
     moved = [row["atoms_moved"] for row in rows if math.isfinite(row["atoms_moved"])]
     return _known(rows) | ({"atoms_moved_most": max(moved)} if moved else {})
 
 
 def _rows(rows: Sequence[dict[str, float]], *names: str) -> Tensor:
-    """(n, len(names)) of the rows whose numbers are all known."""
+    """(n, len(names)) of the rows without NaN."""
     found = torch.tensor([[row[name] for name in names] for row in rows], dtype=torch.float64).reshape(-1, len(names))
     return found[found.isfinite().all(1)]
 
@@ -157,13 +158,13 @@ def _mean_of(values: Tensor, weights: Tensor) -> float:
 
 
 def _known(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The means of all numbers that any row knows."""
+    """The means of all numbers of the rows that have them."""
     found = {name: _mean(_rows(rows, name)) for name in (rows[0] if rows else ())}
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
-    """sqrt(2 E|x - y| - E|x - x'| - E|y - y'|) of points (n, d) and (m, d), without bias, cut off at zero."""
+    """sqrt(2 E|x - y| - E|x - x'| - E|y - y'|) of points (n, d) and (m, d), unbiased, but at least zero."""
     n, m = len(x), len(y)
     if n < 2 or m < 2:
         return math.nan
@@ -174,8 +175,8 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 def frechet(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
     """Frechet distance of Gaussians fitted to eight fixed descriptors, in units of their native standard deviation.
 
-    In the manner of the Frechet inception distance (Heusel et al. 2017), squared; it needs no trained network. Small
-    sets are biased upwards: compare with the training row, which has as many chains.
+    As the Frechet inception distance (Heusel et al. 2017), squared; it needs no trained network. Small sets are biased
+    upwards: compare with the training row, which has as many chains.
     """
     scale = torch.tensor(list(DESCRIPTORS.values()), dtype=torch.float64)
     clouds = [torch.stack([_column(s, name) for name in DESCRIPTORS], -1) / scale for s in (samples, reference)]
@@ -191,8 +192,8 @@ def frechet(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[
 def metrics(
     options: Metrics | None = None, train: Callable[[], Sequence[Backbone]] | None = None
 ) -> dict[str, Metric]:  # fmt: skip
-    """All metrics by name. train: gives the chains that novelty is measured against, when that is measured; none: the
-    shipped training chains."""
+    """All metrics by name. train: gives the chains for novelty, when that is measured; none: the shipped training
+    chains."""
     options = options or Metrics()
     known: list[Tensor] = []
 
@@ -217,14 +218,15 @@ def metrics(
         return {"tm_train": _mean(scores), "tm_train_same_fold": _mean((scores > 0.5).double())}
 
     def folds(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-        """Is there a fold? Contacts between distant residues, and TM-score to the nearest other chain of reference."""
+        """The fold: contacts between distant residues, and TM-score to the nearest other chain of reference."""
         shapes = fold.shapes(reference) if reference else None
         scores = torch.tensor([fold.nearest(b, reference, options.candidates, shapes, others=True) for b in samples])
         return _means(samples, "contact_order", "long_range") | {"tm_native": _mean(scores[scores.isfinite()])}
 
     def sequences(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-        """What ProteinMPNN says, and Frame2seq where it is there: how much the backbone tells of its sequence, and the
-        mean log-probability, nats a residue, of a sequence that is designed; nothing where it is not installed."""
+        """The results of ProteinMPNN, and of Frame2seq if it is installed: the information of the backbone about its
+        sequence, and the mean log-probability, nats per residue, of a designed sequence; nothing if it is not
+        installed."""
         if not mpnn.installed():
             log.info("no judgement of sequences: it needs ProteinMPNN, %s", mpnn.HINT)
             return {}
@@ -238,8 +240,8 @@ def metrics(
         return row
 
     def consistency(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
-        """Do designed sequences fold back? See ``predictors.consistency``; designable is the share of samples that one
-        comes within 2 angstrom of. Nothing where no predictor is asked for. Raises UserError where it fails."""
+        """Whether designed sequences fold back. See ``predictors.consistency``; designable is the share of samples for
+        which one is within 2 angstrom. Nothing if no predictor is requested. Raises UserError if it fails."""
         if options.predictor is None:
             return {}
         predict = predictors.predictor(options.predictor)
@@ -256,7 +258,7 @@ def metrics(
     }  # fmt: skip
 
 
-SLOW = frozenset({"sequences", "consistency"})  # measured by evaluate alone, since they would hold up training
+SLOW = frozenset({"sequences", "consistency"})  # measured only by evaluate, since they would slow down training
 
 
 METRICS = metrics()
@@ -271,10 +273,10 @@ def references(
     validation: Sequence[Backbone] | None = None,
     seed: int = 0,
 ) -> dict[str, list[Backbone]]:
-    """Rows to print beside the samples, each with as many chains and (nearly) the same lengths.
+    """Rows to compare with the samples, each with as many chains and (nearly) the same lengths.
 
-    Held-out natives and training chains are real chains of the nearest length, none twice unless there are too few;
-    the random coil has the exact lengths. train, validation: the chains to draw from; none: the shipped ones.
+    Held-out natives and training chains are real chains of the nearest length, without repetition unless there are too
+    few; the random coil has the exact lengths. train, validation: the chains to draw from; none: the shipped ones.
     """
     generator = torch.Generator().manual_seed(seed)
     lengths = [len(b) for b in samples]
@@ -286,7 +288,7 @@ def references(
 
 
 def matched(lengths: Sequence[int], pool: Sequence[Backbone], generator: torch.Generator) -> list[Backbone]:
-    """A random choice of chains from the pool whose lengths are, in sum, as near as can be to those asked for."""
+    """A random choice of chains from the pool whose lengths are, in sum, nearest to the requested ones."""
     from scipy.optimize import linear_sum_assignment
 
     if not lengths or not pool:
@@ -294,7 +296,7 @@ def matched(lengths: Sequence[int], pool: Sequence[Backbone], generator: torch.G
     copies = -(-len(lengths) // len(pool))
     have = torch.tensor([len(b) for b in pool], dtype=torch.float64).repeat(copies)
     cost = (torch.tensor(lengths, dtype=torch.float64)[:, None] - have).abs()
-    cost = cost + 0.5 * torch.rand(len(have), generator=generator, dtype=torch.float64)  # ties fall at random
+    cost = cost + 0.5 * torch.rand(len(have), generator=generator, dtype=torch.float64)  # ties are broken at random
     return [pool[i % len(pool)] for i in linear_sum_assignment(cost.numpy())[1]]
 
 

@@ -1,11 +1,13 @@
-"""Motifs: residues of a known structure that every new chain holds, where they stand, with a new chain around them.
+"""Motifs: residues of a known structure that every new chain contains, at their coordinates, with a new chain around
+them.
 
-A *contig* says how the chain is put together, from its start to its end, in the words of Watson et al. 2023:
+A *contig* describes how the chain is composed, from its start to its end, in the notation of Watson et al. 2023:
 ``10-20/A23-35/5/A48-51/15`` is 10 to 20 new residues, residues 23 to 35 of chain A of the motif's file, 5 new ones,
-residues 48 to 51, and 15 new ones. A chain whose name is not of letters alone stands before a colon: ``1:23-35``,
-``A2:23-35``, and ``:23-35`` for a chain without a name. Of several files, ``A23-35@2`` is of the second; they must lie
-as they are to lie in the new chain, since held residues stay where they are. For the engine the motif is frozen sites.
-To learn what surrounds a motif, some batches of training hold stretches of their chains (Yim et al. 2024).
+residues 48 to 51, and 15 new ones. A chain name with characters other than letters is followed by a colon: ``1:23-35``,
+``A2:23-35``, and ``:23-35`` for a chain without a name. With several files, ``A23-35@2`` is of the second; they must
+have the relative pose that they should have in the new chain, since fixed residues are not moved. For the engine the
+motif is a set of frozen sites. To learn chains around a motif, some batches of training fix segments of their chains
+(Yim et al. 2024).
 """
 
 from __future__ import annotations
@@ -33,18 +35,18 @@ from .residues import BREAK
 from .sheets import UNSTATED
 from .structure import NANOMETRE, Backbone, frames
 
-LONGEST = 0.35  # of a chain: the longest stretch that is held in training; there are one or two
+LONGEST = 0.35  # of a chain: the longest segment that is fixed in training; there are one or two
 
 
 @dataclass(frozen=True, eq=False)
 class Motif:
-    """What new chains are put together from.
+    """The composition of new chains.
 
     Attributes:
-        residues: the residues that are held, one after the other, in angstrom; ``motif`` names each, such as A23, and
-            ``chain`` and ``numbers`` are theirs where all are of one chain.
+        residues: the fixed residues, in order, in angstrom; ``motif`` names each, such as A23, and ``chain`` and
+            ``numbers`` are theirs if all are of one chain.
         kinds: ``(M,)`` their secondary structure in their own file, as ``geometry.secondary``.
-        pieces: fewest and most residues of each piece of the chain, and whether they are held or new.
+        pieces: fewest and most residues of each piece of the chain, and whether they are fixed or new.
     """
 
     residues: Backbone
@@ -57,8 +59,8 @@ class Motif:
         return sum(low for low, _, _ in self.pieces), sum(high for _, high, _ in self.pieces)
 
     def draw(self, lengths: tuple[int, int] | None = None) -> Tensor:
-        """(L,) a new chain: the number of the held residue at each site, -1 where the residue is new. With ``lengths``
-        the chain has from so many to so many residues, as :meth:`fit` has checked to be possible."""
+        """(L,) a new chain: the number of the fixed residue at each site, -1 for a new residue. With ``lengths`` the
+        chain has a number of residues in this range, which :meth:`fit` has checked to be possible."""
         rows, held = [], 0
         for size, (_, _, kept) in zip(self._sizes(lengths or self.span), self.pieces, strict=True):
             rows.append(torch.arange(held, held + size) if kept else torch.full((size,), -1))
@@ -66,7 +68,8 @@ class Motif:
         return torch.cat(rows)
 
     def _sizes(self, lengths: tuple[int, int]) -> list[int]:
-        """Residues of each piece. Pieces are drawn in random order, each evenly from what leaves room for the rest."""
+        """Residues of each piece. Pieces are drawn in random order, each uniformly from the numbers that leave enough
+        for the rest."""
         low, high = (torch.tensor(ends) for ends in list(zip(*self.pieces, strict=True))[:2])
         least, most = max(lengths[0], int(low.sum())), min(lengths[1], int(high.sum()))
         free, whole = (least, most) == self.span, 0
@@ -82,7 +85,7 @@ class Motif:
         return sizes.tolist()
 
     def fit(self, lengths: tuple[int, int]) -> None:
-        """Raises OptionError where no chain of the contig has from so many to so many residues."""
+        """Raises OptionError if no chain of the contig has a number of residues in this range."""
         least, most = self.span
         if lengths[1] < least or lengths[0] > most:
             wanted = "-".join(map(str, sorted(set(lengths))))
@@ -92,8 +95,8 @@ class Motif:
             )
 
     def known(self, source: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The frames of chains whose sites are the held residues ``source`` (B, N), or new where that is -1; nm around
-        the motif's centre. And that centre (3,), angstrom."""
+        """The frames of chains whose sites are the fixed residues ``source`` (B, N), or new where that is -1; nm around
+        the motif's centre. Also that centre (3,), angstrom."""
         held = source >= 0
         rotations, places = frames(*self.residues.coords[:, :3].unbind(1))
         origin = places.mean(0)
@@ -104,7 +107,7 @@ class Motif:
         return state, origin
 
     def check(self, structure: Tensor | None) -> None:
-        """Raises OptionError where a blueprint (L,) has not as many residues as the chains."""
+        """Raises OptionError if a blueprint (L,) has a different number of residues than the chains."""
         least, most = self.span
         if structure is not None and not least == most == len(structure):
             raise OptionError(
@@ -119,7 +122,7 @@ def read(files: str | Sequence[str], contig: str) -> Motif:
     """The motif of a contig such as ``10-20/A23-35/15`` from a PDB or mmCIF file, or from several.
 
     Raises:
-        OptionError: for a contig that makes no sense, or asks for residues that the file does not have.
+        OptionError: for an invalid contig, or residues that the file does not have.
         UserError: for a file that cannot be read.
     """
     if re.search(r"\s", contig.strip()):
@@ -146,19 +149,19 @@ def read(files: str | Sequence[str], contig: str) -> Motif:
         if taken & sites:
             again = tables[number][chain.chain][1][min(taken & sites)[2]]
             raise OptionError(
-                f"contig={contig!r}: {word} holds residue {again} again; one residue cannot stand twice in a chain"
+                f"contig={contig!r}: {word} has residue {again} again; one residue cannot occur twice in a chain"
             )
         taken |= sites
         pieces.append((len(sites), len(sites), True))
         parts.append((chain, held, number))
     if not parts or not any(high for _, high, kept in pieces if not kept):
-        raise OptionError(f"contig={contig!r}: expected residues to hold and new ones, such as 10-20/A23-35/15")
+        raise OptionError(f"contig={contig!r}: expected fixed residues and new ones, such as 10-20/A23-35/15")
     kinds = torch.cat([secondary(chain.coords)[held] for chain, held, _ in parts])
     return Motif(_residues(parts, files), kinds, tuple(pieces))
 
 
 def _residues(parts: Sequence[tuple[Backbone, slice, int]], files: Sequence[str]) -> Backbone:
-    """The held residues of chains of files, one after the other."""
+    """The fixed residues of chains of files, in order."""
     single = len({(number, chain.chain) for chain, _, number in parts}) == 1
     labels = [
         f"{chain.chain}{label}" + (f"@{number + 1}" if len(files) > 1 else "")
@@ -188,7 +191,7 @@ def _kept(word: str, contig: str, chains: Table) -> tuple[Backbone, slice]:
     found = re.fullmatch(r"(?:([^:]*):|([A-Za-z]+))(-?\d+[A-Za-z]?)(?:-(-?\d+[A-Za-z]?))?", word)
     if not found:
         raise OptionError(
-            f"contig={contig!r}: {word!r} is neither new residues (10, 10-20) nor held ones (A23-35, or 1:23-35 of a "
+            f"contig={contig!r}: {word!r} is neither new residues (10, 10-20) nor fixed ones (A23-35, or 1:23-35 of a "
             "chain whose name is not of letters alone, :23-35 of one without a name)"
         )
     name = found[1] if found[1] is not None else found[2]
@@ -217,7 +220,7 @@ def _kept(word: str, contig: str, chains: Table) -> tuple[Backbone, slice]:
 
 
 def _spelt(name: str) -> str:
-    """The name of a chain as a contig writes it."""
+    """The name of a chain in a contig."""
     if re.fullmatch("[A-Za-z]+", name):
         return name
     return f"{name} (write {name}:1-5)" if name else "one without a name (write :1-5)"
@@ -226,11 +229,11 @@ def _spelt(name: str) -> str:
 def around(
     n: int, motif: Motif, blueprint: Blueprint | None, lengths: tuple[int, int] | None = None, keep: bool = False
 ) -> Context:
-    """``n`` chains around a motif, of ``lengths`` from so many to so many residues where they are asked for. Their new
-    residues follow a ``blueprint``, or are left open.
+    """``n`` chains around a motif, of ``lengths`` in a range of residues if it is requested. Their new residues follow
+    a ``blueprint``, or are left open.
 
-    The centre of the motif is the origin; ``cond["origin"]`` (n, 3) says where it was, in angstrom;
-    ``cond["sequence"]`` (n, N) has the letters of held residues as numbers, and G, and ``cond["labels"]`` (n, N) their
+    The centre of the motif is the origin; ``cond["origin"]`` (n, 3) has its coordinates, in angstrom;
+    ``cond["sequence"]`` (n, N) has the letters of fixed residues as numbers, and G, and ``cond["labels"]`` (n, N) their
     names in the motif's file (see :func:`~.names.packed`), and 0; ``cond["sides"]`` (n, N, 10, 3) has their side chains
     (see :mod:`.side_chains`). With ``keep`` the new chains have the name and the numbers of the motif's in
     ``cond["chain"]`` and ``cond["numbers"]``.
@@ -261,11 +264,11 @@ def around(
 
 @dataclass(frozen=True)
 class Scaffolding(Coupling):
-    """Now and then a batch whose chains are partly given: one or two stretches of each are held, and the others start
-    from noise around them, their secondary structure told or not.
+    """In a share of batches chains are partly given: one or two segments of each are fixed, and the others start from
+    noise around them, with or without their secondary structure as a condition.
 
     Args:
-        prior: of the noise, which is drawn anew around the motif.
+        prior: of the noise, which is drawn again around the motif.
         share: of the batches.
     """
 
@@ -289,7 +292,7 @@ class Scaffolding(Coupling):
 
 
 def stretches(mask: Tensor) -> Tensor:
-    """(B, N) bool: one or two random stretches of each chain of ``mask`` (B, N), at least one residue each."""
+    """(B, N) bool: one or two random segments of each chain of ``mask`` (B, N), at least one residue each."""
     sizes, sites = mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=mask.device)
     held = torch.zeros_like(mask)
     for chance in (1.0, 0.5):

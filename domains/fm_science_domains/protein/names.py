@@ -1,4 +1,4 @@
-"""Names of residues and chains as numbers, so that they may travel with a batch of tensors."""
+"""Names of residues and chains as numbers, so that they can be part of a batch of tensors."""
 
 from __future__ import annotations
 

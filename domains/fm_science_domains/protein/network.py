@@ -1,12 +1,12 @@
 """A network for protein backbones: from noisy residue frames to the frames of the folded chain.
 
 A residue is a frame: the position x of its alpha carbon (nanometres) and a rotation R whose columns are the residue's
-own axes. Residues exchange what they know by invariant point attention (:mod:`.attention`), biased by what is known
-about each pair (:mod:`.pairs`); each also reads the exact pose of its neighbours along the chain and, in the later
-blocks, the strain of its bonds (:mod:`.strain`). Each block then turns and shifts every frame a little, in the frame's
-own axes. Towards the end of the path there is little left to move, so the moves shrink with 1 - t: the endpoint then
-becomes as exact as its input. Rotating or moving the input rotates and moves the output; a mirror image is *not*
-followed, since proteins have a hand.
+own axes. Residues exchange features by invariant point attention (:mod:`.attention`), biased by features of each pair
+(:mod:`.pairs`); each also gets the exact pose of its neighbours along the chain and, in the later blocks, the strain of
+its bonds (:mod:`.strain`). Each block then rotates and translates every frame a little, in the frame's own axes.
+Towards the end of the path there is little left to move, so the moves shrink with 1 - t: the endpoint then becomes as
+exact as its input. The output rotates and translates with the input, but it is *not* equivariant under reflections,
+since proteins are chiral.
 
 After Jumper et al. 2021 (suppl. algorithms 22 and 23: invariant point attention, backbone update) and Yim et al. 2023
 (frames as the state of a generative model).
@@ -51,16 +51,16 @@ class Network:
         "once", "once: pairs are read once, for biases of attention; revised: they have a description that is revised",
         choices=("once", "revised"), before="revised",
     )  # fmt: skip
-    revise: int = option(0, "blocks between two looks at the pairs, or two revisions; 0: one look", low=0)
+    revise: int = option(0, "blocks between two passes over the pairs, or two revisions; 0: one pass", low=0)
     triangle: int = option(16, "channels of the triangle update of revised pairs; 0 leaves it out", low=0)
     strain: float = option(
-        0.5, "share of the blocks, the last ones, that see the strain of bonds", low=0, high=1, before=0.0
+        0.5, "share of the blocks, the last ones, that get the strain of bonds", low=0, high=1, before=0.0
     )  # fmt: skip
     shrink: bool = option(True, "whether moves shrink with 1 - t", before=False)
 
 
 class Block(nn.Module):
-    """Attention, transition, and a small turn and shift of every frame in its own axes."""
+    """Attention, transition, and a small rotation and translation of every frame in its own axes."""
 
     def __init__(self, o: Network, strained: bool) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Block(nn.Module):
         if strain is not None and self.gate is not None:
             gate = self.gate(h).to(x.dtype) * (layout.moves > 0)
             shift = shift + gate[..., :1] * strain.force
-            turn = turn + 0.5 * gate[..., 1:] * strain.torque  # half the angle, as quaternions have it
+            turn = turn + 0.5 * gate[..., 1:] * strain.torque  # half the angle, as in quaternions
         with exact(x):
             x = x + (rotations @ shift[..., None])[..., 0]
             rotations = rotations @ quaternion_matrix(torch.cat([torch.ones_like(turn[..., :1]), turn], -1))
@@ -103,17 +103,17 @@ class Block(nn.Module):
 class FrameTransformer(nn.Module):
     """Predict the endpoint of a protein flow: noisy frames at time t to the frames at time 1.
 
-    ``forward(x, t, context)``: ``x`` holds ``translations`` (B, N, 3) in nm and ``rotations`` (B, N, 3, 3); ``t`` is
-    (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) holds their integer numbers
-    along the chain (gaps are seen), ``context.previous`` is the last predicted endpoint or None.
-    ``context.cond["structure"]`` (B, N), where given, says which residues are to be coil (0), helix (1), strand (2) or
-    anything (-1), and ``context.cond["sheet"]`` (B, N, N) which residues are to lie opposite each other in a sheet: not
-    stated (0 or -1), not paired (1), parallel (2), anti-parallel (3). Residues frozen by ``context.free`` stay where
-    they are. Returns the same two keys; padded residues stand at the origin. Equivariant under rotations and
+    ``forward(x, t, context)``: ``x`` has ``translations`` (B, N, 3) in nm and ``rotations`` (B, N, 3, 3); ``t`` is
+    (B,); ``context.mask`` (B, N) marks real residues, ``context.cond["residue"]`` (B, N) has their integer numbers
+    along the chain (with gaps), ``context.previous`` is the last predicted endpoint or None.
+    ``context.cond["structure"]`` (B, N), if given, has the requested classes of residues: coil (0), helix (1), strand
+    (2) or anything (-1), and ``context.cond["sheet"]`` (B, N, N) which residues are requested to be paired in a sheet:
+    not stated (0 or -1), not paired (1), parallel (2), anti-parallel (3). Residues frozen by ``context.free`` do not
+    move. Returns the same two keys; padded residues are at the origin. Equivariant under rotations and
     translations, not under reflections.
     """
 
-    self_conditioned = True  #: samplers hand each evaluation the endpoint predicted one step earlier
+    self_conditioned = True  #: samplers give each evaluation the endpoint predicted one step earlier
 
     def __init__(self, options: Network | None = None) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class FrameTransformer(nn.Module):
         return x, rotations
 
     def pair_input(self, t: Tensor, context: Context) -> PairInput:
-        """What the batch says of its residues and pairs."""
+        """The input of the batch for its residues and pairs."""
         structure, frozen = context.cond.get("structure"), context.frozen("nodes")
         kinds = torch.zeros_like(context.mask, dtype=torch.long) if structure is None else structure + 1
         kinds = kinds if frozen is None else kinds + 4 * frozen
@@ -188,7 +188,7 @@ class FrameTransformer(nn.Module):
 
     @staticmethod
     def chain_ends(residue: Tensor, mask: Tensor, kind: torch.dtype) -> Tensor:
-        """Where a residue stands, counted from both ends of its chain: (B, N, 64)."""
+        """The position of a residue, counted from both ends of its chain: (B, N, 64)."""
         high, low = residue.masked_fill(~mask, -(10**6)).amax(1, True), residue.masked_fill(~mask, 10**6).amin(1, True)
         both = torch.stack([residue - low, high - residue], -1).to(kind) * mask[..., None]
         return waves(both / 64.0, 32, 64.0).flatten(-2)

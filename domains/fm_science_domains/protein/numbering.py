@@ -1,7 +1,7 @@
-"""Numbers of residues around a motif: the motif keeps its own, and new residues count on from them.
+"""Numbers of residues around a motif: the motif keeps its own, and new residues are numbered from them.
 
-New residues before the motif count down from its first number, those between and behind it count up. So between two
-pieces there must be numbers enough.
+New residues before the motif count down from its first number, those between and after it count up. So there must be
+enough numbers between two pieces.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from fm_science.errors import OptionError
 
-LOWEST, HIGHEST = -999, 9999  # what the columns of a PDB file hold
+LOWEST, HIGHEST = -999, 9999  # the range of the columns of a PDB file
 
 
 def check(pieces: Sequence[tuple[int, int, bool]], chain: str, numbers: Sequence[str]) -> None:
-    """Raises OptionError where the numbers of held residues cannot be kept.
+    """Raises OptionError if the numbers of fixed residues cannot be kept.
 
     Args:
-        pieces: fewest and most residues of each piece of the chain, and whether they are held or new.
-        chain: the name of the chain that held residues are of.
-        numbers: theirs, one after the other; none where they are of several chains.
+        pieces: fewest and most residues of each piece of the chain, and whether they are fixed or new.
+        chain: the name of the chain of the fixed residues.
+        numbers: theirs, in order; none if they are of several chains.
     """
     if not numbers:
         raise OptionError("numbering=kept: the motif's residues are of several chains, whose numbers may collide")
@@ -32,7 +32,7 @@ def check(pieces: Sequence[tuple[int, int, bool]], chain: str, numbers: Sequence
     for before, after in pairwise(known):
         if after <= before:
             raise OptionError(f"numbering=kept: {chain}{after} comes after {chain}{before}; use numbering=new")
-    room, held = 0, 0  # most new residues since the last held one, and how many were held before
+    room, held = 0, 0  # most new residues since the last fixed one, and the number of fixed ones before
     for _, high, kept in [*pieces, (0, 0, True)]:
         if not kept:
             room += high
@@ -48,7 +48,7 @@ def check(pieces: Sequence[tuple[int, int, bool]], chain: str, numbers: Sequence
 
 
 def continued(source: Tensor, numbers: Sequence[str]) -> list[str]:
-    """The numbers of the residues of a chain whose sites are the held residues ``source`` (L,), -1 where new."""
+    """The numbers of the residues of a chain whose sites are the fixed residues ``source`` (L,), -1 where new."""
     row = source.tolist()
     first = next(i for i, k in enumerate(row) if k >= 0)
     last, found = int(numbers[row[first]]) - first - 1, []

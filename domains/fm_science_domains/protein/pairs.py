@@ -1,11 +1,12 @@
-"""What is known about pairs of residues, turned into attention biases for all blocks of the network at once.
+"""Features of pairs of residues, turned into attention biases for all blocks of the network at once.
 
-A pair is described by how far apart its residues are along the chain and in space, how they are turned to each other,
-how they were in the network's previous prediction, what secondary structure they are to have, and whether they are to
-be neighbours in a sheet. One small network reads this and returns a bias for every head of every block, in one product:
-pairs are the many (N² of them), so they are looked at once, and all else happens on residues.
+A pair is described by how far apart its residues are along the chain and in space, their relative rotation, the same in
+the network's previous prediction, their requested secondary structure, and whether they are requested to be neighbours
+in a sheet. One small network takes this and returns a bias for every head of every block, in one product: there are
+many pairs (N²), so they are processed once, and everything else is on residues.
 
-The heavier way of the first generation, pairs that are revised on the way, is in :mod:`.pairs_revised`.
+The more expensive version of the first generation, with pairs that are updated in the network, is in
+:mod:`.pairs_revised`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from .attention import AttentionSize
 from .features import exact, poses
 from .layers import small_embedding
 
-REACH = 32  # residue offsets beyond this count as "far along the chain"
+REACH = 32  # residue offsets beyond this are "far along the chain"
 KINDS = 8  # open, coil, helix, strand, and the same for frozen residues
-SHEET = 3  # what the pair is to be: not paired, parallel, anti-parallel
+SHEET = 3  # the condition of the pair: not paired, parallel, anti-parallel
 
 
 class PairSize(AttentionSize, Protocol):
-    """The sizes that pairs need beside those of attention."""
+    """The sizes for pairs in addition to those of attention."""
 
     @property
     def bins(self) -> int: ...
@@ -35,7 +36,7 @@ class PairSize(AttentionSize, Protocol):
 
 
 class PairInput(NamedTuple):
-    """What a batch says about its residues and pairs: the previous predicted endpoint or None, the numbers of residues
+    """The input of a batch for its residues and pairs: the previous predicted endpoint or None, the numbers of residues
     (B, N), their kinds (B, N) in 0 .. 7, the sheet (B, N, N) in -1 .. 3 or None, and features of the time (B, T)."""
 
     previous: dict[str, Tensor] | None
@@ -46,7 +47,7 @@ class PairInput(NamedTuple):
 
     @property
     def offset(self) -> Tensor:
-        """(B, N, N) how far residue j lies behind residue i along the chain, as a row of an embedding."""
+        """(B, N, N) how far residue j is behind residue i along the chain, as a row of an embedding."""
         return (self.residue[:, None] - self.residue[:, :, None]).clamp(-REACH, REACH) + REACH
 
     def previous_poses(self, like: Tensor, bins: int) -> Tensor | None:
@@ -56,13 +57,13 @@ class PairInput(NamedTuple):
 
 
 class PairBiases(nn.Module):
-    """Attention biases of ``blocks`` blocks: (blocks, B, heads, N, N) from one look at all pairs.
+    """Attention biases of ``blocks`` blocks: (blocks, B, heads, N, N) from one pass over all pairs.
 
     Args:
         o: the sizes of the network.
         time: features of the time.
         blocks: how many blocks use these biases.
-        first: whether these are the first biases, which see the previous prediction; later ones see the residues.
+        first: whether these are the first biases, which use the previous prediction; later ones use the residues.
     """
 
     def __init__(self, o: PairSize, time: int, blocks: int, first: bool = True) -> None:

@@ -1,9 +1,9 @@
-"""Pairs of residues with a description of their own, which is revised on the way through the network.
+"""Pairs of residues with features that are updated in the network.
 
-The first generation of the protein network: blocks gather from the pairs, and every few blocks the pairs are revised
+The first generation of the protein network: blocks use the pairs, and every few blocks the pairs are updated
 from both residues, their present pose and, through third residues, from the other pairs (Jumper et al. 2021, suppl.
-algorithms 11 and 22). Two and a half times the cost of :mod:`.pairs`, which replaced it; it is kept to compare with,
-and for runs that were trained with it.
+algorithms 11 and 22). Two and a half times the cost of :mod:`.pairs`, which replaced it; it is kept for comparison, and
+for runs that were trained with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .pairs import KINDS, REACH, PairInput, PairSize
 
 
 class PairDescription(nn.Module):
-    """The first description of pairs (B, N, N, pair): offset, pose in x_t and in the previous prediction, and time."""
+    """The initial features of pairs (B, N, N, pair): offset, pose in x_t and in the previous prediction, and time."""
 
     def __init__(self, o: PairSize, time: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class PairDescription(nn.Module):
 
 
 class PairUpdate(nn.Module):
-    """Revise pairs from both residues, their present pose and, through third residues, from the other pairs."""
+    """Update pairs from both residues, their present pose and, through third residues, from the other pairs."""
 
     def __init__(self, o: PairSize) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""Structure predictors: does a sequence that was designed for a backbone fold back into it?
+"""Structure predictors: whether a sequence that was designed for a backbone folds back into it.
 
 The field's test of a designed backbone (Watson et al. 2023): design sequences for it, predict the structure of each,
-and take the one that comes nearest. Below 2 angstrom the backbone counts as designable. A predictor turns sequences
-into structures; two are known by name, ``esmfold`` (Lin et al. 2023, by the package transformers) and ``boltz``
-(Wohlwend et al. 2024, by its command), and anything else is ``own``: a Python function ``module:function`` that takes
-a list of sequences and gives a list of alpha carbons (L, 3) or atoms (L, 4, 3) in angstrom, or a command with the
-words ``{fasta}`` and ``{out}`` that reads a FASTA file and writes a structure file named after each of its sequences
-into a folder. That one is named in the environment variable FM_SCIENCE_PREDICTOR and not in an option, since options
-are kept in runs, and nothing in a run is executed. No weights are fetched: they must be there.
+and take the nearest one. Below 2 angstrom the backbone is called designable. A predictor turns sequences into
+structures; two are available by name, ``esmfold`` (Lin et al. 2023, by the package transformers) and ``boltz``
+(Wohlwend et al. 2024, by its command), and anything else is ``own``: a Python function ``module:function`` that takes a
+list of sequences and gives a list of alpha carbons (L, 3) or atoms (L, 4, 3) in angstrom, or a command with the
+placeholders ``{fasta}`` and ``{out}`` that reads a FASTA file and writes a structure file named after each of its
+sequences into a folder. It is set by the environment variable FM_SCIENCE_PREDICTOR and not by an option, since options
+are stored in runs, and nothing in a run is executed. No weights are downloaded: they must be installed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DESIGNABLE = 2.0  # angstrom
 
 
 def predictor(name: str) -> Predictor:
-    """The predictor of one of ``NAMES``. Raises UserError where it is not installed, or not to be found."""
+    """The predictor of one of ``NAMES``. Raises UserError if it is not installed, or not found."""
     if name == "esmfold":
         return _esmfold
     if name == "boltz":
@@ -47,7 +47,7 @@ def predictor(name: str) -> Predictor:
         kept = Path(os.environ.get("BOLTZ_CACHE", Path.home() / ".boltz"))
         if not list(kept.glob("*.ckpt")):
             raise UserError(
-                f"predictor=boltz: no weights in {kept}; they are not fetched unasked. Run boltz once by hand"
+                f"predictor=boltz: no weights in {kept}; they are not downloaded. Run boltz once by hand"
             )
         return _boltz
     own = os.environ.get(VARIABLE, "")
@@ -67,10 +67,10 @@ def predictor(name: str) -> Predictor:
 
 
 def consistency(backbone: Backbone, predict: Predictor, designs: int) -> dict[str, float]:
-    """How near the best of ``designs`` predicted structures comes to a backbone.
+    """The distance of the best of ``designs`` predicted structures from a backbone.
 
     sc_rmsd: root mean square distance of CAs after superposition, angstrom; sc_tm: TM-score of the same structure.
-    NaN where there is nothing to design. Raises UserError where the predictor fails.
+    NaN if there is nothing to design. Raises UserError if the predictor fails.
     """
     if not judged(backbone):
         return {"sc_rmsd": float("nan"), "sc_tm": float("nan")}
@@ -84,7 +84,7 @@ def consistency(backbone: Backbone, predict: Predictor, designs: int) -> dict[st
 
 
 def _alpha(coords: Tensor, length: int) -> Tensor:
-    """(L, 3) CAs of what a predictor gave. Raises UserError where that is something else."""
+    """(L, 3) CAs from the output of a predictor. Raises UserError if that is something else."""
     ca = torch.as_tensor(coords).detach().cpu()
     ca = ca[:, 1] if ca.ndim == 3 else ca
     if ca.shape != (length, 3) or not ca.isfinite().all():
@@ -101,7 +101,7 @@ def rmsd(a: Tensor, b: Tensor) -> float:
 
 
 def _command(words: str, sequences: Sequence[str]) -> list[Tensor]:
-    """The structures that a command makes of sequences: it reads {fasta} and writes files into {out}."""
+    """The structures that a command predicts from sequences: it reads {fasta} and writes files into {out}."""
     with tempfile.TemporaryDirectory() as folder:
         fasta, out = Path(folder) / "designs.fasta", Path(folder) / "out"
         out.mkdir()
@@ -111,7 +111,7 @@ def _command(words: str, sequences: Sequence[str]) -> list[Tensor]:
 
 
 def _boltz(sequences: Sequence[str]) -> list[Tensor]:
-    """The structures that the command boltz predicts from single sequences, with weights that are there."""
+    """The structures that the command boltz predicts from single sequences, with installed weights."""
     with tempfile.TemporaryDirectory() as folder:
         asked, out = Path(folder) / "designs", Path(folder) / "out"
         asked.mkdir()
@@ -168,6 +168,6 @@ def _esmfold_network() -> tuple[Callable[..., dict[str, Tensor]], Callable[..., 
         return network, AutoTokenizer.from_pretrained("facebook/esmfold_v1", **kept)
     except OSError as error:
         raise UserError(
-            "predictor=esmfold: its weights are not there and are not fetched unasked; "
-            "huggingface-cli download facebook/esmfold_v1 fetches them (8 GB)"
+            "predictor=esmfold: its weights are missing and are not downloaded; "
+            "huggingface-cli download facebook/esmfold_v1 downloads them (8 GB)"
         ) from error

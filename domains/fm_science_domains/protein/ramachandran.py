@@ -1,11 +1,11 @@
 """The Ramachandran plot: which pairs of backbone torsions (phi, psi) real proteins use.
 
-A generated backbone has no sequence, so every residue is judged by one density, that of the "general" residues
+A generated backbone has no sequence, so every residue is evaluated by one density, that of the "general" residues
 (neither glycine, nor proline, nor before a proline) of the shipped training chains, smoothed on the torus. Favoured is
-the smallest region that holds 97 % of them, allowed the smallest that holds 99.8 %. These two numbers are calibrated so
-that held-out native chains judged without their sequence score what the Top500 contours of MolProbity (Lovell et al.
-2003) give them, 94 % favoured and 98.4 % allowed: glycines cost the rest, so about 94 % is the ceiling, not 100 %.
-Torsions drawn uniformly score 16 % and 38 % (Top500: 17 % and 41 %).
+the smallest region that contains 97 % of them, allowed the smallest that contains 99.8 %. These two numbers are
+calibrated so that held-out native chains, evaluated without their sequence, have the same values as by the Top500
+contours of MolProbity (Lovell et al. 2003), 94 % favoured and 98.4 % allowed: glycines are outside, so about 94 % is
+the maximum, not 100 %. Torsions drawn uniformly have 16 % and 38 % (Top500: 17 % and 41 %).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Density:
     allowed: float
 
     def __call__(self, pairs: Tensor) -> Tensor:
-        """The mass (...) of the cells that hold the pairs (..., 2) of phi and psi in radians."""
+        """The mass (...) of the cells of the pairs (..., 2) of phi and psi in radians."""
         i, j = _cell(pairs, len(self.mass)).unbind(-1)
         return self.mass.to(pairs.device)[i, j]
 
@@ -68,14 +68,14 @@ def estimate(pairs: Tensor, cells: int = CELLS, width: float = WIDTH) -> Density
 
 
 def pairs(backbone: Backbone) -> Tensor:
-    """(P, 2) phi and psi in radians of the residues that have both: all but the first and the last."""
+    """(P, 2) phi and psi in radians of the residues that have both: all except the first and the last."""
     phi, psi, _ = torsions(backbone.coords.double())
     return torch.stack([phi, psi], -1)[1:-1]
 
 
 @cache
 def reference() -> Density:
-    """The density of the general residues of the shipped training chains; made once, in half a second."""
+    """The density of the general residues of the shipped training chains; computed once, in half a second."""
     chains = backbones(False)
     phi, psi, _ = torsions(torch.cat([chain.coords for chain in chains]).double())
     sequence = "".join(chain.sequence or "" for chain in chains)

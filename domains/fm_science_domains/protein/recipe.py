@@ -1,8 +1,8 @@
-"""How protein backbones are learned and drawn: the paths of the frames, what a step minimises, what is asked for.
+"""How protein backbones are learned and sampled: the paths of the frames, the objective, the request.
 
 Translations are nanometres and start from a Gaussian; rotations start uniform. Both ends are joined by geodesics, and
-the network predicts the endpoint. Training uses the same clock for both; sampling lets rotations run ahead on an
-exponential clock, without which designs fall apart (Yim et al. 2023; Yue et al. 2025, table 3).
+the network predicts the endpoint. Training uses the same schedule for both; in sampling rotations have an exponential
+schedule and are ahead, without which designs are poor (Yim et al. 2023; Yue et al. 2025, table 3).
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from .motif import Motif, around, read
 
 @dataclass(frozen=True)
 class Path:
-    """Where backbones start."""
+    """The noise of backbones."""
 
-    translation_std: float = option(1.0, "spread of the first positions on each axis", "nm", low=0.01)
-    rotation_prior: str = option("uniform", "law of the first rotations", choices=("uniform", "igso3"))
-    rotation_std: float = option(1.5, "spread of the law igso3", "radians", low=0.05)
-    rotation_rate: float = option(0.0, "rate of the exponential clock of rotations in training; 0: linear", low=0)
+    translation_std: float = option(1.0, "standard deviation of the noise of positions on each axis", "nm", low=0.01)
+    rotation_prior: str = option("uniform", "distribution of the noise of rotations", choices=("uniform", "igso3"))
+    rotation_std: float = option(1.5, "standard deviation of igso3", "radians", low=0.05)
+    rotation_rate: float = option(0.0, "rate of the exponential schedule of rotations in training; 0: linear", low=0)
 
 
 @dataclass(frozen=True)
 class Coupling:
-    """Which noise meets which chain: independent draws."""
+    """Which noise is paired with which chain: independent."""
 
-    motifs: float = option(0.2, "share of batches that hold stretches of their chains, for motifs", low=0, high=1)
+    motifs: float = option(0.2, "share of batches that fix segments of their chains, for motifs", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -65,45 +65,45 @@ class Objective:
     hydrogen_bonds: float = option(10.0, "weight of the error of distances across hydrogen bonds", low=0)
     clashes: float = option(20.0, "weight of the overlap of alpha carbons", low=0)
     body: float = option(0.45, "alpha carbons closer than this overlap, unless they do in the true chain", "nm", low=0)
-    first_time: float = option(0.01, "earliest time that is trained", low=0, high=1)
-    last_time: float = option(0.99, "latest time that is trained", low=0, high=1)
+    first_time: float = option(0.01, "earliest time in training", low=0, high=1)
+    last_time: float = option(0.99, "latest time in training", low=0, high=1)
     until: float = option(0.97, "weights 1 / (1 - t)² stop growing at this time", low=0, high=0.999)
-    auxiliary_from: float = option(0.25, "time from which bonds, atoms and distances count", low=0, high=1)
-    clashes_from: float = option(0.5, "time from which overlaps count", low=0, high=1)
+    auxiliary_from: float = option(0.25, "time from which losses of bonds, atoms and distances are used", low=0, high=1)
+    clashes_from: float = option(0.5, "time from which the loss of overlaps is used", low=0, high=1)
     hide_structure: float = option(0.2, "probability that a chain's secondary structure is hidden", low=0, high=1)
-    hide_sheet: float = option(0.5, "probability that it is hidden which strands of a chain pair", low=0, high=1)
+    hide_sheet: float = option(0.5, "probability that the pairs of strands of a chain are hidden", low=0, high=1)
     self_condition: float = option(0.5, "probability that a step shows the network its own prediction", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is drawn when nothing else is said."""
+    """What is sampled by default."""
 
-    length: int | str = option("60-100", "length: a number, or a range a-b drawn from evenly", "residues")
+    length: int | str = option("60-100", "length: a number, or a range a-b with uniform probability", "residues")
     steps: int = option(50, "steps of the solver", low=1)
     power: float = option(
         2.0, "steps shrink towards the data: t = 1 - (1 - i / steps)^power; 1: equal steps", low=0.1, before=1.0
     )  # fmt: skip
-    rotation_rate: float = option(20.0, "rate of the exponential clock of rotations; 0: the trained, linear one", low=0)
+    rotation_rate: float = option(20.0, "rate of the exponential schedule of rotations; 0: linear", low=0)
     structure: str = option(
-        "data", "secondary structure: that of real chains of like length, open, or a blueprint such as 3L8E4L8E4L12H3L"
+        "data", "secondary structure: of real chains of similar length, open, or a blueprint such as 3L8E4L8E4L12H3L"
     )
     sheet: str = option(
-        "data", "strands side by side: those of the real chain that is followed, open, or pairs of strands of the "
+        "data", "pairs of strands: those of the real chain that is followed, open, or pairs of strands of the "
         "blueprint, a for anti-parallel, p for parallel, such as 1-2a,2-3p"
     )  # fmt: skip
     motif: str | list[str] | None = option(
-        None, "PDB or mmCIF file with residues that every chain is to hold, or several, [a.pdb,b.pdb]"
+        None, "PDB or mmCIF file with residues that every chain contains, or several, [a.pdb,b.pdb]"
     )  # fmt: skip
-    contig: str | None = option(None, "how chains are put together from new residues and the motif's: 10-20/A23-35/15")
+    contig: str | None = option(None, "composition of chains from new residues and the motif's: 10-20/A23-35/15")
     numbering: str = option(
-        "new", "numbers of residues around a motif: from 1 anew, or kept, where new residues count on from the motif's",
+        "new", "numbers of residues around a motif: from 1, or kept, with new residues numbered from the motif's",
         choices=("new", "kept"),
     )  # fmt: skip
     helix: float | None = option(None, "share of helix in the real chains that are followed", low=0, high=1)
     strand: float | None = option(None, "share of strand in the real chains that are followed", low=0, high=1)
     sequences: int = option(0, "sequences that ProteinMPNN designs for each sample, about 1 s each", low=0)
-    guidance: float = option(1.0, "how strongly the structure is pressed for; 1: as learnt, 0: not at all", low=0)
+    guidance: float = option(1.0, "strength of guidance to the structure; 1: as learned, 0: ignored", low=0)
     closure: str = option(
         "end", "make bonds and angles ideal, with torsions kept: at the end, in each step of the second half, or none",
         choices=("end", "loop", "none"), before="none",
@@ -111,7 +111,7 @@ class Sample:
 
 
 def path(options: Path) -> tuple[ProductPath, ProductPrior]:
-    """The trained path of frames, and the law of the noise."""
+    """The trained path of frames, and the prior."""
     turns = Geodesic(SO3(), clock(options.rotation_rate), Endpoint())
     frames = ProductPath(translations=Geodesic(Centered(), predicts=Endpoint()), rotations=turns)
     first: Prior = Uniform() if options.rotation_prior == "uniform" else IGSO3(options.rotation_std)
@@ -119,12 +119,12 @@ def path(options: Path) -> tuple[ProductPath, ProductPrior]:
 
 
 def clock(rate: float) -> Schedule:
-    """The clock of rotations: exponential of this rate, or linear for 0."""
+    """The schedule of rotations: exponential with this rate, or linear for 0."""
     return Exponential(rate) if rate else Linear()
 
 
 def annealed(trained: ProductPath, rate: float) -> ProductPath:
-    """The path that is walked at sampling: rotations on an exponential clock of this rate."""
+    """The path of sampling: rotations with an exponential schedule of this rate."""
     return trained.replaced(rotations=Geodesic(SO3(), clock(rate), Endpoint()))
 
 
@@ -149,11 +149,11 @@ def objective(o: Objective, coupling: AnyCoupling, rotation_rate: float = 0.0) -
     )
 
 
-LONGEST = 10_000  #: residues of a chain that can be asked for
+LONGEST = 10_000  #: residues of a chain that can be requested
 
 
 def lengths(length: int | str) -> tuple[int, int]:
-    """The shortest and longest chain of ``80`` or ``60-100``. Raises OptionError at anything else."""
+    """The shortest and longest chain of ``80`` or ``60-100``. Raises OptionError for anything else."""
     low, _, high = str(length).partition("-")
     if not low.isdecimal() or (high and not high.isdecimal()) or int(low) < 4 or int(high or low) < int(low):
         raise OptionError(f"length={length!r}: expected a number of residues of at least 4, or a range such as 60-100")
@@ -163,7 +163,7 @@ def lengths(length: int | str) -> tuple[int, int]:
 
 
 def shares(options: Sample) -> Tensor | None:
-    """(2,) the shares of helix and strand asked for by number; None where they are not. Raises OptionError."""
+    """(2,) the requested shares of helix and strand; None if there are none. Raises OptionError."""
     helix, strand = options.helix, options.strand
     if helix is None and strand is None:
         return None
@@ -175,11 +175,11 @@ def shares(options: Sample) -> Tensor | None:
 
 
 def wishes(options: Sample) -> tuple[Tensor | None, Blueprint | None, Motif | None]:
-    """The shares of helix and strand, the blueprint, and the motif that are asked for, or None.
+    """The requested shares of helix and strand, blueprint and motif, or None.
 
     Raises:
-        OptionError: at lengths, shares, a blueprint, a sheet or a contig that make no sense.
-        UserError: at a motif that cannot be read.
+        OptionError: for an invalid length, share, blueprint, sheet or contig.
+        UserError: for a motif that cannot be read.
     """
     lengths(options.length)
     if options.sequences and not mpnn.installed():
@@ -207,9 +207,9 @@ def request(
     sheet: str | None = None, helix: float | None = None, strand: float | None = None,
     motif: str | list[str] | None = None, contig: str | None = None,
 ) -> Context:  # fmt: skip
-    """``n`` chains: around a motif, all of a blueprint, or with lengths drawn evenly from ``length``.
+    """``n`` chains: around a motif, all of a blueprint, or with lengths drawn uniformly from ``length``.
 
-    Their secondary structure and sheets are the blueprint's, those of random ``chains``, the training data, of like
+    Their secondary structure and sheets are the blueprint's, those of random ``chains``, the training data, of similar
     length (see :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes`
     raises.
     """
@@ -236,7 +236,7 @@ def request(
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
-    """Euler steps that shrink towards the data, with rotations on their own clock, and the network as sampled."""
+    """Euler steps that shrink towards the data, with the schedule of rotations, and the network for sampling."""
     walked = annealed(trained, options.rotation_rate)
     grid = power_grid(options.steps, options.power)
     plain = options.guidance == 1 and options.closure != "loop"
@@ -244,7 +244,7 @@ def sampler(options: Sample, trained: ProductPath) -> Sampler:
 
 
 def sampling_network(network: Network, options: Sample, path: ProductPath) -> Network:
-    """The network pressed for the structure that is asked for, its endpoints closed where every step is."""
+    """The network guided to the requested structure, with closed endpoints if every step is closed."""
     if options.guidance != 1:
         network = Guided(network, scale=options.guidance, keys=("structure", "sheet"), path=path)
     if options.closure == "loop":

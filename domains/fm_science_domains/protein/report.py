@@ -1,7 +1,7 @@
-"""Pictures of generated backbones beside real ones: what an expert looks at first.
+"""Pictures of generated and real backbones: what an expert looks at first.
 
-``overview.png`` shows torsions, secondary structure, size and bond geometry of all rows; ``traces.png`` draws chains,
-and ``contacts.png`` their distance maps. Everything is drawn without a display.
+``overview.png`` shows torsions, secondary structure, size and bond geometry of all rows; ``traces.png`` shows chains,
+and ``contacts.png`` their distance maps. No display is needed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def report(rows: Rows, folder: str | Path) -> list[Path]:
 
 
 def _grid(count: int, ratio: float, columns: int = 4, right: float = 0.0) -> tuple[Any, list]:
-    """A figure with panels of height over width ``ratio``, a line of text above each; right: inches left free there."""
+    """A figure with panels of height over width ``ratio``, a line of text above each; right: inches of free space
+    there."""
     gap, head, panel = 0.3, 0.55, 2.7
     lines = -(-count // columns)
     width, height = columns * (panel + gap) + gap + right, lines * (panel * ratio + head) + gap
@@ -48,7 +49,7 @@ def _grid(count: int, ratio: float, columns: int = 4, right: float = 0.0) -> tup
 
 
 def _order(rows: Rows) -> list[tuple[str, Sequence[Backbone], str]]:
-    """Rows with their colours, samples last so that they lie on top."""
+    """Rows with their colours, samples last so that they are on top."""
     named = [(name, chains, COLOURS[i % len(COLOURS)]) for i, (name, chains) in enumerate(rows.items())]
     return [*named[1:], named[0]]
 
@@ -92,7 +93,7 @@ def _regions(ax: Any, density: Density) -> None:
 
 
 def composition_plot(ax: Any, rows: Rows) -> None:
-    """Helix against strand content, one dot a chain."""
+    """Helix against strand content, one dot per chain."""
     for name, chains, colour in _order(rows):
         helix, strand = ([measure(b)[key] for b in chains] for key in ("helix", "strand"))
         ax.scatter(helix, strand, s=22, color=colour, alpha=0.65, linewidths=0.4, edgecolors="white", label=name)
@@ -104,7 +105,7 @@ def composition_plot(ax: Any, rows: Rows) -> None:
 
 
 def size_plot(ax: Any, rows: Rows) -> None:
-    """Radius of gyration against length, over the law of real chains and twice its spread."""
+    """Radius of gyration against length, over the mean of real chains and twice the standard deviation."""
     lengths = [len(b) for chains in rows.values() for b in chains]
     factor, power, spread = RG_LAW
     x = torch.linspace(min(lengths) - 2, max(lengths) + 2, 100).numpy()
@@ -144,7 +145,7 @@ TABLE = {
 
 
 def table_plot(ax: Any, rows: Rows) -> None:
-    """The numbers that say most, averaged over chains, one column a row."""
+    """The most important numbers, averaged over chains, one column per row."""
     ax.axis("off")
     ax.set_title("In numbers")
     columns = list(rows)[:4]
@@ -161,7 +162,7 @@ def table_plot(ax: Any, rows: Rows) -> None:
 
 
 def _gallery(rows: Rows, natives: int) -> list[tuple[Backbone, str]]:
-    """Samples, then some real chains beside them, with the name of their row."""
+    """Samples, then some real chains, with the name of their row."""
     names = list(rows)
     chosen = [(b, names[0]) for b in rows[names[0]][:SHOWN]]
     return chosen + [(b, name) for name in names[1:2] for b in rows[name][:natives]]
@@ -192,7 +193,7 @@ def _label(ax: Any, backbone: Backbone, row: str) -> None:
 
 
 def contacts(rows: Rows) -> Any:
-    """Distance maps of CA atoms: helices thicken the diagonal, sheets draw lines beside or across it."""
+    """Distance maps of CA atoms: helices thicken the diagonal, sheets are lines parallel or orthogonal to it."""
     names = list(rows)
     chosen = [(b, name) for name in names[:2] for b in rows[name][:4]]
     canvas, axes = _grid(len(chosen), 1.0, columns=min(4, len(rows[names[0]])), right=0.6)

@@ -1,9 +1,9 @@
-"""From atoms to chains of amino-acid residues: where chains begin and end, and which atoms of a residue count.
+"""From atoms to chains of amino-acid residues: where chains begin and end, and which atoms of a residue are used.
 
 A chain ends at TER, where the file gives it another name, and where its numbering starts again without a peptide bond
-across; two chains of one name get names of their own. Of alternative locations the one of highest occupancy counts, the
-first on a tie, and of two residue types at one place likewise. A modified residue counts where a peptide bond ties it
-in; waters, ions, nucleotides and ligands are left out.
+across; two chains of one name get different names. Of alternative locations the one of highest occupancy is used, the
+first on a tie, and of two residue types at one position likewise. A modified residue is used if it is bonded by a
+peptide bond; waters, ions, nucleotides and ligands are left out.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Residue:
 
     @property
     def known(self) -> bool:
-        """Whether this is an amino acid: by its name, or by an alpha carbon beside N or C (calcium stands alone)."""
+        """Whether this is an amino acid: by its name, or by an alpha carbon with N or C (calcium is alone)."""
         named = self.name in letters()
         return named or (not self.hetero and "CA" in self.places and ("N" in self.places or "C" in self.places))
 
     def settled(self) -> Residue:
-        """Itself, with one residue type and one place for each atom."""
+        """Itself, with one residue type and one position for each atom."""
         self.name = self._type()
         mine = [a for a in self.atoms if a.residue == self.name]
         self.hetero = mine[0].hetero
@@ -64,7 +64,7 @@ class Residue:
         return self
 
     def _type(self) -> str:
-        """The residue type of highest occupancy, the first on a tie; what all types share does not count."""
+        """The residue type of highest occupancy, the first on a tie; atoms that all types share are not counted."""
         types = dict.fromkeys(a.residue for a in self.atoms)
         if len(types) == 1:
             return next(iter(types))
@@ -78,7 +78,7 @@ class Residue:
 @cache
 def letters() -> dict[str, str]:
     """One-letter codes by the names of residues: amino acids, their modifications and protonation states, and those at
-    the ends of a chain as AMBER names them (NALA, CHIE). Raises UserError where Biopython is not installed."""
+    the ends of a chain as AMBER names them (NALA, CHIE). Raises UserError if Biopython is not installed."""
     try:
         from Bio.Data.PDBData import protein_letters_3to1, protein_letters_3to1_extended
     except ImportError as error:
@@ -96,7 +96,7 @@ def bonded(first: Residue, second: Residue) -> bool:
 
 
 def chains(atoms: Iterable[Atom]) -> list[tuple[str, list[Residue]]]:
-    """The chains of amino acids in the order of the file, each under a name that no other has."""
+    """The chains of amino acids in the order of the file, each with a unique name."""
     runs: dict[tuple[str, str], list[list[Residue]]] = {}
     seen: dict[tuple[str, str], dict[str, Residue]] = {}
     for atom in atoms:
@@ -120,7 +120,7 @@ def chains(atoms: Iterable[Atom]) -> list[tuple[str, list[Residue]]]:
 
 
 def _add(atom: Atom, runs: list[list[Residue]], seen: dict[str, Residue]) -> None:
-    """Add an atom to its residue. Where that has such an atom already, numbering started again: a new run begins."""
+    """Add an atom to its residue. If it has such an atom already, numbering started again: a new run begins."""
     ligand = atom.hetero and atom.residue not in letters()  # it may be numbered like a residue of the chain
     key = f"{atom.number}/{atom.order}" + (f"/{atom.residue}" if ligand else "")
     residue = seen.get(key)
@@ -140,7 +140,7 @@ def _add(atom: Atom, runs: list[list[Residue]], seen: dict[str, Residue]) -> Non
 
 
 def _amino_acids(residues: Sequence[Residue]) -> list[Residue]:
-    """The amino acids among residues; hetero ones only where a peptide bond ties them in."""
+    """The amino acids among residues; hetero ones only if they are bonded by a peptide bond."""
     known = [r for r in residues if r.known]
     tied = [not r.hetero for r in known]
     for i in range(len(known) - 1):
@@ -150,7 +150,7 @@ def _amino_acids(residues: Sequence[Residue]) -> list[Residue]:
 
 
 def _joined(runs: Sequence[list[Residue]]) -> list[list[Residue]]:
-    """Runs of residues as chains: cut where numbers fall, and joined again where a peptide bond leads on."""
+    """Runs of residues as chains: split where numbers decrease, and joined again across a peptide bond."""
     pieces: list[list[Residue]] = []
     for run in runs:
         start = 0

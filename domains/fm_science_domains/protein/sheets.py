@@ -1,9 +1,9 @@
-"""Sheets: which strands of a chain lie side by side, and whether they run the same way.
+"""Sheets: which strands of a chain are paired, and whether they have the same direction.
 
-The strands of a chain are numbered from 1 along it, as its secondary structure shows them. A sheet is written as pairs
-of strands, each with p (parallel: both run the same way) or a (anti-parallel): ``1-2a,2-3a`` is a meander of three
-strands. A network reads it as one number for each pair of residues: not stated, not paired, parallel, anti-parallel.
-In real chains, two strands are a pair when hydrogen bonds bridge them (bridges after Kabsch & Sander 1983).
+The strands of a chain are numbered from 1 along it, by its secondary structure. A sheet is written as pairs of strands,
+each with p (parallel: the same direction) or a (anti-parallel): ``1-2a,2-3a`` is a meander of three strands. A network
+gets one number for each pair of residues: not stated, not paired, parallel, anti-parallel. In real chains, two strands
+are a pair when hydrogen bonds bridge them (bridges after Kabsch & Sander 1983).
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def bridges(coords: Tensor) -> Tensor:
 
 
 def pairs(coords: Tensor, kinds: Tensor) -> Tensor:
-    """(P, 3) int64: first strand, second strand, PARALLEL or ANTIPARALLEL of the strands of a real chain that lie side
-    by side; coords (L, 4, 3) in angstrom, kinds (L,). Where bridges of both sorts join two strands, most of them count.
+    """(P, 3) int64: first strand, second strand, PARALLEL or ANTIPARALLEL of the paired strands of a real chain; coords
+    (L, 4, 3) in angstrom, kinds (L,). If bridges of both kinds join two strands, the majority decides.
     """
     number, found = numbers(kinds), bridges(coords)
     member = torch.nn.functional.one_hot(number).float()
@@ -77,9 +77,9 @@ def pairs(coords: Tensor, kinds: Tensor) -> Tensor:
 
 
 def condition(kinds: Tensor, pairs: Tensor) -> Tensor:
-    """(L, L) int8, symmetric: what is stated of each pair of residues of a chain of ``kinds`` (L,) whose strands are
-    paired as ``pairs`` (P, 3) say: residues of paired strands are PARALLEL or ANTIPARALLEL, other residues UNPAIRED,
-    and of residues that are left open nothing is stated (UNSTATED)."""
+    """(L, L) int8, symmetric: the condition of each pair of residues of a chain of ``kinds`` (L,) whose strands are
+    paired as in ``pairs`` (P, 3): residues of paired strands are PARALLEL or ANTIPARALLEL, other residues UNPAIRED,
+    and pairs with open residues are UNSTATED."""
     number = numbers(kinds)
     table = torch.full((int(number.max()) + 1,) * 2, UNPAIRED, dtype=torch.int8)
     first, second, sort = pairs.unbind(1)
@@ -89,7 +89,7 @@ def condition(kinds: Tensor, pairs: Tensor) -> Tensor:
 
 
 def stated(sheet: Tensor, kinds: Tensor) -> Tensor:
-    """(P, 3) int64, the pairs of strands that a condition ``sheet`` (L, L) states: the inverse of :func:`condition`."""
+    """(P, 3) int64, the pairs of strands of a condition ``sheet`` (L, L): the inverse of :func:`condition`."""
     first = torch.tensor([start for start, _ in strands(kinds)], dtype=torch.long)
     between = sheet[first][:, first].long().triu(1)
     i, j = (between >= PARALLEL).nonzero(as_tuple=True)
@@ -102,16 +102,16 @@ def unstated(length: int) -> Tensor:
 
 
 def stacked(rows: Sequence[Tensor]) -> Tensor:
-    """(B, N, N) int8 of conditions (L, L) of several chains; nothing is stated of padding."""
+    """(B, N, N) int8 of conditions (L, L) of several chains; padding is unstated."""
     longest = max(len(row) for row in rows)
     return torch.stack([torch.nn.functional.pad(row, (0, longest - len(row)) * 2, value=UNSTATED) for row in rows])
 
 
 def parse(text: str, kinds: Tensor) -> Tensor:
-    """(P, 3) int64 pairs of strands of a blueprint ``kinds`` (L,) from words such as ``1-2a,2-3a``.
+    """(P, 3) int64 pairs of strands of a blueprint ``kinds`` (L,) from a text such as ``1-2a,2-3a``.
 
     Raises:
-        OptionError: for other words, strands that the blueprint does not have, and pairs that are given twice.
+        OptionError: for other texts, strands that the blueprint does not have, and pairs that are given twice.
     """
     count = len(strands(kinds))
     rows: dict[tuple[int, int], int] = {}
@@ -132,6 +132,6 @@ def parse(text: str, kinds: Tensor) -> Tensor:
 
 
 def written(pairs: Tensor) -> str:
-    """The words of pairs (P, 3), such as ``1-2a,2-3a``: what :func:`parse` reads."""
+    """The text of pairs (P, 3), such as ``1-2a,2-3a``: the input of :func:`parse`."""
     letters = {sort: letter for letter, sort in LETTERS.items()}
     return ",".join(f"{first}-{second}{letters[sort]}" for first, second, sort in pairs.tolist())

@@ -1,7 +1,7 @@
-"""Side chains of residues that are held: they stand on the frame of their residue and come along as they are.
+"""Side chains of fixed residues: they are given in the frame of their residue and kept unchanged.
 
-Only heavy atoms of the twenty amino acids are carried, in the order below; hydrogens are easily added again. A modified
-residue is carried as far as it has the atoms of its parent, the selenium of selenomethionine as a sulfur.
+Only heavy atoms of the twenty amino acids are kept, in the order below; hydrogens are easily added again. Of a modified
+residue the atoms of its parent are kept, the selenium of selenomethionine as a sulfur.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ ATOMS = {
 }  # fmt: skip
 ALIASES = {"SD": "SE", "CD1": "CD"}  # names in selenomethionine, and of isoleucine in CHARMM
 
-#: every atom that is read where side chains count, the backbone included
+#: every atom that is read with side chains, including the backbone
 NAMES = frozenset((*BACKBONE, *ALIASES.values(), *(name for names in ATOMS.values() for name in names)))
 
 
 def places(residues: Sequence[Residue]) -> Tensor:
-    """(L, 10, 3) where the side-chain atoms of residues are, angstrom, in the order of ``ATOMS``; NaN where there is
-    none, or none in the file."""
+    """(L, 10, 3) the coordinates of the side-chain atoms of residues, angstrom, in the order of ``ATOMS``; NaN if there
+    is none, or none in the file."""
     found = torch.full((len(residues), MOST, 3), torch.nan)
     for row, residue in zip(found, residues, strict=True):
         for k, name in enumerate(ATOMS.get(residue.letter, ())):
@@ -43,7 +43,7 @@ def places(residues: Sequence[Residue]) -> Tensor:
 
 
 def atoms(letter: str, places: Tensor) -> Iterator[tuple[str, list[float]]]:
-    """The atoms of the side chain of one residue (10, 3): name and place."""
+    """The atoms of the side chain of one residue (10, 3): name and position."""
     for name, place in zip(ATOMS.get(letter, ()), places[: len(ATOMS.get(letter, ()))].tolist(), strict=True):
         if place[0] == place[0]:
             yield name, place

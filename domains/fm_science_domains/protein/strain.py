@@ -1,11 +1,11 @@
-"""The strain of peptide bonds: how far four distances between neighbours are from their ideal values, and which way
-each residue has to move to mend them.
+"""The strain of peptide bonds: how far four distances between neighbours are from their ideal values, and in which
+direction each residue has to move to correct them.
 
-Between residue i and the next one lie the distances C-N, CA-N, C-CA and CA-CA. The first is the bond, the next two fix
-the angles CA-C-N and C-N-CA, the last the turn about the bond, which is trans (all but a few of a thousand are). Half
-the squared deviations are an energy; its gradient is a force and a torque on each residue, written here in the
-residue's own axes, so that nothing changes when the chain is moved. A network that is given them need not learn
-geometry from coordinates: it learns when to follow the force.
+Residue i and the next one have the distances C-N, CA-N, C-CA and CA-CA. The first is the bond, the next two fix
+the angles CA-C-N and C-N-CA, the last the rotation about the bond, which is trans (except for a few in a thousand).
+Half the squared deviations are an energy; its gradient is a force and a torque on each residue, written here in the
+residue's own axes, so that they are invariant. A network with these inputs need not learn geometry from coordinates: it
+learns when to follow the force.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 from .structure import NANOMETRE, backbone
 
 IDEAL = (0.1329, 0.2431, 0.2437, 0.3802)  # nm: C-N, CA-N, C-CA and CA-CA of a trans peptide (Engh & Huber 2001)
-SOFT = 0.02  # nm: deviations beyond this are squashed in the features
+SOFT = 0.02  # nm: larger deviations are compressed in the features
 LEVER = 0.15  # nm: the distance of N and C from CA, which turns torques into lengths
-FEATURES = 20  # numbers a residue: deviations to both neighbours (2 x 4), forces and torques of both (4 x 3)
+FEATURES = 20  # numbers per residue: deviations to both neighbours (2 x 4), forces and torques of both (4 x 3)
 
 
 class Strain(NamedTuple):
-    """``features`` (B, N, 20) of the network; minus the gradient of the energy in each residue's own axes: ``force``
+    """``features`` (B, N, 20) of the network; the negative gradient of the energy in each residue's own axes: ``force``
     (B, N, 3) in nm, and ``torque`` (B, N, 3) over the squared lever, in radians."""
 
     features: Tensor

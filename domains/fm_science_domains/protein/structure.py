@@ -1,12 +1,11 @@
-"""The geometry of a protein backbone: a chain of rigid peptide building blocks.
+"""The geometry of a protein backbone: a chain of rigid peptide units.
 
-Each residue carries a frame: the origin sits on CA, the first axis points to C, and N lies in the plane of the first
-two axes. So a rotation and a translation say where N, CA and C are, and three atoms say the rotation and translation.
-The torsion angles phi, psi and omega turn one residue against the next; bond lengths and angles hardly move, and so
-the ideal values below rebuild a native chain to 0.04 angstrom (frames after Jumper et al. 2021, suppl. 1.8.1; lengths
-and angles after Engh & Huber 2001).
+Each residue carries a frame: the origin is CA, the first axis points to C, and N is in the plane of the first two axes.
+So a rotation and a translation determine N, CA and C, and vice versa. The torsion angles phi, psi and omega rotate one
+residue against the next; bond lengths and angles hardly vary, so the ideal values below rebuild a native chain to 0.04
+angstrom (frames after Jumper et al. 2021, suppl. 1.8.1; lengths and angles after Engh & Huber 2001).
 
-Lengths are in angstrom unless an argument ``angstrom`` says how long one angstrom is in the caller's unit (0.1 for
+Lengths are in angstrom unless an argument ``angstrom`` gives the length of one angstrom in the caller's unit (0.1 for
 nanometres). Angles are in radians. All functions take any number of leading batch dimensions and are differentiable.
 """
 
@@ -39,21 +38,21 @@ END_PSI = math.radians(140.0)  # psi assumed for the last oxygen, which no next 
 class Backbone:
     """One protein chain. coords: (L, 4, 3) float32 in angstrom, atoms N, CA, C, O.
 
-    A generated chain also knows where it came from: ``raw``, its coordinates before its bonds were closed, and what was
-    asked of it: ``structure``, ``sheet``, and in ``motif`` which residues are a motif's.
+    A generated chain also has its origin: ``raw``, its coordinates before its bonds were closed, and its conditions:
+    ``structure``, ``sheet``, and in ``motif`` which residues are a motif's.
     """
 
     coords: Tensor
     sequence: str | None = None  # L one-letter codes, X where unknown
     name: str = ""
     source: str = ""  # the file it was read from
-    chain: str = ""  # what that file calls the chain
+    chain: str = ""  # the name of the chain in that file
     numbers: tuple[str, ...] = ()  # L residue numbers with insertion codes, as in that file; none: 1 to L
     raw: Tensor | None = None  # (L, 4, 3) as coords
     structure: str | None = None  # L letters: L coil, H helix, E strand, X left open
     sheet: str = ""  # strands of ``structure`` that were to pair, such as 1-2a,2-3p
     motif: tuple[str, ...] = ()  # L residues of the motif's file, such as A23, empty where a residue is new; or none
-    sides: Tensor | None = None  # (L, 10, 3) side chains that are carried along (``side_chains``), NaN for no atom
+    sides: Tensor | None = None  # (L, 10, 3) side chains of fixed residues (``side_chains``), NaN for no atom
 
     def __len__(self) -> int:
         return self.coords.shape[0]
@@ -89,8 +88,8 @@ def _orthogonal(v: Tensor, axis: Tensor) -> Tensor:
 def frames(n: Tensor, ca: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Rotations (..., 3, 3) with the axes as columns, and translations (..., 3), from three atoms (..., 3) in any unit.
 
-    A point with local coordinates p sits at ``rotations @ p + translations``. Where the three atoms lie on one line
-    the frame is not defined; the result is then finite but no rotation.
+    A point with local coordinates p is at ``rotations @ p + translations``. If the three atoms are on one line the
+    frame is not defined; the result is then finite but not a rotation.
     """
     e1 = _unit(c - ca)
     e2 = _unit(_orthogonal(n - ca, e1))
@@ -100,7 +99,7 @@ def frames(n: Tensor, ca: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 def backbone(rotations: Tensor, translations: Tensor, angstrom: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """Atoms N, CA and C, each (..., 3), of rotations (..., 3, 3) and translations (..., 3), with ideal local geometry.
 
-    translations and the result share a unit in which one angstrom measures ``angstrom`` (1, or 0.1 for nanometres).
+    translations and the result share a unit in which one angstrom is ``angstrom`` (1, or 0.1 for nanometres).
     """
     local = angstrom * rotations.new_tensor([N_LOCAL, C_LOCAL])
     n, c = torch.einsum("...ij,aj->a...i", rotations, local)
@@ -160,8 +159,8 @@ def torsions(coords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def grow(phi: Tensor, psi: Tensor, omega: Tensor | float = math.pi) -> Tensor:
     """The chain (..., L, 4, 3) in angstrom with torsions (..., L) and ideal lengths and angles, centred on its CAs.
 
-    The first phi and the last psi and omega are not used, except that the last psi places the last oxygen. Not a number
-    counts as 180 degrees.
+    The first phi and the last psi and omega are not used, except that the last psi places the last oxygen. NaN is
+    replaced by 180 degrees.
     """
     phi, psi = torch.nan_to_num(phi, nan=math.pi), torch.nan_to_num(psi, nan=END_PSI)
     omega = torch.nan_to_num(torch.as_tensor(omega, dtype=phi.dtype, device=phi.device), nan=math.pi).expand_as(phi)
@@ -182,5 +181,5 @@ def grow(phi: Tensor, psi: Tensor, omega: Tensor | float = math.pi) -> Tensor:
 
 
 def ideal(coords: Tensor) -> Tensor:
-    """The chain (..., L, 4, 3) rebuilt from its frames: what a model of frames can express of it at best."""
+    """The chain (..., L, 4, 3) rebuilt from its frames: the best that a model of frames can represent."""
     return with_oxygen(*backbone(*frames(*coords[..., :3, :].unbind(-2))))

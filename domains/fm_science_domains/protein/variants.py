@@ -1,9 +1,9 @@
 """Variants of a fold: a known chain as the state that new chains start from.
 
-The frames of the chain are carried back some way towards noise and are folded anew from there, told of the secondary
-structure and the sheets that the chain has. The centre of a variant stays where the centre of its chain was, and the
-file of a variant keeps the name of the chain and the numbers of its residues. Its residues are not those of the chain:
-the backbone has moved, and which residues suit it is another question, so it is written as glycine.
+The frames of the chain are moved back towards noise and integrated from there again, conditioned on the secondary
+structure and the sheets of the chain. The centre of a variant is the centre of its chain, and the file of a variant
+keeps the name of the chain and the numbers of its residues. Its residues are not those of the chain: the backbone has
+moved, and its residues are not determined, so it is written as glycine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPACE = Product(translations=Centered(), rotations=SO3())
 def encode(
     chains: Sequence[Backbone], structure: str = "data", sheet: str = "data"
 ) -> tuple[dict[str, Tensor], Context]:
-    """The frames of ``chains`` in nanometres, and what variants of them are told.
+    """The frames of ``chains`` in nanometres, and the conditions of variants of them.
 
     Args:
         chains: in angstrom.
@@ -39,7 +39,7 @@ def encode(
         sheet: likewise, which strands pair.
 
     Returns:
-        State ``(B, N, ...)`` and context; ``cond["origin"]`` (B, 3) says where the centre was, in angstrom,
+        State ``(B, N, ...)`` and context; ``cond["origin"]`` (B, 3) has the coordinates of the centre, in angstrom,
         ``cond["chain"]`` (B, 2) and ``cond["numbers"]`` (B, N, 2) the names in the file (:func:`~.names.packed`).
 
     Raises:
@@ -59,7 +59,7 @@ def encode(
 
 
 def _told(chain: Backbone, structure: str, sheet: str) -> tuple[Tensor, Tensor]:
-    """The kinds (N,) of the residues of one chain and what is stated of their pairs (N, N)."""
+    """The kinds (N,) of the residues of one chain and the condition of their pairs (N, N)."""
     if structure not in ("data", "open"):
         plan = parse(structure, None if sheet in ("data", "open") else sheet)
         if len(plan) != len(chain):

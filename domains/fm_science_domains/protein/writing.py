@@ -1,8 +1,8 @@
-"""Protein structures into PDB and mmCIF files.
+"""Writing protein structures as PDB and mmCIF files.
 
-A file holds one chain, under its own name and numbers where it has them, else as A from 1; columns are checked. A
-backbone without a sequence is written as glycine, the one residue that is complete with N, CA, C and O, so that no
-program looks for missing side chains.
+A file has one chain, with its own name and numbers if it has them, else as A from 1; columns are checked. A backbone
+without a sequence is written as glycine, the only residue that is complete with N, CA, C and O, so that no program
+expects side chains.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _rows(backbone: Backbone) -> Iterator[Row]:
 
 
 def _numbers(backbone: Backbone) -> list[tuple[int, str]]:
-    """Numbers and insertion codes of residues: those of its file where all of them fit the columns, else from 1."""
+    """Numbers and insertion codes of residues: those of its file if all of them fit the columns, else from 1."""
     found = [re.fullmatch(r"(-?\d+)([A-Za-z]?)", number) for number in backbone.numbers]
     if len(found) == len(backbone) and all(m and -999 <= int(m[1]) <= 9999 for m in found):
         return [(int(m[1]), m[2]) for m in found if m]
@@ -94,7 +94,8 @@ def pdb(backbone: Backbone) -> str:
 
 
 def write_trajectory(frames: Sequence[Backbone], path: str | os.PathLike) -> Path:
-    """Write states of one chain as a PDB file with models numbered 1, 2, ...; molecular viewers play it as a film."""
+    """Write states of one chain as a PDB file with models numbered 1, 2, ...; molecular viewers show it as a
+    trajectory."""
     if len(frames) > 9999:
         raise UserError(f"cannot write {path}: {len(frames)} frames, but a PDB file numbers at most 9999 models")
     lines: list[str] = []

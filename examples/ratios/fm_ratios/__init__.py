@@ -1,7 +1,7 @@
 """Positive numbers, where a step multiplies: prices, concentrations, sizes.
 
-The metric is u v / x², so that from 1 to 2 is as far as from 10 to 20: geodesics are geometric progressions. All
-methods take any number of leading axes; batches, padding and frozen sites are the engine's.
+The metric is u v / x², so that the distance from 1 to 2 equals that from 10 to 20: geodesics are geometric
+progressions. All methods take any number of leading axes; the engine handles batches, padding and frozen sites.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fm_science import Leaf
 
-SMALLEST = 1e-12  # what is not positive is taken for this
+SMALLEST = 1e-12  # replaces numbers that are not positive
 
 
 @dataclass(frozen=True)

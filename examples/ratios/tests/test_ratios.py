@@ -1,4 +1,4 @@
-"""The laws of spaces, noise and paths, held against this one, and what is known in closed form."""
+"""The laws of spaces, noise and paths, checked for this one, and results in closed form."""
 
 import torch
 from fm_ratios import Ratios
@@ -22,7 +22,7 @@ def test_halfway_lies_the_geometric_mean():
 
 
 def test_a_density_that_is_known():
-    # dx/dt = x log x / 2 widens log x by e^(1/2) in unit time
+    # dx/dt = x log x / 2 scales log x by e^(1/2) in unit time
     flow = Flow(Geodesic(Ratios()), Wrapped(0.5), lambda x, t, context: 0.5 * x * x.log())
     x = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64).reshape(3, 1, 1)
     exact = torch.distributions.Normal(0, 0.5 * torch.tensor(0.5).exp().double()).log_prob(x.log()).flatten()

@@ -1,7 +1,8 @@
-"""Points on a circle: a small but whole domain for fm-science, to be replaced by your science. Lengths are nanometres.
+"""Points on a circle: a small but complete domain for fm-science, to be replaced by your science. Lengths are
+nanometres.
 
-From top to bottom: the options, the data, the network, what samples are and how they are kept in files, how they are
-judged and drawn, and ``build``, which puts all of it together. The command line makes everything else of it.
+From top to bottom: the options, the data, the network, what samples are and how they are stored in files, how they are
+evaluated and plotted, and ``build``, which combines all of it. The command line needs nothing else.
 """
 
 from __future__ import annotations
@@ -32,25 +33,25 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Data:
-    """The circle that is learnt."""
+    """The circle to learn."""
 
     points: int = option(256, "points on the circle", low=2)
     radius: float = option(2.0, "radius of the circle", unit="nm", low=0.0)
-    batch: int = option(64, "points a batch", low=1)
+    batch: int = option(64, "points per batch", low=1)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A perceptron that sees the point and the time."""
+    """A perceptron of the point and the time."""
 
     width: int = option(32, "width of the hidden layers", low=1)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What to draw."""
+    """What to sample."""
 
-    spread: float = option(0.0, "how far samples are scattered after the flow has ended", unit="nm", low=0.0)
+    spread: float = option(0.0, "standard deviation of noise that is added to samples at the end", unit="nm", low=0.0)
     steps: int = option(20, "steps of the solver", low=1)
 
 
@@ -65,7 +66,7 @@ OPTIONS = {"data": Data, "network": Network, "path": Nothing, "coupling": Nothin
 
 class Circle(torch.utils.data.Dataset):
     """Points at even angles. An item is an unbatched state, here one site ``(1, 2)``, and its conditions by name;
-    ``sizes`` says how many sites each item has, so that batches gather what is alike."""
+    ``sizes`` says how many sites each item has, so that batches combine items of similar size."""
 
     def __init__(self, points: int, radius: float, shift: float) -> None:
         angles = 2 * math.pi * (torch.arange(points) + shift) / points
@@ -97,7 +98,7 @@ def decode(state: State, context: Context) -> list[Point]:
 
 
 def write(samples: Sequence[Point], folder: Path, first: int = 0) -> list[Path]:
-    """One file a point."""
+    """One file per point."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     files = []
     for number, point in enumerate(samples, start=first):
@@ -107,7 +108,7 @@ def write(samples: Sequence[Point], folder: Path, first: int = 0) -> list[Path]:
 
 
 def trajectory(frames: Sequence[Sequence[Point]], folder: Path, first: int = 0) -> list[Path]:
-    """One file a point, with its place after every step."""
+    """One file per point, with its position after every step."""
     files = []
     for number, way in enumerate(zip(*frames, strict=True), start=first):
         files.append(Path(folder) / f"way_{number:04d}.txt")

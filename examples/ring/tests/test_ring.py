@@ -1,4 +1,4 @@
-"""The laws of domains, held against this one."""
+"""The laws of domains, checked for this one."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Pictures of ways: conditional and marginal paths, densities with arrows, diffusion beside straight paths, reflow."""
+"""Pictures of paths: conditional and marginal paths, densities with arrows, diffusion and straight paths, reflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from fm_science.state import Context
 
 
 def paths() -> Shown:
-    """Conical paths towards one datum, straight lines of random pairs, and the ways of the marginal flow."""
+    """Conical paths towards one data point, straight lines of random pairs, and the trajectories of the marginal
+    flow."""
     law, n = far_modes(), 60
     x0, x1 = torch.randn(n, 1, 1, generator=torch.Generator().manual_seed(0)), law.draw(n)
     t = torch.linspace(0, 1, 61)
@@ -33,7 +34,8 @@ def paths() -> Shown:
     for colour, datum in zip(COLOURS, (-4.0, 4.0), strict=False):
         cone.fill_between(t, t * datum - 2 * (1 - t), t * datum + 2 * (1 - t), color=colour, alpha=0.25, lw=0)
         cone.plot(t, t * datum, color=colour)
-    for axes, title in zip((cone, lines, flow), ("to one datum: a cone", "pairs: lines", "all: the flow"), strict=True):
+    for axes, title in zip((cone, lines, flow), ("to one data point: a cone", "pairs: lines", "all: the flow"),
+    strict=True):
         axes.set(title=title, xlabel="time t")
     cone.set_ylabel("x")
     straight = x0[:, 0, 0] + t[:, None] * (x1 - x0)[:, 0, 0]
@@ -79,7 +81,7 @@ def _continuity(law: Mixture, time: float) -> float:
 
 
 def diffusion() -> Shown:
-    """The ways of two diffusions and of straight paths, from the same noise to the same two modes."""
+    """The trajectories of two diffusions and of straight paths, from the same noise to the same two modes."""
     law, t = far_modes(), torch.linspace(0, 1, 101)
     x0 = torch.linspace(-2.2, 2.2, 34)[:, None, None]
     made, facts = figure(9.5, 3.1), []
@@ -106,7 +108,7 @@ class Plane(nn.Module):
 
 
 def _student(teacher: Flow, law: Mixture, seed: int, steps: int = 700, batch: int = 192) -> Flow:
-    """A network that learned the pairs of a teacher."""
+    """A network that was trained on the pairs of a teacher."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         flow = Flow(Geodesic(Euclidean(2)), Normal(), Plane())
@@ -123,7 +125,7 @@ def _student(teacher: Flow, law: Mixture, seed: int, steps: int = 700, batch: in
 
 
 def reflow() -> Shown:
-    """The ways of a flow of independent pairs, and of those that learned its pairs once and twice."""
+    """The trajectories of a flow of independent pairs, and of those that learned its pairs once and twice."""
     law = ring()
     flows: list[Flow] = [law.flow(Linear())]
     for k in (1, 2):

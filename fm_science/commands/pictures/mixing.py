@@ -1,4 +1,5 @@
-"""Pictures of sampling: two far modes between which Langevin dynamics does not mix, and how many steps a law takes."""
+"""Pictures of sampling: two far modes between which Langevin dynamics does not mix, and how many steps a distribution
+takes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from fm_science.state import Context
 
 
 def walk(law: Mixture, n: int, time: float, step: float, noise: float = 0.0) -> Tensor:
-    """Unadjusted Langevin dynamics from the standard normal law, ``(n, 1, d)``: dx = score dt + sqrt(2) dW."""
+    """Unadjusted Langevin dynamics from the standard normal distribution, ``(n, 1, d)``: dx = score dt + sqrt(2) dW."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(n, 1, law.means.shape[1], generator=rng)
     for _ in range(round(time / step)):
@@ -24,7 +25,7 @@ def walk(law: Mixture, n: int, time: float, step: float, noise: float = 0.0) -> 
 
 
 def langevin() -> Shown:
-    """Two far and unequal modes: Langevin dynamics finds both with the wrong weights; noise levels put that right."""
+    """Two far and unequal modes: Langevin dynamics finds both with the wrong weights; noise levels correct that."""
     law, n = far_modes(), 3000
     exploding = law.flow(VE(0.01, 150.0))
     levels = log_snr_grid(50, VE(0.01, 150.0))
@@ -47,7 +48,7 @@ def langevin() -> Shown:
 
 
 def noise_level() -> Shown:
-    """One noise level alone: little noise does not cover, much noise is wrong about the data."""
+    """A single noise level: little noise does not cover the modes, much noise is biased."""
     law, levels = far_modes(), torch.linspace(0.2, 4.0, 12).tolist()
     right, spread = [], []
     for noise in levels:
@@ -59,7 +60,7 @@ def noise_level() -> Shown:
     axes = made.subplots()
     axes.plot(levels, right, "o-", ms=4, color=COLOURS[0], label="weight of the right mode")
     axes.axhline(0.2, color=COLOURS[0], ls=":", lw=1)
-    axes.plot(levels, spread, "s-", ms=4, color=COLOURS[1], label="spread of a mode")
+    axes.plot(levels, spread, "s-", ms=4, color=COLOURS[1], label="standard deviation of a mode")
     axes.axhline(0.5, color=COLOURS[1], ls=":", lw=1)
     axes.set(title="coverage against bias of one noise level", xlabel="noise")
     axes.legend()
@@ -71,7 +72,7 @@ def noise_level() -> Shown:
 
 
 def steps() -> Shown:
-    """How far the law of samples is from the truth by evaluations of the field, for solvers with and without noise."""
+    """The error of the distribution of samples by evaluations of the field, for solvers with and without noise."""
     law, n, schedule = far_modes(), 4000, VP()
     flow, truth = law.flow(schedule), law.draw(200_000, seed=7).flatten().sort().values
     places = (torch.arange(n) + 0.5) / n

@@ -20,7 +20,7 @@ from fm_science.state import Context
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture and what was measured on the way: lines of words."""
+    """A picture, and its measurements as lines of text."""
 
     figure: Any
     facts: tuple[str, ...]
@@ -28,7 +28,7 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of Gaussians of one spread.
+    """A mixture of Gaussians of equal standard deviation.
 
     Args:
         weights: ``(K,)``, summing to one.
@@ -65,7 +65,7 @@ class Mixture:
         return (middle + alpha * self.std**2 / var * (x[:, 0] - alpha * middle))[:, None]
 
     def shares(self, x: Tensor, noise: float = 0.0) -> Tensor:
-        """How likely a point came from each Gaussian ``(B, K)``, where noise was added to the data."""
+        """How likely a point came from each Gaussian ``(B, K)``, if noise was added to the data."""
         square = (x - self.means).square().sum(-1)
         return (self.weights.log() - 0.5 * square / (self.std**2 + noise**2)).softmax(1)
 
@@ -74,7 +74,7 @@ class Mixture:
         return ((self.shares(x, noise) @ self.means)[:, None] - x) / (self.std**2 + noise**2)
 
     def flow(self, schedule: Schedule) -> Flow:
-        """The exact flow from the standard normal law along a Gaussian path."""
+        """The exact flow from the standard normal distribution along a Gaussian path."""
         network = lambda x, t, context: self.endpoint(schedule, x, t)  # noqa: E731
         return Flow(Gaussian(Euclidean(self.means.shape[1]), schedule, Endpoint()), Normal(), network)
 
@@ -85,7 +85,7 @@ class Mixture:
 
 
 def far_modes() -> Mixture:
-    """Two far and unequal modes on the line: .8 at -4 and .2 at 4, of spread 1/2."""
+    """Two far and unequal modes on the line: .8 at -4 and .2 at 4, of standard deviation 1/2."""
     return Mixture(torch.tensor([0.8, 0.2]), torch.tensor([[-4.0], [4.0]]), 0.5)
 
 
@@ -96,14 +96,15 @@ def ring(modes: int = 8, radius: float = 3.0, std: float = 0.25) -> Mixture:
 
 
 def straightness(places: Tensor) -> float:
-    """How far ways ``(steps + 1, n, d)`` of equal steps are from straight ones: the mean squared departure of their
-    velocity from the whole way, over the mean squared length of that (Liu et al. 2023, eq. 7, relative)."""
+    """How far trajectories ``(steps + 1, n, d)`` of equal steps are from straight ones: the mean squared deviation of
+    their velocity from the whole displacement, over the mean squared length of that (Liu et al. 2023, eq. 7,
+    relative)."""
     velocities, whole = places.diff(dim=0) * (len(places) - 1), places[-1] - places[0]
     return float((velocities - whole).square().sum(2).mean() / whole.square().sum(1).mean())
 
 
 def ways(flow: Flow, x0: Tensor, steps: int = 60, solver: Any = None) -> Tensor:
-    """The places of noise ``(n, 1, d)`` after each step, ``(steps + 1, n, d)``."""
+    """The positions of noise ``(n, 1, d)`` after each step, ``(steps + 1, n, d)``."""
     from fm_science.solvers import RK4
 
     states = flow.trajectory(x0, Context.full(len(x0)), solver or RK4(), steps)

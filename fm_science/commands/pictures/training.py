@@ -1,4 +1,4 @@
-"""Pictures of what training sees: gradients with and without conditioning, and pairs by size of the batch."""
+"""Pictures of training: gradients with and without conditioning, and pairs by size of the batch."""
 
 from __future__ import annotations
 
