@@ -4,74 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fm_science.contract import Logits, admit, check_context, check_output
-from fm_science.declarations import renamed_keywords, warn_renamed
+from fm_science.contract import admit, check_context
 from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, TransportMap, as_network
 from fm_science.paths import Field, Path
 from fm_science.posterior import PosteriorGuided, check_untied
 from fm_science.priors import Prior, cast
+from fm_science.sampler import Predictor, reversed_velocity
+from fm_science.sampler import Sampler as Sampler
 from fm_science.seeds import seeded
-from fm_science.solvers import RK4, Heun, Predict, Solver, grid_after, uniform_grid
-from fm_science.state import Context, State, leaves, scale
+from fm_science.solvers import RK4, Predict, Solver, grid_after, uniform_grid
+from fm_science.state import Context, State, leaves
 from fm_science.tables import listing
-
-
-@renamed_keywords(wrap="wrap_network")
-@dataclass(frozen=True)
-class Sampler:
-    """How a flow is sampled by default.
-
-    Args:
-        solver: the rule for one step.
-        steps: number of steps, or a tensor of times.
-        path: the path that is integrated; ``None``: the one that was trained. Another schedule here anneals the
-            integration.
-        wrap_network: the wrapper of the network in sampling, such as ``lambda network: Guided(network, 2.0)``.
-    """
-
-    solver: Solver = Heun()
-    steps: int | Tensor = 100
-    path: Path | None = None
-    wrap_network: Callable[[Network], NetworkFunction] | None = None
-
-    @property
-    def wrap(self) -> Callable[[Network], NetworkFunction] | None:
-        """The old name of ``wrap_network``, for one release."""
-        warn_renamed("Sampler.wrap", "wrap_network")
-        return self.wrap_network
-
-
-class Predictor:
-    """The network as a solver uses it: each evaluation gets the endpoint that was predicted one step earlier."""
-
-    def __init__(self, network: Network, path: Path, context: Context) -> None:
-        guided = network.along(path) if isinstance(network, PosteriorGuided) else network
-        self.network, self.path, self.context = guided, path, context
-        self.logits = Logits(path)
-        self._next: State | None = None
-
-    def __call__(self, x: State, t: Tensor, t_end: Tensor | None = None) -> State:
-        raw = self.network(x, t, self.context if t_end is None else replace(self.context, t_end=t_end))
-        check_output(self.path, raw)
-        self.logits(raw, t)
-        if self.network.self_conditioned and self._next is None:
-            self._next = self.path.endpoint(raw, x, t)
-        return raw
-
-    def advance(self) -> None:
-        """A step has ended: its first prediction becomes the previous one."""
-        if self._next is not None:
-            self.context, self._next = replace(self.context, previous=self._next), None
+from fm_science.weights import read_weights, uncompiled, weights_of
 
 
 class Flow(nn.Module):
@@ -236,7 +189,7 @@ class Flow(nn.Module):
             path.check(times)
             grid, times = times, reverse_grid(path, times, x)
             x, _ = start_before_end(path, grid, times, x, self.independent)
-            walked, ask = Field(path.space), _reversed(path, predict)
+            walked, ask = Field(path.space), reversed_velocity(path, predict)
         for state in solver.trajectory(walked, ask, x, times if whole else solver.waypoints(walked, times)):
             yield state
             predict.advance()
@@ -373,7 +326,7 @@ class Flow(nn.Module):
 
     def load(self, file: str | os.PathLike[str]) -> Flow:
         """Load the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
-        kept = _read(FilePath(file))
+        kept = read_weights(FilePath(file))
         self.fill(weights_of(kept), str(file))
         if "independent" in kept:  # if files of earlier versions record it
             self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
@@ -382,54 +335,10 @@ class Flow(nn.Module):
     def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:
         """Load weights by name; ``origin`` names their source in errors. Raises UserError when they do not
         fit."""
-        names = {_plain(k): k for k in self.state_dict()}  # the names in a compiled network
+        names = {uncompiled(k): k for k in self.state_dict()}  # the names in a compiled network
         try:
-            self.load_state_dict({names.get(_plain(k), k): v for k, v in weights.items()})
+            self.load_state_dict({names.get(uncompiled(k), k): v for k, v in weights.items()})
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"the weights in {origin!r} do not fit this network: {reason}") from error
         return self
-
-
-def read_weights(file: FilePath) -> dict[str, Tensor]:
-    """The weights of a flow by name, from :meth:`Flow.save` or a checkpoint of a run. Raises UserError."""
-    return weights_of(_read(file))
-
-
-def weights_of(kept: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights of the flow by name in the content of a file of weights, which may be those of a training module
-    around it."""
-    weights = kept.get("state_dict", kept)
-    prefix = "flow." if any(k.startswith("flow.") for k in weights) else ""
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-
-
-def _plain(name: str) -> str:
-    """The name of a weight without what ``torch.compile`` adds to it."""
-    return name.replace("_orig_mod.", "")
-
-
-def _read(file: FilePath) -> Mapping[str, Any]:
-    """The content of a file of weights. Raises UserError if it is not one."""
-    expected = "expected a file written by Flow.save or a checkpoint of a run."
-    if not file.is_file():
-        raise UserError(f"no weights at {str(file)!r}: {expected}")
-    try:
-        kept = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch may raise any error for such bytes
-        raise UserError(f"cannot read weights from {str(file)!r}: {expected}") from error
-    weights = kept.get("state_dict", kept) if isinstance(kept, Mapping) else None
-    if not (isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)):
-        raise UserError(f"{str(file)!r} holds a {type(kept).__name__} and no weights by name: {expected}")
-    return kept
-
-
-def _reversed(path: Path, predict: Predictor) -> Callable[[State, Tensor], State]:
-    """The velocity field of a path run backwards in time."""
-    if not path.space.smooth:
-        raise TypeError("a flow on classes cannot be reversed: jumps are random. Only smooth spaces can.")
-
-    def field(x: State, r: Tensor) -> State:
-        return scale(-1.0, path.velocity(predict(x, 1 - r), x, 1 - r))
-
-    return field

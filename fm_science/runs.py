@@ -19,12 +19,12 @@ from fm_science import __version__
 from fm_science.checkpoints import FOLDER, LAST, checkpoints, newest
 from fm_science.domain import Domain
 from fm_science.errors import UserError
-from fm_science.flow import weights_of
 from fm_science.history import Event, Status, history, status
 from fm_science.locks import LOCK, locked
 from fm_science.record import RecordDomain
 from fm_science.storage import PART, load_tree, load_yaml, save_tree, save_yaml, writable
 from fm_science.trained import Trained, Tree
+from fm_science.weights import weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor
