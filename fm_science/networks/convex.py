@@ -41,6 +41,7 @@ class ICNN(nn.Module):
         self.leave = nn.Parameter(torch.full((width,), -3.0)) if layers else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """The convex function at ``x`` (B, D): (B,)."""
         value = 0.5 * (x @ self.root.T).square().sum(1) + 0.5 * FLAT * x.square().sum(1) + x @ self.slope
         h = x
         for k, enter in enumerate(self.enter):
