@@ -192,7 +192,7 @@ def test_skipped_steps_are_said_with_part_time_and_sample_and_end_the_run(tmp_pa
         bad = torch.ones(len(x1)).index_fill(0, torch.tensor([4]), float("nan") if flow.training else 1.0)
         return {name: value * bad for name, value in losses.items()}
 
-    said = r"step 1 was skipped: the loss 'loss' is nan at t = 0\.\d+ for datum \d+ of"
+    said = r"step 1 was skipped: the loss 'loss' is nan at t = 0\.\d+ for data point \d+ of"
     with pytest.warns(UserWarning, match=said), pytest.raises(DivergedError, match=r"^3 steps in a row were skipped"):
         train(tmp_path, domain=replace(domain, objective=objective), options=replace(QUICK, max_skipped=3))
     assert not (tmp_path / "checkpoints" / LAST).exists() or read_checkpoint(tmp_path / "checkpoints" / LAST)

@@ -34,7 +34,7 @@ def test_descending_the_distance_of_a_space_obeys_the_laws_of_paths(space, prior
 def test_on_a_mesh_the_laws_hold_up_to_the_size_of_a_step():
     mesh = icosphere(2)
     errors = check_path(Simulated(mesh, mesh.biharmonic(), steps=32), Uniform(), (1, 2), seeds=(0,), tolerance=0.25)
-    assert errors["the path starts at the noise"] == errors["the path ends at the datum"] == 0
+    assert errors["the path starts at the noise"] == errors["the path ends at the data point"] == 0
     assert errors["step_to_endpoint to t = 1 gives the end"] == 0
 
 
