@@ -12,7 +12,8 @@ from fm_science.plugins import domains
 from fm_science.state import Context
 
 SMALL = {
-    "protein": {"network": {"width": 16, "blocks": 1}}, "molecule": {"network": {"width": 16, "layers": 1}},
+    "protein": {"data": {"limit": 20}, "network": {"width": 16, "blocks": 1}},
+    "molecule": {"network": {"width": 16, "layers": 1}},
     "point_cloud": {"data": {"train": 64, "held_out": 8, "effort": 0.01}, "network": {"width": 8, "layers": 1}},
     "function": {"data": {"train": 16, "held_out": 4}, "network": {"width": 4, "layers": 1, "modes": 4}},
     "image": {"network": {"width": 8, "blocks": 1}}, "table": {"data": {"train": 64, "test": 8}},

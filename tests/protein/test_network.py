@@ -232,7 +232,7 @@ def test_chain_neighbours_end_at_breaks_and_at_the_ends():
 def test_an_untrained_network_keeps_chains_in_sight() -> None:
     """Its first forces are zero: in noise every bond is strained, and forces of random sign would pull chains apart."""
     torch.manual_seed(1)
-    domain = build(network={"width": 64, "blocks": 6})
+    domain = build(data={"limit": 20}, network={"width": 64, "blocks": 6})
     context = domain.request(2, length=30)
     ends = domain.flow().sample(context, steps=20, seed=0)["translations"]
     assert float(ends.abs().max()) < 20
