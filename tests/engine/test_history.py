@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import sys
 from dataclasses import replace
 
 import lightning
@@ -53,7 +55,7 @@ def test_a_run_records_each_start_resume_and_end_and_loses_none(tmp_path):
             name: text.partition("+")[0] for name, text in versions.items()
         }
         assert (event["seed"], event["pid"]) == (5, os.getpid())
-        assert "pytest" in event["command"]
+        assert event["command"] == shlex.join(sys.orig_argv)
     assert resume["changed"] == {"trainer.max_steps": [4, 6]}
     assert load_yaml(tmp_path / "config.yaml")["trainer"]["max_steps"] == 6
 
