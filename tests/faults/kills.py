@@ -4,12 +4,11 @@ Each training is a process of its own, which runs the command line as a user doe
 imported everything, so that it begins in milliseconds. A run that was killed and resumed, as often as you like, must
 end with the weights, the rows and the samples of one that nobody stopped.
 
-    python -m tests.faults.kills 60        # so many kills over all domains, then a table
+    pytest -m slow tests/faults        # sixty kills over three domains
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -18,7 +17,6 @@ import resource
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -206,22 +204,3 @@ def trial(domain: str, folder: Path, kills: int, seed: int, pictures: bool = Fal
             found += [f"left over: {part}" for part in place.run.rglob("*.part")]
             shutil.rmtree(place.run)
     return Trial(domain, place.endings, runs, found)
-
-
-def main() -> None:
-    """So many kills over all domains, and a table."""
-    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("kills", type=int, nargs="?", default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for domain in DOMAINS:
-            done = trial(domain, Path(folder) / domain, given.kills // len(DOMAINS), given.seed, pictures=True)
-            ends = ", ".join(f"{name} {n}" for name, n in sorted(done.endings.items()))
-            print(f"{domain:<12} {ends}; {done.runs} runs compared, {len(done.differences)} differences", flush=True)
-            for line in done.differences:
-                print(f"  {line}")
-
-
-if __name__ == "__main__":
-    main()
