@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fm_science import ranks
 from fm_science.checkpoints import FOLDER
@@ -201,6 +202,8 @@ class _Part:
                 lightning.fit(self.module, datamodule=batches, ckpt_path=place, weights_only=True)
         except Halt as halt:
             raise self._stopped(halt.signum) from None
+        except SIGTERMException:  # it came while Lightning's own handler was in place, which would end with exit code 0
+            raise self._stopped(signal.SIGTERM) from None
 
     def _stopped(self, signum: int) -> Stopped:
         """The message after a signal has ended the run."""

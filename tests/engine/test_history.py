@@ -38,6 +38,16 @@ def train(folder, steps=4, resume=False, look=lambda step: None):
     return fit(replace(domain, objective=objective), replace(QUICK, max_steps=steps), None, folder, 5, resume)
 
 
+def test_a_signal_that_lightning_takes_is_no_end_of_a_training(tmp_path, monkeypatch):
+    """Between two moments of its start, Lightning's own handler is in place, which ends with exit code 0."""
+    monkeypatch.setattr("fm_science.training.signals.Signals.install", lambda self: None)
+    monkeypatch.setattr("fm_science.training.signals.Signals.__enter__", lambda self: self)
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path, look=lambda step: step == 2 and os.kill(os.getpid(), signal.SIGTERM))
+    assert stopped.value.signum == signal.SIGTERM
+    assert status(tmp_path).word == "stopped"
+
+
 def test_a_run_records_each_start_resume_and_end_and_loses_none(tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path, look=lambda step: step == 2 and os.kill(os.getpid(), signal.SIGTERM))
