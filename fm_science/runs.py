@@ -177,14 +177,14 @@ def claim(folder: Path) -> None:
 
 
 def clear_unsaved(folder: Path) -> bool:
-    """Whether a run was killed before its first checkpoint, so that it can only begin again, with the same result. What
-    its steps left (rows of metrics, samples) is removed then: it will be made again."""
-    if checkpoints(folder / FOLDER) or {event["event"] for event in history(folder)} != {"start"}:
+    """Whether a run was killed before its first checkpoint, so that it can only begin again, with the same result. Its
+    rows of metrics are removed then: they will be made again. A run that holds samples or a report had a checkpoint."""
+    begun = {event["event"] for event in history(folder)} == {"start"}
+    if not begun or checkpoints(folder / FOLDER) or (folder / "samples").exists() or (folder / "report").exists():
         return False
     with locked(folder):
-        for name in LEARNED:
-            place = folder / name
-            shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+        (folder / "metrics.csv").unlink(missing_ok=True)
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return True
 
 

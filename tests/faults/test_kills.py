@@ -59,6 +59,8 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path
     assert "holds no" in place.err  # it had ended: nobody but its user has removed the checkpoints
     (start, *_) = (place.run / "history.jsonl").read_text().splitlines()
     (place.run / "history.jsonl").write_text(f"{start}\n")
+    assert place.do("train", "resume=run") == 2  # there are samples, so there were checkpoints
+    shutil.rmtree(place.run / "samples")
     place.finish()
     assert "begins again" in (place.folder / "out").read_text()
     assert differences(outcome(whole.run), outcome(place.run)) == []
