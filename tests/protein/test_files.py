@@ -45,6 +45,8 @@ def test_round_trip(tmp_path, native, write, suffix, named):
 def test_pdb_columns(tmp_path, native):
     lines = write_pdb(native, tmp_path / "a.pdb").read_text().splitlines()
     assert {len(line) for line in lines if line.startswith("ATOM")} == {78}
+    header, *lines = lines
+    assert header.startswith("HEADER")
     assert lines[0][:30] == f"ATOM      1  N   {peptides(tmp_path / 'a.pdb')[0][0].get_resname()} A   1    "
     assert [lines[0][i : i + 8].strip() for i in (30, 38, 46)] == [f"{v:.3f}" for v in native.coords[0, 0].tolist()]
     assert [line[:6].strip() for line in lines[-2:]] == ["TER", "END"]

@@ -29,7 +29,7 @@ def native() -> Backbone:
 
 @pytest.fixture
 def pdb(native, tmp_path) -> list[str]:
-    return write_pdb(native, tmp_path / "made.pdb").read_text().splitlines()[:-2]
+    return write_pdb(native, tmp_path / "made.pdb").read_text().splitlines()[1:-2]
 
 
 @pytest.fixture

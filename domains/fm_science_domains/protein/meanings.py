@@ -29,6 +29,8 @@ MEANINGS = {
     "helix": "share of residues in helices, by hydrogen bonds; natives 0.38",
     "strand": "share of residues in strands, by hydrogen bonds; natives 0.22",
     "coil": "share of residues in neither; natives 0.40",
+    "dssp_helix": "the same share by the program DSSP (helices of 3, 4 and 5), where it is installed",
+    "dssp_strand": "the same share by the program DSSP (strands and bridges)",
     "ss_distance": "energy distance of the (helix, strand) clouds; less is better",
     "strand_placed": "share of strand residues with a partner at 4.3 to 5.6 Å; natives 0.86",
     "strand_near": "share of strand residues whose partner is nearer; natives 0.13",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fm_science.domain import option
 
-from . import asked, chains, fold, mpnn, predictors, second_opinion
+from . import asked, chains, dssp, fold, mpnn, predictors, second_opinion
 from .geometry import letters, measure
 from .ramachandran import histogram, pairs, reference
 from .structure import Backbone, grow
@@ -41,7 +41,7 @@ class Metrics:
 
     pairs: int = option(200, "pairs of samples compared for diversity, at most", low=1)
     candidates: int = option(10, "real chains each sample is compared with in a search for the nearest", low=1)
-    designed: int = option(16, "samples of each row for which a sequence is designed and evaluated", low=0)
+    designed: int = option(16, "samples of each row that DSSP reads and for which a sequence is designed", low=0)
     predictor: str | None = option(
         None, "the predictor that folds designed sequences: esmfold, boltz, or own, which FM_SCIENCE_PREDICTOR names",
         choices=predictors.NAMES,
@@ -239,6 +239,10 @@ def metrics(
             row["frame2seq_information"] = _mean(other)
         return row
 
+    def program(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
+        """Helix and strand by the program DSSP; nothing if it is not installed."""
+        return dssp.shares(samples[: options.designed]) if options.designed and dssp.installed() else {}
+
     def consistency(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
         """Whether designed sequences fold back. See ``predictors.consistency``; designable is the share of samples for
         which one is within 2 angstrom. Nothing if no predictor is requested. Raises UserError if it fails."""
@@ -254,11 +258,11 @@ def metrics(
         "peptide": peptide, "closure": closure, "ramachandran": ramachandran, "clashes": clashes, "size": size,
         "secondary": secondary, "strands": strands, "obedience": obedience, "fold": folds, "diversity": diversity,
         "novelty": novelty, "frechet": frechet, "sequences": sequences,
-        "consistency": consistency,
+        "dssp": program, "consistency": consistency,
     }  # fmt: skip
 
 
-SLOW = frozenset({"sequences", "consistency"})  # measured only by evaluate, since they would slow down training
+SLOW = frozenset({"sequences", "dssp", "consistency"})  # measured only by evaluate, since they would slow down training
 
 
 METRICS = metrics()

@@ -20,6 +20,7 @@ from .structure import ATOMS, Backbone
 LETTERS = "ARNDCQEGHILKMFPSTWYVX"
 RESIDUES = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL UNK"
 NAMES = dict(zip(LETTERS, RESIDUES.split(), strict=True))
+HEADER = "HEADER    PROTEIN BACKBONE"  # DSSP 4 takes a file without it for mmCIF
 
 
 Row = tuple[int, str, str, int, str, list[float], float, int]
@@ -85,12 +86,12 @@ def _save(path: str | os.PathLike, lines: Iterable[str]) -> Path:
 
 def write_pdb(backbone: Backbone, path: str | os.PathLike) -> Path:
     """Write one chain as PDB. Raises UserError when numbers do not fit the columns."""
-    return _save(path, [*_pdb(_checked(backbone, Path(path), columns=True)), "END"])
+    return _save(path, [HEADER, *_pdb(_checked(backbone, Path(path), columns=True)), "END"])
 
 
 def pdb(backbone: Backbone) -> str:
     """One chain as the text of a PDB file. Raises UserError when numbers do not fit the columns."""
-    return "\n".join([*_pdb(_checked(backbone, Path(f"{backbone.name}.pdb"), columns=True)), "END", ""])
+    return "\n".join([HEADER, *_pdb(_checked(backbone, Path(f"{backbone.name}.pdb"), columns=True)), "END", ""])
 
 
 def write_trajectory(frames: Sequence[Backbone], path: str | os.PathLike) -> Path:
@@ -98,25 +99,47 @@ def write_trajectory(frames: Sequence[Backbone], path: str | os.PathLike) -> Pat
     trajectory."""
     if len(frames) > 9999:
         raise UserError(f"cannot write {path}: {len(frames)} frames, but a PDB file numbers at most 9999 models")
-    lines: list[str] = []
+    lines = [HEADER]
     for number, frame in enumerate(frames, 1):
         lines += [f"MODEL     {number:4d}", *_pdb(_checked(frame, Path(path), columns=True)), "ENDMDL"]
     return _save(path, [*lines, "END"])
 
 
+ATOM_COLUMNS = (
+    "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
+    "pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_comp_id auth_asym_id "
+    "auth_atom_id pdbx_PDB_model_num"
+)
+SCHEME_COLUMNS = (
+    "asym_id entity_id seq_id mon_id ndb_seq_num pdb_seq_num auth_seq_num pdb_mon_id auth_mon_id pdb_strand_id "
+    "pdb_ins_code hetero"
+)
+
+
 def write_cif(backbone: Backbone, path: str | os.PathLike) -> Path:
-    """Write one chain as mmCIF."""
+    """Write one chain as mmCIF, with the tables from which DSSP and others take the sequence of its polymer."""
     _checked(backbone, Path(path), columns=False)
-    names = (
-        "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
-        "pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_comp_id auth_asym_id "
-        "auth_atom_id pdbx_PDB_model_num"
-    )
     block = re.sub(r"[^A-Za-z0-9_.-]", "_", backbone.name) or "backbone"
     chain = re.sub(r"[^A-Za-z0-9_-]", "", backbone.chain) or "A"
-    lines = [
+    rows = list(_rows(backbone))
+    atoms = [
         f"ATOM {serial} {atom[0]} {atom} . {residue} A 1 {place} {code or '?'} {x:.3f} {y:.3f} {z:.3f} "
         f"1.00 {mark:.2f} {number} {residue} {chain} {atom} 1"
-        for serial, atom, residue, number, code, (x, y, z), mark, place in _rows(backbone)
+        for serial, atom, residue, number, code, (x, y, z), mark, place in rows
     ]
-    return _save(path, [f"data_{block}", "#", "loop_", *(f"_atom_site.{name}" for name in names.split()), *lines, "#"])
+    scheme = [
+        f"A 1 {place} {residue} {place} {number} {number} {residue} {residue} {chain} {code or '.'} n"
+        for _, atom, residue, number, code, _, _, place in rows
+        if atom == "CA"
+    ]
+    polymer = [
+        "_entity.id 1", "_entity.type polymer", "#", "_entity_poly.entity_id 1", "_entity_poly.type polypeptide(L)",
+        f"_entity_poly.pdbx_strand_id {chain}", "#", "_struct_asym.id A", "_struct_asym.entity_id 1",
+    ]  # fmt: skip
+    tables = (_loop("pdbx_poly_seq_scheme", SCHEME_COLUMNS, scheme), _loop("atom_site", ATOM_COLUMNS, atoms))
+    return _save(path, [f"data_{block}", "#", *polymer, *(line for table in tables for line in table), "#"])
+
+
+def _loop(table: str, columns: str, rows: Sequence[str]) -> list[str]:
+    """A table of mmCIF with its columns."""
+    return ["#", "loop_", *(f"_{table}.{name}" for name in columns.split()), *rows]
