@@ -28,7 +28,7 @@ PUBLIC = {
         "Semidiscrete Sinkhorn Transport Unbalanced"
     ),
     "solvers": "DDIM DDPM RK4 Adaptive Adjoint AnnealedLangevin Churn DPMSolver Euler EulerMaruyama FlowMap Heun "
-    "Langevin Midpoint PredictorCorrector ReverseSDE Solver power_grid log_snr_grid uniform_grid",
+    "Langevin Midpoint Multistep PredictorCorrector Restart ReverseSDE Solver power_grid log_snr_grid uniform_grid",
     "likelihood": "Divergence Estimate ExactTrace HutchPP Hutchinson bits_per_dimension elbo elbo_estimate "
     "entropy_along",
     "networks": "EGNN Embedding FNO ICNN Blocks ConvexMap Guided LatentOperator Network NodeEmbedding PlanarMap "

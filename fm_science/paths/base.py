@@ -107,6 +107,11 @@ class Path(ABC):
         """Back from time t to an earlier r by adding fresh noise. Raises TypeError where the noise has no known law."""
         raise TypeError(self._unscored())
 
+    def noised(self, x1: State, r: Tensor) -> State:
+        """The state at time r ``(B,)`` of a path that ends at the data ``x1``, with noise drawn from the prior that the
+        path is bound to. Raises TypeError without one."""
+        raise TypeError(f"{self!r} is bound to no prior, so there is no noise to add: bind(context, prior).")
+
     def _unscored(self) -> str:
         return (
             f"{self!r} has no score, so noise cannot be refreshed along it: that takes a linear space with a Gaussian "

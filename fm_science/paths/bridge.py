@@ -13,7 +13,7 @@ from fm_science.predictions import Prediction, Velocity
 from fm_science.priors import Prior
 from fm_science.schedules import Linear, Schedule
 from fm_science.spaces.base import BoundLeaf, Space
-from fm_science.state import Context, State
+from fm_science.state import Context, State, tree_map
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,12 @@ class Bridge(Path):
         if self.prior is None or self.context is None or not self.has_score:
             raise TypeError(self._unscored())
         return self.prior.sample(self.space, self.context).to(x)
+
+    def noised(self, x1: State, r: Tensor) -> State:
+        if self.prior is None or self.context is None:
+            return super().noised(x1, r)
+        x0 = self.source(self.prior).sample(self.space, self.context)
+        return self.sample(tree_map(lambda y, like: y.to(like), x0, x1), x1, r)
 
     def bind(self, context: Context, prior: Prior | None = None) -> Bridge:
         return replace(self, space=self.space.bind(context), prior=prior, context=context)

@@ -60,7 +60,8 @@ class Geodesic(Bridge):
         return self.space.exp(x, scale(self._lasts(t, torch.ones_like(t)), u))
 
     def step_to_endpoint(self, x: State, x1hat: State, t: Tensor, s: Tensor) -> State:
-        fraction = 1 - self.schedule.remaining(s) / self.schedule.remaining(t)
+        left = self.schedule.remaining(t)  # zero after a steep clock has arrived to within rounding
+        fraction = 1 - self.schedule.remaining(s) / torch.where(left > 0, left, 1.0)
         return self.space.exp(x, scale(fraction, self.space.log(x, x1hat)))
 
     def step_along_velocity(self, x: State, u: State, t: Tensor, s: Tensor) -> State:

@@ -90,6 +90,9 @@ class ProductPath(Path):
     def add_noise(self, x: State, t: Tensor, r: Tensor) -> State:
         return {k: p.add_noise(x[k], t, r) for k, p in self.parts.items()}
 
+    def noised(self, x1: State, r: Tensor) -> State:
+        return {k: p.noised(x1[k], r) for k, p in self.parts.items()}
+
     def start_before_end(self, x: State, t: Tensor, independent: bool) -> tuple[State, Tensor]:
         moved = {k: p.start_before_end(x[k], t, independent) for k, p in self.parts.items()}
         return {k: y for k, (y, _) in moved.items()}, reduce(torch.add, (gain for _, gain in moved.values()))

@@ -20,6 +20,8 @@ from fm_science.solvers.grids import grid_after as grid_after
 from fm_science.solvers.grids import log_snr_grid as log_snr_grid
 from fm_science.solvers.grids import power_grid as power_grid
 from fm_science.solvers.grids import uniform_grid as uniform_grid
+from fm_science.solvers.multistep import Multistep as Multistep
+from fm_science.solvers.restart import Restart as Restart
 from fm_science.solvers.stochastic import Churn as Churn
 from fm_science.solvers.stochastic import EulerMaruyama as EulerMaruyama
 from fm_science.solvers.stochastic import Langevin as Langevin

@@ -24,7 +24,7 @@ from fm_science.paths import Geodesic, ProductPath
 from fm_science.predictions import Endpoint
 from fm_science.priors import IGSO3, Normal, Prior, ProductPrior, Uniform
 from fm_science.schedules import Exponential, Linear, Schedule
-from fm_science.solvers import Euler, power_grid
+from fm_science.solvers import Euler, Multistep, Restart, Solver, power_grid
 from fm_science.spaces import SO3, Centered
 from fm_science.state import Context
 
@@ -80,7 +80,14 @@ class Sample:
     """What is sampled by default."""
 
     length: int | str = option("60-100", "length: a number, or a range a-b with uniform probability", "residues")
-    steps: int = option(50, "steps of the solver", low=1)
+    steps: int = option(50, "steps of the solver, one evaluation of the network each", low=1)
+    solver: str = option(
+        "euler", "order one, or order two by the last two predictions", choices=("euler", "multistep")
+    )  # fmt: skip
+    restarts: int = option(
+        0, "how often a finished chain is moved back with new noise and integrated again, which mends it", low=0
+    )  # fmt: skip
+    restart_from: float = option(0.7, "time to which it is moved back", low=0.01, high=0.99)
     power: float = option(
         2.0, "steps shrink towards the data: t = 1 - (1 - i / steps)^power; 1: equal steps", low=0.1, before=1.0
     )  # fmt: skip
@@ -236,11 +243,13 @@ def request(
 
 
 def sampler(options: Sample, trained: ProductPath) -> Sampler:
-    """Euler steps that shrink towards the data, with the schedule of rotations, and the network for sampling."""
+    """Steps that shrink towards the data, with the schedule of rotations, and the network for sampling."""
     walked = annealed(trained, options.rotation_rate)
     grid = power_grid(options.steps, options.power)
     plain = options.guidance == 1 and options.closure != "loop"
-    return Sampler(Euler(), grid, walked, None if plain else partial(sampling_network, options=options, path=walked))
+    steps: Solver = Multistep() if options.solver == "multistep" else Euler()
+    solver = Restart(steps, options.restarts, options.restart_from) if options.restarts else steps
+    return Sampler(solver, grid, walked, None if plain else partial(sampling_network, options=options, path=walked))
 
 
 def sampling_network(network: Network, options: Sample, path: ProductPath) -> Network:
