@@ -43,7 +43,8 @@ PUBLIC = {
     "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup "
     "Stratified TimePairs UniformTime",
     "metrics": "Metric",
-    "distances": "bures critic_wasserstein sinkhorn_divergence sliced_wasserstein wasserstein",
+    "distances": "bures critic_wasserstein energy_distance frechet jensen_shannon line_wasserstein "
+    "sinkhorn_divergence sliced_wasserstein wasserstein",
     "identities": "backward_drift continuity_residual current_velocity fokker_planck_residual "
     "ornstein_uhlenbeck_bridge osmotic_velocity probability_flow transport_bound",
     "data": "TrainingData",
