@@ -22,7 +22,7 @@ PUBLIC = {
     "schedules": "VE VP Betas Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
     "paths": "Bridge Gaussian Geodesic Interpolant Path Piecewise ProductPath Simulated brownian bump",
-    "symmetries": "Permutations Rotations Symmetry Translations",
+    "symmetries": "Mirrors Permutations Rotations Shifts Symmetry Translations",
     "couplings": (
         "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "
         "Semidiscrete Sinkhorn Transport Unbalanced"

@@ -8,7 +8,6 @@ imports a domain: it finds one through an entry point of the group ``fm_science.
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -25,6 +24,7 @@ from fm_science.errors import OptionError, UserError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching, Objective
+from fm_science.options import Configured
 from fm_science.options import group as group
 from fm_science.options import groups as groups
 from fm_science.options import option as option
@@ -33,12 +33,11 @@ from fm_science.prepared import Preparation
 from fm_science.priors import Prior
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
-from fm_science.tables import listing
 
 Statistics = Mapping[str, Any]  #: what a domain fitted to its data: plain values and tensors by name, nested
 
 
-class Domain(ABC):
+class Domain(Configured, ABC):
     """One science. Decoded objects (a backbone, a molecule, an image) are what scientists read and write.
 
     A subclass names itself, declares its groups of options, and writes the seven abstract methods; the others have
@@ -70,6 +69,7 @@ class Domain(ABC):
             something that has an order, such as rows of a file.
         metric_meanings: one line for each number that the metrics give: what it is, its unit, which direction is
             better.
+        trace_atom: the name of the atom that traces a chain in files of samples; "": there are no chains.
         sample_batch: samples that are generated together by default.
         evaluation_samples: samples that ``evaluate`` draws by default.
         renamed_options: names ``group.option`` in older runs, and their present names.
@@ -84,6 +84,7 @@ class Domain(ABC):
     slow: frozenset[str] = frozenset()
     numbered: bool = False
     metric_meanings: Mapping[str, str] = types.MappingProxyType({})
+    trace_atom: str = ""
     sample_batch: int = 16
     evaluation_samples: int = 50
     renamed_options: Mapping[str, str] = types.MappingProxyType({})
@@ -105,27 +106,6 @@ class Domain(ABC):
         self.given = statistics
         self.options = typing.get_type_hints(type(self))["options"](**chosen)
         self.check_options()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen().items())})"
-
-    def _repr_html_(self) -> str:
-        return listing(f"domain {self.name}", self.chosen())
-
-    def chosen(self) -> dict[str, str]:
-        """The options that differ from their defaults, by their dotted names."""
-        pairs = (
-            (f"{name}.{item.name}", getattr(getattr(self.options, name), item.name), item)
-            for name, kind in self.groups().items() for item in dataclasses.fields(kind)
-        )  # fmt: skip
-        return {name: str(value) for name, value, item in pairs if value != item.default}
-
-    @classmethod
-    def groups(cls) -> dict[str, type]:
-        """The dataclass of each group of options."""
-        kind = typing.get_type_hints(cls)["options"]
-        hints = typing.get_type_hints(kind)
-        return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
 
     # ------------------------------------------------------------------------------------ what every science defines
 
@@ -163,7 +143,7 @@ class Domain(ABC):
 
     # ------------------------------------------------------------------------------------------- what has a default
 
-    def check_options(self) -> None:  # noqa: B027
+    def check_options(self) -> None:
         """Raise OptionError or UserError if options are not compatible, before any work. Reads no data."""
 
     def count_samples(self, n: int | None) -> int:
@@ -218,13 +198,19 @@ class Domain(ABC):
 
     @cached_property
     def symmetries(self) -> Sequence[Symmetry]:
-        """Transformations under which the distribution of the data does not change."""
+        """Transformations under which the distribution of the data does not change, conditions included."""
         return ()
 
     @cached_property
     def equivariant(self) -> bool:
-        """Whether the network respects the symmetries; if not, training draws random poses."""
+        """Whether the network commutes with every symmetry."""
         return True
+
+    @cached_property
+    def network_symmetries(self) -> Sequence[Symmetry]:
+        """The symmetries that the network commutes with, which ``check_domain`` tests. By default all, or none where it
+        is not :attr:`equivariant`; define it where a network respects some of them."""
+        return self.symmetries if self.equivariant else ()
 
     # ------------------------------------------------------------------------------------- what follows from these
 
@@ -232,6 +218,11 @@ class Domain(ABC):
     def writes_trajectories(self) -> bool:
         """Whether :meth:`trajectory` exists."""
         return type(self).trajectory is not Domain.trajectory
+
+    @cached_property
+    def augmentations(self) -> tuple[Symmetry, ...]:
+        """The symmetries that the network lacks: training moves its data by them at random."""
+        return tuple(s for s in self.symmetries if s not in self.network_symmetries)
 
     @cached_property
     def data(self) -> TrainingData:

@@ -15,6 +15,7 @@ from dataclasses import field
 from typing import Any
 
 from fm_science.errors import OptionError, nearest
+from fm_science.tables import listing
 
 
 def option(
@@ -73,3 +74,31 @@ def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
         limits = " and ".join(f"{w} {b}" for w, b in (("at least", low), ("at most", high)) if b is not None)
         raise OptionError(f"{name}={value!r}: expected {limits}{' ' + meta['unit'] if meta.get('unit') else ''}")
     return value
+
+
+class Configured:
+    """What is made from groups of options: a dataclass of dataclasses, which the annotation of ``options`` names."""
+
+    name: str
+    options: Any
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen().items())})"
+
+    def _repr_html_(self) -> str:
+        return listing(f"domain {self.name}", self.chosen())
+
+    def chosen(self) -> dict[str, str]:
+        """The options that differ from their defaults, by their dotted names."""
+        pairs = (
+            (f"{name}.{item.name}", getattr(getattr(self.options, name), item.name), item)
+            for name, kind in self.groups().items() for item in dataclasses.fields(kind)
+        )  # fmt: skip
+        return {name: str(value) for name, value, item in pairs if value != item.default}
+
+    @classmethod
+    def groups(cls) -> dict[str, type]:
+        """The dataclass of each group of options."""
+        kind = typing.get_type_hints(cls)["options"]
+        hints = typing.get_type_hints(kind)
+        return {item.name: hints[item.name] for item in dataclasses.fields(kind)}

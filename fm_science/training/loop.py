@@ -108,7 +108,7 @@ def _fit(
         torch.set_num_threads(options.threads)
     flow = domain.flow() if start is None else start.flow(domain).train()
     torch.manual_seed(step_seed(seed, 0))
-    augmentations = () if domain.equivariant else tuple(domain.symmetries)
+    augmentations = domain.augmentations
     module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations, options.max_skipped)
     with Signals() as signals:
         part = _Part(domain, module, options, folder, seed, signals, loggers, resume)

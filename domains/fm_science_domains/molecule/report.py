@@ -175,7 +175,7 @@ def histogram(ax: Any, values: Mapping[str, np.ndarray], what: str, kind: geomet
     unit = "Å" if what == "bonds" else "°"
     if len(first) and len(base) and len(names) > 1:
         away = float(((first < low) | (first > high)).mean())
-        text = f"W1 {line_wasserstein(*map(torch.from_numpy, (first, base))):.3g} {unit}"
+        text = f"W1 {line_wasserstein(torch.from_numpy(first), torch.from_numpy(base)):.3g} {unit}"
         text += f"\n{away:.1%} outside" if away > 0.005 else ""
         ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=7, color=INK)
     ax.set(title=_name(what, kind), xlim=(low, high), yticks=[])

@@ -80,7 +80,8 @@ class Comparison:
             elif c.kind == "period":
                 lines[c.name] = circular_wasserstein(c.coordinate(a), c.coordinate(b))
             else:
-                lines[c.name] = line_wasserstein(*map(torch.from_numpy, (c.coordinate(a), c.coordinate(b))))
+                ends = [torch.from_numpy(c.coordinate(v)) for v in (a, b)]
+                lines[c.name] = line_wasserstein(ends[0], ends[1])
         found: dict[str, float] = {}
         if lines:
             found |= {"column_w1": float(np.mean(list(lines.values()))), "column_w1_worst": max(lines.values())}
