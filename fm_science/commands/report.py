@@ -80,8 +80,7 @@ def written(run: Path) -> str:
     tree = read_config(run)
     plugin = domains().get(tree["domain"])
     rows = read(run / "metrics.csv")
-    known = science(plugin)
-    told = known.metric_meanings if known else {}
+    known, told = science(plugin), meanings(plugin)
     parts = {
         "Summary": summary(run, tree, rows), "Options that differ from the defaults": options(tree, plugin),
         "Loss": losses(rows), "Metrics": metrics(run / "report", told),
@@ -229,6 +228,12 @@ def science(plugin: Plugin | None) -> type[Domain] | None:
     except UserError:
         return None
     return made if isinstance(made, type) and issubclass(made, Domain) else None
+
+
+def meanings(plugin: Plugin | None) -> Mapping[str, str]:
+    """One line for each number that the domain's metrics give; nothing if its class is not known."""
+    known = science(plugin)
+    return known.metric_meanings if known else {}
 
 
 def meant(name: str, told: Mapping[str, str]) -> str:
