@@ -28,6 +28,7 @@ from torch import Tensor
 from benchmarks import tables
 from benchmarks.training import Budget, adam, cosine, total, train
 from fm_science.couplings import Inpainting, Reflow
+from fm_science.distances import wasserstein
 from fm_science.flow import Flow
 from fm_science.networks import TransportMap
 from fm_science.objectives import FlowMatching
@@ -37,7 +38,6 @@ from fm_science_domains.image.data import digits as shipped_digits
 from fm_science_domains.table import Table
 from fm_science_domains.table.appraisal import log_likelihood
 from fm_science_domains.table.conditional import HeldCells
-from fm_science_domains.table.distances import wasserstein
 from fm_science_domains.table.laws import LAWS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "lineage.md"
@@ -176,7 +176,8 @@ def judged(made: Table, flow: Flow, law: str, quick: bool) -> dict[str, float]:
     other, density = truth(law, count)
     few = context.take(torch.arange(100))
     return {
-        "w2": wasserstein(drawn, rows), "floor": wasserstein(other, rows), "energy": energy, "straight": straight,
+        "w2": wasserstein(*map(torch.from_numpy, (drawn, rows))), "energy": energy, "straight": straight,
+        "floor": wasserstein(*map(torch.from_numpy, (other, rows))),
         "nll": -float(log_likelihood(flow, encoding, rows, steps).mean()),
         "entropy": math.nan if density is None else -float(density(rows).mean()), "nfe": evaluations(flow, few),
     }  # fmt: skip

@@ -22,7 +22,7 @@ PUBLIC = {
     "schedules": "VE VP Betas Cosine Exponential Linear LipmanOT Polynomial Schedule SubVP Trigonometric",
     "predictions": "Endpoint Noise Posterior Prediction Score Velocity",
     "paths": "Bridge Gaussian Geodesic Interpolant Path Piecewise ProductPath Simulated brownian bump",
-    "symmetries": "Permutations Rotations Symmetry Translations",
+    "symmetries": "Mirrors Permutations Rotations Shifts Symmetry Translations",
     "couplings": (
         "Coupling ExactPlan GatherRanks Independent Inpainting Paired PartCoupling PrefetchedCoupling Reflow "
         "Semidiscrete Sinkhorn Transport Unbalanced"
@@ -43,7 +43,8 @@ PUBLIC = {
     "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup "
     "Stratified TimePairs UniformTime",
     "metrics": "Metric",
-    "distances": "bures critic_wasserstein sinkhorn_divergence sliced_wasserstein wasserstein",
+    "distances": "bures critic_wasserstein energy_distance frechet jensen_shannon line_wasserstein "
+    "sinkhorn_divergence sliced_wasserstein wasserstein",
     "identities": "backward_drift continuity_residual current_velocity fokker_planck_residual "
     "ornstein_uhlenbeck_bridge osmotic_velocity probability_flow transport_bound",
     "data": "TrainingData",

@@ -40,12 +40,25 @@ def sliced_wasserstein(x: Tensor, y: Tensor, p: float = 2.0, directions: int = 1
     generator = torch.Generator().manual_seed(seed)
     axes = torch.randn(x.shape[1], directions, generator=generator, dtype=torch.float64).to(x.device)
     axes = axes / axes.norm(dim=0)
-    a, b = ((v.double() @ axes).sort(0).values for v in (x, y))
+    return float(_by_quantiles(x.double() @ axes, y.double() @ axes, p).mean()) ** (1 / p)
+
+
+def line_wasserstein(x: Tensor, y: Tensor, p: float = 1.0) -> float:
+    """The Wasserstein-p distance of two sets of numbers ``(n,)`` and ``(m,)``, exact, from their quantile functions;
+    NaN if one is empty."""
+    if not len(x) or not len(y):
+        return math.nan
+    return float(_by_quantiles(x.double()[:, None], y.double()[:, None], p)) ** (1 / p)
+
+
+def _by_quantiles(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """The p-th power of the Wasserstein-p distance of each column of ``(n, k)`` and ``(m, k)``: ``(k,)``."""
+    a, b = (v.sort(0).values for v in (x, y))
     levels = torch.cat([torch.arange(1, len(v) + 1, device=x.device).double() / len(v) for v in (a, b)]).unique()
     width = levels.diff(prepend=levels.new_zeros(1))
     middle = levels - 0.5 * width  # both quantile functions are flat between levels
     pick = [v[(middle * len(v)).long().clamp_max(len(v) - 1)] for v in (a, b)]
-    return float((width[:, None] * (pick[0] - pick[1]).abs() ** p).sum(0).mean()) ** (1 / p)
+    return (width[:, None] * (pick[0] - pick[1]).abs() ** p).sum(0)
 
 
 def sinkhorn_divergence(
@@ -111,6 +124,39 @@ def bures(mean0: Tensor, covariance0: Tensor, mean1: Tensor, covariance1: Tensor
     inner = torch.linalg.eigvalsh(root @ covariance1 @ root).clamp_min(0).sqrt().sum()
     square = (mean0 - mean1).square().sum() + covariance0.trace() + covariance1.trace() - 2 * inner
     return square.clamp_min(0).sqrt()
+
+
+def frechet(x: Tensor, y: Tensor) -> float:
+    """The squared Wasserstein-2 distance of the Gaussians with the means and covariances of both sets: |m_x - m_y|² +
+    tr(S_x + S_y - 2 (S_x S_y)^1/2) (Dowson & Landau 1982; of features, Heusel et al. 2017). The trace of the root is
+    the sum of the singular values of A Bᵀ, for any A and B with AᵀA = S_x and BᵀB = S_y. NaN for fewer than two points;
+    few points are biased upwards."""
+    if min(len(x), len(y)) < 2:
+        return math.nan
+    a, b = (torch.linalg.qr((v - v.mean(0)) / (len(v) - 1) ** 0.5, mode="r").R for v in (x, y))
+    square = (x.mean(0) - y.mean(0)).square().sum() + a.square().sum() + b.square().sum()
+    return float((square - 2 * torch.linalg.svdvals(a @ b.T).sum()).clamp_min(0))
+
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, zero for equal laws only (Székely & Rizzo 2013), without pairs of a point
+    with itself: without bias, so that it may fall below zero where the laws are alike. 0 for a set and itself; NaN for
+    fewer than two points."""
+    if min(len(x), len(y)) < 2:
+        return math.nan
+    if torch.equal(x, y):
+        return 0.0
+    within = [torch.nn.functional.pdist(v).mean() for v in (x, y)]
+    return float(2 * torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").mean() - sum(within))
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> float:
+    """The Jensen-Shannon divergence in bits of two arrays of counts (Lin 1991), from 0 to 1; NaN if one is empty."""
+    if p.sum() == 0 or q.sum() == 0:
+        return math.nan
+    p, q = p.double() / p.sum(), q.double() / q.sum()
+    middle = (p + q) / 2
+    return sum(torch.special.xlogy(r, r / middle.clamp_min(1e-300)).sum().item() for r in (p, q)) / (2 * math.log(2))
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -8,13 +8,10 @@ imports a domain: it finds one through an entry point of the group ``fm_science.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -27,76 +24,20 @@ from fm_science.errors import OptionError, UserError, nearest
 from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import FlowMatching, Objective
+from fm_science.options import Configured
+from fm_science.options import group as group
+from fm_science.options import groups as groups
+from fm_science.options import option as option
 from fm_science.paths import Path
 from fm_science.prepared import Preparation
 from fm_science.priors import Prior
 from fm_science.state import Context, State
 from fm_science.symmetries import Symmetry
-from fm_science.tables import listing
-
-
-def option(
-    default: Any, help: str, unit: str = "", low: float | None = None, high: float | None = None,
-    choices: Sequence[Any] | None = None, before: Any = None,
-) -> Any:  # fmt: skip
-    """A field of a dataclass of options: its default, one line of help, its unit, its allowed values, and its value in
-    runs ``before`` there was this option, if that is not the default."""
-    meta = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices, "before": before}
-    return field(default=default, metadata=meta)
-
-
-def group(kind: type, values: Any, name: str = "") -> Any:
-    """An instance of the options dataclass ``kind`` from ``None`` (all defaults), a mapping, or itself.
-
-    Raises:
-        OptionError: for an unknown key (with the nearest known one), a wrong type, or a value out of range.
-    """
-    if isinstance(values, kind):
-        return values
-    values = dict(values or {})
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    prefix = f"{name}." if name else ""
-    for key in values:
-        if key not in fields:
-            raise OptionError(f"unknown option {prefix}{key}; {nearest(key, fields)}")
-    return kind(**{k: _checked(f"{prefix}{k}", v, hints[k], fields[k].metadata) for k, v in values.items()})
-
-
-def groups(kinds: Mapping[str, type], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every group of a domain by its name: ``groups(OPTIONS, locals())`` as the first line of ``build`` reads its
-    arguments. Raises OptionError as :func:`group` does."""
-    return {name: group(kind, given[name], name) for name, kind in kinds.items()}
-
-
-def _checked(name: str, value: Any, hint: Any, meta: Mapping[str, Any]) -> Any:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    accepted = tuple(typing.get_origin(k) or k for k in kinds)
-    if float in accepted and isinstance(value, int) and not isinstance(value, bool) and int not in accepted:
-        value = float(value)
-    if (isinstance(value, bool) and bool not in accepted) or not isinstance(value, accepted):
-        wanted = " or ".join("null" if k is types.NoneType else k.__name__ for k in accepted)
-        raise OptionError(f"{name}={value!r}: expected {wanted}, got {type(value).__name__}")
-    if isinstance(value, list):
-        items = [typing.get_args(k)[0] for k in kinds if typing.get_origin(k) is list]
-        for item in value:
-            if items and type(item) not in items:
-                raise OptionError(f"{name}={value!r}: expected a list of {items[0].__name__}, got {item!r} in it")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise OptionError(f"{name}={value!r}: expected a finite number")
-    low, high, choices = meta.get("low"), meta.get("high"), meta.get("choices")
-    if choices is not None and value is not None and value not in choices:
-        raise OptionError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")
-    if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
-        limits = " and ".join(f"{w} {b}" for w, b in (("at least", low), ("at most", high)) if b is not None)
-        raise OptionError(f"{name}={value!r}: expected {limits}{' ' + meta['unit'] if meta.get('unit') else ''}")
-    return value
-
 
 Statistics = Mapping[str, Any]  #: what a domain fitted to its data: plain values and tensors by name, nested
 
 
-class Domain(ABC):
+class Domain(Configured, ABC):
     """One science. Decoded objects (a backbone, a molecule, an image) are what scientists read and write.
 
     A subclass names itself, declares its groups of options, and writes the seven abstract methods; the others have
@@ -128,6 +69,7 @@ class Domain(ABC):
             something that has an order, such as rows of a file.
         metric_meanings: one line for each number that the metrics give: what it is, its unit, which direction is
             better.
+        trace_atom: the name of the atom that traces a chain in files of samples; "": there are no chains.
         sample_batch: samples that are generated together by default.
         evaluation_samples: samples that ``evaluate`` draws by default.
         renamed_options: names ``group.option`` in older runs, and their present names.
@@ -142,6 +84,7 @@ class Domain(ABC):
     slow: frozenset[str] = frozenset()
     numbered: bool = False
     metric_meanings: Mapping[str, str] = types.MappingProxyType({})
+    trace_atom: str = ""
     sample_batch: int = 16
     evaluation_samples: int = 50
     renamed_options: Mapping[str, str] = types.MappingProxyType({})
@@ -163,27 +106,6 @@ class Domain(ABC):
         self.given = statistics
         self.options = typing.get_type_hints(type(self))["options"](**chosen)
         self.check_options()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.chosen().items())})"
-
-    def _repr_html_(self) -> str:
-        return listing(f"domain {self.name}", self.chosen())
-
-    def chosen(self) -> dict[str, str]:
-        """The options that differ from their defaults, by their dotted names."""
-        pairs = (
-            (f"{name}.{item.name}", getattr(getattr(self.options, name), item.name), item)
-            for name, kind in self.groups().items() for item in dataclasses.fields(kind)
-        )  # fmt: skip
-        return {name: str(value) for name, value, item in pairs if value != item.default}
-
-    @classmethod
-    def groups(cls) -> dict[str, type]:
-        """The dataclass of each group of options."""
-        kind = typing.get_type_hints(cls)["options"]
-        hints = typing.get_type_hints(kind)
-        return {item.name: hints[item.name] for item in dataclasses.fields(kind)}
 
     # ------------------------------------------------------------------------------------ what every science defines
 
@@ -221,7 +143,7 @@ class Domain(ABC):
 
     # ------------------------------------------------------------------------------------------- what has a default
 
-    def check_options(self) -> None:  # noqa: B027
+    def check_options(self) -> None:
         """Raise OptionError or UserError if options are not compatible, before any work. Reads no data."""
 
     def count_samples(self, n: int | None) -> int:
@@ -276,13 +198,19 @@ class Domain(ABC):
 
     @cached_property
     def symmetries(self) -> Sequence[Symmetry]:
-        """Transformations under which the distribution of the data does not change."""
+        """Transformations under which the distribution of the data does not change, conditions included."""
         return ()
 
     @cached_property
     def equivariant(self) -> bool:
-        """Whether the network respects the symmetries; if not, training draws random poses."""
+        """Whether the network commutes with every symmetry."""
         return True
+
+    @cached_property
+    def network_symmetries(self) -> Sequence[Symmetry]:
+        """The symmetries that the network commutes with, which ``check_domain`` tests. By default all, or none where it
+        is not :attr:`equivariant`; define it where a network respects some of them."""
+        return self.symmetries if self.equivariant else ()
 
     # ------------------------------------------------------------------------------------- what follows from these
 
@@ -290,6 +218,11 @@ class Domain(ABC):
     def writes_trajectories(self) -> bool:
         """Whether :meth:`trajectory` exists."""
         return type(self).trajectory is not Domain.trajectory
+
+    @cached_property
+    def augmentations(self) -> tuple[Symmetry, ...]:
+        """The symmetries that the network lacks: training moves its data by them at random."""
+        return tuple(s for s in self.symmetries if s not in self.network_symmetries)
 
     @cached_property
     def data(self) -> TrainingData:

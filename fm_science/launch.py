@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fm_science import config, trust
@@ -22,118 +19,10 @@ from fm_science.errors import UserError, nearest
 from fm_science.ranks import launched as launched
 from fm_science.ranks import rank as rank
 from fm_science.ranks import wait_for_first as wait_for_first
-
-TRUST = "trust"  # trust=true: code that a run folder names may be imported
-SWITCHES = ("-m", "--multirun", "--resolve")
-VALUED = ("-c", "--cfg", "-p", "--package")  # flags that are followed by a value
-
-
-@dataclass(frozen=True)
-class Words:
-    """The arguments of a command, sorted: paths first, Hydra's flags, and overrides ``key=value``; and whether code
-    that a run names is trusted."""
-
-    paths: tuple[str, ...]
-    flags: tuple[str, ...]
-    overrides: tuple[str, ...]
-    trust: bool = False
-
-    @property
-    def sweep(self) -> bool:
-        return "-m" in self.flags or "--multirun" in self.flags
-
-    def values(self, key: str) -> list[str]:
-        """The value of a key: none, one value, or all values of a sweep."""
-        found = [item for item in parse(self.overrides) if item.key_or_group == key]
-        return [text for item in found for text in _texts(item)]
-
-
-def words(args: list[str]) -> Words:
-    """Sort the arguments of a command. Outside a sweep, what Hydra's grammar cannot parse is taken as text.
-
-    Raises UserError for a flag that does not exist, and for an argument that is none of these."""
-    paths, flags, overrides, trusted = [], [], [], False
-    rest = iter(args)
-    for word in rest:
-        if word in SWITCHES:
-            flags.append(word)
-        elif word in VALUED:
-            flags += [word, next(rest, "")]
-        elif word.startswith("--cfg=") or word.startswith("--package="):
-            flags.append(word)
-        elif word.startswith("-"):
-            raise UserError(f"unknown flag {word!r}; {nearest(word, [*SWITCHES, *VALUED, '--help'])}")
-        elif word.startswith("="):
-            raise UserError(f"cannot read {word!r}: there is no key before the =")
-        elif word.startswith(f"{TRUST}="):
-            trusted = _trusted(word)
-        elif ("=" in word and not _there(word)) or word.startswith("~"):
-            overrides.append(word)
-        else:
-            paths.append(_path(word))
-    found = Words(tuple(paths), tuple(flags), tuple(overrides), trusted)
-    return found if found.sweep else replace(found, overrides=tuple(map(_literal, overrides)))
-
-
-def _trusted(word: str) -> bool:
-    known = {"true": True, "false": False}
-    value = word.partition("=")[2]
-    if value not in known:
-        raise UserError(f"{word}: expected {TRUST}=true or {TRUST}=false")
-    return known[value]
-
-
-def _there(path: str) -> bool:
-    """Whether there is a file or folder; texts that cannot be file names are none."""
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # too long, or with a null
-        return False
-
-
-def _path(word: str) -> str:
-    if not word.strip() or "\0" in word:
-        raise UserError(f"{word!r} names no file or folder: leave it out, or give a path")
-    return word
-
-
-def _literal(override: str) -> str:
-    """``override``, its value quoted if the grammar cannot parse it, or would take for a sweep the commas of pairs such
-    as ``phase:angle,kind:class`` or of the name of an existing file: shells remove quotes, so names such as ``file
-    (1).sdf`` arrive without them."""
-    key, given, text = override.partition("=")
-    try:
-        (item,) = parse((override,))
-        bare = item.is_sweep_override() and (":" in text or _there(text))
-    except UserError:
-        bare = bool(given)
-    # inside quotes, backslashes count only before a quote
-    quoted = re.sub(r"(\\*)('|\Z)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text)
-    return f"{key}='{quoted}'" if bare else override
-
-
-def parse(overrides: tuple[str, ...]) -> list[Any]:
-    """The overrides as Hydra objects. Raises UserError if the grammar does not allow one."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    found = []
-    for text in overrides:
-        try:
-            found.append(parser.parse_override(text))
-        except HydraException as error:
-            raise UserError(f"cannot read {text!r}: {error}; quote special characters: \"key='value'\"") from error
-    return found
-
-
-def _values(item: Any) -> list[Any]:
-    return list(item.sweep_string_iterator()) if item.is_sweep_override() else [item.value()]
-
-
-def _texts(item: Any) -> list[str]:
-    return [str(value) for value in _values(item) if value is not None]
-
+from fm_science.words import Words as Words
+from fm_science.words import parse as parse
+from fm_science.words import values
+from fm_science.words import words as words
 
 PLACES = ("run", "resume", "out")  # keys whose value is a folder
 
@@ -152,12 +41,12 @@ def check(given: Words, known: config.Tree) -> None:
     keys = [item.key_or_group for item in found]
     config.check_names([key for key in keys if not key.startswith(("hydra.", "hydra/"))], known)
     for item in found:
-        if isinstance(known.get(item.key_or_group), Mapping) and not all(isinstance(v, dict) for v in _values(item)):
+        if isinstance(known.get(item.key_or_group), Mapping) and not all(isinstance(v, dict) for v in values(item)):
             raise UserError(f"{item.key_or_group} is a group of options: write {item.key_or_group}.NAME=value")
         if item.is_delete():
             raise UserError(f"~{item.key_or_group} would take the option away: leave it out to use its default")
         default = known.get(item.key_or_group)
-        if item.key_or_group in PLACES and any(_no_place(value, default) for value in _values(item)):
+        if item.key_or_group in PLACES and any(_no_place(value, default) for value in values(item)):
             raise UserError(
                 f"{item.get_key_element()}={item.get_value_element_as_str()} names no folder: leave it out to use its "
                 "default"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -40,8 +40,9 @@ SCRIPT = """
     const chain = {cartoon: {color: "spectrum", arrows: true}};
     const styles = {pdb: chain, mmcif: chain, sdf: {stick: {radius: .13}, sphere: {scale: .25}}};
     viewer.setStyle({}, styles[scene.kind] ?? {sphere: {radius: scene.radius, color: "#3a6fb0"}});
-    // in noise residues are not bonded, and have no cartoon
-    if (scene.frames > 1) viewer.addStyle({atom: "CA"}, {sphere: {radius: .5, color: "spectrum"}});
+    // in noise nothing is bonded, and there is no cartoon: the atoms that trace the chain stand for it
+    const ball = {sphere: {radius: .5, color: "spectrum"}};
+    if (scene.frames > 1 && scene.trace) viewer.addStyle({atom: scene.trace}, ball);
   };
   const turn = frame => Promise.resolve(viewer.setFrame(frame)).then(() => {
     label.textContent = `step ${frame} of ${slider.max}`;
@@ -80,6 +81,7 @@ class Scene:
         text: a file of one sample, or of the frames of its trajectory from noise.
         frames: how many frames there are.
         radius: of the points of a cloud, in its own unit.
+        trace: the name of the atom that traces a chain, if it has one; frames of a trajectory show it as a ball.
     """
 
     name: str
@@ -87,11 +89,12 @@ class Scene:
     text: str
     frames: int = 1
     radius: float = 0.3
+    trace: str = ""
 
 
-def scenes(samples: Path, room: int) -> list[Scene]:
+def scenes(samples: Path, room: int, trace: str = "") -> list[Scene]:
     """The first samples in a folder that can be shown, and trajectories, in at most ``room`` bytes. Where nothing was
-    drawn by itself, the newest samples of the training."""
+    drawn by itself, the newest samples of the training. ``trace`` is :attr:`~fm_science.Domain.trace_atom`."""
     drawn = _readable(samples)
     if not drawn:
         drawn = _readable(max(samples.glob("step-*"), default=samples))
@@ -100,7 +103,7 @@ def scenes(samples: Path, room: int) -> list[Scene]:
         room -= 2 * len(scene.text)
         if room < 0:
             break
-        found.append(scene)
+        found.append(replace(scene, trace=trace))
     return found
 
 

@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.claims.measures import DIGITS, energy_distance, wasserstein
+from benchmarks.claims.measures import DIGITS, wasserstein
 from benchmarks.tables import Record, Result, Study, markdown, mean
 from benchmarks.training import Budget, Perceptron, adam, cosine, total, train
 from fm_science import figures
 from fm_science.couplings import Paired, Reflow
+from fm_science.distances import energy_distance
 from fm_science.flow import Flow
 from fm_science.networks import TimeEmbedding
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Objective, Semigroup
@@ -132,7 +133,8 @@ def measured(world: World, samples: Tensor, seed: int, n: int = 600) -> tuple[fl
     with torch.random.fork_rng([]):
         torch.manual_seed(10_000 + seed)
         data = world.data(len(samples))
-    second = world.likeness(samples) if world.likeness else 1e3 * energy_distance(samples, data)
+    chords = [x.flatten(1).double() for x in (samples, data)]
+    second = world.likeness(samples) if world.likeness else 1e3 * energy_distance(*chords)
     return wasserstein(samples[:n], data[:n], world.space), second
 
 

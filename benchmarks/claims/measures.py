@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from fm_science.distances import frechet
 from fm_science.flow import Flow
 from fm_science.networks import Network
 from fm_science.solvers import Adaptive, Euler, Solver
@@ -20,7 +21,6 @@ from fm_science.state import Context, State
 from fm_science_domains.image.data import Data, Sets, sets
 from fm_science_domains.image.features import Features
 from fm_science_domains.image.files import Image, rounded
-from fm_science_domains.image.metrics import frechet
 from fm_science_domains.image.recipe import dither
 from tests.oracles.kernels import Kernels
 
@@ -40,17 +40,6 @@ def _squared_lengths(space: Space, x: Tensor, y: Tensor) -> Tensor:
     """Squared geodesic distances of all pairs, ``(len(x), len(y))``."""
     a, b = x.repeat_interleave(len(y), 0), y.repeat(len(x), *[1] * (y.ndim - 1))
     return space.bind(Context.full(len(a))).distance(a, b).square().reshape(len(x), len(y))
-
-
-def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of chords (Székely & Rizzo 2013), without the pairs of a point with itself,
-    so that it is unbiased: about zero, and perhaps below, for two sets of one distribution."""
-    a, b = x.flatten(1).double(), y.flatten(1).double()
-
-    def inside(z: Tensor) -> Tensor:
-        return torch.cdist(z, z).sum() / (len(z) * (len(z) - 1))
-
-    return float(2 * torch.cdist(a, b).mean() - inside(a) - inside(b))
 
 
 class Counted:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fm_science import config, launch
 from fm_science.commands.charts import Curve, chart
@@ -32,6 +32,9 @@ from fm_science.errors import UserError
 from fm_science.plugins import Plugin, domains
 from fm_science.tables import plain
 from fm_science.viewer import scenes, script, section
+
+if TYPE_CHECKING:
+    from fm_science.domain import Domain
 
 LARGEST = 14_000_000  #: bytes of a page, at most
 SPACE = 5_000_000  #: bytes of samples in three dimensions, at most
@@ -77,13 +80,14 @@ def written(run: Path) -> str:
     tree = read_config(run)
     plugin = domains().get(tree["domain"])
     rows = read(run / "metrics.csv")
+    known, told = science(plugin), meanings(plugin)
     parts = {
         "Summary": summary(run, tree, rows), "Options that differ from the defaults": options(tree, plugin),
-        "Loss": losses(rows), "Metrics": metrics(run / "report", meanings(plugin)),
-        "The flow itself": numbers(run / "report" / "flow.csv", meanings(plugin)),
+        "Loss": losses(rows), "Metrics": metrics(run / "report", told),
+        "The flow itself": numbers(run / "report" / "flow.csv", told),
         "Samples": samples(run / "report" / "samples.csv"), "Curves of metrics": curves(rows),
     }  # fmt: skip
-    shown = scenes(run / "samples", SPACE)
+    shown = scenes(run / "samples", SPACE, known.trace_atom if known else "")
     space = section(shown)
     code = script() if shown else ""
     room = LARGEST - sum(map(len, parts.values())) - len(space) - len(code)
@@ -215,15 +219,21 @@ def panels(charts: Sequence[str]) -> str:
     return f"<div class=panels>{inner}</div>" if inner else ""
 
 
-def meanings(plugin: Plugin | None) -> Mapping[str, str]:
-    """One line for each number that the domain's metrics give; nothing if the domain cannot be imported."""
+def science(plugin: Plugin | None) -> type[Domain] | None:
+    """The class of the domain; ``None`` if it cannot be imported, or is made by a function."""
     from fm_science.domain import Domain
 
     try:
         made: object = plugin.builder() if plugin is not None else None
     except UserError:
-        return {}
-    return made.metric_meanings if isinstance(made, type) and issubclass(made, Domain) else {}
+        return None
+    return made if isinstance(made, type) and issubclass(made, Domain) else None
+
+
+def meanings(plugin: Plugin | None) -> Mapping[str, str]:
+    """One line for each number that the domain's metrics give; nothing if its class is not known."""
+    known = science(plugin)
+    return known.metric_meanings if known else {}
 
 
 def meant(name: str, told: Mapping[str, str]) -> str:

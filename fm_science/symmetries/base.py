@@ -5,13 +5,17 @@ them, and it can apply a random group element (``randomise``), which makes any d
 states, and only through the space's own ``rotate`` and ``permute``, so a rotation that was found from positions also
 rotates frames and directions.
 
-A transformation is valid only if it leaves everything unchanged that does not flow: the mask, the frozen sites and the
-conditions. So a symmetry is bound to a batch before use (``bind``), which raises an error if this is impossible.
+A transformation of states alone is valid only if it leaves everything unchanged that does not flow: the mask, the
+frozen sites and the conditions. So a symmetry is bound to a batch before use (``bind``), which raises an error if this
+is impossible. A network may also commute with motions of state and conditions together, such as another order of the
+sensors of a function with their coordinates: ``apply`` moves both.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,6 +69,17 @@ class Symmetry(ABC):
         """The same symmetry, restricted to what the batch allows. Raises ValueError if nothing is left of it."""
         return self
 
+    def apply(self, space: Space, x: State, context: Context) -> tuple[State, Context]:
+        """State and context, each sample moved by an independent uniform element of the group.
+
+        Args:
+            space: not bound.
+            x: points of the space bound to ``context``.
+            context: its conditions stay where they are, except those that the symmetry says move along.
+        """
+        bound = space.bind(context)
+        return self.bind(bound, context).randomise(bound, x), context
+
     def take(self, index: Tensor) -> Symmetry:
         """The symmetry bound to the samples ``index`` of its batch."""
         return self
@@ -72,6 +87,18 @@ class Symmetry(ABC):
     def cost(self, space: Space, x: State, y: State) -> Tensor:
         """The squared distance of ``y`` from the orbit of ``x``, ``(B,)``."""
         return square(space, self.align(space, x, y), y)
+
+
+def on_sites(context: Context) -> list[str]:
+    """The names of the conditions whose second axis is as long as the sample, which look like one value a site."""
+    sites = context.mask.shape[1]
+    return [name for name, v in context.cond.items() if sites > 1 and v.ndim > 1 and v.shape[1] == sites]
+
+
+def split(context: Context, names: Sequence[str]) -> tuple[Context, dict[str, Tensor]]:
+    """A context without the named conditions, and those."""
+    away = {name: v for name, v in context.cond.items() if name in names}
+    return replace(context, cond={k: v for k, v in context.cond.items() if k not in away}), away
 
 
 def refuse_frozen(space: Space, name: str) -> None:

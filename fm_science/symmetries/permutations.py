@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fm_science.spaces.base import BoundLeaf, Space
 from fm_science.state import Context, State
-from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer
+from fm_science.symmetries.base import Symmetry, bound_leaves, flat, nearer, on_sites, split
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,23 @@ class Permutations(Symmetry):
     Args:
         within: conditions on sites ``(B, N, ...)`` that two sites must share before they may be swapped.
         beside: conditions that do not belong to sites although their second axis is as long as the sample.
+        along: conditions on sites that move with them: the coordinates of sensors. Only ``apply`` can do so.
         kinds: ``(B, N)`` integers, only sites of equal kind are swapped; ``bind`` fills it from ``within``.
     """
 
     within: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
     kinds: Tensor | None = field(default=None, repr=False, compare=False)
 
     def bind(self, space: Space, context: Context) -> Permutations:
-        sites = context.mask.shape[1]
-        if sites == 1:
+        if context.mask.shape[1] == 1:
             return self
-        for name, value in context.cond.items():
-            on_sites = value.ndim > 1 and value.shape[1] == sites
-            if on_sites and name not in self.within + self.beside:
+        for name in on_sites(context):
+            if name not in self.within + self.beside:
                 raise ValueError(
-                    f"Permutations would separate the condition {name!r} {tuple(value.shape)} from its sites. Write "
+                    f"Permutations would separate the condition {name!r} {tuple(context.cond[name].shape)} from its "
+                    "sites. Write "
                     f"Permutations(within=({name!r},)) to swap only sites that share it, or beside=({name!r},) if it "
                     "does not belong to sites."
                 )
@@ -74,11 +75,22 @@ class Permutations(Symmetry):
         return moved if exact else nearer(space, moved, x, y)
 
     def randomise(self, space: Space, x: State) -> State:
+        return space.permute(x, self.draw(space))
+
+    def apply(self, space: Space, x: State, context: Context) -> tuple[State, Context]:
+        rest, moving = split(context, self.along)
+        order = self.bind(space.bind(context), rest).draw(space.bind(context))
+        rows = torch.arange(len(order), device=order.device)[:, None]
+        moved = {name: v[rows, order] for name, v in moving.items()}
+        return space.permute(x, order), replace(rest, cond={**rest.cond, **moved})
+
+    def draw(self, space: Space) -> Tensor:
+        """Uniform reorderings of the sites of a bound space, ``(B, N)``: which site comes to each place."""
         classes = self.classes(space)
         start = classes.argsort(dim=1, stable=True)
         draw = torch.rand(classes.shape, device=classes.device).argsort(1)
         end = draw.gather(1, classes.gather(1, draw).argsort(dim=1, stable=True))
-        return space.permute(x, torch.empty_like(start).scatter(1, start, end))
+        return torch.empty_like(start).scatter(1, start, end)
 
 
 def _kinds(context: Context, names: tuple[str, ...]) -> Tensor:

@@ -21,7 +21,7 @@ from fm_science.state import Context, State, batch_size, leaves, take, tree_map
 from fm_science.symmetries import Symmetry
 from fm_science.testing.laws import Laws, narrow, widen
 
-Predicted = Callable[[State], State]  #: the predicted endpoint as a function of the point
+Predicted = Callable[[State, Context], State]  #: the predicted endpoint of a point
 
 
 def check_network(
@@ -38,7 +38,7 @@ def check_network(
         path: an unbound path that says what the output means.
         prior: the distribution of the points at which the network is evaluated.
         context: a test batch with its conditions, best with samples of different sizes.
-        symmetries: transformations that the network commutes with.
+        symmetries: transformations of state and context that the network commutes with.
         reflections: True when it also commutes with mirror images, False when it must distinguish them, None: any.
         tolerance: of equalities, relative to the size of the outputs but at least one.
         seed: of torch's generator; the generator is left as it was.
@@ -63,23 +63,24 @@ def check_network(
 
         remembers = network.self_conditioned
 
-        def predict(y: State) -> State:
-            first = p.endpoint(network(y, t, context), y, t)
-            return p.endpoint(network(y, t, replace(context, previous=first)), y, t) if remembers else first
+        def predict(y: State, given: Context) -> State:
+            end = path.bind(given, prior).endpoint
+            first = end(network(y, t, given), y, t)
+            return end(network(y, t, replace(given, previous=first)), y, t) if remembers else first
 
         raw = network(x, t, context)
         laws.finite("output is finite", raw)
         laws.equal("the same input gives the same output", network(x, t, context), raw, 0.0)
         for symmetry in symmetries:
-            _commutes(laws, f"commutes with {symmetry!r}", predict, x, p.space, symmetry, seed, tolerance)
+            _commutes(laws, predict, x, path.space, context, symmetry, seed, tolerance)
         if reflections is not None:
-            _mirror(laws, predict, x, p.space, reflections, tolerance)
+            _mirror(laws, lambda y: predict(y, context), x, p.space, reflections, tolerance)
         _independent(laws, network, raw, x, t, context, tolerance)
         _padding(laws, network, path.space, raw, x, t, context, tolerance)
         for name in reads:
             _reads(laws, network, raw, x, t, context, name)
         if isinstance(network, nn.Module):
-            _gradients(laws, network, x, t, replace(context, previous=predict(x)) if remembers else context)
+            _gradients(laws, network, x, t, replace(context, previous=predict(x, context)) if remembers else context)
     return laws.enforce()
 
 
@@ -108,16 +109,19 @@ def _double(context: Context) -> Context:
 
 
 def _commutes(
-    laws: Laws, law: str, predict: Predicted, x: State, space: Space, symmetry: Symmetry, seed: int, tol: float
+    laws: Laws, predict: Predicted, x: State, space: Space, context: Context, symmetry: Symmetry, seed: int, tol: float
 ) -> None:  # fmt: skip
-    def moved(y: State) -> State:
+    def moved(y: State) -> tuple[State, Context]:
         torch.manual_seed(seed + 1)  # the same element of the group each time
-        return symmetry.randomise(space, y)
+        return symmetry.apply(space, y, context)
 
-    laws.equal(law, predict(moved(x)), moved(predict(x)), tol)
+    expected, _ = moved(predict(x, context))
+    laws.equal(f"commutes with {symmetry!r}", predict(*moved(x)), expected, tol)
 
 
-def _mirror(laws: Laws, predict: Predicted, x: State, space: Space, reflections: bool, tol: float) -> None:
+def _mirror(
+    laws: Laws, predict: Callable[[State], State], x: State, space: Space, reflections: bool, tol: float
+) -> None:  # fmt: skip
     n = batch_size(x)
     mirror = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)).expand(n, 3, 3)
     there, back = predict(space.rotate(x, mirror)), space.rotate(predict(x), mirror)
@@ -166,7 +170,12 @@ def _padding(
 
 
 def _widened(v: Tensor, n: int, extra: int) -> Tensor:
-    return v if v.ndim < 2 or v.shape[1] != n else torch.cat([v, v.new_zeros(len(v), extra, *v.shape[2:])], 1)
+    """A condition with room for more sites; one on pairs ``(B, N, N, ...)`` on both axes."""
+    if v.ndim < 2 or v.shape[1] != n:
+        return v
+    wide = torch.cat([v, v.new_zeros(len(v), extra, *v.shape[2:])], 1)
+    pairs = v.ndim > 2 and v.shape[2] == n
+    return torch.cat([wide, wide.new_zeros(*wide.shape[:2], extra, *wide.shape[3:])], 2) if pairs else wide
 
 
 def _real(s: Any, y: Any) -> Any:
@@ -207,8 +216,9 @@ def check_domain(domain: Domain, n: int = 2, steps: int = 2, seed: int = 0) -> d
         samples = _sampling(laws, domain, n, steps, seed)
         _files(laws, domain, samples, FilePath(folder))
     errors = laws.enforce()
-    commuting = domain.symmetries if domain.equivariant else ()
-    return errors | check_network(domain.network, domain.path, domain.prior, context, commuting, seed=seed)
+    return errors | check_network(
+        domain.network, domain.path, domain.prior, context, domain.network_symmetries, seed=seed
+    )  # fmt: skip
 
 
 def _batch(laws: Laws, domain: Domain) -> tuple[State, Context]:

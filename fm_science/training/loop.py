@@ -19,18 +19,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fm_science import ranks
 from fm_science.checkpoints import FOLDER
-from fm_science.couplings import Independent
-from fm_science.data import StepBatches, step_seed, train_loader, validation_loader
+from fm_science.data import step_seed
 from fm_science.domain import Domain
 from fm_science.errors import Stopped, signal_name
 from fm_science.flow import Flow
-from fm_science.objectives import Objective
 from fm_science.record import RecordDomain
 from fm_science.runs import FILE, Run, save_statistics
-from fm_science.spaces.base import Space
 from fm_science.storage import atomic_files
 from fm_science.symmetries import Symmetry
 from fm_science.trained import Trained
+from fm_science.training.batches import Batches
 from fm_science.training.callbacks import Curves, Samples, warm_average
 from fm_science.training.clock import Clock, Deadline, Threads
 from fm_science.training.conditions import ReadsConditions
@@ -110,7 +108,7 @@ def _fit(
         torch.set_num_threads(options.threads)
     flow = domain.flow() if start is None else start.flow(domain).train()
     torch.manual_seed(step_seed(seed, 0))
-    augmentations = () if domain.equivariant else tuple(domain.symmetries)
+    augmentations = domain.augmentations
     module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations, options.max_skipped)
     with Signals() as signals:
         part = _Part(domain, module, options, folder, seed, signals, loggers, resume)
@@ -190,7 +188,7 @@ class _Part:
     def run(self, augmentations: tuple[Symmetry, ...]) -> None:
         """Train. Raises Stopped when a signal has ended it."""
         domain, options = self.domain, self.options
-        batches = _Batches(domain, domain.path.space, self.seed, options.validation_data, augmentations)
+        batches = Batches(domain, domain.path.space, self.seed, options.validation_data, augmentations)
         self.module.indices = batches.indices
         rank_zero_only.rank = ranks.rank()  # type: ignore[attr-defined]  # the value at import may be wrong
         self.lightning = lightning = self._lightning()
@@ -273,39 +271,3 @@ class Takeover(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.signals.install()
-
-
-class _Batches(pl.LightningDataModule):
-    """The domain's data as loaders with the trainer's step and rank."""
-
-    def __init__(
-        self, domain: Domain, space: Space, seed: int, held_out: int, augmentations: tuple[Symmetry, ...]
-    ) -> None:
-        super().__init__()
-        self.data, self.space, self.seed, self.held_out = domain.data, space, seed, held_out
-        objective = domain.objective
-        pairs = objective.coupling if isinstance(objective, Objective) else Independent()
-        self.prepare = pairs.preparation(space, domain.prior, augmentations)
-
-    def train_dataloader(self) -> Any:
-        trainer = self.trainer
-        assert trainer is not None
-        return train_loader(
-            self.data, self.space, self.seed, lambda: trainer.global_step, trainer.global_rank, trainer.world_size,
-            self.prepare,
-        )  # fmt: skip
-
-    def indices(self, step: int) -> list[int]:
-        """The numbers in the training set of the data of a step."""
-        trainer = self.trainer
-        assert trainer is not None
-        order = StepBatches(
-            self.data.train.sizes, self.data.batch, self.data.budget, self.seed, lambda: step, trainer.global_rank,
-            trainer.world_size,
-        )  # fmt: skip
-        return next(iter(order))
-
-    def val_dataloader(self) -> Any:
-        trainer = self.trainer
-        assert trainer is not None
-        return validation_loader(self.data, self.space, self.held_out, trainer.global_rank, trainer.world_size)

@@ -62,7 +62,7 @@ def rehearse(domain: Domain, trainer: Trainer, optimizer: Optimizer, seed: int =
     device = torch.device("cuda" if gpu else "cpu")
     if isinstance(trainer.threads, int) and trainer.threads:
         torch.set_num_threads(trainer.threads)
-    augmentations = () if domain.equivariant else tuple(domain.symmetries)
+    augmentations = domain.augmentations
     module = FlowModule(domain.flow(), domain.objective, optimizer, trainer.max_steps, seed, augmentations).to(device)
     update = module.configure_optimizers()["optimizer"]
     objective = domain.objective

@@ -43,7 +43,7 @@ def metadata(site: Path, dist: str, version: str, **domains: str) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of installed packages: a domain that works, and one that cannot be imported."""
     folder = tmp_path_factory.mktemp("site")
-    metadata(folder, "fm-ring", "1.2.3", ring="fm_ring:build")
+    metadata(folder, "fm-ring", "1.2.3", ring="fm_ring:Ring")
     (folder / "fm_ring").symlink_to(PACKAGE / "fm_ring")
     metadata(folder, "fm-broken", "0.0.1", broken="fm_broken:build")
     (folder / "fm_broken").mkdir()

@@ -66,7 +66,7 @@ def test_a_reader_clicks_through_the_page(tmp_path: Path) -> None:
     (drawn / "trajectories").mkdir(parents=True)
     (drawn / "sample_0000.pdb").write_text(chain(12))
     (drawn / "trajectories" / "sample_0000.pdb").write_text("".join(chain(12, k) for k in (1, 2, 3)))
-    found = viewer.scenes(drawn, 10**6)
+    found = viewer.scenes(drawn, 10**6, "CA")
     assert [(scene.name, scene.frames) for scene in found] == [("sample_0000", 1), ("sample_0000, from noise", 3)]
     rows = [["a", 3.0], ["b", 1.0], ["c", 2.0]]
     parts = {"Samples in 3D": viewer.section(found), "Samples": page.table(("name", "size"), rows, sortable=True)}

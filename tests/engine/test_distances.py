@@ -7,7 +7,17 @@ import math
 import pytest
 import torch
 
-from fm_science import bures, critic_wasserstein, sinkhorn_divergence, sliced_wasserstein, wasserstein
+from fm_science import (
+    bures,
+    critic_wasserstein,
+    energy_distance,
+    frechet,
+    jensen_shannon,
+    line_wasserstein,
+    sinkhorn_divergence,
+    sliced_wasserstein,
+    wasserstein,
+)
 
 pytestmark = pytest.mark.usefixtures("double")
 SHIFT = torch.tensor([0.6, -0.8], dtype=torch.float64)
@@ -91,3 +101,55 @@ def test_what_is_no_set_of_points_is_refused():
         sinkhorn_divergence(points(4), points(4), 0.0)
     with pytest.raises(RuntimeError, match="converge"):
         sinkhorn_divergence(points(40), points(40, 2, 1), 1e-3, steps=3)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_numbers_on_a_line_are_carried_in_order(p):
+    x, one = torch.arange(6.0), torch.tensor([0.0, 1.0])
+    assert line_wasserstein(x, x + 2, p) == pytest.approx(2)
+    assert line_wasserstein(x, x.repeat(3), p) == pytest.approx(0)
+    assert line_wasserstein(one, one[:1], p) == pytest.approx(0.5 ** (1 / p))
+    assert line_wasserstein(points(30, 1)[:, 0], 2 * points(45, 1, 1)[:, 0], p) == pytest.approx(
+        wasserstein(points(30, 1), 2 * points(45, 1, 1), p), abs=1e-9
+    )
+    assert math.isnan(line_wasserstein(x, x[:0], p))
+
+
+@pytest.mark.parametrize(("n", "m", "dim"), [(500, 300, 6), (8, 5, 30)])  # more points than coordinates, and fewer
+def test_the_frechet_distance_is_that_of_the_fitted_gaussians(n, m, dim):
+    x, y = points(n, dim), points(m, dim, 1) @ points(dim, dim, 2) + 1
+    expected = bures(x.mean(0), x.T.cov(), y.mean(0), y.T.cov()) ** 2
+    assert frechet(x, y) == pytest.approx(float(expected), rel=1e-6)  # roots of an eigenvalue zero are lost in rounding
+
+
+def test_the_frechet_distance_in_closed_form():
+    """A shift costs its square; commuting covariances the squared differences of their roots."""
+    x, shift = points(500, 4), torch.tensor([1.0, -2.0, 0.0, 0.5], dtype=torch.float64)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+    assert frechet(x, x + shift) == pytest.approx(float(shift.square().sum()), rel=1e-9)
+    middle = x - x.mean(0)
+    assert frechet(middle, 3 * middle) == pytest.approx(4 * float(x.T.cov().trace()), rel=1e-9)
+    assert math.isnan(frechet(x[:1], x))
+
+
+def test_the_energy_distance_of_point_masses_is_twice_their_distance():
+    x = torch.zeros(5, 3, dtype=torch.float64)
+    assert energy_distance(x, x + 2) == pytest.approx(2 * math.sqrt(12))
+    assert energy_distance(x, x) == 0
+    assert math.isnan(energy_distance(x[:1], x))
+
+
+def test_the_energy_distance_is_zero_on_average_for_one_law():
+    """Its mean is zero; a draw of 400 points deviates by less than the mean distance over the root of 400."""
+    a, b = points(400), points(400, 2, 1)
+    assert abs(energy_distance(a, b)) < float(torch.cdist(a, b).mean()) / 20
+
+
+def test_jensen_shannon_is_one_bit_for_what_never_meets():
+    one, other = torch.tensor([1, 0]), torch.tensor([0, 7])
+    assert jensen_shannon(one, other) == pytest.approx(1)
+    assert jensen_shannon(one, 2 * one) == 0
+    assert jensen_shannon(one, one + other) == pytest.approx(
+        0.5 * math.log2(1 / (9 / 16)) + 0.5 * (math.log2((1 / 8) / (9 / 16)) / 8 + (7 / 8) * 1), rel=1e-9
+    )
+    assert math.isnan(jensen_shannon(torch.zeros(2), torch.ones(2)))

@@ -10,6 +10,7 @@ import torch
 
 from fm_science import FNO, RK4, Context, Endpoint, Flow, Functions, GaussianProcess, Geodesic, LatentOperator, Matern
 from fm_science.networks.fno import SpectralConvolution
+from fm_science.symmetries import Permutations, Shifts
 from fm_science.testing import check_network
 
 
@@ -44,7 +45,29 @@ def test_the_fourier_operator_keeps_the_laws_of_networks(shapes: list, clock: st
 def test_the_operator_on_scattered_sensors_keeps_the_laws_of_networks() -> None:
     shape = {"width": 8, "layers": 2, "heads": 2, "tokens": 3, "fourier_features": 2}
     network = LatentOperator(2, 2, **shape, reads={"seen": 1, "shown": 2})
-    check_network(network, PATH, PRIOR, scattered(7, 4, 9))
+    order = Permutations(along=("coords", "weights"))
+    check_network(network, PATH, PRIOR, scattered(7, 4, 9), [order])
+
+
+@pytest.mark.parametrize("shapes", [[(9,), (12,)], [(5, 6), (4, 4)]], ids=len)
+def test_without_places_the_fourier_operator_commutes_with_shifts(shapes: list) -> None:
+    """On a torus alone: with coordinates, or with padding beyond the end of an axis, it does not."""
+    ways = len(shapes[0])
+    network = FNO(2, [2] * ways, 8, 2, places=False)
+    check_network(network, PATH, PRIOR, grids(*shapes), [Shifts()])
+    for seeing in (FNO(2, [2] * ways, 8, 2), FNO(2, [2] * ways, 8, 2, places=False, period=[1.5] * ways)):
+        with pytest.raises(AssertionError, match="commutes with Shifts"):
+            check_network(seeing, PATH, PRIOR, grids(*shapes), [Shifts()])
+
+
+def test_shifts_move_an_observed_field_along() -> None:
+    network = FNO(2, [2, 2], 8, 2, places=False, reads={"field": 1})
+    context = grids((5, 6), (4, 4))
+    field = torch.randn(2, 30, dtype=torch.float64) * context.mask
+    context = Context(context.mask, {**context.cond, "field": field})
+    check_network(network, PATH, PRIOR, context, [Shifts(along=("field",))])
+    with pytest.raises(ValueError, match="leave the condition 'field'"):
+        check_network(network, PATH, PRIOR, context, [Shifts()])
 
 
 @pytest.mark.parametrize("shape", [(9,), (10,), (6, 8), (5, 4, 7)], ids=str)

@@ -9,10 +9,10 @@ import math
 import pytest
 import torch
 
-from fm_science.spaces import SO3, Centered, Euclidean, Product, Sphere, frames
+from fm_science.spaces import SO3, Centered, Euclidean, Functions, Product, Sphere, frames
 from fm_science.spaces.discrete import Categorical
 from fm_science.state import Context, tree_map
-from fm_science.symmetries import Permutations, Rotations, Translations
+from fm_science.symmetries import Mirrors, Permutations, Rotations, Shifts, Translations
 from fm_science.symmetries.base import square
 from fm_science.symmetries.rotations import best_overlap, nearest
 
@@ -226,3 +226,70 @@ def test_the_same_seed_gives_the_same_motion_and_states_keep_their_dtype():
     torch.manual_seed(5)
     again = Rotations().randomise(space, single)
     assert all(torch.equal(first[k], again[k]) and first[k].dtype == torch.float32 for k in first)
+
+
+def pictures():
+    space = Euclidean((1, 3, 4)).bind(Context.full(6))
+    return space, torch.randn(6, 1, 1, 3, 4), torch.randn(6, 1, 1, 3, 4)
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_mirrors_bring_images_back_and_are_fair(axis):
+    space, x, y = pictures()
+    mirrors = Mirrors(axis)
+    assert torch.equal(mirrors.align(space, y.flip(axis), y), y)
+    assert bool((square(space, mirrors.align(space, x, y), y) <= square(space, x, y)).all())
+    many = x[:1].expand(300, 1, 1, 3, 4)
+    drawn = mirrors.randomise(Euclidean((1, 3, 4)).bind(Context.full(300)), many)
+    same = (drawn == many).flatten(1).all(1)
+    assert abs(same.float().mean() - 0.5) < 5 * 0.5 / math.sqrt(300)
+    assert torch.equal(drawn[~same], many[~same].flip(axis))
+
+
+def fields(*shapes):
+    """Values on grids of the torus, padded to the largest."""
+    mask = torch.arange(max(math.prod(s) for s in shapes)) < torch.tensor([math.prod(s) for s in shapes])[:, None]
+    context = Context(mask, {"grid": torch.tensor(shapes), "weights": mask / mask.sum(1, keepdim=True)})
+    space = Functions(2).bind(context)
+    return space, context, *(space.project(torch.randn(*mask.shape, 2)) for _ in range(2))
+
+
+@pytest.mark.parametrize("shapes", [[(7,), (5,)], [(3, 4), (2, 5)]])
+def test_the_best_shift_is_that_of_an_exhaustive_search(shapes):
+    space, context, x, y = fields(*shapes)
+    shifts = Shifts().bind(space, context)
+    assert square(space, shifts.align(space, shifts.randomise(space, y), y), y).max() < EXACT
+    found = square(space, shifts.align(space, x, y), y)
+    for b, shape in enumerate(shapes):
+        a, goal = (v[b, : math.prod(shape)].unflatten(0, shape) for v in (x, y))
+        axes = tuple(range(len(shape)))
+        errors = [
+            (a.roll(steps, axes) - goal).square().sum() / math.prod(shape)
+            for steps in itertools.product(*map(range, shape))
+        ]
+        assert torch.isclose(found[b], min(errors))
+
+
+def test_shifts_leave_axes_without_a_period_and_refuse_what_they_cannot_move():
+    space, context, x, _ = fields((3, 4), (3, 4))
+    moved = Shifts((False, True)).bind(space, context).randomise(space, x).unflatten(1, (3, 4))
+    assert torch.allclose(moved.sum(2), x.unflatten(1, (3, 4)).sum(2))  # what is on a row stays on it
+    with pytest.raises(ValueError, match="2 axes"):
+        Shifts((True,)).bind(space, context)
+    with pytest.raises(ValueError, match="regular grids"):
+        Shifts().bind(space, Context(context.mask))
+    with pytest.raises(TypeError, match="bind"):
+        Shifts().randomise(space, x)
+
+
+def test_sites_are_reordered_with_their_conditions():
+    context = ragged((4, 3), 5)
+    coords = torch.randn(2, 5, 1)
+    context = Context(context.mask, {"coords": coords, "label": torch.tensor([1, 2])})
+    order = Permutations(along=("coords",))
+    moved, told = order.apply(Euclidean(1), coords * context.mask[..., None], context)
+    assert torch.equal(moved, told.cond["coords"] * context.mask[..., None])
+    assert torch.equal(told.cond["label"], context.cond["label"])
+    assert not torch.equal(told.cond["coords"], coords)
+    with pytest.raises(ValueError, match="within"):
+        order.bind(Euclidean(1).bind(context), context)

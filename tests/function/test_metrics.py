@@ -12,8 +12,6 @@ from fm_science_domains.function.data import Data, load
 from fm_science_domains.function.exact import gram
 from fm_science_domains.function.metrics import (
     autocorrelation,
-    energy_distance,
-    frechet,
     memory_metric,
     metrics,
     moments,
@@ -21,30 +19,6 @@ from fm_science_domains.function.metrics import (
     stage,
 )
 from fm_science_domains.function.sensors import places, refined
-
-
-def test_the_frechet_distance_of_gaussians_is_bures() -> None:
-    """Rows whose mean and covariance are exactly known: d² = |m|² + tr(A + B - 2 (A^½ B A^½)^½)."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(500, 6, generator=generator, dtype=torch.float64)
-    mix = torch.randn(6, 6, generator=generator, dtype=torch.float64)
-    y = torch.randn(300, 6, generator=generator, dtype=torch.float64) @ mix + 1
-    a, b = x.T.cov(), y.T.cov()
-    values, vectors = torch.linalg.eigh(a)
-    half = vectors @ torch.diag(values.sqrt()) @ vectors.T
-    inner = torch.linalg.eigvalsh(half @ b @ half).clamp_min(0).sqrt().sum()
-    expected = (x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * inner
-    assert frechet(x, y) == pytest.approx(float(expected.sqrt()), rel=1e-9)
-    assert frechet(x, x) < 1e-6
-
-
-def test_the_energy_distance_of_shifted_points() -> None:
-    x = torch.zeros(5, 3, dtype=torch.float64)
-    assert energy_distance(x, x + 2) == pytest.approx(2 * math.sqrt(12))
-    assert energy_distance(x, x) == 0
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(1000, 3, generator=generator, dtype=torch.float64) for _ in range(2))
-    assert abs(energy_distance(a, b)) < 0.02
 
 
 def test_moments_are_those_of_known_laws() -> None:

@@ -16,7 +16,7 @@ from fm_science.state import Context
 from fm_science.testing import check_domain
 from fm_science_domains.image import build
 from fm_science_domains.image.data import Summary
-from fm_science_domains.image.recipe import Mirror, network
+from fm_science_domains.image.recipe import network
 from tests.use import use
 
 SMALL = {"width": 8, "head": 8}
@@ -114,13 +114,3 @@ def test_presets_are_recipes_that_fit(name: str) -> None:
         made = network(groups["network"], found)
         assert made(torch.zeros(2, 1, *shape), torch.zeros(2), Context.full(2)).shape == (2, 1, *shape)
     assert least < sum(p.numel() for p in made.parameters()) / 1e6 < most
-
-
-def test_mirror_images() -> None:
-    x, y = torch.randn(6, 1, 1, 4, 4), torch.randn(6, 1, 1, 4, 4)
-    assert torch.equal(Mirror().align(None, y.flip(-1), y), y)
-    moved = Mirror().align(None, x, y)
-    assert ((moved - y).square().sum((1, 2, 3, 4)) <= (x - y).square().sum((1, 2, 3, 4))).all()
-    drawn = Mirror().randomise(None, x.repeat(50, 1, 1, 1, 1))
-    same = (drawn == x.repeat(50, 1, 1, 1, 1)).flatten(1).all(1)
-    assert 0.35 < same.float().mean() < 0.65  # 300 fair coins: five standard deviations are 0.14

@@ -19,23 +19,13 @@ from fm_science_domains.image.data import Data, sets
 from fm_science_domains.image.features import Features
 from fm_science_domains.image.files import Image, rounded
 from fm_science_domains.image.likelihood import appraise, bits
-from fm_science_domains.image.metrics import Measures, Metrics, frechet, kernel_distance, share_finite, support
+from fm_science_domains.image.metrics import Measures, Metrics, kernel_distance, share_finite, support
 from fm_science_domains.image.recipe import Dithered
 
 
 @pytest.fixture(scope="module")
 def digits():
     return sets(Data())
-
-
-def test_frechet_distance_of_gaussians() -> None:
-    x = torch.randn(500, 4, dtype=torch.float64)
-    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
-    shift = torch.tensor([1.0, -2.0, 0.0, 0.5])
-    assert frechet(x, x + shift) == pytest.approx(float(shift.square().sum()), rel=1e-9)
-    # commuting covariances: the sum of squared differences of their roots
-    assert frechet(x - x.mean(0), 3 * (x - x.mean(0))) == pytest.approx(4 * float(x.T.cov().trace()), rel=1e-9)
-    assert math.isnan(frechet(x[:1], x))
 
 
 def test_kernel_distance_is_unbiased() -> None:

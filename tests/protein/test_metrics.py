@@ -12,8 +12,6 @@ from fm_science_domains.protein import fold, geometry, ramachandran, sheets
 from fm_science_domains.protein.chains import backbones
 from fm_science_domains.protein.metrics import (
     Metrics,
-    energy_distance,
-    jensen_shannon,
     matched,
     metrics,
     per_sample,
@@ -180,16 +178,6 @@ def test_copies_are_not_diverse_and_not_novel(natives):
     copies = [Backbone(train[3].coords + k) for k in range(4)]
     assert judge["diversity"](copies, natives) == pytest.approx({"tm_pairs": 1, "clusters": 0.25}, abs=1e-4)
     assert judge["novelty"](copies, natives) == pytest.approx({"tm_train": 1, "tm_train_same_fold": 1}, abs=1e-4)
-
-
-def test_distances_between_laws():
-    g = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, 400, 2, generator=g, dtype=torch.float64)
-    assert energy_distance(x, y) < 0.15
-    # point masses at distance 3: sqrt(2 * 3)
-    assert energy_distance(torch.zeros(5, 1), torch.full((5, 1), 3.0)) == pytest.approx(math.sqrt(6))
-    assert jensen_shannon(torch.tensor([1.0, 0]), torch.tensor([0.0, 7])) == pytest.approx(1)
-    assert math.isnan(jensen_shannon(torch.zeros(2), torch.ones(2)))
 
 
 def nonsense() -> dict[str, list[Backbone]]:

@@ -24,6 +24,7 @@ from fm_science.flow import Flow, Sampler
 from fm_science.metrics import Metric
 from fm_science.objectives import Objective as Loss
 from fm_science.state import Context
+from fm_science.symmetries import Symmetry
 
 from . import appraisal, conditional, noise, recipe
 from . import metrics as measures
@@ -85,6 +86,11 @@ class Function(Domain):
     def summary(self) -> Summary:
         """What sampling needs to know about the training functions."""
         return Summary.unpacked(self.statistics)
+
+    @cached_property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """The order of sensors means nothing; nor does the origin of a torus on which the network sees no places."""
+        return recipe.symmetries(self.options.network, self.summary, self.shown)
 
     @cached_property
     def shown(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.distances import frechet
 from fm_science.figures import draw
 from fm_science.flow import Flow
 from fm_science.solvers import Heun, Solver
@@ -25,7 +26,7 @@ from . import report
 from .conditional import LatentPosterior, show
 from .data import Sets, decode
 from .exact import Score, score_samples
-from .metrics import Metrics, frechet, spectrum, stage
+from .metrics import Metrics, spectrum, stage
 from .report import Completion
 from .sensors import Sampled, refined
 
@@ -82,7 +83,7 @@ def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> tuple[dict[str, floa
         spread = x.var(0).mean() / truth.var(0).mean()
         found[f"variance_ratio_{factor}x"] = float(spread)
         found[f"spectrum_error_{factor}x"] = float((ratio - 1).abs().mean())
-        found[f"frechet_{factor}x"] = frechet(s.flat(functions), s.flat(sets.held_out.functions))
+        found[f"frechet_{factor}x"] = frechet(s.flat(functions), s.flat(sets.held_out.functions)) ** 0.5
         grid = refined(own, s.frame.periodic, factor)
         fine = torch.stack([(f.values.double() - s.frame.shift) / s.frame.scale for f in functions])
         power = spectrum(fine, grid, s.frame.periodic)

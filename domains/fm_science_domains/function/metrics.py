@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fm_science.distances import energy_distance, frechet
 from fm_science.domain import option
 from fm_science.metrics import Metric
 
@@ -139,24 +140,6 @@ def spectrum_metric(s: Stage, samples: Sequence[Sampled], reference: Sequence[Sa
     }
 
 
-def frechet(x: Tensor, y: Tensor) -> float:
-    """The Wasserstein-2 distance of the Gaussians with the means and covariances of rows ``x`` ``(M, D)`` and ``y``
-    (Dowson & Landau 1982). Covariances have the rank of the rows, so that the trace of the root of their product is the
-    sum of the singular values of the product of the centred rows."""
-    a, b = ((v - v.mean(0)) / max(1, len(v) - 1) ** 0.5 for v in (x, y))
-    cross = torch.linalg.svdvals(a @ b.T).sum()
-    square = (x.mean(0) - y.mean(0)).square().sum() + a.square().sum() + b.square().sum() - 2 * cross
-    return float(square.clamp_min(0).sqrt())
-
-
-def energy_distance(x: Tensor, y: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of rows, without pairs of a row with itself (Székely & Rizzo 2013)."""
-    if x.shape == y.shape and torch.equal(x, y):
-        return 0.0
-    inner = [torch.cdist(v, v).sum() / max(1, len(v) * (len(v) - 1)) for v in (x, y)]
-    return float(2 * torch.cdist(x, y).mean() - inner[0] - inner[1])
-
-
 def distance_metric(s: Stage, samples: Sequence[Sampled], reference: Sequence[Sampled]) -> dict[str, float]:
     """Fréchet distance of Gaussians in function space, energy distance, and how well the samples as an ensemble predict
     reference values (continuous ranked probability score, over sensors); all in standard deviations of the data."""
@@ -166,7 +149,7 @@ def distance_metric(s: Stage, samples: Sequence[Sampled], reference: Sequence[Sa
     some, truth = s.values(samples), s.values(reference)[:100]
     score = torch.stack([crps(some, v) for v in truth]).mean(0).mean(1)
     return {
-        "frechet": frechet(x, y), "energy_distance": energy_distance(x, y),
+        "frechet": frechet(x, y) ** 0.5, "energy_distance": energy_distance(x, y),
         "crps": float((score * s.weights).sum() / s.weights.sum()),
     }  # fmt: skip
 

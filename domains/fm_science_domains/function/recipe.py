@@ -26,6 +26,7 @@ from fm_science.predictions import Endpoint, Velocity
 from fm_science.priors import GaussianProcess, Normal, Prior
 from fm_science.solvers import Heun, Solver
 from fm_science.spaces import Functions
+from fm_science.symmetries import Permutations, Shifts, Symmetry
 
 from .conditional import GUESS, SEEN, SHOWN, Amortised, Corrected, LatentPosterior
 from .data import Summary
@@ -141,6 +142,14 @@ def network(o: Network, how: Path, sets: Summary, shown: bool) -> nn.Module:
     period = [1.0 if p else 1.0 + o.margin for p in sets.frame.periodic]
     return FNO(sets.channels, modes, width, o.layers, period, reads, o.places, o.clock, o.slow,
                through=float(how.predicts == "endpoint"))  # fmt: skip
+
+
+def symmetries(o: Network, sets: Summary, shown: bool) -> tuple[Symmetry, ...]:
+    """What an operator or an FNO commutes with: another order of the sensors; shifts where it sees no places."""
+    if o.kind == "operator" or not sets.gridded:
+        return (Permutations(along=("coords", "weights", SEEN, SHOWN, GUESS)),)
+    alike = any(sets.frame.periodic) and not o.places and not shown  # observations have places
+    return (Shifts(tuple(sets.frame.periodic)),) if alike else ()
 
 
 def prior(o: Path, sets: Summary, fitted: Mapping[str, Any] | None) -> Prior:

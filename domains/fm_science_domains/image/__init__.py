@@ -26,6 +26,7 @@ from fm_science.objectives import FlowMatching
 from fm_science.priors import Normal
 from fm_science.solvers import Heun, power_grid
 from fm_science.state import Context
+from fm_science.symmetries import Mirrors
 
 from . import metrics as measured
 from . import recipe, report
@@ -89,8 +90,8 @@ class ImageDomain(Domain):
         return Summary.unpacked(self.statistics)
 
     @cached_property
-    def symmetries(self) -> tuple[recipe.Mirror, ...]:
-        return (recipe.Mirror(),) if self.options.data.flip else ()
+    def symmetries(self) -> tuple[Mirrors, ...]:
+        return (Mirrors(),) if self.options.data.flip else ()
 
     @cached_property
     def equivariant(self) -> bool:

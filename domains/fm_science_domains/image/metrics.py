@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fm_science.distances import frechet
 from fm_science.domain import option
 from fm_science.metrics import Metric
 
@@ -39,18 +40,6 @@ class Metrics:
     evaluations: int = option(64, "new samples over which evaluations of the network are counted; 0: none", low=0)
     cache: str | None = option(None, "folder for the classifier whose features are compared; none: the user's")
     fid: bool = option(False, "also FID, by torch-fidelity and its Inception weights (pip install torch-fidelity)")
-
-
-def frechet(x: Tensor, y: Tensor) -> float:
-    """The Fréchet distance of the Gaussians of two sets of features ``(n, d)`` (Heusel et al. 2017):
-    |m_x - m_y|² + tr(S_x + S_y - 2 (S_x S_y)^½). NaN for fewer than two."""
-    if min(len(x), len(y)) < 2:
-        return math.nan
-    s, r = x.T.cov(), y.T.cov()
-    values, vectors = torch.linalg.eigh(s)
-    root = vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ r @ root).clamp_min(0).sqrt().sum()
-    return float((x.mean(0) - y.mean(0)).square().sum() + s.trace() + r.trace() - 2 * cross)
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> float:

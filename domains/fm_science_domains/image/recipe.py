@@ -19,8 +19,7 @@ from fm_science.predictions import Endpoint, Noise, Prediction, Score, Velocity
 from fm_science.schedules import VP, Cosine, Linear, LipmanOT, Schedule, Trigonometric
 from fm_science.spaces import Euclidean
 from fm_science.spaces.base import Space
-from fm_science.state import Context, State, expand_like
-from fm_science.symmetries import Symmetry
+from fm_science.state import Context, State
 
 from .data import Summary
 from .embedding import Steerable
@@ -162,17 +161,3 @@ def objective(o: Objective, pairs: Law, classes: int) -> FlowMatching:
     """Flow matching on pairs of noise and image."""
     times: Any = {"uniform": UniformTime(), "logit_normal": LogitNormalTime()}[o.times]
     return FlowMatching(coupling=pairs, times=times, condition_dropout={"label": o.drop} if classes and o.drop else {})
-
-
-class Mirror(Symmetry):
-    """Images may be mirrored left to right."""
-
-    def __repr__(self) -> str:
-        return "Mirror()"
-
-    def align(self, space: Space, x: State, y: State) -> Any:
-        nearer = (x.flip(-1) - y).square().flatten(1).sum(1) < (x - y).square().flatten(1).sum(1)
-        return torch.where(expand_like(nearer, x), x.flip(-1), x)
-
-    def randomise(self, space: Space, x: State) -> Any:
-        return torch.where(expand_like(torch.rand(len(x), device=x.device) < 0.5, x), x.flip(-1), x)

@@ -102,11 +102,15 @@ class MoleculeDomain(Domain):
 
     @cached_property
     def symmetries(self) -> tuple[Symmetry, ...]:
-        return (Permutations(), Rotations()) if self.equivariant else (Rotations(),)
+        return (Permutations(), Rotations())
 
     @cached_property
     def equivariant(self) -> bool:
-        return self.options.network.kind != "transformer"
+        return not self.augmentations
+
+    @cached_property
+    def network_symmetries(self) -> tuple[Symmetry, ...]:
+        return self.symmetries[:1] if self.options.network.kind == "transformer" else self.symmetries
 
     @cached_property
     def _std(self) -> float:

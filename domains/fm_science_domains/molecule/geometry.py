@@ -17,6 +17,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from fm_science.distances import jensen_shannon, line_wasserstein
+
 from .molecule import Molecule, symbol
 
 Kind = tuple[int, ...]
@@ -138,10 +140,9 @@ def shared(x: Values, y: Values) -> dict[Kind, float]:
 
 def wasserstein(x: Values, y: Values) -> float:
     """Mean Wasserstein-1 distance over the shared kinds; NaN if there is none."""
-    from scipy.stats import wasserstein_distance
-
     weights = shared(x, y)
-    return float(sum(w * wasserstein_distance(x[k], y[k]) for k, w in weights.items())) if weights else math.nan
+    pairs = {k: (torch.from_numpy(x[k]), torch.from_numpy(y[k])) for k in weights}
+    return sum(w * line_wasserstein(*pairs[k]) for k, w in weights.items()) if weights else math.nan
 
 
 def divergence(x: Values, y: Values, what: str) -> float:
@@ -149,19 +150,8 @@ def divergence(x: Values, y: Values, what: str) -> float:
     low, high, width = BINS[what]
     edges = np.linspace(low, high, round((high - low) / width) + 1)
     weights = shared(x, y)
-    counts = {k: [np.histogram(v[k].clip(low, high), edges)[0] for v in (x, y)] for k in weights}
+    counts = {k: [torch.from_numpy(np.histogram(v[k].clip(low, high), edges)[0]) for v in (x, y)] for k in weights}
     return sum(w * jensen_shannon(*counts[k]) for k, w in weights.items()) if weights else math.nan
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits of two arrays of counts; NaN if one is empty."""
-    from scipy.special import rel_entr
-
-    if not p.sum() or not q.sum():
-        return math.nan
-    p, q = p / p.sum(), q / q.sum()
-    middle = (p + q) / 2
-    return float((rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / (2 * math.log(2)))
 
 
 def mean_errors(x: Values, y: Values, least: float = 0.01) -> dict[Kind, float]:

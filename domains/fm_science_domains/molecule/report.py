@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from fm_science.distances import line_wasserstein
 from fm_science.figures import COLOURS, INK, QUIET, draw, figure
 
 from . import drawing, geometry
@@ -157,8 +159,6 @@ def _common(values: geometry.Values, most: int) -> list[geometry.Kind]:
 
 def histogram(ax: Any, values: Mapping[str, np.ndarray], what: str, kind: geometry.Kind) -> None:
     """Densities of one kind over the range of the reference, widened; the share outside is written next to it."""
-    from scipy.stats import wasserstein_distance
-
     names = list(values)
     base = values[names[min(1, len(names) - 1)]]
     low, high, width = geometry.BINS[what]
@@ -175,7 +175,8 @@ def histogram(ax: Any, values: Mapping[str, np.ndarray], what: str, kind: geomet
     unit = "Å" if what == "bonds" else "°"
     if len(first) and len(base) and len(names) > 1:
         away = float(((first < low) | (first > high)).mean())
-        text = f"W1 {wasserstein_distance(first, base):.3g} {unit}" + (f"\n{away:.1%} outside" if away > 0.005 else "")
+        text = f"W1 {line_wasserstein(torch.from_numpy(first), torch.from_numpy(base)):.3g} {unit}"
+        text += f"\n{away:.1%} outside" if away > 0.005 else ""
         ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=7, color=INK)
     ax.set(title=_name(what, kind), xlim=(low, high), yticks=[])
     ax.set_xlabel({"bonds": "length (Å)", "angles": "angle (°)", "torsions": "torsion (°)"}[what], fontsize=8)

@@ -100,7 +100,11 @@ class PointCloud(Domain):
 
     @cached_property
     def equivariant(self) -> bool:
-        return self.options.network.kind != "transformer"
+        return not self.augmentations
+
+    @cached_property
+    def network_symmetries(self) -> tuple[Symmetry, ...]:
+        return self.symmetries[:1] if self.options.network.kind == "transformer" else self.symmetries
 
     def build_flow(self, statistics: Statistics) -> Flow:
         o, known = self.options, self.summary

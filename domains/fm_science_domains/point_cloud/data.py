@@ -24,10 +24,11 @@ from fm_science.memory import reserve
 
 from .cache import cached
 from .energies import Energy
-from .files import Cloud, read
+from .files import Cloud
+from .found import Found
 from .reference import Plan, Reference
 from .shapes import FAMILIES, drawn
-from .stored import SINGLE, CloudPreparation, StoredPoints, centred, moments
+from .stored import CloudPreparation, StoredPoints, centred
 from .systems import System, imported, named, probe
 from .upright import turned
 
@@ -208,7 +209,8 @@ def procedural(o: Data) -> Sets:
 def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     """The clouds of a file or folder; a tenth of them is held out. They have classes where every cloud is labelled:
     those that are ``known``, where theirs are among them."""
-    found = _prepared(o) or _found(o)
+    kept = CloudPreparation(vars(o)).open(o.source)
+    found = Found.of_files(o.source) if kept is None else Found.of_prepared(kept)
     named = set(found.labels)
     classes = tuple(sorted(named)) if "" not in named else ()
     classes = known if classes and named <= set(known) else classes
@@ -221,10 +223,10 @@ def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     some = max(1, len(order) // 10)
     if len(order) == 1:
         log.warning("%s holds one cloud: it is trained and held out", o.source)
-    held, kept = order[:some], order[some:] if len(order) > 1 else order
-    held_out, train = (_part(found, part.tolist(), classes, o.upright) for part in (held, kept))
+    held, learned = order[:some], order[some:] if len(order) > 1 else order
+    held_out, train = (_part(found, part.tolist(), classes, o.upright) for part in (held, learned))
     dim = found.dims.pop()
-    spread = _spread(found.moments[kept], int(train.sizes.sum()) * dim)
+    spread = found.spread(learned, int(train.sizes.sum()) * dim)
     energy = imported(o.energy) if o.energy else None
     if energy is not None:
         probe(energy, held_out.clouds[0][None].double(), f"data.energy={o.energy}")
@@ -234,63 +236,12 @@ def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """Clouds that were read.
-
-    Attributes:
-        points: of each, ``(N, D)``.
-        labels: the class of each, or "".
-        dims: the numbers of coordinates that occur.
-        moments: ``(n, 2)`` of each, see :func:`~.stored.moments`.
-        dropped: what was left out.
-        digest: of the prepared file that they lie in.
-    """
-
-    points: Sequence[Tensor]
-    labels: list[str]
-    dims: set[int]
-    moments: Tensor
-    dropped: Sequence[Dropped]
-    digest: str = ""
-
-
-def _found(o: Data) -> Found:
-    """The clouds of files. Raises UserError where there are none of two points or more."""
-    dropped: list[Dropped] = []
-    clouds = read([o.source], dropped)
-    dropped += [Dropped(o.source, c.name, SINGLE) for c in clouds if len(c) < 2]
-    clouds = [c for c in clouds if len(c) > 1]
-    if not clouds:
-        raise UserError(f"{o.source} holds clouds of one point alone; a cloud has two points or more")
-    sums = torch.stack([moments(c.points) for c in clouds])
-    return Found([c.points for c in clouds], [c.label for c in clouds], {c.points.shape[1] for c in clouds}, sums,
-                 dropped)  # fmt: skip
-
-
-def _prepared(o: Data) -> Found | None:
-    """The clouds of a prepared file; ``None``: it is none."""
-    kept = CloudPreparation(vars(o)).open(o.source)
-    if kept is None:
-        return None
-    sums = torch.from_numpy(np.array(kept.flat("moments"))).reshape(-1, 2)
-    dims = {int(dim) for dim in np.unique(kept.flat("dim"))}
-    points = StoredPoints(kept, np.arange(len(kept)))
-    return Found(points, kept.texts("label"), dims, sums, kept.dropped, kept.digest)
-
-
 def _part(found: Found, chosen: list[int], classes: tuple[str, ...], upright: bool) -> Clouds:
     """Some of the clouds as a set."""
     labels = [classes.index(found.labels[i]) if classes else -1 for i in chosen]
     if isinstance(found.points, StoredPoints):
         return StoredClouds(StoredPoints(found.points.prepared, np.array(chosen), upright), labels, classes)
     return Clouds([found.points[i] for i in chosen], labels, classes, upright)
-
-
-def _spread(sums: Tensor, count: int) -> float:
-    """The standard deviation of ``count`` coordinates from their sums and sums of squares ``(n, 2)``."""
-    total, square = sums.sum(0).tolist()
-    return float(max(square - total**2 / count, 0.0) / max(1, count - 1)) ** 0.5
 
 
 def plan(system: System, effort: float) -> Plan:

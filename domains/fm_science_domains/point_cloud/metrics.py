@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from fm_science.distances import line_wasserstein
 from fm_science.domain import option
 from fm_science.metrics import Metric
 
@@ -69,19 +70,6 @@ def radii(clouds: Sequence[Cloud]) -> Tensor:
     return torch.cat([torch.zeros(0).double(), *turned])
 
 
-def wasserstein(x: Tensor, y: Tensor, power: int = 1) -> float:
-    """The Wasserstein distance of two sets of numbers, with the root: exact, from their quantile functions."""
-    if len(x) == 0 or len(y) == 0:
-        return math.nan
-    x, y = x.sort().values, y.sort().values
-    edges = [torch.arange(1, len(v) + 1, dtype=torch.float64) / len(v) for v in (x, y)]
-    cuts = torch.cat(edges).sort().values
-    widths = torch.diff(cuts, prepend=cuts.new_zeros(1))
-    middle = cuts - widths / 2
-    at = [v[(middle * len(v)).long().clamp_max(len(v) - 1)] for v in (x, y)]
-    return float((widths * (at[0] - at[1]).abs() ** power).sum() ** (1 / power))
-
-
 def energy_metric(energy: Energy, samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
     """Energies in kT: mean, median, distances to the distribution of the reference, and the virial, which at
     equilibrium is the number of degrees of freedom."""
@@ -89,22 +77,22 @@ def energy_metric(energy: Energy, samples: Sequence[Cloud], reference: Sequence[
     virials = torch.cat([torch.zeros(0).double(), *(virial(energy, x) for x in by_size(samples))])
     middle = u.median().item() if len(u) else math.nan
     return {
-        "energy": _mean(u), "energy_median": middle, "energy_w1": wasserstein(u, v),
-        "energy_w2": wasserstein(u, v, 2), "virial": _mean(virials),
+        "energy": _mean(u), "energy_median": middle, "energy_w1": line_wasserstein(u, v),
+        "energy_w2": line_wasserstein(u, v, 2), "virial": _mean(virials),
     }  # fmt: skip
 
 
 def distance_metric(samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
     """Distances between points: mean, W1 to the reference, and the total variation distance (200 bins)."""
     d, e = pair_distances(samples), pair_distances(reference)
-    return {"distance": _mean(d), "distance_w1": wasserstein(d, e), "distance_tv": total_variation(d, e)}
+    return {"distance": _mean(d), "distance_w1": line_wasserstein(d, e), "distance_tv": total_variation(d, e)}
 
 
 def size_metric(samples: Sequence[Cloud], reference: Sequence[Cloud]) -> dict[str, float]:
     """The share of finite clouds, their size, and its distance to the reference."""
     finite = sum(len(x) for x in by_size(samples)) / max(1, len(samples))
     r = radii(samples)
-    return {"finite": finite, "radius": _mean(r), "radius_w1": wasserstein(r, radii(reference))}
+    return {"finite": finite, "radius": _mean(r), "radius_w1": line_wasserstein(r, radii(reference))}
 
 
 def total_variation(x: Tensor, y: Tensor, bins: int = 200) -> float:
@@ -140,7 +128,7 @@ def parameter_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[C
         a, b = fits[name].parameters[mine == k], known[name].parameters[theirs == k]
         numbers[f"{name}_share"] = _mean((mine == k).double())
         for i, number in enumerate(FAMILIES[name].numbers):
-            numbers[f"{name}_{number}_w1"] = wasserstein(a[:, i], b[:, i])
+            numbers[f"{name}_{number}_w1"] = line_wasserstein(a[:, i], b[:, i])
     return numbers
 
 

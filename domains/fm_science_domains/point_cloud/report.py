@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.distances import line_wasserstein
 from fm_science.figures import COLOURS, QUIET, draw, figure
 
 from .energies import Energy, distances
 from .files import Cloud
-from .metrics import energies, pair_distances, radii, wasserstein
+from .metrics import energies, pair_distances, radii
 
 Rows = Mapping[str, Sequence[Cloud]]
 SHOWN = 8  # clouds drawn of each row
@@ -73,7 +74,7 @@ def histogram(ax: Any, values: Mapping[str, Tensor]) -> None:
         away = ((v < edges[0]) | (v > edges[-1])).double().mean().item()
         outside += [f"{name}: {away:.1%} outside"] if away > 0.005 else []
     if len(names) > 1:
-        outside.insert(0, f"W1 to {names[1]}: {wasserstein(values[names[0]], base):.3g}")
+        outside.insert(0, f"W1 to {names[1]}: {line_wasserstein(values[names[0]], base):.3g}")
     ax.text(0.02, 0.98, "\n".join(outside), transform=ax.transAxes, va="top", fontsize=7, color=QUIET)
     ax.set(xlim=(float(edges[0]), float(edges[-1])), ylim=(0, 1.35 * ax.dataLim.y1 + 1e-9))  # space for text
 

@@ -64,6 +64,7 @@ class Protein(Domain):
     metric_meanings = MEANINGS
     options: Options
     slow = measures.SLOW
+    trace_atom = "CA"
 
     def check_options(self) -> None:
         recipe.wishes(self.options.sample)

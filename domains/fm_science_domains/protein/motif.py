@@ -6,36 +6,31 @@ A *contig* describes how the chain is composed, from its start to its end, in th
 residues 48 to 51, and 15 new ones. A chain name with characters other than letters is followed by a colon: ``1:23-35``,
 ``A2:23-35``, and ``:23-35`` for a chain without a name. With several files, ``A23-35@2`` is of the second; they must
 have the relative pose that they should have in the new chain, since fixed residues are not moved. For the engine the
-motif is a set of frozen sites. To learn chains around a motif, some batches of training fix segments of their chains
-(Yim et al. 2024).
+motif is a set of frozen sites. :mod:`.scaffolding` is how a network learns to complete them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fm_science.couplings import Coupling
 from fm_science.errors import OptionError
-from fm_science.priors import Prior
-from fm_science.spaces.base import Space
-from fm_science.state import Context, State
+from fm_science.state import Context
 
 from . import numbering
 from .blueprint import Blueprint, free
 from .files import read_numbered
-from .geometry import OPEN, secondary
+from .geometry import secondary
 from .names import packed
 from .residues import BREAK
-from .sheets import UNSTATED
+from .scaffolding import LONGEST as LONGEST
+from .scaffolding import Scaffolding as Scaffolding
+from .scaffolding import stretches as stretches
 from .structure import NANOMETRE, Backbone, frames
-
-LONGEST = 0.35  # of a chain: the longest segment that is fixed in training; there are one or two
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,44 +255,3 @@ def around(
         cond["chain"] = packed([motif.residues.chain]).expand(n, -1).clone()
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
     return Context(mask, cond, free=~held, known=known)
-
-
-@dataclass(frozen=True)
-class Scaffolding(Coupling):
-    """In a share of batches chains are partly given: one or two segments of each are fixed, and the others start from
-    noise around them, with or without their secondary structure as a condition.
-
-    Args:
-        prior: of the noise, which is drawn again around the motif.
-        share: of the batches.
-    """
-
-    prior: Prior
-    share: float
-    independent = True
-
-    def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[Any, Any, Context]:
-        if float(torch.rand(())) >= self.share:
-            return x0, x1, context
-        held = stretches(context.mask)
-        middle = (x1["translations"] * held[..., None]).sum(1, keepdim=True) / held.sum(1)[:, None, None]
-        x1 = {**x1, "translations": (x1["translations"] - middle) * context.mask[..., None]}
-        secret = ~held & (torch.rand(context.size, 1, device=held.device) < 0.5)
-        structure = context.cond["structure"].masked_fill(secret, OPEN)
-        sheet = context.cond["sheet"].masked_fill(secret.any(1)[:, None, None], UNSTATED)
-        cond = {**context.cond, "structure": structure, "sheet": sheet}
-        context = replace(context, cond=cond, free=~held, known=x1)
-        space = space.bind(context)
-        return self.prior.sample(space, context), x1, context
-
-
-def stretches(mask: Tensor) -> Tensor:
-    """(B, N) bool: one or two random segments of each chain of ``mask`` (B, N), at least one residue each."""
-    sizes, sites = mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=mask.device)
-    held = torch.zeros_like(mask)
-    for chance in (1.0, 0.5):
-        draw = torch.rand(3, len(mask), 1, device=mask.device)
-        length = (LONGEST * draw[0] * sizes).long().clamp_min(1)
-        start = (draw[1] * (sizes - length + 1)).long()
-        held |= (sites >= start) & (sites < start + length) & (draw[2] < chance)
-    return held & mask

@@ -18,7 +18,8 @@ from fm_science.errors import UserError
 from fm_science.spaces.curved import wrap
 from fm_science.state import Context
 
-from .data import Summary, aligned, values
+from .alignment import aligned, values
+from .data import Summary
 from .encoding import NUMBERS, Encoding, Parts
 from .files import Frame, Numbers, Series, read
 from .rows import Filled

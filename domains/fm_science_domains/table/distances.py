@@ -16,46 +16,6 @@ from .files import Numbers
 CHUNK = 2**24  # distances that are held at a time
 
 
-def energy_distance(x: Numbers, y: Numbers) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, without bias, so that it may fall below zero where the laws are alike
-    (Szekely & Rizzo 2013)."""
-    from scipy.spatial.distance import cdist, pdist
-
-    if min(len(x), len(y)) < 2:
-        return math.nan
-    return float(2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean())
-
-
-def sliced_wasserstein(x: Numbers, y: Numbers, directions: int = 128) -> float:
-    """The root of the mean squared Wasserstein-2 distance of projections onto random directions (Bonneel et al. 2015);
-    equally many rows of each."""
-    n = min(len(x), len(y))
-    if n < 1:
-        return math.nan
-    axes = np.random.default_rng(0).standard_normal((x.shape[1], directions))
-    axes /= np.linalg.norm(axes, axis=0)
-    a, b = (np.sort(v[:n] @ axes, axis=0) for v in (x, y))
-    return float(np.sqrt(((a - b) ** 2).mean()))
-
-
-def wasserstein(x: Numbers, y: Numbers) -> float:
-    """The Wasserstein-2 distance of equally many rows, exact: the root of the mean square of the best pairs."""
-    import ot
-
-    n = min(len(x), len(y))
-    if n < 1:
-        return math.nan
-    cost = ot.dist(x[:n], y[:n])
-    return float(np.sqrt(max(0.0, ot.emd2([], [], cost, numItermax=2_000_000))))
-
-
-def wasserstein_line(x: Numbers, y: Numbers) -> float:
-    """The Wasserstein-1 distance of two sets of numbers."""
-    from scipy.stats import wasserstein_distance
-
-    return float(wasserstein_distance(x, y)) if len(x) and len(y) else math.nan
-
-
 def classifier(x: Numbers, y: Numbers, seed: int = 0, steps: int = 300) -> float:
     """How often a small perceptron tells rows that it has not seen apart: the accuracy of the classifier two-sample
     test (Lopez-Paz & Oquab 2017), over two folds of equally many rows of each. A half means that it cannot."""

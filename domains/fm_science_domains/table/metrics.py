@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from fm_science.distances import energy_distance, line_wasserstein, sliced_wasserstein, wasserstein
 from fm_science.domain import option
 from fm_science.metrics import Metric
 
 from .data import Sets, Summary
-from .distances import classifier, copies, energy_distance, sliced_wasserstein, wasserstein, wasserstein_line
+from .distances import classifier, copies
 from .encoding import Encoding
 from .files import Numbers
 from .rivals import gaussian_rows
@@ -58,6 +61,11 @@ class Comparison:
         a, b = (matrix(rows[: self.o.rows]).reshape(-1, width) for rows in (samples, reference))
         return a[~np.isinf(a).any(1)], b[~np.isinf(b).any(1)]
 
+    def _points(self, samples: Sequence[Row], reference: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Both as vectors, ``(n, D)`` and ``(m, D)``."""
+        x, y = (torch.from_numpy(self.encoding.features(v)) for v in self._pair(samples, reference))
+        return x, y
+
     def columns(self, samples: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """Each column by itself: Wasserstein-1 distances in spreads (on the circle in radians, cut where the data are
         thinnest), total variation of classes; their means, and the worst."""
@@ -72,7 +80,8 @@ class Comparison:
             elif c.kind == "period":
                 lines[c.name] = circular_wasserstein(c.coordinate(a), c.coordinate(b))
             else:
-                lines[c.name] = wasserstein_line(c.coordinate(a), c.coordinate(b))
+                ends = [torch.from_numpy(c.coordinate(v)) for v in (a, b)]
+                lines[c.name] = line_wasserstein(ends[0], ends[1])
         found: dict[str, float] = {}
         if lines:
             found |= {"column_w1": float(np.mean(list(lines.values()))), "column_w1_worst": max(lines.values())}
@@ -90,13 +99,15 @@ class Comparison:
 
     def energy(self, samples: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """Energy distance and sliced Wasserstein-2 distance."""
-        x, y = (self.encoding.features(v) for v in self._pair(samples, reference))
-        return {"energy_distance": energy_distance(x, y), "sliced_w2": sliced_wasserstein(x, y)}
+        x, y = self._points(samples, reference)
+        sliced = sliced_wasserstein(x, y) if len(x) and len(y) else math.nan
+        return {"energy_distance": energy_distance(x, y), "sliced_w2": sliced}
 
     def transport(self, samples: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """The exact Wasserstein-2 distance of as many rows of each."""
-        x, y = (self.encoding.features(v)[: self.o.transport] for v in self._pair(samples, reference))
-        return {"w2": wasserstein(x, y)}
+        x, y = self._points(samples, reference)
+        n = min(len(x), len(y), self.o.transport)
+        return {"w2": wasserstein(x[:n], y[:n]) if n else math.nan}
 
     def classifier(self, samples: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """How often a classifier tells samples from reference rows; a half means never."""

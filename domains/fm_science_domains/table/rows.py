@@ -17,8 +17,9 @@ import numpy as np
 from fm_science.errors import UserError
 from fm_science.samples import files_in
 
+from .alignment import aligned, values
 from .columns import Column
-from .data import Summary, aligned, values
+from .data import Summary
 from .files import SUFFIXES, Frame, Numbers, read, write_csv
 
 SAMPLES, FILLED, CELLS = "samples.csv", "filled.csv", "cells.csv"

@@ -1,8 +1,8 @@
 """Points on a circle: a small but complete domain for fm-science, to be replaced by your science. Lengths are
 nanometres.
 
-From top to bottom: the options, the data, the network, what samples are and how they are stored in files, how they are
-evaluated and plotted, and ``build``, which combines all of it. The command line needs nothing else.
+From top to bottom: the options, the data, the network, how points are compared, and the domain, whose seven required
+methods combine all of it. The command line needs nothing else.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fm_science.data import Item, TrainingData
-from fm_science.domain import Domain, groups, option
+from fm_science.domain import Domain, option
 from fm_science.errors import UserError
 from fm_science.figures import COLOURS, draw, figure
-from fm_science.flow import Sampler
-from fm_science.objectives import FlowMatching
+from fm_science.flow import Flow, Sampler
+from fm_science.metrics import Metric
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.solvers import Heun
@@ -56,12 +57,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """No options."""
+class Options:
+    """The groups of options."""
 
-
-OPTIONS = {"data": Data, "network": Network, "path": Nothing, "coupling": Nothing, "sample": Sample,
-           "metrics": Nothing, "objective": Nothing}  # fmt: skip
+    data: Data = Data()
+    network: Network = Network()
+    sample: Sample = Sample()
 
 
 class Circle(torch.utils.data.Dataset):
@@ -92,85 +93,83 @@ class Perceptron(nn.Module):
         return self.layers(torch.cat([x, expand_like(t, x).expand_as(x[..., :1])], -1))
 
 
-def decode(state: State, context: Context) -> list[Point]:
-    """Points as pairs of numbers."""
-    return [(float(x), float(y)) for x, y in state[:, 0]]
-
-
-def write(samples: Sequence[Point], folder: Path, first: int = 0) -> list[Path]:
-    """One file per point."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    files = []
-    for number, point in enumerate(samples, start=first):
-        files.append(Path(folder) / f"point_{number:04d}.csv")
-        files[-1].write_text(",".join(map(str, point)) + "\n")
-    return files
-
-
-def trajectory(frames: Sequence[Sequence[Point]], folder: Path, first: int = 0) -> list[Path]:
-    """One file per point, with its position after every step."""
-    files = []
-    for number, way in enumerate(zip(*frames, strict=True), start=first):
-        files.append(Path(folder) / f"way_{number:04d}.txt")
-        files[-1].write_text("\n".join(f"{x} {y}" for x, y in way) + "\n")
-    return files
-
-
-def read(paths: Sequence[Path]) -> list[Point]:
-    """Points from files or folders."""
-    found = []
-    for path in map(Path, paths):
-        for file in sorted(path.glob("*.csv")) if path.is_dir() else [path]:
-            try:
-                x, y = (float(word) for row in csv.reader(file.read_text().splitlines()) for word in row)
-            except ValueError as error:
-                raise UserError(f"{file} is no point: expected two numbers") from error
-            found.append((x, y))
-    if not found:
-        raise UserError(f"no points in {', '.join(map(str, paths))}")
-    return found
-
-
 def radius(samples: Sequence[Point], reference: Sequence[Point]) -> dict[str, float]:
     """The mean distance from the centre, and how far it is from that of the reference."""
     mean = sum(math.hypot(*point) for point in samples) / len(samples)
     return {"radius": mean, "error": abs(mean - sum(math.hypot(*point) for point in reference) / len(reference))}
 
 
-def report(rows: Mapping[str, Sequence[Point]], folder: Path) -> list[Path]:
-    """The points of every row, side by side."""
+class Ring(Domain):
+    """Points on a circle."""
 
-    def points():
-        drawn = figure(2.4 * len(rows), 2.6)
-        for place, (name, found) in enumerate(rows.items(), 1):
-            axis = drawn.add_subplot(1, len(rows), place)
-            axis.scatter(*zip(*found, strict=True), s=6, color=COLOURS[(place - 1) % len(COLOURS)])
-            axis.set(title=name, aspect="equal", xlabel="x (nm)", ylabel="y (nm)")
-        return drawn
+    name = "ring"
+    options: Options
 
-    return draw({"points": points}, folder)
+    # the seven methods that every domain has
 
+    def load_data(self) -> TrainingData:
+        o = self.options.data
+        return TrainingData(Circle(o.points, o.radius, 0.0), Circle(o.points, o.radius, 0.5), batch=o.batch)
 
-def build(data=None, network=None, path=None, coupling=None, sample=None, metrics=None, objective=None) -> Domain:
-    """The domain; each argument is a mapping, an instance of its dataclass, or None."""
-    o = groups(OPTIONS, locals())
-    held_out = Circle(o["data"].points, o["data"].radius, 0.5)
-    spread = o["sample"].spread
-    return Domain(
-        name="ring",
-        path=Geodesic(Euclidean(2)),
-        prior=Normal(),
-        network=Perceptron(o["network"].width),
-        data=TrainingData(Circle(o["data"].points, o["data"].radius, 0.0), held_out, batch=o["data"].batch),
-        objective=FlowMatching(),
-        sampler=Sampler(Heun(), o["sample"].steps),
-        request=lambda n, **options: Context.full(n),
-        decode=lambda state, context: decode(state + spread * torch.randn_like(state), context),
-        read=read,
-        write=write,
-        metrics={"radius": radius},
-        report=report,
-        references=lambda samples: {"held-out": decode(held_out.x, Context.full(len(held_out)))},
-        trajectory=trajectory,
-        options=OPTIONS,
-    )
+    def build_flow(self, statistics: Mapping[str, Any]) -> Flow:
+        """Path, prior, network, and how samples are drawn."""
+        network = Perceptron(self.options.network.width)
+        return Flow(Geodesic(Euclidean(2)), Normal(), network, Sampler(Heun(), self.options.sample.steps))
+
+    def request(self, n: int, **sample: Any) -> Context:
+        """``n`` points, on which there are no conditions."""
+        return Context.full(n)
+
+    def decode(self, state: State, context: Context) -> list[Point]:
+        """Points as pairs of numbers."""
+        state = state + self.options.sample.spread * torch.randn_like(state)
+        return [(float(x), float(y)) for x, y in state[:, 0]]
+
+    def write(self, samples: Sequence[Point], folder: Path, first: int = 0) -> list[Path]:
+        """One file per point."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        files = []
+        for number, point in enumerate(samples, start=first):
+            files.append(Path(folder) / f"point_{number:04d}.csv")
+            files[-1].write_text(",".join(map(str, point)) + "\n")
+        return files
+
+    def read(self, paths: Sequence[Path]) -> list[Point]:
+        """Points from files or folders."""
+        found = []
+        for path in map(Path, paths):
+            for file in sorted(path.glob("*.csv")) if path.is_dir() else [path]:
+                try:
+                    x, y = (float(word) for row in csv.reader(file.read_text().splitlines()) for word in row)
+                except ValueError as error:
+                    raise UserError(f"{file} is no point: expected two numbers") from error
+                found.append((x, y))
+        if not found:
+            raise UserError(f"no points in {', '.join(map(str, paths))}")
+        return found
+
+    def build_metrics(self) -> Mapping[str, Metric]:
+        return {"radius": radius}
+
+    # what this domain adds
+
+    def report(self, rows: Mapping[str, list[Point]], folder: Path) -> list[Path]:
+        """The points of every row, side by side."""
+
+        def points():
+            drawn = figure(2.4 * len(rows), 2.6)
+            for place, (name, found) in enumerate(rows.items(), 1):
+                axis = drawn.add_subplot(1, len(rows), place)
+                axis.scatter(*zip(*found, strict=True), s=6, color=COLOURS[(place - 1) % len(COLOURS)])
+                axis.set(title=name, aspect="equal", xlabel="x (nm)", ylabel="y (nm)")
+            return drawn
+
+        return draw({"points": points}, folder)
+
+    def trajectory(self, frames: Sequence[Sequence[Point]], folder: Path, first: int = 0) -> list[Path]:
+        """One file per point, with its position after every step."""
+        files = []
+        for number, way in enumerate(zip(*frames, strict=True), start=first):
+            files.append(Path(folder) / f"way_{number:04d}.txt")
+            files[-1].write_text("\n".join(f"{x} {y}" for x, y in way) + "\n")
+        return files
