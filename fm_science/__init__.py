@@ -37,10 +37,13 @@ PUBLIC = {
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "posterior": "PosteriorGuided",
+    "particles": "Particles",
+    "population": "Population",
     "flow": "Flow Sampler",
     "standardised": "Standardised",
     "objectives": "JKO ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
-    "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup "
+    "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective PolicyGradient Rewarded "
+    "ScoreMatching Semigroup "
     "Stratified TimePairs UniformTime",
     "metrics": "Metric",
     "distances": "bures critic_wasserstein sinkhorn_divergence sliced_wasserstein wasserstein",
