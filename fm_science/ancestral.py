@@ -122,7 +122,8 @@ class FixedStep(Transition):
 
 
 def transitions(
-    path: Path, raw: State, x: State, t: Tensor, s: Tensor, independent: bool = True, untied: Collection[str] = ()
+    path: Path, raw: State, x: State, t: Tensor, s: Tensor, independent: bool = True, untied: Collection[str] = (),
+    spread: float = 0.0,
 ) -> State:  # fmt: skip
     """The law of a step from time t to s by part: a :class:`Transition` in the place of each tensor of the state.
 
@@ -131,15 +132,19 @@ def transitions(
         raw: the network's output at ``x`` and time ``t``.
         independent: whether noise and data were independent in training; parts whose were not follow the flow.
         untied: parts of a product for which they were, if they were not for others.
+        spread: of Gaussian parts, the standard deviation of the data in units of the noise: what Gaussian data of this
+            spread leave unknown of x1 is drawn too, so that few steps do not narrow the law (Bao et al. 2022). Zero:
+            the posterior variance of DDPM, which takes the predicted datum for certain.
     """
     if path.parts:
         return {
-            k: transitions(part, raw[k], x[k], t, s, independent or k in untied, ()) for k, part in path.parts.items()
+            k: transitions(part, raw[k], x[k], t, s, independent or k in untied, (), spread)
+            for k, part in path.parts.items()
         }
     if not path.space.smooth:
         return ClassStep(path, x, _probabilities(path, raw, x, t, s, independent))  # type: ignore[arg-type]  # classes have bridges
     if independent and stirred(path):
-        return _gaussian(path, raw, x, t, s)  # type: ignore[arg-type]  # stirred paths are bridges
+        return _gaussian(path, raw, x, t, s, spread)  # type: ignore[arg-type]  # stirred paths are bridges
     return FixedStep(path.step(raw, x, t, s))
 
 
@@ -176,7 +181,7 @@ def signal_ratio(path: Bridge, t: Tensor, s: Tensor) -> Tensor:
     return torch.where(end > 0, start / torch.where(end > 0, end, 1.0), 0.0).clamp(0, 1)
 
 
-def _gaussian(part: Bridge, raw: State, x: Tensor, t: Tensor, s: Tensor) -> GaussianStep:
+def _gaussian(part: Bridge, raw: State, x: Tensor, t: Tensor, s: Tensor, spread: float) -> GaussianStep:
     """alpha_s x1hat + keep sigma_s x0hat, with the rest of sigma_s fresh (Ho et al. 2020, eq. 7). A gradient g of the
     log-likelihood moves x1hat by sigma_t² / alpha_t S g (Tweedie), and the mean by std² (alpha_s sigma_t²) / (alpha_t
     sigma_s²) S g, where the datum hardly shows yet by less."""
@@ -184,7 +189,10 @@ def _gaussian(part: Bridge, raw: State, x: Tensor, t: Tensor, s: Tensor) -> Gaus
     sigma, rest = part.sigma(t), part.sigma(s)
     x1hat = part.endpoint(raw, x, t)
     noise = scale(keep * rest / sigma, x - scale(alpha, x1hat))
-    std = rest * (1 - keep * keep).clamp_min(0).sqrt()
+    certain = rest.square() * (1 - keep * keep).clamp_min(0)
+    unknown = (spread * sigma).square() / ((spread * alpha).square() + sigma.square())
+    share = later - keep * rest * alpha / sigma  # of x1hat in the mean
+    std = torch.where(rest > 0, certain + share.square() * unknown, 0.0).sqrt()
     growth = later / torch.maximum(alpha, 0.5 * later)
     answer = (1 - keep * keep) * growth * sigma.square()
     return GaussianStep(part, part.space.project(scale(later, x1hat) + noise), std, torch.where(std > 0, answer, 0.0))

@@ -81,10 +81,15 @@ class PolicyGradient(Rewarded):
         walk, costs = [flow.noise(context)], []
         for t, s in itertools.pairwise(times):
             x = walk[-1]
-            laws = ancestral.transitions(path, flow.network(x, t, context), x, t, s)
-            costs.append(ancestral.divergence(path, laws, ancestral.transitions(path, before(x, t, context), x, t, s)))
+            laws = self._laws(path, flow.network(x, t, context), x, t, s)
+            costs.append(ancestral.divergence(path, laws, self._laws(path, before(x, t, context), x, t, s)))
             walk.append(ancestral.draw(laws))
         return walk, torch.stack([*costs, torch.zeros_like(costs[0])])
+
+    def _laws(self, path: Path, raw: State, x: State, t: Tensor, s: Tensor) -> State:
+        """The laws of a step. Data are taken to spread as the noise does, else few steps would narrow their law, and
+        what a step costs would grow."""
+        return ancestral.transitions(path, raw, x, t, s, spread=1.0)
 
     def _loss(
         self, flow: Flow, before: Network, path: Path, context: Context, times: Tensor, ends: list[State], gain: Tensor
@@ -93,7 +98,7 @@ class PolicyGradient(Rewarded):
         (t, s), (x, y) = times, ends
         raw = flow.network(x, t, context)
         check_output(path, raw)
-        laws = ancestral.transitions(path, raw, x, t, s)
+        laws = self._laws(path, raw, x, t, s)
         with torch.no_grad():
-            old = ancestral.transitions(path, before(x, t, context), x, t, s)
+            old = self._laws(path, before(x, t, context), x, t, s)
         return gain * ancestral.log_ratio(path, laws, old, y) + ancestral.divergence(path, laws, old)
