@@ -49,6 +49,7 @@ PUBLIC = {
     "distances": "bures critic_wasserstein sinkhorn_divergence sliced_wasserstein wasserstein",
     "identities": "backward_drift continuity_residual current_velocity fokker_planck_residual "
     "ornstein_uhlenbeck_bridge osmotic_velocity probability_flow transport_bound",
+    "sde": "SDE brownian_increments euler_maruyama milstein stochastic_heun",
     "data": "TrainingData",
     "domain": "Domain group groups option",
     "errors": "ContractError OptionError UserError",

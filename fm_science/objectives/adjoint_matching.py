@@ -58,10 +58,19 @@ class AdjointMatching(Rewarded):
         times = self.times(leaves(x1)[0])
         with torch.no_grad():
             walk = memoryless(flow, path, context, times)
+        self.check_reward(walk[-1])
         adjoints = self._adjoints(before, path, context, times, walk)
         chosen = 1 + torch.randperm(self.steps - 1)[: self.evaluations]  # at t = 0 the weight is zero
         each = [self._loss(flow, before, path, context, times[k], walk[k], adjoints[k]) for k in chosen.tolist()]
         return {"adjoint": torch.stack(each).mean(0)}
+
+    def check_reward(self, x1: State) -> None:
+        """Raises ValueError also where the reward has no gradient."""
+        with torch.enable_grad():
+            found = rewards(self.reward, tree_map(lambda v: v.detach().clone().requires_grad_(), x1))
+        if not found.requires_grad:
+            raise ValueError("the reward has no gradient: tune by PolicyGradient (method=policy_gradient), or write it "
+                             "in torch without detach, comparisons or rounding.")  # fmt: skip
 
     def _adjoints(
         self, before: Network, path: Path, context: Context, times: Tensor, walk: list[State]

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from fm_science import ancestral
+from fm_science.contract import rewards
 from fm_science.flow import Flow
 from fm_science.networks import Network
 from fm_science.objectives.base import Objective
 from fm_science.paths import Path
-from fm_science.state import zip_leaves
+from fm_science.state import State, zip_leaves
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class Rewarded(Objective):
             )
         if flow.network.self_conditioned:
             raise TypeError("tuning walks step by step, and a self-conditioned network looks back: train one without.")
+
+    def check_reward(self, x1: State) -> None:
+        """Raises ValueError unless the reward gives one number a sample of a batch of data."""
+        rewards(self.reward, x1)
 
     def _tunable(self, part: Path) -> bool:
         return ancestral.stirred(part) or (self.classes and not part.space.smooth and part.has_score)

@@ -76,7 +76,7 @@ def tune(
         with seeded(seed, device):
             context = domain.request(2).to(device)
             objective.check(flow, flow.path.bind(context, flow.prior))
-            rewards(reward, flow.sample(context, steps=2))
+            objective.check_reward(flow.sample(context, steps=2))
     except (TypeError, ValueError) as error:
         raise UserError(f"{source.label} cannot be tuned so: {error}") from error
     _prepare(source, domain, folder, {**(notes or {}), "tuned": {"from": source.label, **vars(options), "seed": seed}})
