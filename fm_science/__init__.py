@@ -37,16 +37,20 @@ PUBLIC = {
     "networks.message_passing": "MessagePassing",
     "networks.tensor_field": "TensorField",
     "posterior": "PosteriorGuided",
+    "particles": "Particles",
+    "population": "Population",
     "flow": "Flow Sampler",
     "standardised": "Standardised",
     "objectives": "JKO ActionMatching AdjointMatching BetaTime ChainTime FlowMapMatching FlowMatching InverseSquare "
-    "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective ScoreMatching Semigroup "
+    "KantorovichDual Lagrangian LogitNormalTime MaximumLikelihood MeanFlow Mixture Objective PolicyGradient Rewarded "
+    "ScoreMatching Semigroup "
     "Stratified TimePairs UniformTime",
     "metrics": "Metric",
     "distances": "bures critic_wasserstein energy_distance frechet jensen_shannon line_wasserstein "
     "sinkhorn_divergence sliced_wasserstein wasserstein",
     "identities": "backward_drift continuity_residual current_velocity fokker_planck_residual "
     "ornstein_uhlenbeck_bridge osmotic_velocity probability_flow transport_bound",
+    "sde": "SDE brownian_increments euler_maruyama milstein stochastic_heun",
     "data": "TrainingData",
     "domain": "Domain group groups option",
     "errors": "ContractError OptionError UserError",

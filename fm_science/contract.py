@@ -8,7 +8,7 @@ are read when an integration begins, and in the first training step of a flow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -195,6 +195,18 @@ class Logits:
                     f"the network's logits{name} are NaN or infinite at t = {float(when):.4g}; expected numbers, with "
                     "-inf at most for classes that cannot be. Look for a division by zero or for too large weights."
                 )
+
+
+def rewards(function: Callable[[Any], Tensor], x1: State) -> Tensor:
+    """What a reward or log-likelihood says of a batch, ``(B,)``, in nats. Raises ValueError unless it is one number a
+    sample, none of them NaN or plus infinity."""
+    found, count = function(x1), len(leaves(x1)[0])
+    if not (torch.is_tensor(found) and found.shape == (count,)):
+        given = f"a tensor of shape {tuple(found.shape)}" if torch.is_tensor(found) else f"a {type(found).__name__}"
+        raise ValueError(f"the reward gave {given}; expected one number a sample, a tensor of shape ({count},).")
+    if bool((found.isnan() | (found == torch.inf)).any()):
+        raise ValueError("the reward gave NaN or plus infinity; expected numbers, or -inf for what cannot be.")
+    return found
 
 
 def _classes(path: Any, name: str, keys: tuple[str, ...] = ()) -> list[tuple[str, tuple[Any, tuple[str, ...]]]]:

@@ -9,14 +9,13 @@ batches being mixed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-VectorField = Callable[[Tensor, Tensor], Tensor]  #: ``(x (B, D), t (B,)) -> (B, D)``
-ScalarField = Callable[[Tensor, Tensor], Tensor]  #: ``(x (B, D), t (B,)) -> (B,)``
-Diffusion = Callable[[Tensor, Tensor], Tensor]  #: ``(x (B, D), t (B,)) -> (B, D, M)``
+from fm_science.sde import Diffusion as Diffusion
+from fm_science.sde import ScalarField as ScalarField
+from fm_science.sde import VectorField as VectorField
 
 
 def backward_drift(drift: Tensor, score: Tensor, sigma: float | Tensor) -> Tensor:

@@ -1,12 +1,14 @@
-"""Tune a trained flow towards a reward, by adjoint matching.
+"""Tune a trained flow towards a reward, by adjoint matching or by policy gradients.
 
 usage: fm-science tune RUN reward=MODULE:FUNCTION [run=DIR] [strength=1] [updates=500] [option=value ...]
 
   RUN          a run folder, a model file, or the name of a model
-  reward       your own function of a batch of states at t = 1, one number per sample, differentiable, in nats: the
-               density becomes the previous one times exp(reward). The module is searched in this folder first
+  reward       your own function of a batch of states at t = 1, one number per sample, in nats: the density becomes the
+               previous one times exp(reward). The module is searched in this folder first
   run          the new run; default runs/DOMAIN/tuned_TIME
   seed         of all random numbers; default 0
+  method       adjoint (default): the reward is differentiable, and all parts are numbers with Gaussian noise;
+               policy_gradient: any function, and classes too; it needs more updates
   strength     multiplies the reward
   updates      updates of the weights
   batch        samples per update
@@ -17,8 +19,8 @@ usage: fm-science tune RUN reward=MODULE:FUNCTION [run=DIR] [strength=1] [update
   log_every    updates between rows of metrics.csv, and between checkpoints
   trust        true: import code that the run names; see docs/security.md
 
-No data are read. The flow needs linear spaces and Gaussian noise that was independent of the data in training. The new
-run is sampled, evaluated and loaded as any other.
+No data are read. The noise must have been independent of the data in training. The new run is sampled, evaluated and
+loaded as any other.
 
 example: fm-science tune runs/first reward=mine:compact strength=2 run=runs/compact; fm-science sample runs/compact
 """

@@ -13,6 +13,8 @@ from fm_science.objectives.laws import Lagrangian as Lagrangian
 from fm_science.objectives.laws import MeanFlow as MeanFlow
 from fm_science.objectives.laws import Semigroup as Semigroup
 from fm_science.objectives.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+from fm_science.objectives.policy_gradient import PolicyGradient as PolicyGradient
+from fm_science.objectives.rewarded import Rewarded as Rewarded
 from fm_science.objectives.score_matching import ScoreMatching as ScoreMatching
 from fm_science.objectives.times import BetaTime as BetaTime
 from fm_science.objectives.times import ChainTime as ChainTime

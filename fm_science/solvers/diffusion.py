@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fm_science.ancestral import signal_ratio
 from fm_science.paths import Bridge, Path, ProductPath
 from fm_science.solvers.base import Predict, Solver
 from fm_science.solvers.stochastic import Heat, PredictorCorrector, rate_at
@@ -65,7 +66,7 @@ class ReverseSDE(_Exchange):
 
     def keep(self, path: Bridge, t: Tensor, s: Tensor) -> Tensor:
         if self.g is None:
-            return ratio(path, t, s)
+            return signal_ratio(path, t, s)
         heat = 0.5 * (rate_at(self.g, t) / (path.sigma(t) * path.std)) ** 2
         return torch.exp(-(s - t) * heat)
 
@@ -86,7 +87,7 @@ class DDIM(_Exchange):
             raise ValueError(f"DDIM(eta={self.eta}): expected a number from 0 to 1.")
 
     def keep(self, path: Bridge, t: Tensor, s: Tensor) -> Tensor:
-        return (1 - self.eta**2 * (1 - ratio(path, t, s).square())).clamp_min(0).sqrt()
+        return (1 - self.eta**2 * (1 - signal_ratio(path, t, s).square())).clamp_min(0).sqrt()
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class DPMSolver(Solver):
         before: dict[str, tuple[Tensor, Tensor]],
     ) -> Tensor:  # fmt: skip
         """One step of a part; its endpoint and the length of the step are stored in ``before``."""
-        x1hat, length = path.endpoint(raw, x, t), -ratio(path, t, s).log()
+        x1hat, length = path.endpoint(raw, x, t), -signal_ratio(path, t, s).log()
         ahead = x1hat
         if self.order == 2 and name in before:
             last, stride = before[name]
@@ -167,12 +168,6 @@ class DPMSolver(Solver):
             ahead = x1hat + expand_like(weight, x) * (x1hat - last)
         before[name] = x1hat, length
         return path.step_to_endpoint(x, ahead, t, s)
-
-
-def ratio(path: Bridge, t: Tensor, s: Tensor) -> Tensor:
-    """(alpha_t sigma_s) / (sigma_t alpha_s) ``(B,)``, the signal-to-noise ratio at t as a share of that at s >= t."""
-    start, end = path.schedule(t)[0] * path.sigma(s), path.sigma(t) * path.schedule(s)[0]
-    return torch.where(end > 0, start / torch.where(end > 0, end, 1.0), 0.0).clamp(0, 1)
 
 
 def noisy(path: Path) -> dict[str, Bridge]:

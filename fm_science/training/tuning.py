@@ -15,17 +15,18 @@ import torch
 from torch import Tensor
 
 from fm_science import __version__
+from fm_science.contract import rewards
 from fm_science.domain import Domain, option
 from fm_science.errors import UserError
 from fm_science.flow import Flow
-from fm_science.objectives import AdjointMatching
-from fm_science.objectives.adjoint_matching import check_tunable, rewards
+from fm_science.objectives import AdjointMatching, PolicyGradient, Rewarded
 from fm_science.record import RecordDomain
 from fm_science.runs import CHECKPOINT, FILE, Run, claim, save_statistics
 from fm_science.seeds import seeded
 from fm_science.storage import save_yaml
 from fm_science.trained import Trained
 
+METHODS: dict[str, type[Rewarded]] = {"adjoint": AdjointMatching, "policy_gradient": PolicyGradient}
 COLUMNS = ("step", "tune/loss", "tune/reward")
 
 
@@ -33,6 +34,10 @@ COLUMNS = ("step", "tune/loss", "tune/reward")
 class Tuning:
     """How a trained flow is tuned."""
 
+    method: str = option(
+        "adjoint", "adjoint follows the gradient of the reward; policy_gradient needs none, and tunes classes too",
+        choices=tuple(METHODS),
+    )  # fmt: skip
     strength: float = option(1.0, "multiplies the reward, which is in nats", low=0)
     updates: int = option(500, "updates of the weights", low=1)
     batch: int = option(64, "samples per update", low=1)
@@ -47,12 +52,12 @@ def tune(
     source: Trained, reward: Callable[[Any], Tensor], folder: Path, options: Tuning = Tuning(), seed: int = 0,
     notes: Mapping[str, Any] | None = None,
 ) -> Flow:  # fmt: skip
-    """Tune a trained flow by adjoint matching and store it in ``folder``, a run for ``fm_science.load`` and the command
+    """Tune a trained flow towards a reward and store it in ``folder``, a run for ``fm_science.load`` and the command
     line. It is saved every ``log_every`` updates.
 
     Args:
         source: a run or a model.
-        reward: ``(x1) -> (B,)``, differentiable, of states at t = 1.
+        reward: ``(x1) -> (B,)`` of states at t = 1, differentiable unless the method is policy_gradient.
         folder: the new run.
         options: of tuning.
         seed: of all random numbers.
@@ -65,11 +70,13 @@ def tune(
     domain = source.domain()
     flow = source.flow(domain).to(device)
     try:
-        objective = AdjointMatching(reward, options.strength, steps=options.steps, evaluations=options.evaluations)
+        objective = METHODS[options.method](
+            reward, options.strength, steps=options.steps, evaluations=options.evaluations
+        )  # fmt: skip
         with seeded(seed, device):
             context = domain.request(2).to(device)
-            check_tunable(flow, flow.path.bind(context, flow.prior))
-            rewards(reward, flow.sample(context, steps=2))
+            objective.check(flow, flow.path.bind(context, flow.prior))
+            objective.check_reward(flow.sample(context, steps=2))
     except (TypeError, ValueError) as error:
         raise UserError(f"{source.label} cannot be tuned so: {error}") from error
     _prepare(source, domain, folder, {**(notes or {}), "tuned": {"from": source.label, **vars(options), "seed": seed}})
@@ -89,7 +96,7 @@ def _prepare(source: Trained, domain: Domain, folder: Path, notes: Mapping[str, 
 
 
 def _run(
-    flow: Flow, objective: AdjointMatching, domain: Domain, folder: Path, options: Tuning, device: str
+    flow: Flow, objective: Rewarded, domain: Domain, folder: Path, options: Tuning, device: str
 ) -> None:  # fmt: skip
     weights = [p for p in flow.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.lr, betas=(0.9, 0.99), weight_decay=0.0)
@@ -99,7 +106,8 @@ def _run(
         rows.writerow(COLUMNS)
         for step in range(1, options.updates + 1):
             context = domain.request(options.batch).to(device)
-            loss = objective(flow, flow.noise(context), context)["adjoint"].mean()
+            losses = objective(flow, flow.noise(context), context)
+            loss = torch.stack(list(losses.values())).sum(0).mean()
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(weights, options.clip)

@@ -18,6 +18,9 @@ import math
 def right(x1):
     return x1[:, 0, 0]
 
+def counted(x1):
+    return (x1[:, 0, 0].detach() > 0).float()  # no gradient
+
 def one(x1):
     return x1.sum()
 
@@ -54,6 +57,20 @@ def test_a_tuned_run_is_a_run(fm: Command, trained: Path, mine: None, tmp_path: 
     (tmp_path / "my_rewards.py").write_text(MINE)
     again = fm("tune", "trained", "reward=my_rewards:right", *WORDS)
     assert (again.code, "already holds files" in again.err) == (2, True)  # nothing saved is lost
+
+
+def test_a_reward_without_a_gradient_tunes_by_policy_gradients(
+    fm: Command, trained: Path, mine: None, tmp_path: Path
+) -> None:  # fmt: skip
+    words = ("method=policy_gradient", *WORDS)
+    done = fm("tune", "trained", "reward=my_rewards:counted", *words)
+    assert done.code == 0, done.err
+    flow, old = fm_science.load(tmp_path / "tuned"), fm_science.load(trained)
+    moved = [not torch.equal(a, b) for a, b in zip(flow.parameters(), old.parameters(), strict=True)]
+    assert any(moved)
+    assert fm("tune", "trained", "reward=my_rewards:counted", *WORDS[:-1], "run=other").code == 2
+    done = fm("tune", "trained", "reward=my_rewards:right", "method=guess", *WORDS)
+    assert (done.code, "policy_gradient" in done.err) == (2, True)
 
 
 def test_mistakes_are_told_in_one_line(fm: Command, trained: Path, mine: None, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_what_cannot_be_tuned_is_refused():
         with pytest.raises(ValueError, match="steps"):
             AdjointMatching(reward, **bad)
     turned = Flow(Geodesic(SO3()), Uniform(), lambda x, t, c: x[..., 0])
-    with pytest.raises(TypeError, match="linear spaces with Gaussian noise"):
+    with pytest.raises(TypeError, match="Gaussian noise on linear spaces"):
         AdjointMatching(reward)(turned, torch.eye(3).expand(2, 1, 3, 3), Context.full(2))
     tied = Flow(Geodesic(Euclidean(1)), Normal(), lambda x, t, c: x)
     tied.independent = False

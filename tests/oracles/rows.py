@@ -12,6 +12,9 @@ from importlib import import_module
 from tests.oracles.table import ORACLES as ORACLES
 from tests.oracles.table import measured as measured
 
-SUBJECTS = "gaussians reflow mixtures manifolds rotations hyperbolic surfaces fields functions classes noise training"
+SUBJECTS = (
+    "gaussians reflow mixtures manifolds rotations hyperbolic surfaces fields functions classes noise particles "
+    "training"
+)
 for subject in SUBJECTS.split():
     import_module(f"tests.oracles.{subject}")
