@@ -50,7 +50,7 @@ def overview(shots: Sequence[Shot], grown: Sequence[Tensor], found: Fates, folde
         return ((x - centre) @ axes).T
 
     def picture() -> Any:
-        canvas = figure(12.5, 3.9)
+        canvas = figure(13.5, 3.9)
         panels = canvas.subplots(1, 3, sharex=True, sharey=True)
         _ways(canvas, panels[0], shots, [flat(x[:PATHS]) for x in found.paths], flat)
         _growths(canvas, panels[1], shots, grown, flat)
@@ -90,4 +90,4 @@ def _fates(panel: Any, shots: Sequence[Shot], found: Fates, flat: Any) -> None:
         )
         panel.scatter(*flat(found.paths[-1][mine]), s=6, lw=0, color=colour, marker="^")
     panel.legend(fontsize=7, markerscale=2, title="most likely end", title_fontsize=7)
-    panel.set_title("First cells (dots) and their ends (triangles)")
+    panel.set_title("First cells (dots), their ends (triangles)")
