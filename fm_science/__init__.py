@@ -11,7 +11,7 @@ from typing import Any
 
 from fm_science.declarations import warn_renamed
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PUBLIC = {
     "state": "Context State",

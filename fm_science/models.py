@@ -2,7 +2,7 @@
 
 A model file holds options, statistics, weights and a card (what it was trained on, for how long, and its measured
 quality). It is safetensors with a checksum: loading never runs code. Domains ship models in the folder ``models`` next
-to their code, and users store theirs in their own folder; nothing is ever downloaded.
+to their code, and users store theirs in their own folder; nothing is fetched unasked.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ COMMANDS = {
     "domains": "list the domains that are installed, or every option of one",
     "models": "list the models that are installed, or add one",
     "export": "write a trained run as one file, a model",
+    "push": "put a model on the hub, so that others can add it",
     "config": "the options in which two runs differ",
     "show": "draw a picture of the lectures, by running what it shows",
     "info": "versions, devices and plugins, or the summary of a run",

@@ -3,15 +3,18 @@
 usage: fm-science models              every model by name: domain, size and what its card says
        fm-science models NAME         one model, with the table of its evaluation
        fm-science models add FILE     keep a copy of a model file in your own folder of models
+       fm-science models add hf:owner/name[/FILE][@REVISION] [sha256=HEX]
+                                      fetch one from the hub (pip install 'fm-science[hub]'), and keep it there
 
 A name can be used in place of a run folder: fm-science sample NAME n=4 out=DIR; fm_science.load("NAME"); train
-from=NAME. Your folder is that of the environment variable FM_SCIENCE_MODELS, else one of your platform. Nothing is
-downloaded.
+from=NAME. Your folder is that of the environment variable FM_SCIENCE_MODELS, else one of your platform. Nothing
+is fetched but what you name by hf:; a SHA-256 that you give must be that of the file.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,9 +49,23 @@ def main(args: list[str]) -> None:
         if table:
             show(table)
         return
-    if args[0] != "add" or len(args) != 2:
-        raise UserError("models takes nothing, a NAME, or add FILE")
-    print(f"added {add(Path(args[1])).label}: fm-science sample {Path(args[1]).stem} n=4")
+    if args[0] != "add" or not 2 <= len(args) <= 3:
+        raise UserError("models takes nothing, a NAME, add FILE, or add hf:owner/name")
+    remote = args[1].startswith("hf:")
+    if len(args) == 3 and not remote:
+        raise UserError("models add takes one FILE, or hf:owner/name with its SHA-256")
+    added = fetched(args[1], args[2:]) if remote else add(Path(args[1]))
+    print(f"added {added.label}: fm-science sample {added.label} n=4")
+
+
+def fetched(source: str, rest: list[str]) -> Model:
+    """A model of the hub, kept in the user's folder. Raises UserError for a word that is no SHA-256."""
+    from fm_science import hub
+
+    told = rest[0].removeprefix("sha256=") if rest else None
+    if told is not None and re.fullmatch("[0-9a-fA-F]{64}", told) is None:
+        raise UserError(f"{rest[0]}: expected sha256= and 64 hexadecimal digits")
+    return hub.pull(hub.place(source), told)
 
 
 def described(model: Model) -> str:

@@ -87,7 +87,9 @@ evaluate RUN n=2 batch=-3; evaluate RUN n=2 device=cuda:77; evaluate RUN n=2 spr
 evaluate RUN/config.yaml domain=ring; evaluate RUN domain=ring data.radius=x; evaluate . domain=ring
 domains x y; domains nothing; domains ''; domains -x; domains domain=ring; info x y; info nothing; info ''; info .
 info RUN/config.yaml; info --verbose; info run=RUN; models nothing; models add; models add x y; models add nothing
-models add RUN; models add RUN/config.yaml; models remove x; models add /dev/null
+models add RUN; models add RUN/config.yaml; models remove x; models add /dev/null; models add hf:; models add hf:x
+models add hf:a/b sha256=3; push; push RUN; push RUN to=a/b; push nothing to=a/b; push dw4 to=a; push dw4 to=../b
+push dw4 to=a/b private=3; push dw4 to=a/b x=1; push dw4 dw4 to=a/b
 export; export RUN; export nothing out=a.safetensors; export RUN out=; export RUN out=a.pt; export RUN out=a
 export RUN out=a.safetensors half=2; export RUN out=a.safetensors half=; export RUN out=/proc/a.safetensors
 export RUN out=a.safetensors x=3; export RUN RUN out=a.safetensors; export RUN out=[a]; export -m RUN out=a.safetensors
