@@ -24,6 +24,7 @@ from fm_science.records import TEXT as TEXT
 from fm_science.records import Column as Column
 from fm_science.records import Prepared as Prepared
 from fm_science.records import Record as Record
+from fm_science.records import Texts as Texts
 from fm_science.records import is_prepared as is_prepared
 from fm_science.records import text as text
 

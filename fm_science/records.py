@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -28,6 +28,7 @@ KIND, FORMAT = "fm-science prepared", 1
 DROPPED = "dropped"  #: the array of what was left out, as JSON; no column may be called so
 OFFSETS = ".offsets"
 BLANK = "0" * 64  #: stands in the header until the content is known
+CHUNK = 4096  #: records whose texts are looked at together
 LARGEST = 100_000_000  #: bytes of a header, by the definition of safetensors
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
@@ -134,6 +135,18 @@ class Prepared:
         whole, ends = self.flat(name).tobytes(), self.offsets(name).tolist()
         return [whole[a:b].decode() for a, b in pairwise(ends)]
 
+    def coded(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """A text of every record as its number ``(records,)`` int64 among the different ones, and these, in the order
+        in which they first occur: little memory where few differ."""
+        kinds: dict[bytes, int] = {}
+        codes, flat = np.empty(len(self), np.int64), self.flat(name)
+        for start in range(0, len(self), CHUNK):
+            ends = self.offsets(name)[start : start + CHUNK + 1].tolist()
+            piece, first = flat[ends[0] : ends[-1]].tobytes(), ends[0]
+            for i, (a, b) in enumerate(pairwise(ends), start):
+                codes[i] = kinds.setdefault(piece[a - first : b - first], len(kinds))
+        return codes, tuple(word.decode() for word in kinds)
+
     @cached_property
     def dropped(self) -> tuple[Dropped, ...]:
         """What was left out when the files were read."""
@@ -148,6 +161,31 @@ class Prepared:
                 for start in range(0, len(array), 1 << 20):
                     found.update(array[start : start + (1 << 20)].tobytes())
         return found.hexdigest() == self.digest
+
+
+class Texts(Sequence[str]):
+    """A text of some records of a prepared file, each read when it is asked for.
+
+    Args:
+        prepared: the file.
+        name: of the column.
+        chosen: ``(n,)`` the numbers of the records.
+    """
+
+    def __init__(self, prepared: Prepared, name: str, chosen: np.ndarray) -> None:
+        self.prepared, self.name, self.chosen = prepared, name, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Texts: ...
+    def __getitem__(self, index: int | slice) -> str | Texts:
+        if isinstance(index, slice):
+            return Texts(self.prepared, self.name, self.chosen[index])
+        return self.prepared.text(self.name, int(self.chosen[index]))
 
 
 def _view(whole: np.ndarray, begin: int, entry: Mapping[str, Any]) -> np.ndarray:

@@ -33,9 +33,9 @@ from fm_science.solvers import Heun, Solver
 from fm_science_domains.function import report
 from fm_science_domains.function.appraisal import completed, completions, sweep, telling
 from fm_science_domains.function.conditional import Corrected, LatentPosterior
-from fm_science_domains.function.data import Sets
 from fm_science_domains.function.exact import Score, regression, score
 from fm_science_domains.function.metrics import autocorrelation, moments
+from fm_science_domains.function.sets import Sets
 
 CELLS = ("mean", "variance", "skewness", "kurtosis", "autocorrelation")
 NOISE, SEEN = 0.1, 6  # of observations in the regression: spreads of the data, and how many there are

@@ -29,11 +29,14 @@ from fm_science.symmetries import Symmetry
 from . import appraisal, conditional, noise, recipe
 from . import metrics as measures
 from . import report as pictures
-from .data import Data, Sets, Summary, decode, load
+from .data import load
 from .files import Layout, read, write
+from .frame import decode
 from .meanings import MEANINGS
+from .options import Data
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .sensors import Sampled, Shape, parse, places, quadrature, refined
+from .sets import Sets, Summary
 from .stored import FunctionPreparation
 
 

@@ -19,9 +19,10 @@ from fm_science.distances import energy_distance, frechet
 from fm_science.domain import option
 from fm_science.metrics import Metric
 
-from .data import Frame, Sets
 from .exact import crps
+from .frame import Frame
 from .sensors import Sampled, Shape, fitting, places, quadrature
+from .sets import Sets
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fm_science.priors import GaussianProcess, Matern, Prior
 from fm_science.priors.process import Kernel
 from fm_science.state import Context, State, masked_where
 
-from .data import Sets
+from .sets import Sets
 
 SMOOTHNESS, LENGTHS = (0.5, 1.5, 2.5), (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 SENSORS, FUNCTIONS = 128, 500  # maximum for the fit

@@ -29,11 +29,11 @@ from fm_science.spaces import Functions
 from fm_science.symmetries import Permutations, Shifts, Symmetry
 
 from .conditional import GUESS, SEEN, SHOWN, Amortised, Corrected, LatentPosterior
-from .data import Summary
 from .families import kernel
 from .kriging import Conditioned, Regression, Told
 from .noise import unpacked
 from .norms import KernelNorm
+from .sets import Summary
 
 MODES, WIDTH = {1: 24, 2: 12, 3: 8}, {1: 64, 2: 32, 3: 24}
 

@@ -1,4 +1,4 @@
-"""Functions that ``fm-science prepare`` has read: kept in one file.
+"""Functions that ``fm-science prepare`` has read: kept in one file, and mapped into memory from there.
 
 Functions of one file that stand on the same sensors share them: only the first of such records holds places and
 weights. Values and places are kept in double precision, as the readers give them.
@@ -7,8 +7,9 @@ weights. Values and places are kept in double precision, as the readers give the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fm_science.files import Dropped, reason_of
 from fm_science.prepared import TEXT, Column, Plan, Preparation, Prepared, Record, text
 
 from .files import Layout, listed, read_file
+from .gathered import Gathered
 from .sensors import Sampled
 
 
@@ -62,17 +64,72 @@ def _record(f: Sampled, before: Sampled | None) -> Record:
     }  # fmt: skip
 
 
-def functions(kept: Prepared) -> list[Sampled]:
-    """The functions of a prepared file; those that share their sensors hold the same tensors."""
-    numbers = np.arange(len(kept))
-    owners = np.maximum.accumulate(np.where(kept.lengths("weights") > 0, numbers, 0)).tolist()
-    names, found = kept.texts("name"), []
-    sensors: tuple[Tensor, Tensor] | None = None
-    for i, owner in enumerate(owners):
-        if owner == i or sensors is None:
-            weights = torch.from_numpy(kept.get("weights", owner))
-            sensors = torch.from_numpy(kept.get("coords", owner)).reshape(len(weights), -1), weights
-        values = torch.from_numpy(kept.get("values", i)).reshape(len(sensors[1]), -1)
-        grid = tuple(kept.get("grid", i).tolist()) or None
-        found.append(Sampled(values, sensors[0], grid, sensors[1], names[i]))
-    return found
+class StoredFunctions(Gathered):
+    """Functions of a prepared file, each read when it is asked for; those that share their sensors hold the same
+    tensors where they are read one after the other.
+
+    Args:
+        prepared: the file.
+        chosen: ``(n,)`` int64, the numbers of its records that are meant; ``None``: all.
+    """
+
+    def __init__(self, prepared: Prepared, chosen: Tensor | None = None) -> None:
+        self.prepared = prepared
+        self.chosen = torch.arange(len(prepared)) if chosen is None else chosen
+        self._sensors: tuple[int, Tensor, Tensor] | None = None  # of the record that was read last
+
+    @cached_property
+    def _owners(self) -> Tensor:
+        """(n,) the record that holds the sensors of each function."""
+        numbers = np.arange(len(self.prepared))
+        found = np.maximum.accumulate(np.where(self.prepared.lengths("weights") > 0, numbers, 0))
+        return torch.from_numpy(found)[self.chosen]
+
+    def _lengths(self, name: str) -> Tensor:
+        """(records,) the lengths of a column of all records."""
+        return torch.from_numpy(self.prepared.lengths(name))
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        return self._lengths("weights")[self._owners]
+
+    @cached_property
+    def kinds(self) -> set[tuple[int, int]]:
+        channels = torch.from_numpy(np.array(self.prepared.flat("channels"), np.int64))[self.chosen]
+        coords = self._lengths("coords")[self._owners] // self.sizes.clamp_min(1)
+        return {(a, b) for a, b in torch.stack([channels, coords], 1).unique(dim=0).tolist()}
+
+    @cached_property
+    def gridded(self) -> Tensor:
+        return (self._lengths("grid") > 0)[self.chosen]
+
+    @cached_property
+    def layouts(self) -> Tensor:
+        owners, which = self._owners.unique(return_inverse=True)
+        return torch.empty_like(owners).index_copy_(0, which, torch.arange(len(which)))
+
+    def take(self, index: Tensor) -> StoredFunctions:
+        return StoredFunctions(self.prepared, self.chosen[index])
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Sampled: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sampled]: ...
+    def __getitem__(self, index: int | slice) -> Sampled | list[Sampled]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        kept, i = self.prepared, int(self.chosen[index])
+        coords, weights = self._read(int(self._owners[index]))
+        values = torch.from_numpy(kept.get("values", i)).reshape(len(weights), -1)
+        return Sampled(values, coords, tuple(kept.get("grid", i).tolist()) or None, weights, kept.text("name", i))
+
+    def _read(self, owner: int) -> tuple[Tensor, Tensor]:
+        """The positions and the weights of sensors."""
+        if self._sensors is None or self._sensors[0] != owner:
+            weights = torch.from_numpy(self.prepared.get("weights", owner))
+            coords = torch.from_numpy(self.prepared.get("coords", owner)).reshape(len(weights), -1)
+            self._sensors = owner, coords, weights
+        return self._sensors[1:]

@@ -32,9 +32,10 @@ from . import metrics as measured
 from . import recipe, report
 from .data import Data, Images, Sets, Summary, sets
 from .features import Features
-from .files import Image, read, rounded
+from .files import read
 from .likelihood import appraise
 from .meanings import MEANINGS
+from .picture import Image, rounded
 from .recipe import Coupling, Network, Objective, Path, Sample
 from .stored import ImagePreparation
 

@@ -23,9 +23,10 @@ from fm_science.domain import option
 from fm_science.errors import UserError
 from fm_science.files import Dropped
 
-from .files import Stack, listed, load, together
+from .files import listed, load
 from .formats import BACKGROUNDS
-from .stored import ImagePreparation, pieces
+from .stack import Stack, together
+from .stored import ImagePreparation, stacks
 
 log = logging.getLogger(__name__)
 Item = tuple[Tensor, dict[str, Tensor]]
@@ -214,7 +215,7 @@ def _load(
     kept = ImagePreparation(vars(o)).open(place)
     if kept is None:
         return load([place], o.size, without, classes, o.background, white)
-    return replace(together(*pieces(kept), classes), dropped=kept.dropped, digest=kept.digest)
+    return replace(together(stacks(kept, classes), classes), dropped=kept.dropped, digest=kept.digest)
 
 
 def _order(n: int) -> Tensor:

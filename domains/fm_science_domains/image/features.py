@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import Sets
-from .files import Image
+from .picture import Image
 from .unet import normalised
 
 VERSION = 1  #: raised when the network or its training changes

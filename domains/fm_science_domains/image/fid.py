@@ -8,9 +8,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 
+import torch
+
 from fm_science.errors import UserError
 
-from .files import Image, Stack, write
+from .files import write
+from .picture import Image
+from .stack import Stack
+
+PIECE = 1_000  #: training images that are in memory together
 
 
 def fid(train: Stack, samples: Sequence[Image], reference: Sequence[Image]) -> dict[str, float]:
@@ -21,7 +27,8 @@ def fid(train: Stack, samples: Sequence[Image], reference: Sequence[Image]) -> d
         raise UserError("metrics.fid needs torch-fidelity: pip install torch-fidelity") from error
     with tempfile.TemporaryDirectory() as given, tempfile.TemporaryDirectory() as real:
         write(samples, given)
-        write(train.images(), real)
+        for first in range(0, len(train), PIECE):
+            write(train.take(torch.arange(first, min(first + PIECE, len(train)))).images(), real, first)
         try:
             found = calculate_metrics(input1=given, input2=real, fid=True, cuda=False, verbose=False)
         except Exception as error:  # such as missing weights

@@ -20,9 +20,9 @@ from fm_science.solvers import RK4, Adaptive
 from fm_science.state import Context
 
 from .data import Sets
-from .files import Stack
 from .metrics import Metrics
 from .recipe import dither
+from .stack import Stack
 
 BATCH = 16
 

@@ -22,7 +22,7 @@ from fm_science.metrics import Metric
 
 from .data import Sets
 from .features import Features
-from .files import Image
+from .picture import Image
 
 NEIGHBOURS = 3  #: of precision and recall, as Kynkäänniemi et al. (2019)
 CHUNK = 512

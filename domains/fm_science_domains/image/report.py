@@ -16,8 +16,9 @@ from torch import Tensor
 
 from fm_science.figures import draw, figure
 
-from .files import MARK, SHEET, Image, load, pillow, write
+from .files import MARK, SHEET, load, write
 from .metrics import Measures, finite
+from .picture import Image, pillow
 
 Rows = Mapping[str, Sequence[Image]]
 ACROSS, DOWN = 10, 6  #: images of a block

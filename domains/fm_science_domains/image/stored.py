@@ -1,4 +1,5 @@
-"""Images that ``fm-science prepare`` has read: kept in one file, as levels of one byte.
+"""Images that ``fm-science prepare`` has read: kept in one file as levels of one byte, and mapped into
+memory from there.
 
 Pictures of more than 8 bits need ``data.white``, since the level that is white is otherwise found over all of them.
 """
@@ -6,7 +7,6 @@ Pictures of more than 8 bits need ``data.white``, since the level that is white 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ import torch
 
 from fm_science.errors import UserError
 from fm_science.files import Dropped, reason_of
-from fm_science.prepared import TEXT, Column, Plan, Preparation, Prepared, Record, below, text
+from fm_science.prepared import TEXT, Column, Plan, Preparation, Prepared, Record, Texts, below, text
 
 from . import formats
-from .files import Picture, Stack, images_in, read_file
+from .files import images_in, read_file
 from .formats import Page
+from .stack import Stack, StoredLevels, classes_of, one_shape
 
 DEEP = "more than 8 bits: say which level is white, data.white=LEVEL"
 
@@ -65,7 +66,7 @@ def _array(stack: Stack, file: str) -> list[Record | Dropped]:
     labels = [None] * len(stack) if stack.labels is None else [int(stack.classes[k]) for k in stack.labels.tolist()]
     return [
         _record(levels.numpy(), label, stack.top, stack.white or 0, True, file, "", name)
-        for levels, label, name in zip(stack.levels, labels, stack.names, strict=True)
+        for levels, label, name in zip(stack.levels[:], labels, stack.names, strict=True)
     ]
 
 
@@ -80,30 +81,43 @@ def _record(
     }  # fmt: skip
 
 
-def pieces(kept: Prepared) -> tuple[list[Stack], list[Picture], int | None]:
-    """The images of a prepared file: arrays as a stack each, pictures, and the level that was white in deep ones."""
-    arrays, files = kept.flat("array").tolist(), kept.texts("file")
-    names, folders = kept.texts("name"), kept.texts("folder")
-    numbers = [i for i in range(len(kept)) if arrays[i]]
-    stacks = [_stack(kept, list(group), names) for _, group in groupby(numbers, key=lambda i: files[i])]
-    pictures = [
-        Picture(_levels(kept, i), folders[i], next(iter(kept.get("label", i).tolist()), None), names[i])
-        for i in range(len(kept)) if not arrays[i]
-    ]  # fmt: skip
-    white = int(kept.flat("white").max(initial=0))
-    return stacks, pictures, white or None
+def stacks(kept: Prepared, classes: Sequence[str] | None) -> list[Stack]:
+    """The images of a prepared file, which stay in it: a stack for each array, and one of all pictures."""
+    files, _ = kept.coded("file")
+    arrays = np.flatnonzero(kept.flat("array"))
+    cuts = np.flatnonzero(np.diff(files[arrays])) + 1
+    found = [_array_stack(kept, numbers) for numbers in np.split(arrays, cuts) if len(numbers)]
+    pictures = np.flatnonzero(~np.array(kept.flat("array"), bool))
+    return [*found, _picture_stack(kept, pictures, classes)] if len(pictures) else found
 
 
-def _levels(kept: Prepared, i: int) -> torch.Tensor:
-    return torch.from_numpy(kept.get("levels", i)).reshape(kept.get("shape", i).tolist())
+def _event(kept: Prepared, numbers: np.ndarray) -> tuple[int, int, int]:
+    """The common C, H and W of records."""
+    shapes = kept.flat("shape").reshape(-1, 3)[numbers]
+    return one_shape([tuple(row) for row in np.unique(shapes, axis=0).tolist()])
 
 
-def _stack(kept: Prepared, numbers: Sequence[int], names: Sequence[str]) -> Stack:
-    """The images of one array file."""
-    levels, top = torch.stack([_levels(kept, i) for i in numbers]), int(kept.flat("top")[numbers[0]])
-    mine = tuple(names[i] for i in numbers)
-    values = torch.from_numpy(np.concatenate([kept.get("label", i) for i in numbers]))
+def _inside(kept: Prepared, numbers: np.ndarray) -> torch.Tensor:
+    """The labels of those records that have one, int64."""
+    ends = kept.offsets("label")
+    some = numbers[ends[numbers + 1] > ends[numbers]]
+    return torch.from_numpy(np.array(kept.flat("label")[ends[some]]))
+
+
+def _array_stack(kept: Prepared, numbers: np.ndarray) -> Stack:
+    """The images of one array file; its classes are the values of its labels, in order."""
+    top, values = int(kept.flat("top")[numbers[0]]), _inside(kept, numbers)
+    levels, names = StoredLevels(kept, numbers, _event(kept, numbers)), Texts(kept, "name", numbers)
     if not len(values):
-        return Stack(levels, None, top, mine)
+        return Stack(levels, None, top, names)
     known, labels = values.unique(return_inverse=True)
-    return Stack(levels, labels, top, mine, tuple(map(str, known.tolist())))
+    return Stack(levels, labels, top, names, tuple(map(str, known.tolist())))
+
+
+def _picture_stack(kept: Prepared, numbers: np.ndarray, classes: Sequence[str] | None) -> Stack:
+    """All pictures."""
+    codes, folders = kept.coded("folder")
+    used, lying = torch.from_numpy(codes[numbers]).unique(return_inverse=True)
+    labels, found = classes_of([folders[k] for k in used.tolist()], lying, _inside(kept, numbers), classes)
+    levels, white = StoredLevels(kept, numbers, _event(kept, numbers)), int(kept.flat("white").max(initial=0))
+    return Stack(levels, labels, 255, Texts(kept, "name", numbers), found, white or None)

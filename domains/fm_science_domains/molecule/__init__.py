@@ -7,7 +7,7 @@ rings as one of their Kekulé structures). All parts flow together, so that grap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path as FilePath
@@ -28,10 +28,12 @@ from fm_science.symmetries import Permutations, Rotations, Symmetry
 from . import conditioning, files, network, recipe
 from . import metrics as measures
 from . import report as pictures
-from .data import Data, Library, Summary, load
+from .data import load
+from .library import Library, Summary
 from .meanings import MEANINGS
 from .molecule import Molecule, without_hydrogens
 from .network import Network
+from .options import Data
 from .recipe import Coupling, Objective, Path, Sample
 from .stored import MoleculePreparation
 from .vocabulary import Vocabulary
@@ -238,7 +240,7 @@ class Judged:
         self.vocabulary, self.valences = domain.summary.vocabulary, domain.summary.valences
 
     @cached_property
-    def smiles(self) -> frozenset[str] | None:
+    def smiles(self) -> Container[str] | None:
         try:
             return self.domain.library.smiles
         except UserError:

@@ -12,7 +12,7 @@ and those of optional packages that are not installed are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Protocol
@@ -25,8 +25,8 @@ from fm_science.domain import option
 from fm_science.metrics import Metric
 
 from . import geometry, strain
-from .data import Library
 from .geometry import Geometry
+from .library import Library
 from .molecule import Molecule, quiet
 from .validity import formula, judge, stable, stable_by_distance
 from .vocabulary import Vocabulary
@@ -60,7 +60,7 @@ class Known(Protocol):
     @property
     def valences(self) -> Mapping[tuple[int, int], frozenset[int]]: ...
     @property
-    def smiles(self) -> frozenset[str] | None: ...
+    def smiles(self) -> Container[str] | None: ...
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

@@ -7,8 +7,9 @@ molecule. Every source of data is converted to a pack; a pack is a sequence of m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,49 @@ PARTS = ("train", "validation", "test")
 FORMAT = 1
 
 
+class Packed(Sequence[Molecule]):
+    """Many molecules with a few numbers of each, in memory (:class:`Pack`) or in a prepared file.
+
+    Attributes:
+        lengths: (M,) int64, atoms of each molecule.
+        smiles, names: (M,) texts.
+        part: (M,) int8: 0 to train, 1 to validate, 2 to test.
+        properties: named numbers, (M,) float32 each; NaN if one is missing.
+        hydrogens: whether hydrogens are explicit atoms.
+    """
+
+    lengths: np.ndarray
+    smiles: Any
+    names: Any
+    part: np.ndarray
+    properties: Mapping[str, np.ndarray]
+    hydrogens: bool
+
+    @abstractmethod
+    def take(self, index: Any) -> Packed:
+        """The molecules ``index`` (numbers, or a mask of bool), in that order."""
+
+    @abstractmethod
+    def without_hydrogens(self) -> Packed:
+        """The heavy atoms alone. Molecules of hydrogen alone are left with no atom."""
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Pack]:
+        """All molecules in packs of bounded size."""
+
+    @abstractmethod
+    def known(self) -> Container[str]:
+        """What tells whether a SMILES is among those of the molecules."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[Molecule]:
+        return (self[i] for i in range(len(self)))
+
+
 @dataclass(frozen=True, eq=False)
-class Pack(Sequence[Molecule]):
+class Pack(Packed):
     """M molecules with A atoms and E bonds in total.
 
     Attributes:
@@ -64,12 +106,6 @@ class Pack(Sequence[Molecule]):
         """(M,) the row of the first bond of each molecule."""
         return np.cumsum(self.counts) - self.counts
 
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[Molecule]:
-        return (self[i] for i in range(len(self)))
-
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -91,8 +127,8 @@ class Pack(Sequence[Molecule]):
     def take(self, index: Any) -> Pack:
         """The molecules ``index`` (numbers, or a mask of bool), in that order."""
         index = np.arange(len(self))[index]
-        atoms = _rows(self.first[index], self.lengths[index])
-        bonds = _rows(self.first_bond[index], self.counts[index])
+        atoms = ranges(self.first[index], self.lengths[index])
+        bonds = ranges(self.first_bond[index], self.counts[index])
         return Pack(
             self.positions[atoms], self.atoms[atoms], self.charges[atoms], self.lengths[index],
             self.ends[bonds], self.orders[bonds], self.counts[index],
@@ -115,6 +151,16 @@ class Pack(Sequence[Molecule]):
             self.positions[heavy], self.atoms[heavy], self.charges[heavy], lengths, ends, self.orders[kept],
             np.bincount(which[kept], minlength=len(self)), self.smiles, self.names, self.part, self.properties, False,
         )  # fmt: skip
+
+    def pieces(self) -> Iterator[Pack]:
+        yield self
+
+    def known(self) -> Container[str]:
+        return frozenset(self.smiles.tolist())
+
+    def parted(self, part: np.ndarray) -> Pack:
+        """The same molecules in these parts ``(M,)``."""
+        return replace(self, part=part)
 
     @cached_property
     def valences(self) -> np.ndarray:
@@ -187,7 +233,7 @@ def square(ends: np.ndarray, orders: np.ndarray, size: int) -> torch.Tensor:
     return torch.from_numpy(bonds)
 
 
-def _rows(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def ranges(first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The rows first, first + 1, ... of each of several ranges, concatenated."""
     start = np.cumsum(lengths) - lengths
     return np.arange(int(lengths.sum())) + np.repeat(first - start, lengths)
