@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path as FilePath
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fm_science.contract import admit, check_context
-from fm_science.errors import UserError
 from fm_science.likelihood import Divergence, ExactTrace, forward, integrate_log_prob, reverse_grid, start_before_end
 from fm_science.networks import Network, NetworkFunction, TransportMap, as_network
 from fm_science.paths import Field, Path
 from fm_science.posterior import PosteriorGuided, check_untied
 from fm_science.priors import Prior, cast
-from fm_science.sampler import Predictor, reversed_velocity
+from fm_science.sampler import Predictor, check_density, check_map, reversed_velocity
 from fm_science.sampler import Sampler as Sampler
 from fm_science.seeds import seeded
 from fm_science.solvers import RK4, Predict, Solver, grid_after, uniform_grid
 from fm_science.state import Context, State, leaves
+from fm_science.stored import Stored
 from fm_science.tables import listing
-from fm_science.weights import read_weights, uncompiled, weights_of
 
 
-class Flow(nn.Module):
+class Flow(Stored):
     """Path + prior + network.
 
     Args:
@@ -205,7 +201,7 @@ class Flow(nn.Module):
                 raise TypeError(f"{type(self.sampled).__name__} jumps from noise to data at once: use FlowMap().")
             return
         if solver.two_times:
-            self._check_map(solver)
+            check_map(solver, self.sampled)
             if reverse:
                 raise TypeError(f"{solver!r} maps noise to data only. Use Heun() or RK4() to go back.")
         if isinstance(self.sampled, PosteriorGuided) and not self.independent:
@@ -219,17 +215,6 @@ class Flow(nn.Module):
                 f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
                 "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
             )
-
-    def _check_map(self, solver: Solver) -> None:
-        """Raises TypeError when the network has no flow map for a solver that uses one."""
-        network = self.sampled
-        if not network.two_times:
-            raise TypeError(
-                f"{solver!r} needs a two-time network, and {type(network).__name__} has one time "
-                "only. Use Euler() or Heun(), or train a network with `two_times = True` by FlowMapMatching()."
-            )
-        if network.self_conditioned:
-            raise TypeError(f"{solver!r} takes jumps that end at no endpoint: a self-conditioned network has no map.")
 
     def log_prob(
         self, x: State, context: Context, solver: Solver = RK4(), steps: int | Tensor = 100,
@@ -257,7 +242,7 @@ class Flow(nn.Module):
         """
         with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
-            self._check_density()
+            check_density(self.network)
             x = admit(self, x, context)
             prior = path.source(self.prior)
             if isinstance(self.network, TransportMap):  # which knows its own volume
@@ -288,7 +273,7 @@ class Flow(nn.Module):
             ValueError: when times do not start at 0.
         """
         check_context(context)
-        self._check_density()
+        check_density(self.network)
         with seeded(seed, context.mask.device):
             path = self.path.bind(context, self.prior)
             x, prior = self.noise(context), path.source(self.prior)
@@ -297,48 +282,3 @@ class Flow(nn.Module):
                 return data, prior.log_prob(path.space, x) - volume
             predict = Predictor(self.network, path, context)
             return forward(path, predict, x, prior, solver, steps, divergence, self.independent)
-
-    def _check_density(self) -> None:
-        """Raises TypeError for a network whose velocity depends on earlier steps."""
-        if self.network.self_conditioned:
-            raise TypeError(
-                "a self-conditioned network has no density: its velocity depends on the steps before. "
-                "Train one with self_condition=0 and no `self_conditioned`."
-            )
-
-    def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the weights, and whether noise and data were independent (tensors alone: loading never runs code)."""
-        torch.save({"state_dict": self.state_dict()}, file)
-
-    def get_extra_state(self) -> Tensor:
-        """How the flow was trained, as text in bytes, so that a ``state_dict`` holds tensors alone."""
-        facts = {"independent": self.independent, "untied": list(self.independent_parts)}
-        return torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """The inverse of :meth:`get_extra_state`."""
-        facts = json.loads(bytes(state.tolist()))
-        self.independent, self.independent_parts = facts["independent"], tuple(facts["untied"])
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())  # older files do not record it
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def load(self, file: str | os.PathLike[str]) -> Flow:
-        """Load the weights from :meth:`save` or from a checkpoint of a run. Raises UserError when they do not fit."""
-        kept = read_weights(FilePath(file))
-        self.fill(weights_of(kept), str(file))
-        if "independent" in kept:  # if files of earlier versions record it
-            self.independent, self.independent_parts = kept["independent"], tuple(kept["untied"])
-        return self
-
-    def fill(self, weights: Mapping[str, Tensor], origin: str) -> Flow:
-        """Load weights by name; ``origin`` names their source in errors. Raises UserError when they do not
-        fit."""
-        names = {uncompiled(k): k for k in self.state_dict()}  # the names in a compiled network
-        try:
-            self.load_state_dict({names.get(uncompiled(k), k): v for k, v in weights.items()})
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"the weights in {origin!r} do not fit this network: {reason}") from error
-        return self

@@ -73,3 +73,23 @@ def reversed_velocity(path: Path, predict: Predictor) -> Callable[[State, Tensor
         return scale(-1.0, path.velocity(predict(x, 1 - r), x, 1 - r))
 
     return field
+
+
+def check_map(solver: Solver, network: Network) -> None:
+    """Raises TypeError when a network has no flow map for a solver that uses one."""
+    if not network.two_times:
+        raise TypeError(
+            f"{solver!r} needs a two-time network, and {type(network).__name__} has one time "
+            "only. Use Euler() or Heun(), or train a network with `two_times = True` by FlowMapMatching()."
+        )
+    if network.self_conditioned:
+        raise TypeError(f"{solver!r} takes jumps that end at no endpoint: a self-conditioned network has no map.")
+
+
+def check_density(network: Network) -> None:
+    """Raises TypeError for a network whose velocity depends on earlier steps."""
+    if network.self_conditioned:
+        raise TypeError(
+            "a self-conditioned network has no density: its velocity depends on the steps before. "
+            "Train one with self_condition=0 and no `self_conditioned`."
+        )

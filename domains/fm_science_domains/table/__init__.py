@@ -25,7 +25,7 @@ from fm_science.objectives import Objective as Loss
 from fm_science.state import Context, State
 from fm_science.storage import write_text
 
-from . import appraisal, recipe, report
+from . import appraisal, idle, recipe, report
 from . import metrics as measures
 from .conditional import Given, read_given
 from .data import Data, Sets, Source, Summary, label_codes
@@ -110,14 +110,17 @@ class Table(Domain):
 
     def build_flow(self, statistics: Statistics) -> Flow:
         o, summary = self.options, Summary.from_dict(statistics)
-        network = recipe.network(o.network, o.path, o.objective, summary)
-        sampler = recipe.sampler(o.sample, o.path, o.objective, summary)
+        made = recipe if self.given is not None else idle  # a run that is loaded was told when it was trained
+        network = made.network(o.network, o.path, o.objective, summary)
+        sampler = idle.sampler(o.sample, o.path, o.objective, summary)
         return Flow(recipe.path(o.path, o.objective, summary), summary.encoding.prior(), network, sampler)
 
     def build_objective(self, statistics: Statistics) -> Loss:
-        return recipe.objective(
-            self.options.objective, self.options.path, self.options.coupling, Summary.from_dict(statistics)
-        )  # fmt: skip
+        o, summary = self.options, Summary.from_dict(statistics)
+        found = recipe.objective(o.objective, o.path, o.coupling, summary)
+        if self.given is None:
+            idle.check_objective(o.objective, o.path, o.coupling, o.sample, summary)
+        return found
 
     def write_provenance(self, folder: FilePath) -> list[FilePath]:
         """What each column was taken for, printed and written as ``columns.txt``."""

@@ -7,6 +7,7 @@ They stand in the place of the network, and need whole rows of numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from fm_science.state import Context, State
 
 from .conditional import HeldCells
 from .encoding import Encoding
+
+if TYPE_CHECKING:
+    from .recipe import Network, Objective
 
 MAPS = ("normalising_flow", "icnn")  #: kinds of objectives whose network is a map
 TRANSFORMS = ("spline", "realnvp", "planar")
@@ -52,19 +56,19 @@ class WholeRows(Loss):
         return self.objective(flow, rows, context)
 
 
-def network(transform: str, width: int | None, layers: int, encoding: Encoding, kind: str) -> TransportMap:
+def network(o: Network, encoding: Encoding, kind: str) -> TransportMap:
     """The map of a row. Raises OptionError where a row has anything but numbers to learn."""
     if encoding.others or encoding.condition is not None:
         raise OptionError(f"objective.kind={kind} needs rows of numbers alone, and no data.condition")
     features = len(encoding.linear)
     if kind == "icnn":
-        return ConvexMap(features, width or WIDTH, layers)
-    if transform == "planar":
-        return PlanarMap(features, layers)
-    return ZukoMap(transform, features, layers, width or WIDTH)
+        return ConvexMap(features, o.width or WIDTH, o.layers)
+    if o.transform == "planar":
+        return PlanarMap(features, o.layers)
+    return ZukoMap(o.transform, features, o.layers, o.width or WIDTH)
 
 
-def objective(encoding: Encoding, blur: float, kind: str, inner: int) -> WholeRows:
+def objective(o: Objective, encoding: Encoding, blur: float) -> WholeRows:
     """The exact likelihood, or the dual of optimal transport."""
-    trained = KantorovichDual(inner) if kind == "icnn" else MaximumLikelihood()
+    trained = KantorovichDual(o.inner) if o.kind == "icnn" else MaximumLikelihood()
     return WholeRows(trained, HeldCells(encoding, 0.0, blur))

@@ -131,7 +131,7 @@ LAWS: dict[str, FlowMapLoss] = {"lagrangian": Lagrangian(), "mean_flow": MeanFlo
 def network(o: Network, way: Path, trained: Objective, summary: Summary) -> nn.Module:
     """The network, narrower where there are few rows."""
     if trained.kind in MAPS:
-        return maps.network(o.transform, o.width, o.layers, summary.encoding, trained.kind)
+        return maps.network(o, summary.encoding, trained.kind)
     schedule, predicts = chosen(way, trained)
     width = o.width or (96 if summary.rows <= FEW else 192 if summary.rows <= SMALL else 256)
     scalar = trained.kind == "action_matching" or trained.potential
@@ -155,6 +155,8 @@ def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Los
     """
     if pairs.kind != "independent" and o.kind not in ("flow_matching", "flow_map"):
         raise OptionError(f"coupling.kind={pairs.kind} is for flow matching; objective.kind={o.kind} pairs as drawn")
+    if o.kind in MAPS:
+        return maps.objective(o, summary.encoding, summary.blur)
     choose = HeldCells(summary.encoding, o.given, summary.blur)
     if o.kind == "score" and o.score != "denoising":
         return objectives.implicit_score(o, choose, chosen(way, o)[0])
@@ -164,8 +166,6 @@ def objective(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Los
         return objectives.descent(o, choose)
     if o.kind == "maximum_likelihood":
         return objectives.likelihood(o, choose)
-    if o.kind in MAPS:
-        return maps.objective(summary.encoding, summary.blur, o.kind, o.inner)
     if o.kind in ("reflow", "distil"):
         return objectives.taught(o, choose, _shares(summary))
     return matching(o, way, pairs, summary)
@@ -188,11 +188,13 @@ def matching(o: Objective, way: Path, pairs: Coupling, summary: Summary) -> Loss
     encoding = summary.encoding
     choose = HeldCells(encoding, o.given, summary.blur)
     coupling = Inpainting(choose, partial=_pairs(o, way, pairs, encoding))
-    times: Callable[[int], Tensor] = UniformTime() if o.late == 1 else BetaTime(o.late, 1.0)
-    if o.kind == "ddpm":
-        times = ChainTime(Betas().steps)
+    times: Callable[[int], Tensor]
     if way.kind in NOISY:  # both ends alike; the velocity of a Brownian bridge has no variance at its ends
         times = UniformTime(INSIDE, 1 - INSIDE)
+    elif o.kind == "ddpm":
+        times = ChainTime(Betas().steps)
+    else:
+        times = UniformTime() if o.late == 1 else BetaTime(o.late, 1.0)
     drop = {"label": o.drop} if encoding.condition is not None and o.drop else {}
     plain = FlowMatching(coupling=coupling, times=times, parts=_shares(summary), condition_dropout=drop)
     return FlowMapMatching(plain, LAWS[o.law]) if o.kind == "flow_map" else plain
