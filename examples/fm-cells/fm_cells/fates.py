@@ -57,8 +57,8 @@ def votes(x: Tensor, reference: Tensor, labels: Sequence[int], classes: int) -> 
 
 def landing(ends: Tensor, held_out: Tensor, reference: Tensor) -> dict[str, float]:
     """How near ends ``(n, d)`` come to the cells of the last snapshot ``(m, d)``, whatever the shares of its groups:
-    the mean distance to the nearest one, and the same of held-out cells of that time. Ends that lie farther than those are
-    no cells of that time, and their fates mean nothing."""
+    the mean distance to the nearest one, and the same of held-out cells of that time. Ends that lie farther than those
+    are no cells of that time, and their fates mean nothing."""
     nearest = {
         "ends of first cells to the nearest last cell": ends,
         "floor of that: held-out last cells": held_out,
