@@ -187,7 +187,8 @@ class Cells(fm.Domain):
             growth.write(shots, grown, Path(folder) / "growth.csv")
             fates.write(found, shots[0], Path(folder) / "fates.csv")
             pictures.overview(shots, grown, found, Path(folder))
-        return {**growth.of_groups(shots, grown), **fates.table(found, shots[0])}
+        landed = fates.landing(found.paths[-1], self.sets.held_out[-1].x, shots[-1].x)
+        return {**growth.of_groups(shots, grown), **fates.table(found, shots[0]), **landed}
 
 
 __all__ = ["Cell", "Cells", "carried", "cells"]

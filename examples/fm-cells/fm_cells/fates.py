@@ -55,6 +55,17 @@ def votes(x: Tensor, reference: Tensor, labels: Sequence[int], classes: int) -> 
     return torch.nn.functional.one_hot(torch.tensor(labels)[nearest], classes).double().mean(1)
 
 
+def landing(ends: Tensor, held_out: Tensor, reference: Tensor) -> dict[str, float]:
+    """How near ends ``(n, d)`` come to the cells of the last snapshot ``(m, d)``, whatever the shares of its groups:
+    the mean distance to the nearest one, and the same of held-out cells of that time. Ends that lie farther than those
+    are no cells of that time, and their fates mean nothing."""
+    nearest = {
+        "ends of first cells to the nearest last cell": ends,
+        "floor of that: held-out last cells": held_out,
+    }
+    return {name: float(torch.cdist(x.double(), reference.double()).amin(1).mean()) for name, x in nearest.items()}
+
+
 def clustered(x: Tensor, clusters: int, steps: int = 100) -> tuple[str, ...]:
     """Names of clusters of cells ``(n, d)`` by k-means from starts that are far apart (Arthur & Vassilvitskii 2007),
     largest first; always the same ones."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fm_cells import Cell, Cells, growth, judge
 from fm_cells.data import Scale, Shot
-from fm_cells.fates import Fates, clustered, table, votes
+from fm_cells.fates import Fates, clustered, landing, table, votes
 from fm_cells.files import Asked, number, read_table
 from fm_cells.made import DAYS, UPPER, made, main
 from fm_cells.walk import Culture, Stretch, before, carried, request
@@ -280,6 +280,13 @@ def test_fates_are_the_groups_that_cells_end_among() -> None:
     names = clustered(torch.cat([reference, reference[:10]]), 2)
     assert set(names[:30]) == {"cluster 1"}  # the larger one
     assert set(names[30:60]) == {"cluster 2"}
+
+
+def test_ends_that_miss_the_last_snapshot_are_seen() -> None:
+    last, held = torch.zeros(5, 2), torch.ones(3, 2)
+    near, floor = landing(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), held, last).values()
+    assert near == pytest.approx(2.5)
+    assert floor == pytest.approx(math.sqrt(2))
 
 
 def test_growth_and_fates_are_written(domain: Cells, tmp_path: Path) -> None:
