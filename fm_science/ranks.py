@@ -8,6 +8,7 @@ the whole set of one launcher is there and is consistent.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -92,3 +93,16 @@ def wait_for_first(file: Path, seconds: float = WAIT) -> None:
         if time.monotonic() > end:
             raise UserError(f"the first process has not written {file} within {seconds:.0f} s: look at its output")
         time.sleep(0.1)
+
+
+def end_with_parent(every: float = 1.0) -> None:
+    """End this process when the one that started it is gone: a rank that waits for a first one that was killed would
+    wait for half an hour, and hold its memory."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -34,7 +34,7 @@ class Watch:
                 read.add(f"{name}.{item}")
             return object.__getattribute__(self, item)
 
-        copy = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": noted}))
+        copy: T = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": noted}))
         vars(copy).update(vars(group))
         self.groups[name] = group
         return copy

@@ -89,9 +89,18 @@ class Prepared:
         found = _header(file)
         if found is None:
             raise UserError(f"{file} is no prepared file: write one with fm-science prepare")
-        head, begin = found
-        kept = head.pop("__metadata__")
-        self.file, self.digest = file, str(kept["sha256"])
+        self.file = file
+        try:
+            self._open(*found)
+        except UserError:
+            raise
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{file} is damaged: its header cannot be understood. Prepare it again") from error
+
+    def _open(self, head: dict[str, Any], begin: int) -> None:
+        """Map the arrays of which the header tells."""
+        kept, file = head.pop("__metadata__"), self.file
+        self.digest = str(kept["sha256"])
         self.about: dict[str, Any] = json.loads(kept["about"])
         if self.about["format"] > FORMAT:
             raise UserError(f"{file} was prepared by a newer version ({self.about['version']}): update fm-science, or "
@@ -102,6 +111,8 @@ class Prepared:
         whole = np.memmap(file, mode="r")
         self._arrays = {name: _view(whole, begin, entry) for name, entry in head.items()}
         self.columns = {n: Column(a.dtype.name, a.shape[1:]) for n, a in self._arrays.items() if n + OFFSETS in head}
+        if any(len(self.offsets(name)) != len(self) + 1 for name in self.columns):
+            raise ValueError("columns of other lengths")
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[Path]]:
         return Prepared, (self.file,)

@@ -195,8 +195,10 @@ def resume(given: launch.Words) -> None:
 
 def join(run: Path) -> None:
     """Train as another rank of a run whose first rank has written its configuration."""
+    from fm_science.ranks import end_with_parent
     from fm_science.runs import read_config
 
+    end_with_parent()
     work(read_config(run), run)
 
 

@@ -15,7 +15,7 @@ FEW = 8  #: this many processes may always share a machine without GPUs
 def check_devices(options: Trainer) -> None:
     """Raise OptionError if devices, strategy or threads are not valid."""
     _devices(options)
-    _strategy(options.strategy)
+    _strategy(options.strategy, _on_gpu(options))
     if options.nodes > 1 and not ranks.launched():
         raise OptionError(
             f"trainer.nodes={options.nodes}: several machines are started by torchrun or srun (docs/many_processes.md)"
@@ -36,8 +36,7 @@ def _devices(options: Trainer) -> None:
         raise OptionError(
             f"trainer.devices={devices!r}: expected auto, a number of at least 1, or a list such as '0,1'"
         )
-    gpus = torch.cuda.device_count()
-    on_gpu = options.accelerator == "gpu" or (options.accelerator == "auto" and gpus > 0)
+    gpus, on_gpu = torch.cuda.device_count(), _on_gpu(options)
     there = gpus if on_gpu else max(FEW, os.cpu_count() or 1)
     wanted = devices if isinstance(devices, int) else max(map(int, devices.split(","))) + 1
     if wanted > there and (gpus or not on_gpu):
@@ -45,9 +44,18 @@ def _devices(options: Trainer) -> None:
         raise OptionError(f"trainer.devices={devices!r}: there are {there} {kind}")
 
 
-def _strategy(name: str) -> None:
+def _on_gpu(options: Trainer) -> bool:
+    import torch
+
+    return options.accelerator == "gpu" or (options.accelerator == "auto" and torch.cuda.device_count() > 0)
+
+
+def _strategy(name: str, on_gpu: bool) -> None:
     from lightning.pytorch.strategies import StrategyRegistry
 
     known = {"auto", *StrategyRegistry.available_strategies()}
     if name not in known:
         raise OptionError(f"trainer.strategy={name!r}; {nearest(name, known)}")
+    if name.startswith("fsdp") and not on_gpu:
+        raise OptionError(f"trainer.strategy={name}: weights are sharded over GPUs alone; without one, write "
+                          "trainer.strategy=ddp")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from typing import Any
 
 import lightning.pytorch as pl
@@ -61,6 +62,14 @@ class FlowModule(pl.LightningModule):
         self.spent = 0.0
         self.skips = Skips(max_skipped)
         self._step: tuple[Any, dict[str, Tensor]] = (None, {})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FlowModule:
+        """Its weights and what they compute, for their average: neither the trainer, which holds the processes that it
+        has started, nor the domain, which holds the data."""
+        memo |= {id(shared): shared for shared in (self._trainer, self.flow.domain)}
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__dict__.update({name: deepcopy(value, memo) for name, value in vars(self).items()})
+        return twin
 
     def mixed(self) -> AbstractContextManager[None]:
         """A region where the network's calls have the trainer's precision, and everything else that of the points."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from fm_science.plugins import find
 from fm_science.runs import FILE, read_config
 from fm_science.storage import load_yaml
 
-from .conftest import Command
+from .conftest import ROOT, Command
 
 
 def test_words_win_over_the_preset_and_the_preset_over_defaults(fm: Command, tmp_path: Path) -> None:
@@ -161,10 +163,47 @@ def test_shipped_presets_hold_only_options_that_exist(file: Path) -> None:
     config.validate(groups, tree)
 
 
+SMALL = ["train", "domain=ring", "preset=small", "trainer.accelerator=cpu"]
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_run(process: Command, tmp_path: Path) -> None:
-    two = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
-    done = process("train", "-m", "domain=ring", "preset=small", "network.width=4,8", "run=sweep", *two)
+    two = ["trainer.devices=2", "trainer.strategy=ddp"]
+    done = process(*SMALL, "-m", "network.width=4,8", "run=sweep", *two)
     assert done.code == 0, done.err
     for k in (0, 1):
         assert (tmp_path / "sweep" / str(k) / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_sharded_weights_need_a_gpu(fm: Command) -> None:
+    done = fm(*SMALL, "run=sharded", "trainer.devices=2", "trainer.strategy=fsdp")
+    assert (done.code, done.err.count("\n"), "trainer.strategy=ddp" in done.err) == (2, 1, True)
+
+
+@pytest.mark.slow
+def test_a_launcher_of_hydra_runs_jobs_side_by_side(process: Command, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'fm-science[sweeps]'")
+    words = [*SMALL, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = process(*words, "network.width=4,8", "run=wide")
+    assert done.code == 0, done.err
+    assert [read_config(tmp_path / "wide" / str(k))["network"]["width"] for k in (0, 1)] == [4, 8]
+    assert process(*SMALL, "-m", "network.width=4,8", "run=again").code == 0
+    for k in (0, 1):
+        wide, alone = (tmp_path / name / str(k) / "checkpoints" / "last.ckpt" for name in ("wide", "again"))
+        a, b = (torch.load(file, weights_only=True)["state_dict"] for file in (wide, alone))
+        assert all(torch.equal(a[name], b[name]) for name in b)
+    wrong = process(*words, "network.width=4,x", "run=wrong")
+    assert wrong.code == 2
+    assert "fm-science: network.width='x'" in wrong.err
+
+
+def test_a_rank_ends_with_the_process_that_started_it() -> None:
+    """Its output is a pipe that stays open until it is gone."""
+    child = "import time; from fm_science.ranks import end_with_parent; end_with_parent(0.01); print(1, flush=True); "
+    parent = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE, "
+        "stderr=sys.stderr); p.stdout.readline()"
+    )
+    words = [sys.executable, "-c", parent, child + "time.sleep(600)"]
+    done = subprocess.run(words, capture_output=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 
 from fm_science import launch
 from fm_science.cells import cells, number
+from fm_science.checkpoints import read_checkpoint
 from fm_science.domain import group, option
 from fm_science.errors import OptionError, UserError
 from fm_science.files import Arrays, read_bytes, read_text
 from fm_science.plugins import find
+from fm_science.prepared import Prepared
+from fm_science.samples import read_record
 from fm_science.storage import load_tree, load_yaml
 from fm_science.tables import cell, plain
 
@@ -180,3 +183,83 @@ LINES = st.lists(st.one_of(st.sampled_from([
 def test_any_lines_are_read_or_refused(domain: str, lines: list[str], which: int) -> None:
     endings = FILES[domain]
     read_or_refused(domain, f"x{endings[which % len(endings)]}", "\n".join(lines).encode())
+
+
+def valid() -> dict[str, bytes]:
+    """Files that are read without complaint, of kinds whose bytes no one writes by hand."""
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    pictures = {}
+    for ending, kind in ((".png", "png"), (".tif", "tiff"), (".gif", "gif"), (".bmp", "bmp"), (".jpg", "jpeg")):
+        stream = io.BytesIO()
+        Image.fromarray(draw.integers(0, 255, (5, 4, 3), np.uint8)).save(stream, kind)
+        pictures[f"image{ending}"] = stream.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "x.npy"
+        np.save(file, draw.normal(size=(3, 8)))
+        npy = file.read_bytes()
+    arrays = {f"{domain}.npz": packed(draw.normal(size=(3, 8, 3))) for domain in ("point_cloud", "function")}
+    cifar = bytes([3]) + draw.integers(0, 255, 3072, np.uint8).tobytes()
+    return {**pictures, **arrays, "function.npy": npy, "image.bin": cifar, "image.npz": packed(np.ones((3, 4, 4)))}
+
+
+VALID = valid()
+
+
+@pytest.mark.parametrize("name", VALID)
+@fewer
+@given(place=st.floats(0, 0.999), value=st.integers(0, 255), end=st.floats(0.2, 1.5))
+def test_a_file_with_a_wrong_byte_or_cut_short_is_read_or_refused(
+    name: str, place: float, value: int, end: float
+) -> None:
+    content = bytearray(VALID[name])
+    content[int(place * len(content))] = value
+    domain, ending = name.split(".")
+    read_or_refused(domain, f"x.{ending}", bytes(content[: int(end * len(content))]))
+
+
+def prepared() -> bytes:
+    """A prepared file of two records."""
+    from fm_science.prepared import TEXT, Column, text
+    from fm_science.records import write_records
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "x"
+        rows = [{"x": np.ones(3, np.float32), "name": text(name)} for name in "ab"]
+        about = {"domain": "point_cloud", "layout": 1, "options": {}, "files": 2}
+        write_records(rows, [], {"x": Column("float32"), "name": TEXT}, file, about)
+        return file.read_bytes()
+
+
+PREPARED = prepared()
+HEAD = 8 + int.from_bytes(PREPARED[:8], "little")
+
+
+@settings(few, max_examples=200)
+@given(place=st.integers(0, HEAD - 1), value=st.binary(min_size=1, max_size=3), end=st.floats(0.1, 3.0))
+def test_a_prepared_file_with_a_wrong_header_is_read_or_refused(place: int, value: bytes, end: float) -> None:
+    content = PREPARED[:place] + value + PREPARED[place + len(value) :]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "x"
+        file.write_bytes(content[: int(end * len(content))])
+        try:
+            found = Prepared(file)
+        except UserError as error:
+            explained(error)
+        else:
+            assert found.columns.keys() <= {"x", "name"} or found.file == file
+            assert found.whole() in (True, False)
+
+
+@few
+@given(data=st.binary(max_size=200), start=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", PREPARED[:40]]))
+def test_any_checkpoint_or_record_is_read_or_refused(data: bytes, start: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "last.ckpt"
+        file.write_bytes(start + data)
+        for read in (read_checkpoint, read_record):
+            try:
+                read(file)
+            except UserError as error:
+                explained(error)
