@@ -27,7 +27,7 @@ def test_words_win_over_the_preset_and_the_preset_over_defaults(fm: Command, tmp
     assert kept["network"]["width"] == 4  # said
     assert kept["data"] == {"points": 64, "radius": 2.0, "batch": 64}  # the preset's points, the others' defaults
     assert kept["trainer"]["max_steps"] == 5
-    assert set(kept) >= {*config.engine(), "data", "network", "path", "coupling", "sample", "metrics", "objective"}
+    assert set(kept) >= {*config.engine(), "data", "network", "sample"}
 
 
 def test_runs_have_a_place_of_their_own(fm: Command, tmp_path: Path) -> None:
