@@ -8,7 +8,7 @@ import pytest
 
 from fm_science.errors import UserError
 from fm_science_domains.protein import chains, dssp, geometry
-from fm_science_domains.protein.metrics import METRICS
+from fm_science_domains.protein.metrics import metrics
 
 needs_program = pytest.mark.skipif(shutil.which("mkdssp") is None, reason="needs the program mkdssp")
 
@@ -31,7 +31,7 @@ def test_the_program_reads_our_files_and_agrees_with_the_shipped_letters():
 @needs_program
 def test_the_metric_is_near_that_of_hydrogen_bonds():
     natives = chains.backbones(True)[:6]
-    row = METRICS["dssp"](natives, natives) | METRICS["secondary"](natives, natives)
+    row = metrics()["dssp"](natives, natives) | metrics()["secondary"](natives, natives)
     assert row["dssp_helix"] == pytest.approx(row["helix"], abs=0.12)
     assert row["dssp_strand"] == pytest.approx(row["strand"], abs=0.12)
 
@@ -60,6 +60,6 @@ def test_an_answer_of_another_length_is_refused(tmp_path, monkeypatch):
 def test_without_the_program_there_is_no_row(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     dssp.letters.cache_clear()
-    assert METRICS["dssp"](chains.backbones(True)[:1], []) == {}
+    assert metrics()["dssp"](chains.backbones(True)[:1], []) == {}
     with pytest.raises(UserError, match="apt install dssp"):
         dssp.letters(chains.backbones(True)[0])
