@@ -78,9 +78,10 @@ class Line(nn.Module):
         super().__init__()
         sizes = (2, 48, 48)
         hidden = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.Tanh())]
-        self.net = nn.Sequential(*hidden, nn.Linear(48, 1))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        last = nn.Linear(48, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(*hidden, last)
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         return self.net(torch.cat([x[:, 0], t[:, None]], 1))[:, None]
