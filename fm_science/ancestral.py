@@ -141,10 +141,10 @@ def transitions(
             k: transitions(part, raw[k], x[k], t, s, independent or k in untied, (), spread)
             for k, part in path.parts.items()
         }
-    if not path.space.smooth:
-        return ClassStep(path, x, _probabilities(path, raw, x, t, s, independent))  # type: ignore[arg-type]  # classes have bridges
-    if independent and stirred(path):
-        return _gaussian(path, raw, x, t, s, spread)  # type: ignore[arg-type]  # stirred paths are bridges
+    if isinstance(path, Bridge) and not path.space.smooth:
+        return ClassStep(path, x, _probabilities(path, raw, x, t, s, independent))
+    if isinstance(path, Bridge) and independent and stirred(path):
+        return _gaussian(path, raw, x, t, s, spread)
     return FixedStep(path.step(raw, x, t, s))
 
 
@@ -198,11 +198,10 @@ def _gaussian(part: Bridge, raw: State, x: Tensor, t: Tensor, s: Tensor, spread:
     return GaussianStep(part, part.space.project(scale(later, x1hat) + noise), std, torch.where(std > 0, answer, 0.0))
 
 
-def _probabilities(path: Path, raw: State, x: Tensor, t: Tensor, s: Tensor, independent: bool) -> Tensor:
+def _probabilities(path: Bridge, raw: State, x: Tensor, t: Tensor, s: Tensor, independent: bool) -> Tensor:
     """Of the classes at time s: sum over x1 of p(x1 | x_t) p(x_s | x_t, x1), where backwards in time each site keeps
     its class with probability k_t / k_s and else draws a new one (Austin et al. 2021, eq. 3). Where the noise is not
     known or not independent of the data: the jumps of the flow."""
-    assert isinstance(path, Bridge)
     x1hat, chances = path.endpoint(raw, x, t), path.class_probabilities
     now, then = (expand_like(path.schedule(r)[0], x) for r in (t, s))
     if chances is None or not independent:

@@ -26,8 +26,9 @@ class Watch:
 
     def over(self, name: str, group: T) -> T:
         """A copy of a dataclass of options, called ``name``, whose reads are noted."""
-        kind, read = type(group), self.read
-        fields = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
+        options: Any = group
+        kind, read = type(options), self.read
+        fields = {item.name for item in dataclasses.fields(options)}
 
         def noted(self: Any, item: str) -> Any:
             if item in fields:
@@ -35,7 +36,7 @@ class Watch:
             return object.__getattribute__(self, item)
 
         copy: T = object.__new__(type(kind.__name__, (kind,), {"__getattribute__": noted}))
-        vars(copy).update(vars(group))
+        vars(copy).update(vars(options))
         self.groups[name] = group
         return copy
 

@@ -4,7 +4,7 @@ usage: fm-science show                    the pictures by name
        fm-science show NAME [out=DIR]     DIR/NAME.png, and the measured numbers; default: the current folder
        fm-science show all [out=DIR]      all of them
 
-Fields are in closed form where possible, so that a picture takes seconds; the reflow is trained.
+Fields are in closed form where possible, so that a picture takes seconds; reflow and jko are trained.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ PICTURES = {  #: the module that draws it, and what it shows
     "langevin": ("mixing", "two far modes: Langevin does not mix, noise levels do"),
     "noise_level": ("mixing", "coverage against bias of one noise level"),
     "steps": ("mixing", "ODE and SDE: error against evaluations"),
+    "layers": ("models", "the layers of a normalising flow become an ordinary equation"),
+    "jko": ("models", "steps down the relative entropy, from data to noise"),
+    "transport": ("models", "optimal transport against other flows of the same law"),
+    "bridges": ("models", "lines, stochastic interpolants and the Schrödinger bridge"),
+    "particles": ("models", "a posterior by guidance and by particles"),
 }
 
 

@@ -12,7 +12,7 @@ from fm_science.commands.pictures.mixture import Mixture, Shown, far_modes, ring
 from fm_science.couplings import Reflow
 from fm_science.figures import COLOURS, QUIET, figure
 from fm_science.flow import Flow
-from fm_science.objectives import FlowMatching
+from fm_science.objectives import FlowMatching, Objective
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal
 from fm_science.schedules import VP, Cosine, Linear
@@ -112,15 +112,19 @@ def _student(teacher: Flow, law: Mixture, seed: int, steps: int = 700, batch: in
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         flow = Flow(Geodesic(Euclidean(2)), Normal(), Plane())
-        objective = FlowMatching(coupling=Reflow(teacher, RK4(), 8))
-        optimizer = torch.optim.Adam(flow.parameters(), 4e-3)
-        pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(steps):
-            loss = objective(flow, law.draw(batch), Context.full(batch))["loss"].mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            pace.step()
+        return train(flow, FlowMatching(coupling=Reflow(teacher, RK4(), 8)), law, steps, batch, 4e-3)
+
+
+def train(flow: Flow, objective: Objective, law: Mixture, steps: int, batch: int, rate: float) -> Flow:
+    """Train a flow on fresh points of a law, with a learning rate that falls to zero along a cosine."""
+    optimizer = torch.optim.Adam(flow.parameters(), rate)
+    pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        losses = objective(flow, law.draw(batch, seed=step), Context.full(batch))
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum(0).mean().backward()
+        optimizer.step()
+        pace.step()
     return flow.eval()
 
 
