@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class Options:
 
 
 NUMBERS = st.floats(allow_subnormal=False)  # training flushes subnormal numbers in the whole process
+share = partial(st.floats, allow_subnormal=False)
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), NUMBERS, TEXT, st.lists(st.integers(), max_size=2),
                    st.dictionaries(TEXT, st.integers(), max_size=2), st.binary(max_size=3))  # fmt: skip
 
@@ -209,7 +211,7 @@ VALID = valid()
 
 @pytest.mark.parametrize("name", VALID)
 @fewer
-@given(place=st.floats(0, 0.999, allow_subnormal=False), value=st.integers(0, 255), end=st.floats(0.2, 1.5, allow_subnormal=False))
+@given(place=share(0, 0.999), value=st.integers(0, 255), end=share(0.2, 1.5))
 def test_a_file_with_a_wrong_byte_or_cut_short_is_read_or_refused(
     name: str, place: float, value: int, end: float
 ) -> None:
@@ -237,7 +239,7 @@ HEAD = 8 + int.from_bytes(PREPARED[:8], "little")
 
 
 @settings(few, max_examples=200)
-@given(place=st.integers(0, HEAD - 1), value=st.binary(min_size=1, max_size=3), end=st.floats(0.1, 3.0, allow_subnormal=False))
+@given(place=st.integers(0, HEAD - 1), value=st.binary(min_size=1, max_size=3), end=share(0.1, 3.0))
 def test_a_prepared_file_with_a_wrong_header_is_read_or_refused(place: int, value: bytes, end: float) -> None:
     content = PREPARED[:place] + value + PREPARED[place + len(value) :]
     with tempfile.TemporaryDirectory() as folder:
