@@ -212,8 +212,9 @@ class Flow(Stored):
         parts = stirred.parts or {"": stirred}
         if any(part.score_needs_independence for name, part in parts.items() if name not in self.independent_parts):
             raise TypeError(
-                f"{type(solver).__name__} needs the score, and this flow was trained with a coupling that ties noise "
-                "to data: then endpoint and velocity do not give it. Use Euler(), or train with Independent()."
+                f"{type(solver).__name__} draws new noise, and this flow was trained with a coupling that ties noise "
+                "to data: then there is no score, and new noise is not that of the data. Use Euler(), or train with "
+                "Independent()."
             )
 
     def log_prob(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ NODES = tuple(zip(*(values.tolist() for values in np.polynomial.legendre.leggaus
 
 @dataclass(frozen=True)
 class Multistep(Solver):
-    """The exponential Adams-Bashforth method of order two on geodesic paths, one evaluation per step (Certaine 1960;
-    Hochbruck & Ostermann 2010, eq. 2.27; on Gaussian paths compare Lu et al. 2022).
+    """An exponential Adams-Bashforth method of order two on geodesic paths, one evaluation per step (such methods:
+    Hochbruck & Ostermann 2010; on Gaussian paths compare Lu et al. 2022). Errors fall as h² log(1/h).
 
     Towards a fixed endpoint a geodesic path is known exactly. The endpoint is taken to go on in time along the geodesic
     through its last two predictions at the same rate, and what counts for a step is its mean, weighted by how much of
@@ -67,7 +67,7 @@ class Multistep(Solver):
         self, name: str, path: Path, raw: State, x: State, t: Tensor, s: Tensor, earlier: Earlier
     ) -> State:  # fmt: skip
         """One step of a part; its endpoint and the time are stored in ``earlier``."""
-        if not isinstance(path, Geodesic) or not path.space.smooth:
+        if not _extrapolated(path):
             return path.step(raw, x, t, s)
         end = ahead = path.endpoint(raw, x, t)
         if name in earlier:
@@ -82,7 +82,8 @@ def _parts(path: Path) -> dict[str, Path]:
     return dict(path.parts) if path.parts else {"": path}
 
 
-def _extrapolated(path: Path) -> bool:
+def _extrapolated(path: Path) -> TypeGuard[Geodesic]:
+    """Whether endpoints of the path are points between which there is a geodesic."""
     return isinstance(path, Geodesic) and path.space.smooth
 
 

@@ -21,8 +21,8 @@ from fm_science.state import State, batch_size, leaves
 
 @dataclass(frozen=True)
 class Restart(Solver):
-    """Integrate to the end, then go back to ``from_time`` with new noise and forward again, ``rounds`` times (Xu, Deng,
-    Cheng, Tian, Liu & Jaakkola 2023, algorithm 1, with the interval from ``from_time`` to the data).
+    """Integrate to the end, then go back to ``from_time`` with new noise and forward again, ``rounds`` times (restart
+    sampling, Xu, Deng, Cheng, Tian, Liu & Jaakkola 2023, with the interval from ``from_time`` to the data).
 
     It needs no score, so it also suits curved spaces and classes, but noise that is independent of the data.
 

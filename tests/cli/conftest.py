@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """These packages, installed for this process while a test runs."""
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    return site
+
+
+@pytest.fixture
+def outside(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package in the folder ``PACKAGE`` of the test's module, as pip would install it."""
+    site, package = tmp_path / "outside", request.module.PACKAGE
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    metadata(site, project["name"], project["version"], **project["entry-points"]["fm_science.domains"])
+    monkeypatch.syspath_prepend(str(package))
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
     return site

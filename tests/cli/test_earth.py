@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, Command, metadata
+from .conftest import ROOT, Command
 
 PACKAGE = ROOT / "examples" / "fm-earth"
 PUBLIC = {"fm_science", "fm_science.figures"}  # what the package may import of the library
-
-
-@pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package, as pip would install it."""
-    site = tmp_path / "outside"
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    metadata(site, project["name"], project["version"], **project["entry-points"]["fm_science.domains"])
-    monkeypatch.syspath_prepend(str(PACKAGE))
-    monkeypatch.syspath_prepend(str(site))
-    importlib.invalidate_caches()
-    return site
 
 
 @pytest.mark.usefixtures("outside")

@@ -28,8 +28,8 @@ from fm_science.symmetries import Permutations, Rotations, Symmetry
 from . import conditioning, files, network, recipe
 from . import metrics as measures
 from . import report as pictures
+from .collection import Library, Summary
 from .data import load
-from .library import Library, Summary
 from .meanings import MEANINGS
 from .molecule import Molecule, without_hydrogens
 from .network import Network

@@ -20,7 +20,7 @@ from fm_science.errors import UserError, nearest
 
 from . import drugs, fixture, qm9, sdf, stored
 from .cache import Dropped, Prepared, cached, digest, folder, gather, summary
-from .library import Library, Molecules, Summary, items
+from .collection import Library, Molecules, Summary, items
 from .molecule import rdkit
 from .options import Data
 from .pack import Pack, Packed

@@ -19,7 +19,7 @@ from fm_science.errors import UserError
 from fm_science.files import Dropped, write_dropped
 
 from . import sdf, xyz
-from .library import Library
+from .collection import Library
 from .molecule import OTHER, Molecule, quiet, symbol
 from .validity import NO_NUMBERS, judge
 

@@ -25,8 +25,8 @@ from fm_science.domain import option
 from fm_science.metrics import Metric
 
 from . import geometry, strain
+from .collection import Library
 from .geometry import Geometry
-from .library import Library
 from .molecule import Molecule, quiet
 from .validity import formula, judge, stable, stable_by_distance
 from .vocabulary import Vocabulary
