@@ -63,7 +63,7 @@ def test_the_order_on_curved_spaces_is_two(space, prior):
         away = path.space.log(base, y)
         return path.space.exp(base, expand_like(t, away) * pull + 0.4 * away)
 
-    exact = RK4().integrate(path, predict, x, torch.linspace(0, 0.9, 400, dtype=torch.float64))
+    exact = RK4().integrate(path, predict, x, torch.linspace(0, 0.9, 120, dtype=torch.float64))
     assert order(Multistep(), path, predict, x, exact, until=0.9) == pytest.approx(2, abs=0.2)
     assert order(Euler(), path, predict, x, exact, until=0.9) == pytest.approx(1, abs=0.2)
 
