@@ -28,7 +28,7 @@ from fm_science import figures
 from fm_science.couplings import Paired, Reflow
 from fm_science.distances import energy_distance
 from fm_science.flow import Flow
-from fm_science.networks import TimeEmbedding
+from fm_science.networks import PointField, TimeEmbedding
 from fm_science.objectives import FlowMapMatching, FlowMatching, Lagrangian, MeanFlow, Objective, Semigroup
 from fm_science.paths import Geodesic
 from fm_science.priors import Normal, Prior, Uniform
@@ -67,10 +67,11 @@ class World:
         return "Fréchet distance in features" if self.likeness else "energy distance x 1000"
 
     def flow(self) -> Flow:
-        """A flow with a blank two-time network of four layers."""
-        dim, tangent = math.prod(self.space.event), tuple(self.space.tangent_event)
+        """A flow with a blank two-time network: of curved spaces the ready one, of flat ones four plain layers."""
+        if not isinstance(self.space, Euclidean):
+            return Flow(Geodesic(self.space), self.prior, PointField(self.space, self.width, 3, two_times=True))
         time = TimeEmbedding(16, highest=20.0, two_times=True)
-        return Flow(Geodesic(self.space), self.prior, Perceptron(dim, self.width, 4, time, tangent=tangent))
+        return Flow(Geodesic(self.space), self.prior, Perceptron(self.space.event[-1], self.width, 4, time))
 
 
 def clusters(space: Leaf, centres: Tensor, spread: float) -> Callable[[int], Tensor]:
