@@ -69,10 +69,10 @@ def _too_much(error: Exception) -> Exception:
         return error
     from fm_science.memory import available, excess
 
-    asked = excess(error)
-    if asked is None:
+    needed = excess(error)
+    if needed is None:
         return error
-    words = f"the request needs {asked / 1e9:,.0f} GB in one array, and {available() / 1e9:,.1f} GB are free"
+    words = f"the request needs {needed / 1e9:,.0f} GB in one array, and {available() / 1e9:,.1f} GB are free"
     return UserError(f"{words}: reduce it, with smaller batches, grids or data")
 
 

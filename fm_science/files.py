@@ -74,12 +74,12 @@ def read_each(
     Raises:
         UserError: for a file that was named and cannot be read, and when no file of several can be read.
     """
-    asked, found, bad = set(named), [], []
+    given, found, bad = set(named), [], []
     for file in files:
         try:
             found += read(file)
         except UserError as error:
-            if file in asked:
+            if file in given:
                 raise
             bad.append((Dropped(str(file), "", reason_of(error, file)), error))
     if bad and not found:

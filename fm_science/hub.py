@@ -66,12 +66,12 @@ def pull(where: Place, sha256: str | None = None) -> Model:
     """
     library, repository = _library(), where.repository
     listed = partial(library.HfApi().list_repo_files, repository, revision=where.revision)
-    file = where.file or _only(_asked(listed, repository), repository)
+    file = where.file or _only(_answer(listed, repository), repository)
     if not file.endswith(SUFFIX):
         raise UserError(f"{repository}/{file} is no model file: expected a name that ends with {SUFFIX}")
     with tempfile.TemporaryDirectory() as folder:
         fetch = partial(library.hf_hub_download, repository, file, revision=where.revision, local_dir=folder)
-        fetched = Path(_asked(fetch, repository))
+        fetched = Path(_answer(fetch, repository))
         found = digest(fetched)
         if sha256 is not None and sha256.lower() != found:
             raise UserError(f"{repository}/{file} has the SHA-256 {found}, not {sha256}: it is not the file that was "
@@ -96,24 +96,24 @@ def push(model: Model, to: str, private: bool = False) -> tuple[str, str]:
     if NAME.fullmatch(to) is None:
         raise UserError(f"to={to}: expected a repository as owner/name")
     api, found = _library().HfApi(), digest(model.file)
-    _asked(partial(api.create_repo, to, private=private, exist_ok=True), to)
+    _answer(partial(api.create_repo, to, private=private, exist_ok=True), to)
     words = f"Add {model.file.stem}, written by fm-science {__version__}"
     upload = partial(api.upload_file, repo_id=to, commit_message=words)
-    _asked(partial(upload, path_or_fileobj=str(model.file), path_in_repo=model.file.name), to)
-    _asked(partial(upload, path_or_fileobj=page(model, to, found).encode(), path_in_repo="README.md"), to)
+    _answer(partial(upload, path_or_fileobj=str(model.file), path_in_repo=model.file.name), to)
+    _answer(partial(upload, path_or_fileobj=page(model, to, found).encode(), path_in_repo="README.md"), to)
     return f"{PREFIX}{to}/{model.file.name}", found
 
 
 def page(model: Model, to: str, sha256: str) -> str:
     """The page of a repository: what the model draws, how to use it, and what its card tells."""
-    told = [f"- **{key}**: {value}" for key, value in model.card.items() if isinstance(value, str)]
+    card = [f"- **{key}**: {value}" for key, value in model.card.items() if isinstance(value, str)]
     name = model.file.stem
     lines = [
         "---", "library_name: fm-science", f"tags: [fm-science, flow-matching, {model.name}]", "---", f"# {name}", "",
         f"A model of the domain `{model.name}` with {model.parameters:,} parameters.", "", "```sh",
         "pip install 'fm-science[hub]'",
         f"fm-science models add {PREFIX}{to}/{model.file.name} sha256={sha256}",
-        f"fm-science sample {name} n=4 out=drawn", "```", "", *told, "",
+        f"fm-science sample {name} n=4 out=drawn", "```", "", *card, "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -131,13 +131,13 @@ def _library() -> ModuleType:
         raise UserError("models on the hub need huggingface_hub: pip install 'fm-science[hub]'") from error
 
 
-def _asked(question: Callable[[], T], repository: str) -> T:
+def _answer(question: Callable[[], T], repository: str) -> T:
     """The answer of the hub. Raises UserError, in one line, where there is none: the library has many errors."""
     try:
         return question()
     except Exception as error:
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"the hub gives no {repository}: {told}") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"the hub gives no {repository}: {reason}") from error
 
 
 def _only(files: list[str], repository: str) -> str:

@@ -51,7 +51,7 @@ class Holder:
 
 
 @dataclass
-class _Held:
+class _Lock:
     """A lock of this process: its thread, and how many times it is nested."""
 
     holder: Holder
@@ -59,7 +59,7 @@ class _Held:
     depth: int = 0
 
 
-_held: dict[tuple[int, Path], _Held] = {}  # by process and folder, since a fork copies this but does not have the lock
+_open: dict[tuple[int, Path], _Lock] = {}  # by process and folder, since a fork copies this but does not have the lock
 
 
 @contextmanager
@@ -73,30 +73,30 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: when the folder does not exist, or cannot be written.
     """
     key = (os.getpid(), folder.resolve())
-    held = _held.get(key)
-    if held is not None and held.thread != threading.get_ident():
-        raise LockedError(_refusal(folder, held.holder))
-    if held is not None:
-        held.depth += 1
+    lock = _open.get(key)
+    if lock is not None and lock.thread != threading.get_ident():
+        raise LockedError(_refusal(folder, lock.holder))
+    if lock is not None:
+        lock.depth += 1
         try:
             yield
         finally:
-            held.depth -= 1
+            lock.depth -= 1
         return
     handle = _acquire(folder)
-    _held[key] = _Held(_note(handle), threading.get_ident())
+    _open[key] = _Lock(_note(handle), threading.get_ident())
     try:
         yield
     finally:
-        del _held[key]
+        del _open[key]
         os.close(handle)  # which releases the lock
 
 
 def lock_holder(folder: Path) -> Holder | None:
     """The process that trains in a folder now; ``None``: none."""
-    held = _held.get((os.getpid(), folder.resolve()))
-    if held is not None:  # opening and closing the file would release the lock of this process
-        return held.holder
+    lock = _open.get((os.getpid(), folder.resolve()))
+    if lock is not None:  # opening and closing the file would release the lock of this process
+        return lock.holder
     try:
         handle = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:

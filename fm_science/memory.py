@@ -45,10 +45,10 @@ def budget(copies: int = TRAINING) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # not even the address space is available
-        asked = excess(error)
-        if asked is None:
+        needed = excess(error)
+        if needed is None:
             raise
-        raise UserError(_words(asked, limit)) from error
+        raise UserError(_words(needed, limit)) from error
     finally:
         hook.remove()
 
@@ -69,10 +69,10 @@ def spare(what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        asked = re.search(r"you tried to allocate (\d+) bytes", str(error))
-        if asked is None and not isinstance(error, MemoryError):
+        needed = re.search(r"you tried to allocate (\d+) bytes", str(error))
+        if needed is None and not isinstance(error, MemoryError):
             raise
-        more = f"needs {int(asked[1]) / 1e9:,.1f} GB more than it has" if asked is not None else "needs more"
+        more = f"needs {int(needed[1]) / 1e9:,.1f} GB more than it has" if needed is not None else "needs more"
         raise UserError(f"this does not fit into memory: it {more}, and {free / 1e9:,.1f} GB were free; make {what} "
                         "smaller") from error  # fmt: skip
     finally:
@@ -101,15 +101,15 @@ def excess(error: BaseException) -> float | None:
     text = str(error)
     if "Storage size calculation overflowed" in text:
         return 2.0**63
-    torch_asked = re.search(r"tried to allocate (\d+) bytes", text)
-    numpy_asked = re.search(r"Unable to allocate ([\d.]+) ([KMGTPE])iB", text)
-    if torch_asked:
-        asked = float(torch_asked[1])
-    elif numpy_asked:
-        asked = float(numpy_asked[1]) * 1024.0 ** (1 + "KMGTPE".index(numpy_asked[2]))
+    from_torch = re.search(r"tried to allocate (\d+) bytes", text)
+    from_numpy = re.search(r"Unable to allocate ([\d.]+) ([KMGTPE])iB", text)
+    if from_torch:
+        needed = float(from_torch[1])
+    elif from_numpy:
+        needed = float(from_numpy[1]) * 1024.0 ** (1 + "KMGTPE".index(from_numpy[2]))
     else:
         return None
-    return asked if asked > available() / 2 else None
+    return needed if needed > available() / 2 else None
 
 
 def available() -> float:

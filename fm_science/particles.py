@@ -229,10 +229,10 @@ class _Walk:
 def _ahead(path: Path, raw: State, x: State, t: Tensor) -> State:
     """The predicted datum: an endpoint, and classes drawn from their predicted probabilities."""
 
-    def one(part: Path, told: State, y: Tensor) -> Tensor:
+    def one(part: Path, output: State, y: Tensor) -> Tensor:
         if part.space.smooth:
-            return part.endpoint(told, y, t)
-        return part.space.exp(y.detach(), (part.endpoint(told, y, t) - y).detach())
+            return part.endpoint(output, y, t)
+        return part.space.exp(y.detach(), (part.endpoint(output, y, t) - y).detach())
 
     return map_leaves(one, path, raw, x)
 

@@ -103,8 +103,8 @@ class PosteriorGuided(WrappedNetwork):
         pulled: Any = torch.func.vjp(predicted, *(at(x, k) for k in parts), has_aux=True)
         x1hat, pull, raw = pulled
         residual = partial(self._whitened, path, list(parts))
-        told: Any = torch.func.vjp(residual, *x1hat)
-        r, back = told
+        whitened: Any = torch.func.vjp(residual, *x1hat)
+        r, back = whitened
         gains = [self._gain(p, late) for p in parts.values()]
 
         def spread(w: Tensor) -> tuple[Tensor, ...]:

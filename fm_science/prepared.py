@@ -87,10 +87,10 @@ class Preparation(ABC, Generic[Thing]):
         """The records of one thing, filtered as in training, and what is left out. Errors of
         :data:`fm_science.files.UNREADABLE` leave the thing out too; a UserError ends the work."""
 
-    def fits(self, name: str, prepared: Any, asked: Any) -> bool:
+    def fits(self, name: str, prepared: Any, requested: Any) -> bool:
         """Whether records that were read with the value ``prepared`` of an option serve a training that asks for
         another."""
-        return bool(prepared == asked)
+        return bool(prepared == requested)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -113,10 +113,10 @@ class Preparation(ABC, Generic[Thing]):
         if about["layout"] != self.layout:
             newer = "a newer version: update fm-science" if about["layout"] > self.layout else "an older version"
             raise UserError(f"{words} was prepared by {newer} ({about['version']}), or prepare it again")
-        for name, asked in self.reading.items():
+        for name, requested in self.reading.items():
             kept = about["options"].get(name)
-            if not self.fits(name, kept, asked):
-                given, wanted = (f"data.{name}={'null' if v is None else v}" for v in (kept, asked))
+            if not self.fits(name, kept, requested):
+                given, wanted = (f"data.{name}={'null' if v is None else v}" for v in (kept, requested))
                 raise UserError(f"{words} was prepared with {given}, and {wanted} is asked for: train with {given}, "
                                 f"or prepare it again with {wanted}")  # fmt: skip
         return found

@@ -200,10 +200,10 @@ def meeting() -> Iterator[None]:
 
 def from_first(value: int) -> int:
     """The value of ``value`` in the first process of the group."""
-    told = [value]
+    shared = [value]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.broadcast_object_list(told)
-    return told[0]
+        torch.distributed.broadcast_object_list(shared)
+    return shared[0]
 
 
 def _check_finite(x: State, numbers: range) -> None:

@@ -81,9 +81,9 @@ def left_out(shots: list[Tensor], times: list[float], k: int, seed: int) -> tupl
 
 
 def main(file: str, folder: str) -> None:
-    held = np.load(file)
-    x = torch.from_numpy(held["x"]).float()
-    x, time = (x - x.mean(0)) / x.std(0), torch.from_numpy(held["time"]).float()
+    loaded = np.load(file)
+    x = torch.from_numpy(loaded["x"]).float()
+    x, time = (x - x.mean(0)) / x.std(0), torch.from_numpy(loaded["time"]).float()
     times = time.unique().tolist()
     shots = [x[time == t] for t in times]
     shown = {}

@@ -42,7 +42,7 @@ def pins(packages: list[dict]) -> list[str]:
 
 
 if __name__ == "__main__":
-    told = "# Written by tools/lock.py; used by: pip install -c constraints.txt -e '.[all,dev]'"
-    lines = [told, *pins(resolve(keep="--keep" in sys.argv))]
+    header = "# Written by tools/lock.py; used by: pip install -c constraints.txt -e '.[all,dev]'"
+    lines = [header, *pins(resolve(keep="--keep" in sys.argv))]
     (ROOT / "constraints.txt").write_text("\n".join(lines) + "\n")
     print(f"{len(lines) - 1} packages")

@@ -64,7 +64,7 @@ def find(name: str, around: type | None = None) -> object | None:
     return None
 
 
-def told(name: str, around: type) -> bool:
+def documented(name: str, around: type) -> bool:
     """Whether the docstring of a class names an attribute that its instances have."""
     return re.search(rf"^\s+{re.escape(name)}: ", around.__doc__ or "", re.MULTILINE) is not None
 
@@ -87,7 +87,7 @@ def missing(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Elemen
     around = around if isinstance(around, type) else None
     found = find(name, around)
     if found is None:
-        return text if around and told(name, around) else None
+        return text if around and documented(name, around) else None
     domain = env.domains["py"]
     for place in places(name, found, around):
         if place in domain.objects and place != name:

@@ -170,8 +170,8 @@ def fish(found: Known) -> str:
     """The script of fish."""
     lines = ["# fish completion of fm-science"]
     for name, line in COMMANDS.items():
-        told = line.replace("'", "\\'")
-        lines.append(f"complete -c fm-science -n __fish_use_subcommand -f -a {name} -d '{told}'")
+        described = line.replace("'", "\\'")
+        lines.append(f"complete -c fm-science -n __fish_use_subcommand -f -a {name} -d '{described}'")
     rest = "complete -c fm-science -n 'not __fish_use_subcommand{}' -a '{}'"
     words = [*PLAIN, *(f"domain={name}" for name in found.presets), *found.engine]
     lines.append(rest.format("", " ".join(words)))

@@ -36,14 +36,14 @@ def main(args: list[str]) -> None:
     if len(given.paths) != 3 or given.overrides or given.flags:
         raise UserError("config diff takes two runs: fm-science config diff RUN RUN")
     first, second = given.paths[1:]
-    rows = list(differences(told(first), told(second)))
+    rows = list(differences(options_of(first), options_of(second)))
     if not rows:
         print(f"{first} and {second} have the same options")
         return
     print("\n".join(aligned([("option", first, second), *rows])))
 
 
-def told(source: str) -> Mapping[str, Any]:
+def options_of(source: str) -> Mapping[str, Any]:
     """The options of a run or a model."""
     from fm_science.models import find_trained
     from fm_science.runs import read_config

@@ -73,7 +73,7 @@ def main(args: list[str]) -> None:
     named = given.values("domain")
     if not named:
         launch.check(given, {"domain": None})
-        return told(machine())
+        return printed(machine())
     plugin = find(named[-1])
     given = quick(given, [plugin])
     base = {"domain": plugin.name, "preset": None, **config.defaults(config.engine())}
@@ -82,12 +82,12 @@ def main(args: list[str]) -> None:
     presets = {name: config.preset(plugin, name, {**base, **tree}) for name in given.values("preset")}
 
     def job(tree: config.Tree, _: int | None) -> None:
-        told(machine(), of_domain(plugin, config.validate(plugin.options(), tree)))
+        printed(machine(), of_domain(plugin, config.validate(plugin.options(), tree)))
 
     return launch.run("doctor", given, base, job, {"domain": {plugin.name: tree}, "preset": presets})
 
 
-def told(*parts: Iterator[Check]) -> None:
+def printed(*parts: Iterator[Check]) -> None:
     """Print each check as soon as it is done. Raises CheckError if some failed."""
     failed = total = 0
     for part in parts:
@@ -137,8 +137,8 @@ def versions() -> Check:
         if not need.specifier.contains(found, prereleases=True):
             lacking.append(str(need))
     figure = f"fm-science {__version__}, Python {platform.python_version()}, {', '.join(seen[:3])}"
-    asked = " ".join(f"'{need}'" for need in lacking)
-    return Check("versions", not lacking, figure if not lacking else f"lacking {asked}", f"pip install {asked}")
+    missing = " ".join(f"'{need}'" for need in lacking)
+    return Check("versions", not lacking, figure if not lacking else f"lacking {missing}", f"pip install {missing}")
 
 
 def entry_points() -> Iterator[Check]:
@@ -246,8 +246,8 @@ def of_domain(plugin: Plugin, groups: Mapping[str, Any]) -> Iterator[Check]:
         hint = "see the message; fm-science domains NAME lists the options"
         yield Check(f"{name}: data", False, f"{type(error).__name__}: {' '.join(str(error).split())}", hint)
         return
-    held = f"{len(data.train):,} to train on, {len(data.validation):,} held out, {time.perf_counter() - start:.1f} s"
-    yield Check(f"{name}: data", len(data.train) > 0 and len(data.validation) > 0, held, "give it more data")
+    found = f"{len(data.train):,} to train on, {len(data.validation):,} held out, {time.perf_counter() - start:.1f} s"
+    yield Check(f"{name}: data", len(data.train) > 0 and len(data.validation) > 0, found, "give it more data")
     from fm_science.testing import check_domain
 
     yield from _laws(f"{name}: laws", lambda: check_domain(domain), "the law says which part of the domain is wrong")

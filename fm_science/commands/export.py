@@ -41,8 +41,9 @@ def main(args: list[str]) -> None:
     """Write the file."""
     from fm_science.models import export, find_trained
 
-    told = {word.partition("=")[0]: word.partition("=")[2] for word in args if word.partition("=")[0] in WORDS}
-    given = launch.words([word for word in args if word.partition("=")[0] not in told])  # words hold commas and quotes
+    described = {word.partition("=")[0]: word.partition("=")[2] for word in args if word.partition("=")[0] in WORDS}
+    # the words of a description hold commas and quotes
+    given = launch.words([word for word in args if word.partition("=")[0] not in described])
     launch.check(given, PLAIN)
     chosen = {**PLAIN, **{item.key_or_group: item.value() for item in launch.parse(given.overrides)}}
     if len(given.paths) != 1 or given.flags or not chosen["out"]:
@@ -50,7 +51,7 @@ def main(args: list[str]) -> None:
     if not isinstance(chosen["half"], bool):
         raise UserError(f"half={chosen['half']}: expected true or false")
     source = find_trained(given.paths[0])
-    card = {**trained(source), **told}
+    card = {**trained(source), **described}
     model = export(source, Path(str(chosen["out"])), chosen["half"], card)
     size = model.file.stat().st_size / 1e6
     print(f"{model.file}: domain {model.name}, {model.parameters / 1e6:.2f} M parameters, {size:.1f} MB")

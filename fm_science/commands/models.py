@@ -62,10 +62,10 @@ def fetched(source: str, rest: list[str]) -> Model:
     """A model of the hub, kept in the user's folder. Raises UserError for a word that is no SHA-256."""
     from fm_science import hub
 
-    told = rest[0].removeprefix("sha256=") if rest else None
-    if told is not None and re.fullmatch("[0-9a-fA-F]{64}", told) is None:
+    digest = rest[0].removeprefix("sha256=") if rest else None
+    if digest is not None and re.fullmatch("[0-9a-fA-F]{64}", digest) is None:
         raise UserError(f"{rest[0]}: expected sha256= and 64 hexadecimal digits")
-    return hub.pull(hub.place(source), told)
+    return hub.pull(hub.place(source), digest)
 
 
 def described(model: Model) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import shlex
 
 from fm_science.commands.domains import origin
-from fm_science.commands.packages import asked, write
+from fm_science.commands.packages import parsed, write
 from fm_science.errors import UserError
 from fm_science.plugins import domains
 
@@ -33,7 +33,7 @@ def usage(rest: list[str]) -> str:
 
 def main(args: list[str]) -> None:
     """Write the package."""
-    name, out = asked("new-domain", args)
+    name, out = parsed("new-domain", args)
     taken = domains().get(name)
     if taken is not None:
         raise UserError(f"a domain {name!r} is installed already ({origin(taken)}); choose another name")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import shlex
 
-from fm_science.commands.packages import asked, write
+from fm_science.commands.packages import parsed, write
 
 EXAMPLE = "ratios"  # the package in examples/ that is copied, and the name in it that is replaced
 
@@ -30,7 +30,7 @@ def usage(rest: list[str]) -> str:
 
 def main(args: list[str]) -> None:
     """Write the package."""
-    name, out = asked("new-space", args)
+    name, out = parsed("new-space", args)
     for file in write(EXAMPLE, name, out):
         print(file)
     folder, code = shlex.quote(str(out)), shlex.quote(str(out / f"fm_{name}"))

@@ -18,7 +18,7 @@ KINDS = (".py", ".md", ".toml", ".yaml")  # files of an example that are copied
 COMMON = {"gitignore": ".gitignore", "LICENSE": "LICENSE", "test.yaml": ".github/workflows/test.yaml"}
 
 
-def asked(command: str, args: list[str]) -> tuple[str, Path]:
+def parsed(command: str, args: list[str]) -> tuple[str, Path]:
     """The name that was typed, and the folder to write. Raises UserError unless there is one lower-case word, and if
     the folder is not empty."""
     given = launch.words(args)

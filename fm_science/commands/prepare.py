@@ -130,6 +130,6 @@ def summary(prepared: Prepared, dropped: Path, seconds: float | None) -> str:
 def following(plugin: Plugin, preparation: Preparation[Any], out: Path) -> str:
     """The command that trains on the file."""
     usual = config.defaults(plugin.options())["data"]
-    told = [f"data.{name}={value}" for name, value in preparation.reading.items() if value != usual[name]]
-    words = [f"domain={plugin.name}", f"data.{preparation.option}={out}", *told]
+    options = [f"data.{name}={value}" for name, value in preparation.reading.items() if value != usual[name]]
+    words = [f"domain={plugin.name}", f"data.{preparation.option}={out}", *options]
     return f"fm-science train {shlex.join(words)}"

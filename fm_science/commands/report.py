@@ -80,11 +80,11 @@ def written(run: Path) -> str:
     tree = read_config(run)
     plugin = domains().get(tree["domain"])
     rows = read(run / "metrics.csv")
-    known, told = science(plugin), meanings(plugin)
+    known, meanings_of = science(plugin), meanings(plugin)
     parts = {
         "Summary": summary(run, tree, rows), "Options that differ from the defaults": options(tree, plugin),
-        "Loss": losses(rows), "Metrics": metrics(run / "report", told),
-        "The flow itself": numbers(run / "report" / "flow.csv", told),
+        "Loss": losses(rows), "Metrics": metrics(run / "report", meanings_of),
+        "The flow itself": numbers(run / "report" / "flow.csv", meanings_of),
         "Samples": samples(run / "report" / "samples.csv"), "Curves of metrics": curves(rows),
     }  # fmt: skip
     shown = scenes(run / "samples", SPACE, known.trace_atom if known else "")
@@ -125,15 +125,15 @@ def column(rows: Sequence[Mapping[str, str]], name: str) -> Curve:
 
 def summary(run: Path, tree: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
     """The run and its progress."""
-    loss, held = column(rows, "train/loss"), column(rows, "validation/loss")
-    asked = (tree.get("trainer") or {}).get("max_steps")
+    loss, validation = column(rows, "train/loss"), column(rows, "validation/loss")
+    max_steps = (tree.get("trainer") or {}).get("max_steps")
     lines: list[tuple[str, object]] = []
     if loss:
-        of = f" of {asked:,}" if isinstance(asked, int) else ""
+        of = f" of {max_steps:,}" if isinstance(max_steps, int) else ""
         lines += [("steps", f"{int(loss[-1][0]):,}{of}"), ("training loss, last", loss[-1][1])]
-    if held:
-        best = min(held, key=lambda point: point[1])
-        lines += [("validation loss, last", held[-1][1])]
+    if validation:
+        best = min(validation, key=lambda point: point[1])
+        lines += [("validation loss, last", validation[-1][1])]
         lines += [("validation loss, least", f"{best[1]:.4g} at step {int(best[0]):,}")]
     if (run / "metrics.csv").is_file():
         seen = time.strftime("%Y-%m-%d %H:%M", time.localtime((run / "metrics.csv").stat().st_mtime))
@@ -151,11 +151,11 @@ def options(tree: Mapping[str, Any], plugin: Plugin | None) -> str:
     except UserError as error:
         return note(f"the defaults of this domain are not available here: {error}")
     defaults = dict(flat(config.defaults(known)))
-    told = dict(flat({name: tree[name] for name in known if isinstance(tree.get(name), Mapping)}))
+    meanings_of = dict(flat({name: tree[name] for name in known if isinstance(tree.get(name), Mapping)}))
     helps = {f"{group}.{item}": about for group, kind in known.items() for item, about in _helps(kind)}
     rows = [
         (name, typed(given), typed(defaults[name]), helps.get(name, ""))
-        for name, given in sorted(told.items())
+        for name, given in sorted(meanings_of.items())
         if name in defaults and not same(given, defaults[name])
     ]
     return table(("option", "value", "default", "meaning"), rows) or note("none")
@@ -236,20 +236,20 @@ def meanings(plugin: Plugin | None) -> Mapping[str, str]:
     return known.metric_meanings if known else {}
 
 
-def meant(name: str, told: Mapping[str, str]) -> str:
+def meant(name: str, meanings_of: Mapping[str, str]) -> str:
     """The meaning of a number: that of its own name, else of the longest matching name with a star."""
-    fits = [star for star in told if "*" in star and fnmatchcase(name, star)]
-    return told.get(name) or (told[max(fits, key=len)] if fits else "")
+    fits = [star for star in meanings_of if "*" in star and fnmatchcase(name, star)]
+    return meanings_of.get(name) or (meanings_of[max(fits, key=len)] if fits else "")
 
 
-def metrics(folder: Path, told: Mapping[str, str]) -> str:
+def metrics(folder: Path, meanings_of: Mapping[str, str]) -> str:
     """The table of ``evaluate``: one line per metric, one column per row of the comparison."""
     rows = read(folder / "metrics.csv")
     if not rows:
         return ""
     heads = [plain(row.get("row", "")) for row in rows]
     names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "row"]
-    lines = [[name, *(_number(row.get(name, "")) for row in rows), meant(name, told)] for name in names]
+    lines = [[name, *(_number(row.get(name, "")) for row in rows), meant(name, meanings_of)] for name in names]
     return table(("metric", *heads, "meaning"), lines)
 
 
@@ -257,10 +257,10 @@ def _number(text: str) -> object:
     return float("nan") if text == "" else value(text)
 
 
-def numbers(file: Path, told: Mapping[str, str]) -> str:
+def numbers(file: Path, meanings_of: Mapping[str, str]) -> str:
     """The measurements of the flow itself."""
     rows = [(plain(row.get("number", "")), _number(row.get("value", ""))) for row in read(file)]
-    return table(("number", "value", "meaning"), [(name, found, meant(name, told)) for name, found in rows])
+    return table(("number", "value", "meaning"), [(name, found, meant(name, meanings_of)) for name, found in rows])
 
 
 def samples(file: Path) -> str:

@@ -30,11 +30,11 @@ def compared(runs: Sequence[Path]) -> str:
     trees = [read_config(run) for run in runs]
     names = titles(runs)
     rows = dict(zip(names, (read(run / "metrics.csv") for run in runs), strict=True))
-    told: dict[str, str] = {}
+    options: dict[str, str] = {}
     for tree in trees:
-        told |= meanings(domains().get(tree["domain"]))
+        options |= meanings(domains().get(tree["domain"]))
     parts = {
-        "Options that differ": differing(names, trees), "Metrics": metrics(names, runs, told),
+        "Options that differ": differing(names, trees), "Metrics": metrics(names, runs, options),
         "Loss": panels([
             chart("training loss", {name: column(found, "train/loss") for name, found in rows.items()}),
             chart("validation loss", {name: column(found, "validation/loss") for name, found in rows.items()}),
@@ -57,16 +57,16 @@ def titles(runs: Sequence[Path]) -> list[str]:
 
 def differing(names: Sequence[str], trees: Sequence[Mapping[str, Any]]) -> str:
     """The options in which the runs differ, a column a run."""
-    told = [dict(flat({key: part for key, part in tree.items() if key not in ("run", "resume")})) for tree in trees]
+    options = [dict(flat({key: part for key, part in tree.items() if key not in ("run", "resume")})) for tree in trees]
     lines = [
-        (key, *(typed(one[key]) if key in one else MISSING for one in told))
-        for key in sorted({key for one in told for key in one})
-        if any(key not in one or not same(one[key], told[0].get(key)) for one in told)
+        (key, *(typed(one[key]) if key in one else MISSING for one in options))
+        for key in sorted({key for one in options for key in one})
+        if any(key not in one or not same(one[key], options[0].get(key)) for one in options)
     ]
     return table(("option", *names), lines) or note("none: only the randomness of their machines could differ")
 
 
-def metrics(names: Sequence[str], runs: Sequence[Path], told: Mapping[str, str]) -> str:
+def metrics(names: Sequence[str], runs: Sequence[Path], options: Mapping[str, str]) -> str:
     """The samples of each run, and the first row that each is compared with, measured by ``evaluate``."""
     columns: dict[str, dict[str, str]] = {}
     for name, run in zip(names, runs, strict=True):
@@ -75,7 +75,7 @@ def metrics(names: Sequence[str], runs: Sequence[Path], told: Mapping[str, str])
     if not columns:
         return note("none yet: fm-science evaluate RUN measures samples")
     keys = dict.fromkeys(key for row in columns.values() for key in row)
-    lines = [[key, *(_number(row.get(key, "")) for row in columns.values()), meant(key, told)] for key in keys]
+    lines = [[key, *(_number(row.get(key, "")) for row in columns.values()), meant(key, options)] for key in keys]
     return table(("metric", *columns, "meaning"), lines)
 
 

@@ -7,6 +7,7 @@ from fm_science.declarations import renamed_names
 from fm_science.networks.base import Network as Network
 from fm_science.networks.base import NetworkFunction as NetworkFunction
 from fm_science.networks.base import WrappedNetwork as WrappedNetwork
+from fm_science.networks.base import accept_older_weights as accept_older_weights
 from fm_science.networks.base import as_network as as_network
 from fm_science.networks.blocks import Blocks as Blocks
 from fm_science.networks.convex import ICNN as ICNN

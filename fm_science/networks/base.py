@@ -6,7 +6,7 @@ of the same call serves too: :func:`as_network` adapts it once, where it enters 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from torch import Tensor, nn
@@ -73,6 +73,32 @@ class WrappedNetwork(Network):
     def two_times(self) -> bool:
         """Whether the inner network is a flow map."""
         return self.network.two_times
+
+
+def accept_older_weights(module: nn.Module, **names: str) -> None:
+    """Let a module load weights of earlier versions, in which some of its parts had other names.
+
+    Args:
+        module: the module whose parts were renamed.
+        names: the name of an earlier version by the name of today, such as ``condition="told"``.
+    """
+    vars(module)["earlier_names"] = names
+    module.register_load_state_dict_pre_hook(_rename)
+
+
+def with_current_names(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Weights by the names of today, of those an earlier version may have saved of ``module``."""
+    found = dict(weights)
+    for name, part in module.named_modules():
+        _rename(part, found, f"{name}." if name else "")
+    return found
+
+
+def _rename(module: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    for today, earlier in vars(module).get("earlier_names", {}).items():
+        start = f"{prefix}{earlier}."
+        for key in [key for key in weights if key.startswith(start)]:
+            weights[f"{prefix}{today}.{key.removeprefix(start)}"] = weights.pop(key)
 
 
 def as_network(network: NetworkFunction) -> Network:

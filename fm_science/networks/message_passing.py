@@ -50,14 +50,14 @@ class EquivariantMessages(Layer):
     def forward(self, x: Tensor, h: Tensor, graph: Graph, radial: Tensor, fade: Tensor) -> tuple[Tensor, Tensor]:
         """Positions ``(B N, D)`` and features ``(B N, width)``, both updated; ``radial`` ``(E, radial)`` and ``fade``
         ``(E,)`` belong to the edges."""
-        told = self.propagate(
+        messages = self.propagate(
             graph.edges.flip(0), x=x, sent=self.sender(h), kept=self.receiver(h), radial=radial, fade=fade[:, None]
         )
-        degree = (1 + told[:, -1:]).sqrt()
-        push = told[:, : x.shape[1]] / degree
+        degree = (1 + messages[:, -1:]).sqrt()
+        push = messages[:, : x.shape[1]] / degree
         moved = x + push + self.breath(h) * (x - graph.spread(graph.mean(x)))
         if self.listens:
-            heard = told[:, x.shape[1] : -1] / degree
+            heard = messages[:, x.shape[1] : -1] / degree
             h = h + self.changed(torch.cat([h, heard, graph.spread(self.whole(graph.mean(h)))], -1))
         return moved, h
 

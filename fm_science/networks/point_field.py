@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from fm_science.errors import OptionError
-from fm_science.networks.base import Network
+from fm_science.networks.base import Network, accept_older_weights
 from fm_science.networks.embedding import WAVES, Embedding, embedding
 from fm_science.networks.sites import NodeEmbedding
 from fm_science.predictions import Posterior, Prediction, Velocity
@@ -115,7 +115,8 @@ class PointField(Network):
             Part(leaf, width, _of(predicts, k) or default_prediction(leaf), _of(scales, k), waves)
             for k, leaf in named.items()
         )  # fmt: skip
-        self.told = NodeEmbedding(width, conditions, classes, two_times)
+        self.embedding = NodeEmbedding(width, conditions, classes, two_times)
+        accept_older_weights(self, embedding="told")
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.means = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range((depth - 1) * pooled))
 
@@ -143,7 +144,7 @@ class PointField(Network):
         found = zip_leaves(self.space.bind(context), x)
         points = [point for _, point in found]
         entered = [part.enter(part.embed(point)) for part, point in zip(parts, points, strict=True)]
-        h = self.told(t.to(points[0]), context)
+        h = self.embedding(t.to(points[0]), context)
         for part, e in zip(parts, entered, strict=True):
             h = h + part.spread(e, context)
         h = self._think(silu(h), context)

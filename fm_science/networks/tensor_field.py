@@ -93,8 +93,8 @@ class TensorLayer(nn.Module):
         receiver, sender = near
         numbers = h[:, : self.given_numbers]
         weights = self.weigh(torch.cat([radial, numbers[receiver], numbers[sender]], -1))
-        told = fade[:, None] * self.product(h[sender], harmonics, weights)
-        heard = torch.zeros(len(h), told.shape[1], dtype=h.dtype, device=h.device).index_add(0, receiver, told)
+        message = fade[:, None] * self.product(h[sender], harmonics, weights)
+        heard = torch.zeros(len(h), message.shape[1], dtype=h.dtype, device=h.device).index_add(0, receiver, message)
         degree = torch.ones_like(h[:, 0]).index_add(0, receiver, fade).sqrt()
         y = self.mix(heard / degree[:, None]) + self.keep(h)
         gates = y.shape[1] - self.numbers - len(self.index)

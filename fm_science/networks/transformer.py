@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fm_science.errors import OptionError
-from fm_science.networks.base import Network
+from fm_science.networks.base import Network, accept_older_weights
 from fm_science.networks.sites import NodeEmbedding, remove_mean
 from fm_science.state import Context
 
@@ -35,14 +35,15 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, edges: int = 0) -> None:
         super().__init__()
         self.heads = heads
-        self.told = nn.Linear(width, 4 * width)
+        self.condition = nn.Linear(width, 4 * width)
+        accept_older_weights(self, condition="told")
         self.look, self.seen = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.bias = nn.Linear(edges, heads, bias=False) if edges else None
         self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, h: Tensor, told: Tensor, allowed: Tensor | None, edges: Tensor | None) -> Tensor:
+    def forward(self, h: Tensor, condition: Tensor, allowed: Tensor | None, edges: Tensor | None) -> Tensor:
         """Features ``(B, N, width)``, updated; ``allowed`` ``(B, 1, 1, N)`` bool: which points may be looked at."""
-        scale, shift, again, move = self.told(F.silu(told)).chunk(4, -1)
+        scale, shift, again, move = self.condition(F.silu(condition)).chunk(4, -1)
         q, k, v = self.look(_level(h) * (1 + scale) + shift).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.bias is not None and edges is not None:
             bias = self.bias(edges).permute(0, 3, 1, 2)
@@ -102,11 +103,11 @@ class SetTransformer(Network):
         return remove_mean(self.trunk(x, self.sites(t, self._alike(context)), context.mask)[0], context)
 
     def _alike(self, context: Context) -> Context:
-        """The context of one site where all sites are told the same, so that it is worked out once a cloud."""
-        told = (*self.sites.conditions, *self.sites.classes)
-        if context.free is not None or any(name not in context.cond or context.cond[name].ndim > 1 for name in told):
+        """The context of one site where all sites have the same conditions, so that it is worked out once a cloud."""
+        names, cond = (*self.sites.conditions, *self.sites.classes), context.cond
+        if context.free is not None or any(name not in cond or cond[name].ndim > 1 for name in names):
             return context
-        return Context(context.mask[:, :1], {name: context.cond[name] for name in told}, t_end=context.t_end)
+        return Context(context.mask[:, :1], {name: cond[name] for name in names}, t_end=context.t_end)
 
     def trunk(self, x: Tensor, h: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """How far each point moves ``(B, N, D)`` and its last
@@ -115,7 +116,7 @@ class SetTransformer(Network):
         phase = (y[..., None] * self.waves).flatten(2)
         # the processor looks whether all points are real; an accelerator would have to be waited for
         allowed = None if mask.device.type == "cpu" and bool(mask.all()) else mask[:, None, None]
-        told, h = h, self.place(torch.cat([y, phase.sin(), phase.cos()], -1)) + h
+        condition, h = h, self.place(torch.cat([y, phase.sin(), phase.cos()], -1)) + h
         for block in self.blocks:
-            h = block(h, told, allowed, edges)
+            h = block(h, condition, allowed, edges)
         return self.out(_level(h)) * self.scale, h

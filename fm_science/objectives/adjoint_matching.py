@@ -105,8 +105,9 @@ class AdjointMatching(Rewarded):
             alpha, sigma = signal(part, t), part.sigma(t)
             rho = relative_rate(part, t)
             moved = part.endpoint(at(raw, keys), y, t) - part.endpoint(at(old, keys), y, t)
-            asked = part.prior.correlate(space, at(adjoint, keys))  # type: ignore[union-attr]
-            total = total + 2 * rho * sigma * mean_square(space, y, scale(alpha / sigma, moved) + scale(sigma, asked))
+            correlated = part.prior.correlate(space, at(adjoint, keys))  # type: ignore[union-attr]
+            wanted = scale(alpha / sigma, moved) + scale(sigma, correlated)
+            total = total + 2 * rho * sigma * mean_square(space, y, wanted)
         return total
 
 

@@ -62,10 +62,10 @@ class Map:
         if path.space.smooth:
             return Map(path, ask, x0, x1)
         smooth, jumps = path.split()
-        held = jumps.sample({k: x0[k] for k in jumps.parts}, {k: x1[k] for k in jumps.parts}, s)
+        fixed = jumps.sample({k: x0[k] for k in jumps.parts}, {k: x1[k] for k in jumps.parts}, s)
 
         def beside(x: State, s: Tensor, t: Tensor) -> State:
-            raw = ask({**x, **held}, s, t)
+            raw = ask({**x, **fixed}, s, t)
             return {k: raw[k] for k in smooth.parts}
 
         return Map(smooth, beside, {k: x0[k] for k in smooth.parts}, {k: x1[k] for k in smooth.parts})

@@ -120,8 +120,8 @@ class Data(Prior):
 
     def sample(self, space: Space, context: Context) -> State:
         space, wanted = space.bind(context), context.mask.sum(1)
-        held = _sizes(space, self.states) if self.mask is None else self.mask.sum(1)
-        fits = wanted[:, None] == (wanted[:, None] if held is None else held.to(wanted.device))
+        stored = _sizes(space, self.states) if self.mask is None else self.mask.sum(1)
+        fits = wanted[:, None] == (wanted[:, None] if stored is None else stored.to(wanted.device))
         if not bool(fits.any(1).all()):
             sizes = wanted[~fits.any(1)].unique().tolist()
             raise ValueError(f"Data() has no state with {sizes} real sites; request sizes that it has.")

@@ -88,20 +88,20 @@ def _split(solver: Solver) -> Callable[..., Any]:
 
     def step(path: Path, predict: Predict, x: State, t: Tensor, h: Tensor) -> State:
         smooth, jumps = path.split()
-        held = {k: x[k] for k in jumps.parts}
+        fixed = {k: x[k] for k in jumps.parts}
 
         def flow(y: State, s: Tensor, known: list[State]) -> State:
             def ask(z: State, r: Tensor) -> State:
-                raw = known.pop() if known else predict({**z, **held}, r)
+                raw = known.pop() if known else predict({**z, **fixed}, r)
                 return {k: raw[k] for k in smooth.parts}
 
             return solver.step(smooth, ask, y, s, 0.5 * h)
 
         y = flow({k: x[k] for k in smooth.parts}, t, [])
-        raw = predict({**y, **held}, t + 0.5 * h)
-        held = jumps.step(raw, held, t, t + h)
+        raw = predict({**y, **fixed}, t + 0.5 * h)
+        fixed = jumps.step(raw, fixed, t, t + h)
         y = flow(y, t + 0.5 * h, [raw])
-        return {k: y[k] if k in y else held[k] for k in path.parts}
+        return {k: y[k] if k in y else fixed[k] for k in path.parts}
 
     return step
 

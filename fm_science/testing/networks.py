@@ -144,8 +144,8 @@ def _reads(laws: Laws, network: NetworkFunction, raw: State, x: State, t: Tensor
     value = context.cond.get(name)
     if value is None or torch.equal(value.roll(1, 0), value):
         raise ValueError(f"reads={name!r}: the context needs this condition, and not the same in all samples.")
-    told = network(x, t, replace(context, cond={**context.cond, name: value.roll(1, 0)}))
-    differs = any(not torch.equal(a, b) for a, b in zip(leaves(told), leaves(raw), strict=True))
+    changed = network(x, t, replace(context, cond={**context.cond, name: value.roll(1, 0)}))
+    differs = any(not torch.equal(a, b) for a, b in zip(leaves(changed), leaves(raw), strict=True))
     laws.holds(f"reads the condition {name!r}", differs, "samples that exchange it get the same output")
 
 

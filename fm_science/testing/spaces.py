@@ -113,7 +113,7 @@ def _motion(
     moved = s.exp(x, _step(s, x))
     laws.equal("exp reaches a point", s.project(moved), moved, tol)
     laws.holds("dtype is kept", all(m.dtype == dtype for m in leaves(moved)), f"exp left {dtype}")
-    held(laws, s, s.exp(x, a), s.project(random_ambient(x)), u)
+    check_masked(laws, s, s.exp(x, a), s.project(random_ambient(x)), u)
 
 
 def _vector(s: Any, x: State) -> State:
@@ -130,11 +130,11 @@ def _step(s: Any, x: State) -> State:
     return s.gaussian(x) if s.smooth else s.tangent(x, _vector(s, x))
 
 
-def held(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
+def check_masked(laws: Laws, s: Any, moved: State, projected: State, u: State) -> None:
     """Padded and frozen sites never move."""
     if s.parts:
         for name, part in s.parts.items():
-            held(laws, part, moved[name], projected[name], u[name])
+            check_masked(laws, part, moved[name], projected[name], u[name])
         return
     still = ~s.free_mask
     laws.equal("no tangent on padded and frozen sites", u[still], torch.zeros_like(u[still]), 0.0)

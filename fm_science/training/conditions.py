@@ -39,9 +39,9 @@ def unread_conditions(losses: Callable[[Context], Mapping[str, Tensor]], context
     names = [k for k, v in context.cond.items() if k != "weight" and v.ndim == 1 and not torch.equal(v.roll(1), v)]
     if not names:
         return []
-    told = found(context)
+    output = found(context)
     exchanged = {k: replace(context, cond={**context.cond, k: context.cond[k].roll(1)}) for k in names}
-    return [k for k, other in exchanged.items() if torch.equal(found(other), told)]
+    return [k for k, other in exchanged.items() if torch.equal(found(other), output)]
 
 
 class ReadsConditions(Callback):
@@ -57,7 +57,7 @@ class ReadsConditions(Callback):
             return
         self.done = True
         _, x1, context = batch
-        unread = unread_conditions(lambda told: own(module).losses((x1, told)), context)
+        unread = unread_conditions(lambda output: own(module).losses((x1, output)), context)
         if unread:
             names = ", ".join(map(repr, unread))
             warnings.warn(

@@ -95,9 +95,9 @@ def _fit(
     loggers: tuple[Any, ...], start: Trained | None, notes: Mapping[str, Any] | None,
 ) -> Flow:  # fmt: skip
     """:func:`fit`, in a folder that is reserved for it."""
-    told = {**(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule)}
-    _prepare(domain, folder, resume, start, told)
-    told |= same_data(domain, folder) if first() else {}
+    settings = {**(notes or {}), "seed": seed, "trainer": asdict(options), "optimizer": asdict(rule)}
+    _prepare(domain, folder, resume, start, settings)
+    settings |= same_data(domain, folder) if first() else {}
     (folder / FOLDER).mkdir(exist_ok=True)
     if first():
         with atomic_files(folder) as new:
@@ -112,7 +112,7 @@ def _fit(
     module = FlowModule(flow, domain.objective, rule, options.max_steps, seed, augmentations, options.max_skipped)
     with Signals() as signals:
         part = _Part(domain, module, options, folder, seed, signals, loggers, resume)
-        with recorded(folder, seed, part.made, told, resume, lambda: (part.steps, part.saved)):
+        with recorded(folder, seed, part.made, settings, resume, lambda: (part.steps, part.saved)):
             part.run(augmentations)
             module.skips.check(module)
     flow.domain = domain

@@ -17,6 +17,7 @@ from torch import nn
 from fm_science import __version__
 from fm_science.checkpoints import LAST, mend, newest, rotate
 from fm_science.errors import DivergedError, UserError
+from fm_science.networks.base import with_current_names
 from fm_science.training.metrics_file import MetricsFile
 from fm_science.training.signals import Halt, Signals
 
@@ -114,7 +115,7 @@ def resumable(folder: Path, domain: str, module: nn.Module, first: bool) -> tupl
 def check_fit(kept: Mapping[str, Any], module: nn.Module, file: Path) -> None:
     """Raise UserError if the weights of a checkpoint are not those of ``module``."""
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = kept.get("current_model_state", kept["state_dict"])
+    found = with_current_names(kept.get("current_model_state", kept["state_dict"]), module)
     theirs = {name: tuple(value.shape) for name, value in found.items()}
     if ours == theirs:
         return

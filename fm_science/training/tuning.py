@@ -119,6 +119,6 @@ def _run(
                 earned = float(rewards(objective.reward, flow.sample(context)).mean())
                 rows.writerow((step, float(loss.detach()), earned))
                 file.flush()
-                told = f"loss {float(loss.detach()):.4g}, reward {earned:.4g}"
-                print(f"update {step} of {options.updates}: {told}", flush=True)
+                progress = f"loss {float(loss.detach()):.4g}, reward {earned:.4g}"
+                print(f"update {step} of {options.updates}: {progress}", flush=True)
                 flow.save(folder / CHECKPOINT)

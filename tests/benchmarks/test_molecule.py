@@ -120,8 +120,8 @@ def test_the_driver_keeps_the_number_of_molecules(tmp_path: Path) -> None:
 def test_the_driver_refuses_options_that_their_script_has_not(tmp_path: Path) -> None:
     script = SimpleNamespace(DEFAULT_LR=0.1, DEFAULT_WARM_UP_STEPS=10)
     o = argparse.Namespace(folder=tmp_path, n=5, set='{"lr": 0.2}')
-    told = train_semlaflow.options(script, o)
-    assert (told.lr, told.warm_up_steps, told.n_validation_mols) == (0.2, 2000, 5)
+    made = train_semlaflow.options(script, o)
+    assert (made.lr, made.warm_up_steps, made.n_validation_mols) == (0.2, 2000, 5)
     with pytest.raises(SystemExit, match="no option speed"):
         train_semlaflow.options(script, argparse.Namespace(folder=tmp_path, n=5, set='{"speed": 1}'))
 

@@ -46,8 +46,9 @@ LITTLE = {
 
 def is_refused(done: Outcome) -> bool:
     """Whether a command ended as mistakes must."""
-    told = done.err.removeprefix("fm-science: ")
-    return done.code == 2 and done.err != told and len(told) > 9 and told.count("\n") == 1 and "Traceback" not in told
+    message = done.err.removeprefix("fm-science: ")
+    line = len(message) > 9 and message.count("\n") == 1 and "Traceback" not in message
+    return done.code == 2 and done.err != message and line
 
 
 @pytest.fixture(scope="module")

@@ -72,9 +72,9 @@ def test_every_option_refuses_what_it_cannot_mean() -> None:
         hint = item.type if isinstance(item.type, str) else item.type.__name__
         for value in bad_values(item, hint):
             tried += 1
-            told = refusal(kind, name, item.name, value)
-            if f"{name}.{item.name}" not in told or "\n" in told:
-                unclear.append(f"{label}.{item.name}={value!r}: {told or 'accepted'}")
+            expected = refusal(kind, name, item.name, value)
+            if f"{name}.{item.name}" not in expected or "\n" in expected:
+                unclear.append(f"{label}.{item.name}={value!r}: {expected or 'accepted'}")
     assert tried > 1000
     assert not unclear, f"{len(unclear)} of {tried} bad values: {unclear[:20]}"
 
@@ -109,25 +109,25 @@ TRAIN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("word", "told"), TRAIN, ids=lambda text: text[:30] or "empty")
-def test_words_that_training_does_not_take(fm: Command, tmp_path: Path, word: str, told: str) -> None:
+@pytest.mark.parametrize(("word", "expected"), TRAIN, ids=lambda text: text[:30] or "empty")
+def test_words_that_training_does_not_take(fm: Command, tmp_path: Path, word: str, expected: str) -> None:
     done = fm("train", "domain=ring", "preset=small", word, *([] if word.startswith("run=") else ["run=run"]))
     assert (done.code, done.err.count("\n")) == (2, 1), done
-    assert told in done.err
+    assert expected in done.err
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["domian=ring"], "'domian': did you mean 'domain'?"), (["Domain=ring"], "did you mean 'domain'?"),
         (["resum=runs/x"], "did you mean 'resume'?"), (["resume=''"], "resume"), (["resume=."], "config.yaml"),
         (["domain=ring", "resume=nowhere"], "nowhere"), (["join=nowhere"], "nowhere"), ([], "domain=NAME"),
     ],
 )  # fmt: skip
-def test_what_is_missing_or_misspelt_is_named(fm: Command, words: list[str], told: str) -> None:
+def test_what_is_missing_or_misspelt_is_named(fm: Command, words: list[str], expected: str) -> None:
     done = fm("train", *words)
-    assert (done.code, done.err.count("\n"), told in done.err) == (2, 1, True), done
+    assert (done.code, done.err.count("\n"), expected in done.err) == (2, 1, True), done
 
 
 SAMPLE = [

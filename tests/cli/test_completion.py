@@ -23,12 +23,12 @@ LINES = {
 def test_bash_completes(fm: Command, tmp_path: Path) -> None:
     script = tmp_path / "completion.bash"
     script.write_text(fm("completion", "bash").out)
-    asked = [
+    commands = [
         f"COMP_LINE='{line}'; COMP_POINT={len(line)}; COMPREPLY=(); _fm_science; echo \"${{COMPREPLY[*]}}\""
         for line in LINES
     ]
     done = subprocess.run(
-        ["bash", "-c", "\n".join([f"source '{script}'", *asked])], capture_output=True, text=True, check=True
+        ["bash", "-c", "\n".join([f"source '{script}'", *commands])], capture_output=True, text=True, check=True
     )
     assert dict(zip(LINES, done.stdout.splitlines(), strict=True)) == LINES
 
@@ -44,7 +44,7 @@ def test_other_shells_know_the_same(fm: Command, tmp_path: Path, shell: str) -> 
         subprocess.run([shell, "-n", str(script)], check=True)
 
 
-@pytest.mark.parametrize(("words", "told"), [([], "takes one shell"), (["bsh"], "did you mean 'bash'?")])
-def test_mistakes(fm: Command, words: list[str], told: str) -> None:
+@pytest.mark.parametrize(("words", "expected"), [([], "takes one shell"), (["bsh"], "did you mean 'bash'?")])
+def test_mistakes(fm: Command, words: list[str], expected: str) -> None:
     done = fm("completion", *words)
-    assert (done.code, told in done.err) == (2, True)
+    assert (done.code, expected in done.err) == (2, True)

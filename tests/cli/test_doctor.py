@@ -58,9 +58,9 @@ def test_both_small_steps_learn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [(["here"], "takes domain=NAME"), (["domain=rung"], "mean 'ring'?"), (["domain=ring", "data.x=1"], "data.x")],
 )
-def test_mistakes(fm: Command, words: list[str], told: str) -> None:
+def test_mistakes(fm: Command, words: list[str], expected: str) -> None:
     done = fm("doctor", *words)
-    assert (done.code, told in done.err) == (2, True), done.err
+    assert (done.code, expected in done.err) == (2, True), done.err

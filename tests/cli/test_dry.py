@@ -38,9 +38,9 @@ def test_options_that_differ(fm: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [([], "takes two runs"), (["dif", "a", "b"], "did you mean 'diff'?"), (["diff", "a"], "takes two runs")],
 )
-def test_mistakes(fm: Command, words: list[str], told: str) -> None:
+def test_mistakes(fm: Command, words: list[str], expected: str) -> None:
     done = fm("config", *words)
-    assert (done.code, told in done.err) == (2, True)
+    assert (done.code, expected in done.err) == (2, True)

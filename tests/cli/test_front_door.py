@@ -34,7 +34,7 @@ def test_version(fm: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["trian"], "did you mean 'train'?"),
         (["train"], "domain=NAME"),
@@ -62,12 +62,12 @@ def test_version(fm: Command) -> None:
         (["info", "nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_gets_one_line(fm: Command, words: list[str], told: str) -> None:
+def test_a_mistake_gets_one_line(fm: Command, words: list[str], expected: str) -> None:
     done = fm(*words)
     assert done.code == 2
     assert done.err.startswith("fm-science: ")
     assert done.err.count("\n") == 1
-    assert told in done.err
+    assert expected in done.err
 
 
 @pytest.mark.parametrize("word", ["seed=1,2", "seed=range(1,3)", "data.radius=1,2"])

@@ -92,12 +92,12 @@ def test_the_only_model_file_needs_no_name(fm: Command, far: Repositories, mine:
     assert fm("push", "mine.safetensors", "to=me/wells").code == 0
     assert fm("models", "add", "hf:me/wells").code == 0
     shutil.copy(mine, far.root / "me" / "wells" / "other.safetensors")
-    told = fm("models", "add", "hf:me/wells").err
-    assert "holds 2 files *.safetensors (mine.safetensors, other.safetensors)" in told
+    message = fm("models", "add", "hf:me/wells").err
+    assert "holds 2 files *.safetensors (mine.safetensors, other.safetensors)" in message
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("models add hf:me/wells sha256=" + "0" * 64, "has the SHA-256"),
         ("models add hf:me/wells sha256=12", "expected sha256= and 64 hexadecimal digits"),
@@ -109,12 +109,12 @@ def test_the_only_model_file_needs_no_name(fm: Command, far: Repositories, mine:
     ],
 )
 def test_mistakes_are_one_line_and_keep_nothing(
-    fm: Command, far: Repositories, mine: Path, tmp_path: Path, words: str, told: str
+    fm: Command, far: Repositories, mine: Path, tmp_path: Path, words: str, expected: str
 ) -> None:  # fmt: skip
     assert fm("push", "mine.safetensors", "to=me/wells").code == 0
     done = fm(*words.split())
     assert (done.code, done.err.count("\n")) == (2, 1), done
-    assert told in done.err
+    assert expected in done.err
     assert not list((tmp_path / "models").glob("*"))
 
 

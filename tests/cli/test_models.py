@@ -48,9 +48,9 @@ def test_a_name_stands_where_a_run_may(fm, tmp_path, run):
     assert fm("models", "add", "small.safetensors").code == 2  # it is there already
     listed = fm("models")
     assert (listed.code, "small: domain point_cloud" in listed.out) == (0, True)
-    (told,) = [line for line in fm("models", "small").out.splitlines() if "command:" in line]
-    assert told.split()[1:4] == ["fm-science", "train", "domain=point_cloud"]
-    assert {"data.source=mine.npz", "network.width=8"} <= set(told.split())  # what would train the same again
+    (line,) = [line for line in fm("models", "small").out.splitlines() if "command:" in line]
+    assert line.split()[1:4] == ["fm-science", "train", "domain=point_cloud"]
+    assert {"data.source=mine.npz", "network.width=8"} <= set(line.split())  # what would train the same again
     assert (fm("models", "first").code, fm("models", "nothing").code) == (2, 2)
     done = fm("sample", "small", "n=2", "steps=2", "out=drawn")
     assert done.code == 0, done.err

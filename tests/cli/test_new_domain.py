@@ -55,7 +55,7 @@ def test_nothing_is_left_of_the_name_of_the_example(crystal: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ([], "takes one name"),
         (["Crystal"], "lower-case word"),
@@ -66,10 +66,10 @@ def test_nothing_is_left_of_the_name_of_the_example(crystal: Path) -> None:
         (["sea_ice", "out=full"], "full exists already"),
     ],
 )
-def test_a_name_or_place_that_cannot_be(fm: Command, tmp_path: Path, words: list[str], told: str) -> None:
+def test_a_name_or_place_that_cannot_be(fm: Command, tmp_path: Path, words: list[str], expected: str) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept.txt").write_text("mine")
     done = fm("new-domain", *words)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert told in done.err
+    assert expected in done.err
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["kept.txt"]

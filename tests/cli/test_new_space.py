@@ -41,11 +41,11 @@ def test_nothing_is_left_of_the_example(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [([], "takes one name"), (["Ice"], "cannot name a space"), (["ice", "out=full"], "full exists already")],
 )
-def test_a_name_or_place_that_cannot_be(fm: Command, tmp_path: Path, words: list[str], told: str) -> None:
+def test_a_name_or_place_that_cannot_be(fm: Command, tmp_path: Path, words: list[str], expected: str) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept.txt").write_text("mine")
     done = fm("new-space", *words)
-    assert (done.code, done.out, told in done.err) == (2, "", True)
+    assert (done.code, done.out, expected in done.err) == (2, "", True)

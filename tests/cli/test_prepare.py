@@ -118,8 +118,8 @@ def test_training_draws_the_same(
     write(tmp_path / "files")
     done = fm("prepare", f"domain={name}", "input=files", "out=all.safetensors", "workers=2", *options)
     assert done.code == 0, done.err
-    told = {"protein": "data.dir"}.get(name, "data.source")
-    assert f"next: fm-science train domain={name} {told}=all.safetensors" in done.out
+    option = {"protein": "data.dir"}.get(name, "data.source")
+    assert f"next: fm-science train domain={name} {option}=all.safetensors" in done.out
     (dropped,) = read_dropped(tmp_path / "dropped.csv")
     assert dropped.file.startswith("files/"), dropped
     assert "bad" in dropped.file

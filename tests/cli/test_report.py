@@ -122,10 +122,10 @@ def test_numbers_in_a_table() -> None:
     assert "<td>&lt;b&gt;</td>" in made
 
 
-@pytest.mark.parametrize(("words", "told"), [([], "takes run folders"), (["nowhere"], "no run folder nowhere")])
-def test_mistakes(fm: Command, words: list[str], told: str) -> None:
+@pytest.mark.parametrize(("words", "expected"), [([], "takes run folders"), (["nowhere"], "no run folder nowhere")])
+def test_mistakes(fm: Command, words: list[str], expected: str) -> None:
     done = fm("report", *words)
-    assert (done.code, told in done.err) == (2, True)
+    assert (done.code, expected in done.err) == (2, True)
 
 
 @pytest.mark.usefixtures("trained")

@@ -89,8 +89,8 @@ def test_a_pickle_in_place_of_weights_does_not_run(fm: Command, stranger: Path, 
             torch.save({"state_dict": {}, "x": pickle.loads(pickle.dumps(torch.nn.Linear(1, 1)))}, file)
         else:
             file.write_bytes(data)
-        told = refused(fm, *words)
-        assert "weights_only" not in told, name
+        message = refused(fm, *words)
+        assert "weights_only" not in message, name
     assert not (tmp_path / "owned").exists()
 
 

@@ -79,7 +79,7 @@ def reached(root: object) -> Iterator[object]:
         waiting += gc.get_referents(one)
 
 
-def held(root: object) -> int:
+def memory_of(root: object) -> int:
     """Bytes in memory of the tensors, arrays and texts that hang on an object; maps of a file are none."""
     total = 0
     stores: dict[int, int] = {}
@@ -108,7 +108,7 @@ def test_what_is_held_does_not_grow_with_the_records(
         assert context.size
         assert len(made.data.train) + len(made.data.validation) <= n
         assert made.data.digest == Prepared(file).digest
-        sizes.append(held(made.data))
+        sizes.append(memory_of(made.data))
         whole.append(file.stat().st_size)
     assert sizes[1] - sizes[0] < PER_RECORD * 750 < (whole[1] - whole[0]) / 5
 

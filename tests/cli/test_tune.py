@@ -51,9 +51,9 @@ def test_a_tuned_run_is_a_run(fm: Command, trained: Path, mine: None, tmp_path: 
     sys.modules.pop("my_rewards")  # neither sampling nor loading asks for the reward
     (tmp_path / "my_rewards.py").unlink()
     assert fm("sample", "tuned", "n=2", "out=drawn").code == 0
-    told = fm("info", "tuned")
-    assert told.code == 0
-    assert "tune/reward" in told.out
+    info = fm("info", "tuned")
+    assert info.code == 0
+    assert "tune/reward" in info.out
     (tmp_path / "my_rewards.py").write_text(MINE)
     again = fm("tune", "trained", "reward=my_rewards:right", *WORDS)
     assert (again.code, "already holds files" in again.err) == (2, True)  # nothing saved is lost

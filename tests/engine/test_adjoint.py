@@ -66,7 +66,7 @@ def test_steps_chosen_by_tolerance_give_the_same_gradient():
 def test_memory_does_not_grow_with_the_steps():
     flow = small()
 
-    def held(steps: int, adjoint: bool) -> int:
+    def saved(steps: int, adjoint: bool) -> int:
         """Operations that the graph of the loss keeps, with what each needs for its gradient."""
         torch.manual_seed(1)
         rule = MaximumLikelihood(steps=steps, divergence=ExactTrace(), adjoint=adjoint)
@@ -79,8 +79,8 @@ def test_memory_does_not_grow_with_the_steps():
                 ahead += [other for other, _ in node.next_functions]
         return len(found)
 
-    assert held(8, adjoint=False) > 3.5 * held(2, adjoint=False)
-    assert held(8, adjoint=True) == held(2, adjoint=True)
+    assert saved(8, adjoint=False) > 3.5 * saved(2, adjoint=False)
+    assert saved(8, adjoint=True) == saved(2, adjoint=True)
 
 
 def test_what_is_not_linear_and_other_methods_are_refused():

@@ -15,7 +15,7 @@ from fm_science.training.conditions import unread_conditions
 from tests import toy
 
 
-def told(n: int = 6) -> Context:
+def conditioned(n: int = 6) -> Context:
     return Context.full(n, heat=torch.linspace(0, 1, n), label=torch.arange(n) % 3, same=torch.ones(n))
 
 
@@ -27,18 +27,18 @@ def network(**options: object) -> PointField:
 
 def test_a_network_must_read_what_it_is_said_to_read() -> None:
     path = Geodesic(Euclidean(2))
-    check_network(network(conditions=("heat",)), path, Normal(), told(), reads=("heat",))
+    check_network(network(conditions=("heat",)), path, Normal(), conditioned(), reads=("heat",))
     with pytest.raises(AssertionError, match="reads the condition 'label'"):
-        check_network(network(conditions=("heat",)), path, Normal(), told(), reads=("heat", "label"))
+        check_network(network(conditions=("heat",)), path, Normal(), conditioned(), reads=("heat", "label"))
     for name in ("same", "absent"):
         with pytest.raises(ValueError, match=f"reads='{name}'"):
-            check_network(network(), path, Normal(), told(), reads=(name,))
+            check_network(network(), path, Normal(), conditioned(), reads=(name,))
 
 
 def test_conditions_that_change_no_loss_are_found() -> None:
     flow = Flow(Geodesic(Euclidean(2)), Normal(), network(classes={"label": 3}))
     x1, state = torch.randn(6, 1, 2), torch.get_rng_state()
-    assert unread_conditions(lambda context: FlowMatching()(flow, x1, context), told()) == ["heat"]
+    assert unread_conditions(lambda context: FlowMatching()(flow, x1, context), conditioned()) == ["heat"]
     assert torch.equal(torch.get_rng_state(), state)
 
 

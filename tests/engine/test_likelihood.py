@@ -298,17 +298,17 @@ def test_where_noise_is_left_on_the_data_the_density_is_that_of_the_noisy_data(s
 
 
 def test_adaptive_steps_do_not_depend_on_the_energy():
-    asked = []
+    calls = []
 
     def predict(x, t):
-        asked.append(1)
+        calls.append(1)
         return 100 * torch.ones_like(x)  # a huge energy, but a motion without error
 
     path = Geodesic(Euclidean(1)).bind(Context.full(1), Normal())
     walk = integrate_log_prob(path, predict, torch.zeros(1, 1, 1), Normal(), Adaptive(1e-6, 1e-6), 1)
     assert walk.energy.item() == pytest.approx(1e4)
     assert walk.noise.item() == pytest.approx(-100)
-    assert len(asked) < 60
+    assert len(calls) < 60
 
 
 def test_a_noisy_walk_has_no_density_but_an_elbo_bounds_classes():

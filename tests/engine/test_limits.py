@@ -57,10 +57,10 @@ def _seed() -> None:
 def test_adaptive_tolerances_mean_the_same_on_functions_of_any_number_of_sensors(sensors, weights):
     spread = torch.rand(2, sensors, dtype=torch.float64) + 0.1
     cond = {} if weights is None else {"weights": 0.01 * spread / spread.sum(1, keepdim=True)}
-    asked = []
+    calls = []
 
     def network(x, t, c):
-        asked.append(1)
+        calls.append(1)
         return torch.cos(6 * t)[:, None, None] * x
 
     flow = Flow(Geodesic(Functions(1)), Normal(), network)
@@ -68,7 +68,7 @@ def test_adaptive_tolerances_mean_the_same_on_functions_of_any_number_of_sensors
     end = flow.transport(x, Context.full(2, sensors, **cond), Adaptive(1e-6, 1e-6))
     exact = x * math.exp(math.sin(6) / 6)
     assert (end - exact).square().mean().sqrt() < 5e-6
-    assert 40 < len(asked) < 110
+    assert 40 < len(calls) < 110
 
 
 def test_tolerances_below_the_precision_are_refused():

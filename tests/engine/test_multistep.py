@@ -83,15 +83,15 @@ def test_parts_that_jump_are_sampled_as_by_euler():
 
 
 def test_paths_without_a_geodesic_are_refused_before_the_first_step():
-    asked = []
-    flow = Flow(Gaussian(Euclidean(1), VP()), Normal(), lambda x, t, c: asked.append(t) or x)
+    calls = []
+    flow = Flow(Gaussian(Euclidean(1), VP()), Normal(), lambda x, t, c: calls.append(t) or x)
     with pytest.raises(TypeError, match="has none: use Euler"):
         flow.sample(Context.full(2), Multistep(), 5)
     path = Geodesic(Categorical(3), predicts=Posterior())
-    flow = Flow(path, Classes([1 / 3] * 3), lambda x, t, c: asked.append(t) or x)
+    flow = Flow(path, Classes([1 / 3] * 3), lambda x, t, c: calls.append(t) or x)
     with pytest.raises(TypeError, match="has none: use Euler"):
         flow.sample(Context.full(2), Multistep(), 5)
-    assert not asked
+    assert not calls
 
 
 def test_single_precision_stays_finite_where_a_clock_has_all_but_arrived():

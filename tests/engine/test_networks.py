@@ -88,10 +88,10 @@ def test_frozen_sites_are_seen_as_arrived_and_a_missing_condition_is_named(kind:
     context = Context.full(2, 5, heat=torch.tensor([0.3, torch.nan]))
     x, t = torch.randn(2, 5, 3), torch.rand(2)
     free = torch.arange(5).expand(2, 5) > 1
-    held = network(x, t, replace(context, free=free, known=x))
-    assert held.isfinite().all()
+    partly_fixed = network(x, t, replace(context, free=free, known=x))
+    assert partly_fixed.isfinite().all()
     free_now = network(x, t, replace(context, free=torch.ones_like(free), known=x))
-    assert not torch.allclose(held, free_now)
+    assert not torch.allclose(partly_fixed, free_now)
     with pytest.raises(ValueError, match="reads the condition 'heat'"):
         network(x, t, Context.full(2, 5))
 

@@ -153,7 +153,7 @@ def test_sensors_that_stand_twice_count_once() -> None:
 
 
 @torch.no_grad()
-def told(build: Callable[[], torch.nn.Module]) -> float:
+def dependence(build: Callable[[], torch.nn.Module]) -> float:
     """How far the output moves over the walk, as a part of its size: the median of eleven untrained networks."""
     context, x, shares = grids((16,)), torch.randn(1, 16, 1), []
     for _ in range(11):
@@ -168,8 +168,8 @@ def told(build: Callable[[], torch.nn.Module]) -> float:
 )
 def test_time_really_reaches_the_network(build: Callable[[], torch.nn.Module]) -> None:
     """The output moves by a good part of itself over the walk; divided by 1000, the same time is invisible."""
-    assert told(build) > 0.05
-    assert told(lambda: FNO(1, [4], 16, 2, clock="channel", slow=1000.0)) < 1e-3
+    assert dependence(build) > 0.05
+    assert dependence(lambda: FNO(1, [4], 16, 2, clock="channel", slow=1000.0)) < 1e-3
 
 
 @pytest.mark.parametrize("dim", [1, 2])

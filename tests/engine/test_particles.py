@@ -150,13 +150,13 @@ def test_ancestral_steps_of_classes_are_bayes_rule(noise):
         if not pi[k] and k == 2:
             continue
         law = ancestral.transitions(path, predicted.log().reshape(1, 1, 3), eye[k].reshape(1, 1, 3), t, s)
-        told = eye[k] if pi[k] == 0 else predicted  # such a class cannot come from noise, so it is the datum
+        end = eye[k] if pi[k] == 0 else predicted  # such a class cannot come from noise, so it is the datum
         want = torch.zeros(3)
         for j in range(3):  # x1
             seen = now * eye[j, k] + (1 - now) * pi[k]
             for i in range(3):  # x_s
                 forward = ratio * eye[i, k] + (1 - ratio) * pi[k]
-                want[i] += told[j] * forward * (then * eye[j, i] + (1 - then) * pi[i]) / seen if told[j] > 0 else 0
+                want[i] += end[j] * forward * (then * eye[j, i] + (1 - then) * pi[i]) / seen if end[j] > 0 else 0
         assert torch.allclose(law.probabilities[0, 0], want, atol=1e-7)
     first = ancestral.transitions(
         path, predicted.log().reshape(1, 1, 3), eye[noise.index(max(noise))].reshape(1, 1, 3), 0 * t, s

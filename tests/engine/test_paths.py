@@ -134,16 +134,16 @@ def test_exploding_variance_warns_that_the_data_stay_visible_and_scales_its_prio
 
 @pytest.mark.parametrize("prediction", [Noise(), Score()])
 def test_noise_says_nothing_where_there_is_no_signal(prediction):
-    asked = []
+    calls = []
 
     def network(x, t, context):
-        asked.append(float(t[0]))
+        calls.append(float(t[0]))
         return torch.zeros_like(x)
 
     flow = Flow(Gaussian(Euclidean(2), Linear(), prediction), Normal(), network)
     with pytest.raises(ValueError, match="says nothing"):
         flow.sample(Context.full(2), Euler(), 4)
-    assert asked == [], "the refusal comes before the first step"
+    assert calls == [], "the refusal comes before the first step"
     flow.sample(Context.full(2), Euler(), torch.tensor([0.01, 0.5, 1.0]))
     Flow(Gaussian(Euclidean(2), VP(), prediction), Normal(), network).sample(Context.full(2), Euler(), 4)
 

@@ -169,16 +169,16 @@ def train(flow, data, pool=2048, steps=400):
 def test_a_flow_learns_a_density_on_a_torus_in_space():
     """Energy distance to held-out data: the trained flow far below the untrained one, and near a fresh draw of data."""
     mesh = doughnut(16, 8)
-    data, held, fresh = patches(mesh, 2000), patches(mesh, 500), patches(mesh, 500)
+    data, validation, fresh = patches(mesh, 2000), patches(mesh, 500), patches(mesh, 500)
     flow = Flow(Simulated(mesh, mesh.biharmonic(), steps=16), Uniform(), Arrow())
     context = Context.full(500)
-    untrained = energy_distance(flow.sample(context, Euler(), 20, seed=0), held)
+    untrained = energy_distance(flow.sample(context, Euler(), 20, seed=0), validation)
     train(flow, data)
     x = flow.sample(context, Euler(), 40, seed=0)
     torch.testing.assert_close(mesh.project(x), x)
-    trained, floor = energy_distance(x, held), energy_distance(fresh, held)
+    trained, floor = energy_distance(x, validation), energy_distance(fresh, validation)
     print(f"energy distance to held-out data: untrained {untrained:.3f}, trained {trained:.3f}, fresh data {floor:.3f}")
-    assert FlowMatching()(flow, held, context)["loss"].mean() > 0
+    assert FlowMatching()(flow, validation, context)["loss"].mean() > 0
     assert trained < 0.15 * untrained
     assert abs(floor) < 0.05 * untrained
 

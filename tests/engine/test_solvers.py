@@ -39,13 +39,13 @@ CURVED = [(Sphere(2), Uniform()), (SO3(), Uniform()), (Hyperbolic(2), Wrapped(0.
 
 def counted(network):
     """The network, and the times at which it was asked."""
-    asked = []
+    calls = []
 
     def ask(x, t, context=None):
-        asked.append(float(t[0]))
+        calls.append(float(t[0]))
         return network(x, t)
 
-    return ask, asked
+    return ask, calls
 
 
 @pytest.mark.parametrize("solver", FIXED, ids=str)
@@ -82,29 +82,29 @@ def test_there_and_back_returns_on_curved_spaces(space, prior, solver):
 def test_adaptive_reaches_its_tolerance_and_costs_no_more_than_the_reference():
     torchdiffeq = pytest.importorskip("torchdiffeq")
     mixture = three_modes()
-    network, asked = counted(lambda x, t: mixture.network(Linear(), "velocity")(x, t, None))
+    network, calls = counted(lambda x, t: mixture.network(Linear(), "velocity")(x, t, None))
     flow = Flow(Geodesic(Euclidean(2)), Normal(), network)
     x = torch.randn(16, 1, 2)
     exact = Flow(flow.path, Normal(), network).transport(x, Context.full(16), RK4(), 100)
-    asked.clear()
+    calls.clear()
     ours = flow.transport(x, Context.full(16), Adaptive(1e-6, 1e-6), 10)
-    evaluations = len(asked)
-    asked.clear()
+    evaluations = len(calls)
+    calls.clear()
     grid = torch.tensor([0.0, 1.0])
     theirs = torchdiffeq.odeint(lambda t, y: network(y, t.expand(16)), x, grid, rtol=1e-6, atol=1e-6)[-1]
     assert (ours - exact).abs().max() < 1e-5
     assert (ours - theirs).abs().max() < 5e-5
-    assert evaluations < 1.5 * len(asked) + 20
+    assert evaluations < 1.5 * len(calls) + 20
 
 
 def test_output_points_of_an_adaptive_solver_are_free_where_only_the_end_is_wanted():
-    network, asked = counted(lambda x, t: -x)
+    network, calls = counted(lambda x, t: -x)
     flow = Flow(Geodesic(Euclidean(2)), Normal(), network)
     x = torch.randn(4, 1, 2)
     flow.transport(x, Context.full(4), Adaptive(), 1)
-    few = len(asked)
+    few = len(calls)
     flow.transport(x, Context.full(4), Adaptive(), 200)
-    assert len(asked) == 2 * few
+    assert len(calls) == 2 * few
     assert len(list(flow.trajectory(x, Context.full(4), Adaptive(), 7))) == 7
 
 
@@ -122,12 +122,12 @@ EVERY = [*FIXED, Adaptive(), Langevin(1.0), PredictorCorrector(Heun()), Churn(He
 @pytest.mark.parametrize("solver", EVERY, ids=str)
 @pytest.mark.parametrize("schedule", [Linear(), VP(), Cosine(), SubVP(), VE(0.01, 150.0)], ids=str)
 def test_no_rate_is_evaluated_where_it_is_infinite(solver, schedule):
-    network, asked = counted(lambda x, t: torch.full_like(x, 0.7))
+    network, calls = counted(lambda x, t: torch.full_like(x, 0.7))
     flow = Flow(Gaussian(Euclidean(2), schedule, Endpoint()), Normal(), network)
     end = flow.sample(Context.full(3), solver, 8, seed=0)
     assert end.isfinite().all()
     if schedule.ends[3] == 0:
-        assert max(asked) < 1
+        assert max(calls) < 1
         assert (end - 0.7).abs().max() < 1e-9
 
 
@@ -146,11 +146,11 @@ def test_the_last_jump_lands_on_a_class_of_the_data_for_every_clock(schedule, st
 
 @pytest.mark.parametrize("solver", [Heun(), Midpoint(), RK4(), Adaptive()], ids=str)
 def test_jump_rates_are_not_averaged(solver):
-    network, asked = counted(lambda x, t: x)
+    network, calls = counted(lambda x, t: x)
     flow = Flow(Geodesic(Categorical(2), predicts=Posterior()), Classes([0.5, 0.5]), network)
     with pytest.raises(TypeError, match="Use Euler"):
         flow.sample(Context.full(2), solver, 4)
-    assert asked == []
+    assert calls == []
 
 
 def molecule(smooth=Geodesic(Euclidean(1), predicts=Velocity())):
@@ -232,10 +232,10 @@ SCORELESS = [
 @pytest.mark.parametrize("solver", [Langevin(), PredictorCorrector(), Churn()], ids=str)
 @pytest.mark.parametrize(("path", "prior"), SCORELESS, ids=lambda v: repr(v)[:40])
 def test_solvers_that_exchange_noise_are_refused_before_the_first_step_where_there_is_no_score(path, prior, solver):
-    network, asked = counted(lambda x, t: x)
+    network, calls = counted(lambda x, t: x)
     with pytest.raises(TypeError, match="score"):
         Flow(path, prior, network).sample(Context.full(2), solver, 4)
-    assert asked == []
+    assert calls == []
 
 
 @pytest.mark.parametrize("solver", [Langevin(), PredictorCorrector(), Churn(Euler())], ids=str)

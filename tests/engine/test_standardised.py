@@ -63,9 +63,9 @@ def test_padding_and_frozen_sites_count_no_volume() -> None:
     x = scaled.sample(context, steps=2, seed=0)
     assert torch.equal(x[1, 1:], torch.zeros(2, 2))
     free = torch.tensor([[True, False, True], [False, False, False]])
-    held = Context(context.mask, free=free, known=x)
-    assert torch.allclose(scaled.log_det(held), torch.tensor([2.0, 0.0]).double() * once)
-    again = scaled.sample(held, steps=2, seed=1)
+    partly_fixed = Context(context.mask, free=free, known=x)
+    assert torch.allclose(scaled.log_det(partly_fixed), torch.tensor([2.0, 0.0]).double() * once)
+    again = scaled.sample(partly_fixed, steps=2, seed=1)
     assert torch.allclose(again[~free], x[~free], rtol=1e-6)
     assert not torch.allclose(again[0, 0], x[0, 0], rtol=1e-6)
 

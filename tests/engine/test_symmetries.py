@@ -188,9 +188,9 @@ def test_frozen_sites_stay_under_permutations_and_forbid_the_rest():
     free = torch.tensor([[True, True, True, False, False]]).expand(2, 5)
     space = Centered().bind(Context(context.mask, free=free, known=known))
     x, y = space.project(torch.randn(2, 5, 3)), space.project(torch.randn(2, 5, 3))
-    held = context.mask & ~free
+    fixed = context.mask & ~free
     for moved in (Permutations().align(space, x, y), Permutations().randomise(space, x)):
-        assert torch.equal(moved[held], known[held])
+        assert torch.equal(moved[fixed], known[fixed])
     for symmetry in (Rotations(), Translations(std=1.0)):
         for move in (lambda s=symmetry: s.align(space, x, y), lambda s=symmetry: s.randomise(space, x)):
             with pytest.raises(ValueError, match="frozen"):
@@ -287,9 +287,9 @@ def test_sites_are_reordered_with_their_conditions():
     coords = torch.randn(2, 5, 1)
     context = Context(context.mask, {"coords": coords, "label": torch.tensor([1, 2])})
     order = Permutations(along=("coords",))
-    moved, told = order.apply(Euclidean(1), coords * context.mask[..., None], context)
-    assert torch.equal(moved, told.cond["coords"] * context.mask[..., None])
-    assert torch.equal(told.cond["label"], context.cond["label"])
-    assert not torch.equal(told.cond["coords"], coords)
+    moved, permuted = order.apply(Euclidean(1), coords * context.mask[..., None], context)
+    assert torch.equal(moved, permuted.cond["coords"] * context.mask[..., None])
+    assert torch.equal(permuted.cond["label"], context.cond["label"])
+    assert not torch.equal(permuted.cond["coords"], coords)
     with pytest.raises(ValueError, match="within"):
         order.bind(Euclidean(1).bind(context), context)

@@ -145,9 +145,9 @@ def test_how_much_of_a_run_is_behind_goes_by_steps_or_by_time_whichever_is_furth
 
 def test_all_processes_decay_the_learning_rate_by_the_clock_of_the_first():
     torch.manual_seed(0)
-    domain, told = toy.build(), iter([0.2, 0.6])
+    domain, received = toy.build(), iter([0.2, 0.6])
     module = FlowModule(domain.flow(), domain.objective, Optimizer(warmup=0, final=0.0), 100)
-    strategy = SimpleNamespace(broadcast=lambda own: next(told))
+    strategy = SimpleNamespace(broadcast=lambda own: next(received))
     module.trainer = SimpleNamespace(world_size=2, global_rank=1, global_step=3, strategy=strategy)
     module.clock = lambda: 0.9
     optimizer = module.configure_optimizers()

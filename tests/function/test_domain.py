@@ -86,15 +86,15 @@ def test_missing_values_make_sensors_of_their_own(tmp_path: Path) -> None:
     check_domain(kept)
 
 
-@pytest.mark.parametrize(("n", "share", "held"), [(4, 0.1, 1), (2, 0.9, 1), (1, 0.1, 1), (4, 0.0, 4)])
+@pytest.mark.parametrize(("n", "share", "validation"), [(4, 0.1, 1), (2, 0.9, 1), (1, 0.1, 1), (4, 0.0, 4)])
 def test_few_functions_are_held_out_too(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, n: int, share: float, held: int
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, n: int, share: float, validation: int
 ) -> None:
     np.savez(tmp_path / "few.npz", values=np.sin(np.arange(n)[:, None] + np.linspace(0, 3, 8)))
     found = load(Data(source=str(tmp_path / "few.npz"), share=share))
-    assert len(found.held_out) == held
+    assert len(found.held_out) == validation
     apart = {f.name for f in found.train.functions}.isdisjoint(f.name for f in found.held_out.functions)
-    assert apart == (held < n)
+    assert apart == (validation < n)
     assert ("one function" in caplog.text) == (n == 1)
 
 

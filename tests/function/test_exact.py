@@ -105,10 +105,10 @@ def test_the_walk_on_noise_draws_from_the_exact_posterior() -> None:
     n, count, noise = 7, 250, 0.3
     x, context = places((n,), [False]), sensors(n, count)
     at, values = torch.tensor([1, 5]), torch.tensor([1.5, -1.0])
-    told = torch.zeros(n).index_copy(0, at, values)[None, :, None].expand(count, -1, -1)
+    given = torch.zeros(n).index_copy(0, at, values)[None, :, None].expand(count, -1, -1)
     seen = torch.zeros(n, dtype=torch.bool).index_fill(0, at, True).expand(count, -1)
     flow = Flow(Geodesic(Functions(1)), PRIOR, exact_flow(n))
-    draws = flow.sample(show(context, seen, told), LatentPosterior(noise, moves=20, coarse=6), steps=6, seed=0)[..., 0]
+    draws = flow.sample(show(context, seen, given), LatentPosterior(noise, moves=20, coarse=6), steps=6, seed=0)[..., 0]
     mean, covariance = regression(AFTER, x, x[at], values, noise)
     std = covariance.diagonal().sqrt()
     assert float(((draws.mean(0) - mean) / std).abs().max()) < 5 / count**0.5 + 0.07  # 0.07: six steps of Heun
@@ -120,10 +120,10 @@ def test_the_walk_begins_at_the_posterior_of_a_flow_that_keeps_noise() -> None:
     n, count, noise = 17, 400, 0.1
     x, context = places((n,), [False]), sensors(n, count)
     at, values = torch.tensor([2, 8, 15]), torch.tensor([1.5, -1.0, 0.3])
-    told = torch.zeros(n).index_copy(0, at, values)[None, :, None].expand(count, -1, -1)
+    given = torch.zeros(n).index_copy(0, at, values)[None, :, None].expand(count, -1, -1)
     seen = torch.zeros(n, dtype=torch.bool).index_fill(0, at, True).expand(count, -1)
     flow = Flow(Geodesic(Functions(1)), GaussianProcess(AFTER), lambda y, t, c: torch.zeros_like(y))
-    draws = flow.sample(show(context, seen, told), LatentPosterior(noise, moves=0, coarse=1), steps=1, seed=0)[..., 0]
+    draws = flow.sample(show(context, seen, given), LatentPosterior(noise, moves=0, coarse=1), steps=1, seed=0)[..., 0]
     mean, covariance = regression(AFTER, x, x[at], values, noise)
     std = covariance.diagonal().sqrt()
     assert float(((draws.mean(0) - mean) / std).abs().max()) < 0.5  # the gain is that of 512 draws
@@ -135,10 +135,10 @@ def test_correction_honours_what_was_observed() -> None:
     n, count = 9, 64
     seen = torch.zeros(count, n, dtype=torch.bool)
     seen[:, 4] = True
-    told = torch.full((count, n, 1), 2.5)
+    values = torch.full((count, n, 1), 2.5)
     flow = Flow(Geodesic(Functions(1)), PRIOR, exact_flow(n))
-    x = flow.sample(show(sensors(n, count), seen, told), Corrected(), steps=20, seed=0)
-    assert torch.equal(x[:, 4], told[:, 4])
+    x = flow.sample(show(sensors(n, count), seen, values), Corrected(), steps=20, seed=0)
+    assert torch.equal(x[:, 4], values[:, 4])
     free = flow.sample(sensors(n, count), Heun(), steps=20, seed=0)
     assert float(x[:, 3].mean()) > float(free[:, 3].mean()) + 1  # its neighbours hear of it
 

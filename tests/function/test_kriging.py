@@ -10,7 +10,7 @@ from fm_science import Context, Functions, GaussianProcess, Matern
 from fm_science_domains.function import build
 from fm_science_domains.function.conditional import GUESS, show
 from fm_science_domains.function.exact import regression
-from fm_science_domains.function.kriging import Conditioned, Regression, Told
+from fm_science_domains.function.kriging import Conditioned, ConditionedNetwork, Regression
 from fm_science_domains.function.noise import Factored
 from fm_science_domains.function.sensors import places, quadrature
 
@@ -26,8 +26,8 @@ def observed(count: int, channels: int = 1) -> Context:
     context = Context(torch.ones(count, N, dtype=torch.bool), cond)
     seen = torch.zeros(count, N, dtype=torch.bool)
     seen[: count // 2, AT] = True
-    told = torch.zeros(N, channels).index_copy(0, AT, VALUES[:, None].expand(-1, channels))
-    return show(context, seen, told.expand(count, -1, -1))
+    given = torch.zeros(N, channels).index_copy(0, AT, VALUES[:, None].expand(-1, channels))
+    return show(context, seen, given.expand(count, -1, -1))
 
 
 def test_draws_are_those_of_exact_regression() -> None:
@@ -37,10 +37,10 @@ def test_draws_are_those_of_exact_regression() -> None:
     torch.manual_seed(0)
     draws = Conditioned(known).sample(Functions(1), context)[..., 0].double()  # type: ignore[call-overload, index]
     mean, covariance = regression(KERNEL, x, x[AT], VALUES, NOISE)
-    told, free = draws[: count // 2], draws[count // 2 :]
+    given, free = draws[: count // 2], draws[count // 2 :]
     std = covariance.diagonal().sqrt()
-    assert float(((told.mean(0) - mean) / std).abs().max()) < 5 / (count // 2) ** 0.5
-    assert float((told.std(0) / std - 1).abs().max()) < 5 / count**0.5
+    assert float(((given.mean(0) - mean) / std).abs().max()) < 5 / (count // 2) ** 0.5
+    assert float((given.std(0) / std - 1).abs().max()) < 5 / count**0.5
     assert float((free.std(0) - 1).abs().max()) < 5 / count**0.5
     guess = known.mean(context)
     assert guess is not None
@@ -57,10 +57,10 @@ def test_functions_beside_the_kernel_tell_channels_of_each_other() -> None:
     weights = torch.linalg.solve(gram, 3 * shape.flatten(1)).view_as(shape)
     known = Regression(Factored(fine, anchors, smooth, weights), 0.01)
     context = observed(2, channels=2)
-    told = torch.tensor([2.0, -2.0]).expand(2, N, 2)
-    guess = known.mean(show(context, context.cond["seen"] > 0.5, told))
+    given = torch.tensor([2.0, -2.0]).expand(2, N, 2)
+    guess = known.mean(show(context, context.cond["seen"] > 0.5, given))
     assert guess is not None
-    torch.testing.assert_close(guess[0], told[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(guess[0], given[0], atol=0.02, rtol=0)
 
 
 def test_a_network_is_shown_the_guess_once_for_all_steps() -> None:
@@ -73,7 +73,7 @@ def test_a_network_is_shown_the_guess_once_for_all_steps() -> None:
             calls.append(context.cond.get(GUESS))
             return x
 
-    net, context = Told(Inner(), Regression(GaussianProcess(KERNEL), NOISE)), observed(4)
+    net, context = ConditionedNetwork(Inner(), Regression(GaussianProcess(KERNEL), NOISE)), observed(4)
     for _ in range(2):
         net(torch.zeros(4, N, 1), torch.zeros(4), context)
     assert calls[0] is calls[1]

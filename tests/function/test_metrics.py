@@ -58,10 +58,10 @@ def test_the_norm_does_not_see_the_grid() -> None:
 
 def test_rows_of_the_same_law_are_near_and_copies_are_found() -> None:
     sets = load(Data(source="gp", grid=24, train=300, held_out=300))
-    held, train = sets.held_out.functions, sets.train.functions
+    validation, train = sets.held_out.functions, sets.train.functions
     found: dict[str, float] = {}
     for metric in metrics(lambda: sets).values():
-        found |= metric(train, held)
+        found |= metric(train, validation)
     assert found["memorised"] == 1
     assert found["nearest_training"] == 0
     assert found["mean_mse"] < 6 * 2 / 300  # the difference of two means of 300
@@ -69,10 +69,10 @@ def test_rows_of_the_same_law_are_near_and_copies_are_found() -> None:
     assert abs(found["energy_distance"]) < 0.05
     again: dict[str, float] = {}
     for metric in metrics(lambda: sets).values():
-        again |= metric(held, held)
+        again |= metric(validation, validation)
     assert again["mean_mse"] == again["energy_distance"] == 0
     assert again["frechet"] < 1e-6
-    assert memory_metric(stage(sets), sets, held, held)["memorised"] < 0.2
+    assert memory_metric(stage(sets), sets, validation, validation)["memorised"] < 0.2
 
 
 def test_functions_on_finer_grids_are_compared_where_both_are_known() -> None:

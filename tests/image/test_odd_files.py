@@ -82,16 +82,16 @@ def test_white_is_the_end_of_the_range_that_holds_all(
 
 
 def test_one_white_over_a_folder_and_its_held_out_pictures(tmp_path: Path) -> None:
-    for place in ("train", "held"):
+    for place in ("train", "deep_validation"):
         (tmp_path / place).mkdir()
     bright = deep(tmp_path / "train" / "a.tif", 4095)
     dark = deep(tmp_path / "train" / "b.tif", 900)
-    held = deep(tmp_path / "held" / "c.tif", 500)
-    found = sets(Data(source=str(tmp_path / "train"), held_out=str(tmp_path / "held")))
-    wanted = [np.round(v * (255 / 4095)).astype(int).tolist() for v in (bright, dark, held)]
+    deep_validation = deep(tmp_path / "deep_validation" / "c.tif", 500)
+    found = sets(Data(source=str(tmp_path / "train"), held_out=str(tmp_path / "deep_validation")))
+    wanted = [np.round(v * (255 / 4095)).astype(int).tolist() for v in (bright, dark, deep_validation)]
     assert [*found.train.levels[:, 0].tolist(), found.held_out.levels[0, 0].tolist()] == wanted
     domain = build(data={"source": str(tmp_path / "train")})
-    levels = (domain.read([tmp_path / "held" / "c.tif"])[0].pixels[0] + 1) * 127.5
+    levels = (domain.read([tmp_path / "deep_validation" / "c.tif"])[0].pixels[0] + 1) * 127.5
     assert levels.round().int().tolist() == wanted[2]
 
 

@@ -29,8 +29,8 @@ VARIANTS = [
 
 
 def batch(kinds: Kinds) -> Context:
-    told = {"gap": torch.tensor([1.0, torch.nan, 2.0, 0.0])} if kinds.conditions else {}
-    return ragged([5, 3, 1, 4], 0, told)
+    conditions = {"gap": torch.tensor([1.0, torch.nan, 2.0, 0.0])} if kinds.conditions else {}
+    return ragged([5, 3, 1, 4], 0, conditions)
 
 
 @pytest.mark.parametrize(("options", "kinds", "mirrors"), VARIANTS)
@@ -63,9 +63,9 @@ def test_fragments_are_told_apart_from_free_atoms() -> None:
     context = Context.full(1, 4)
     x = prior.sample(path.space, context)
     made = network(group(Network, SMALL), kinds)
-    held = Context(context.mask, free=torch.tensor([[False, True, True, True]]), known=x)
+    fixed = Context(context.mask, free=torch.tensor([[False, True, True, True]]), known=x)
     t = torch.full((1,), 0.5)
-    assert not torch.allclose(made(x, t, context)["atoms"], made(x, t, held)["atoms"])
+    assert not torch.allclose(made(x, t, context)["atoms"], made(x, t, fixed)["atoms"])
 
 
 def test_bumps_cover_bonds_and_molecules() -> None:

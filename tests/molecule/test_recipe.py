@@ -106,10 +106,10 @@ def test_classes_may_be_masked_again_although_positions_are_tied() -> None:
 
 def test_one_evaluation_a_step_and_the_temperature_reaches_the_logits() -> None:
     path, prior = built()
-    asked = []
+    times = []
 
     def oracle(x: dict, t: Tensor, context: Context) -> dict:
-        asked.append(float(t[0]))
+        times.append(float(t[0]))
         logits = {k: torch.zeros_like(x[k]) for k in COUNTS}
         logits["atoms"][..., 1] = 1.0
         return {"positions": 0 * x["positions"], **logits}
@@ -118,7 +118,7 @@ def test_one_evaluation_a_step_and_the_temperature_reaches_the_logits() -> None:
     flow = Flow(path, prior, oracle, recipe.sampler(o, tuple(COUNTS), (), "aligned"))
     flow.independent = False
     x = flow.sample(Context.full(200, 3), seed=0)
-    assert asked == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert times == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert x["atoms"][..., 1].mean() > 0.99  # odds e^10 to 2
     assert x["positions"].abs().max() < 1e-5
 
@@ -207,12 +207,12 @@ def test_targets_and_conditions_are_read_and_mistakes_are_told() -> None:
 
 def test_what_is_not_asked_for_is_not_told() -> None:
     torch.manual_seed(0)
-    told = conditioning.Properties({"gap": (1.0, 2.0)}, 8)
+    embedding = conditioning.Properties({"gap": (1.0, 2.0)}, 8)
     like = torch.zeros(1)
-    absent = told(Context.full(2), like)
-    unknown = told(Context.full(2, gap=torch.full((2,), torch.nan)), like)
+    absent = embedding(Context.full(2), like)
+    unknown = embedding(Context.full(2, gap=torch.full((2,), torch.nan)), like)
     assert torch.equal(absent, unknown)
-    assert not torch.allclose(told(Context.full(2, gap=torch.ones(2)), like), absent)
+    assert not torch.allclose(embedding(Context.full(2, gap=torch.ones(2)), like), absent)
 
 
 def test_distortion_is_for_training_only() -> None:

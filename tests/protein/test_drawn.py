@@ -22,24 +22,31 @@ def native():
 
 def test_what_was_asked_stands_in_the_folder_and_comes_back(native, tmp_path):
     length = len(native)
-    told = Backbone(
+    conditioned = Backbone(
         native.coords, native.sequence, structure=("EEELLEEE" + "X" * length)[:length], sheet="1-2a",
         raw=native.coords + 0.25, motif=("",) * 3 + ("A10", "A11") + ("",) * (length - 5),
     )  # fmt: skip
-    drawn.write([native, told], tmp_path)
-    drawn.write([told], tmp_path, first=2)
+    drawn.write([native, conditioned], tmp_path)
+    drawn.write([conditioned], tmp_path, first=2)
     plain, one, two = drawn.read([tmp_path])
     assert [b.name for b in (plain, one, two)] == ["sample_0000", "sample_0001", "sample_0002"]
+    conditions = (conditioned.structure, conditioned.sheet, conditioned.motif)
     for found in (one, two):
-        assert (found.structure, found.sheet, found.motif) == (told.structure, told.sheet, told.motif)
-        torch.testing.assert_close(found.raw, told.raw, atol=1e-3, rtol=0)
-        torch.testing.assert_close(found.coords, told.coords, atol=1e-3, rtol=0)
+        assert (found.structure, found.sheet, found.motif) == conditions
+        torch.testing.assert_close(found.raw, conditioned.raw, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found.coords, conditioned.coords, atol=1e-3, rtol=0)
     assert plain.structure is None
     assert plain.raw is None
     assert plain.motif == ()
-    held = [line[60:66].strip() for line in (tmp_path / "sample_0001.pdb").read_text().splitlines() if " CA " in line]
-    assert [k for k, mark in enumerate(held) if float(mark)] == [3, 4]
-    assert (tmp_path / "asked.csv").read_text().splitlines()[2].endswith("4=A10 5=A11")
+    marks = [line[60:66].strip() for line in (tmp_path / "sample_0001.pdb").read_text().splitlines() if " CA " in line]
+    assert [k for k, mark in enumerate(marks) if float(mark)] == [3, 4]
+    assert (tmp_path / "requested.csv").read_text().splitlines()[2].endswith("4=A10 5=A11")
+
+
+def test_the_table_of_an_earlier_version_is_read(native, tmp_path):
+    drawn.write([replace(native, structure="E" * len(native))], tmp_path)
+    (tmp_path / "requested.csv").rename(tmp_path / "asked.csv")
+    assert drawn.read([tmp_path])[0].structure == "E" * len(native)
 
 
 def test_a_list_of_what_was_written_can_be_read(native, tmp_path):
@@ -53,12 +60,12 @@ def test_a_list_of_what_was_written_can_be_read(native, tmp_path):
 def test_a_table_that_does_not_fit_is_left_aside(native, tmp_path):
     drawn.write([native], tmp_path)
     for text in ("sample_0000,EEE,,", "sample_0000,,1-2a,nonsense", "what,is,this", "sample_0000"):
-        (tmp_path / "asked.csv").write_text(f"sample,structure,sheet,motif\n{text}\n")
+        (tmp_path / "requested.csv").write_text(f"sample,structure,sheet,motif\n{text}\n")
         (found,) = drawn.read([tmp_path])
         assert found.structure is None
-        assert not found.held.any()
+        assert not found.fixed.any()
     wrong = f"sample,structure,sheet,motif\nsample_0000,{'X' * len(native)},1-9a,\n"
-    (tmp_path / "asked.csv").write_text(wrong)
+    (tmp_path / "requested.csv").write_text(wrong)
     assert drawn.read([tmp_path])[0].sheet == ""
 
 

@@ -89,8 +89,8 @@ def test_strands_are_placed_where_a_sheet_has_them():
 
 def test_residues_that_are_asked_to_be_strand_are_judged(natives):
     plain = natives[40]
-    asked = replace(plain, structure="E" * len(plain))
-    assert geometry.measure(asked)["strand_judged"] == len(plain)
+    all_strand = replace(plain, structure="E" * len(plain))
+    assert geometry.measure(all_strand)["strand_judged"] == len(plain)
     assert geometry.measure(plain)["strand_judged"] < len(plain)
     pooled = FAST["strands"]([plain, chain(-120, 130)], natives)
     assert pooled["strand_placed"] == pytest.approx(geometry.measure(plain)["strand_placed"])
@@ -100,10 +100,10 @@ def test_what_was_asked_is_compared_with_what_came(natives):
     plain = next(b for b in natives if geometry.measure(b)["strand"] > 0.4)
     kinds = geometry.secondary(plain.coords)
     sheet = sheets.written(sheets.pairs(plain.coords, kinds))
-    told = replace(plain, structure=geometry.spelt(kinds), sheet=sheet)
-    assert FAST["obedience"]([told], natives) == {"structure_kept": 1, "sheet_kept": 1}
+    conditioned = replace(plain, structure=geometry.spelt(kinds), sheet=sheet)
+    assert FAST["obedience"]([conditioned], natives) == {"structure_kept": 1, "sheet_kept": 1}
     flipped = sheet.translate(str.maketrans("ap", "pa"))
-    assert FAST["obedience"]([replace(told, sheet=flipped)], natives) == {"structure_kept": 1, "sheet_kept": 0}
+    assert FAST["obedience"]([replace(conditioned, sheet=flipped)], natives) == {"structure_kept": 1, "sheet_kept": 0}
     helix = replace(plain, structure="H" * 10 + "X" * (len(plain) - 10))
     expected = (kinds[:10] == geometry.HELIX).double().mean().item()
     assert FAST["obedience"]([helix, plain], natives) == {"structure_kept": expected}

@@ -52,13 +52,13 @@ def test_held_residues_keep_place_letters_and_structure(file, native):
     there = [*range(10, 20), *range(24, 27)]
     wanted = ideal(native.coords)[there, :3] + torch.tensor([50.0, -20.0, 10.0])
     for chain, free, mask in zip(found, context.free, context.mask, strict=True):
-        held = ~free[mask]
-        torch.testing.assert_close(chain.coords[held, :3], wanted, atol=2e-3, rtol=0)
-        letters = "".join(letter for letter, kept in zip(chain.sequence, held.tolist(), strict=True) if kept)
+        fixed = ~free[mask]
+        torch.testing.assert_close(chain.coords[fixed, :3], wanted, atol=2e-3, rtol=0)
+        letters = "".join(letter for letter, kept in zip(chain.sequence, fixed.tolist(), strict=True) if kept)
         assert letters == "".join(native.sequence[i] for i in there)
-        assert {letter for letter, kept in zip(chain.sequence, held.tolist(), strict=True) if not kept} == {"G"}
-    held = context.cond["structure"][0][~context.free[0]]
-    assert held.tolist() == secondary(native.coords)[there].tolist()
+        assert {letter for letter, kept in zip(chain.sequence, fixed.tolist(), strict=True) if not kept} == {"G"}
+    fixed = context.cond["structure"][0][~context.free[0]]
+    assert fixed.tolist() == secondary(native.coords)[there].tolist()
     assert (context.cond["structure"][context.free] == OPEN).all()
 
 
@@ -68,7 +68,7 @@ def test_held_residues_know_where_they_came_from(file):
     path = domain.path.bind(context, domain.prior)
     for chain, free in zip(decode(domain.prior.sample(path.space, context), context), context.free, strict=True):
         assert [label for label in chain.motif if label] == ["A11", "A12", "A13", "A14", "A30", "A31"]
-        assert torch.equal(chain.held, ~free[: len(chain)])
+        assert torch.equal(chain.fixed, ~free[: len(chain)])
 
 
 def test_names_of_residues_as_numbers():
@@ -122,16 +122,16 @@ def test_every_chain_can_be_named(native, tmp_path, name):
 
 def test_a_contig_and_a_length_agree_or_are_refused(file):
     domain = build(sample={"motif": file, "contig": "5-40/A11-20/3-60"}, **TINY)
-    for asked, sizes in ((50, {50}), ("60-62", {60, 61, 62}), (18, {18}), (110, {110})):
-        assert {*domain.request(40, length=asked).mask.sum(1).tolist()} <= sizes
+    for wanted_length, sizes in ((50, {50}), ("60-62", {60, 61, 62}), (18, {18}), (110, {110})):
+        assert {*domain.request(40, length=wanted_length).mask.sum(1).tolist()} <= sizes
     firsts = [int((~row).nonzero()[0]) for row in domain.request(60, length=70).free]
     assert len({*firsts}) > 10, "all divisions of the new residues come about"
     assert min(firsts) >= 5
     assert max(firsts) <= 40
     assert len({*domain.request(40).mask.sum(1).tolist()}) > 10
-    for asked in (17, 111):
+    for wanted_length in (17, 111):
         with pytest.raises(OptionError, match="chains of the contig have 18 to 110"):
-            domain.request(2, length=asked)
+            domain.request(2, length=wanted_length)
     with pytest.raises(OptionError, match="chains of the contig have 20 to 20"):
         build(sample={"motif": file, "contig": "5/A11-20/5", "length": 100}, **TINY)
 
@@ -162,11 +162,11 @@ def test_half_a_motif_and_missing_files_are_refused(file):
 def test_stretches_leave_residues_to_learn(sizes):
     mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
     for _ in range(200):
-        held = motif.stretches(mask)
-        assert not (held & ~mask).any()
-        assert (held.sum(1) >= 1).all()
-        assert (held.sum(1) <= (2 * motif.LONGEST * mask.sum(1)).clamp_min(2)).all()
-        runs = (held.int().diff(dim=1, prepend=torch.zeros(len(mask), 1, dtype=torch.int)) == 1).sum(1)
+        fixed = motif.stretches(mask)
+        assert not (fixed & ~mask).any()
+        assert (fixed.sum(1) >= 1).all()
+        assert (fixed.sum(1) <= (2 * motif.LONGEST * mask.sum(1)).clamp_min(2)).all()
+        runs = (fixed.int().diff(dim=1, prepend=torch.zeros(len(mask), 1, dtype=torch.int)) == 1).sum(1)
         assert (runs <= 2).all()
 
 
@@ -176,15 +176,15 @@ def test_training_holds_stretches_around_their_own_centre():
     path = domain.path.bind(context, domain.prior)
     x0 = domain.prior.sample(path.space, context)
     x0, moved, seen = domain.objective.coupling.pair(path.space, x0, x1, context)
-    held = ~seen.free & context.mask
+    fixed = ~seen.free & context.mask
     for name in ("translations", "rotations"):
-        assert torch.equal(x0[name][held], moved[name][held])
-    middle = (moved["translations"] * held[..., None]).sum(1) / held.sum(1, keepdim=True)
+        assert torch.equal(x0[name][fixed], moved[name][fixed])
+    middle = (moved["translations"] * fixed[..., None]).sum(1) / fixed.sum(1, keepdim=True)
     assert middle.abs().max() < 1e-6
     gap = moved["translations"] - x1["translations"]
     assert all((gap[i][m] - gap[i][0]).abs().max() < 1e-6 for i, m in enumerate(context.mask))
-    told = seen.cond["structure"] == context.cond["structure"]
-    assert told[held].all()
+    visible = seen.cond["structure"] == context.cond["structure"]
+    assert visible[fixed].all()
     loss = domain.objective(domain.flow(), x1, context)
     assert all(value.isfinite().all() for value in loss.values())
     never = build(coupling={"motifs": 0.0}, **TINY).objective.coupling

@@ -55,16 +55,16 @@ def drawn(domain, folder: Path, n: int = 2):
 def test_held_residues_keep_their_side_chains_in_place(files, native, tmp_path):
     domain = Protein(sample={"motif": files[0], "contig": "4/B111-114/3/B120-121/4"}, **TINY)
     samples, written = drawn(domain, tmp_path)
-    held, there = samples[0].held, [10, 11, 12, 13, 19, 20]
+    fixed, there = samples[0].fixed, [10, 11, 12, 13, 19, 20]
     for suffix in (".pdb", ".cif"):
         (chain, _), *_ = read_numbered(next(f for f in written if f.suffix == suffix)).values()
         wanted = torch.stack([native.sides[i] for i in there])
         missing = torch.tensor([[k >= len(ATOMS[native.sequence[i]]) for k in range(MOST)] for i in there])
         wanted = wanted.masked_fill(missing[..., None], torch.nan)
-        torch.testing.assert_close(chain.sides[held], wanted, atol=1e-3, rtol=0, equal_nan=True)
-        assert chain.sides[~held].isnan().all()
+        torch.testing.assert_close(chain.sides[fixed], wanted, atol=1e-3, rtol=0, equal_nan=True)
+        assert chain.sides[~fixed].isnan().all()
     marked = [line for line in (tmp_path / "sample_0000.pdb").read_text().splitlines() if line[60:66] == "  1.00"]
-    assert {int(line[22:26]) - 1 for line in marked} == {*held.nonzero().flatten().tolist()}
+    assert {int(line[22:26]) - 1 for line in marked} == {*fixed.nonzero().flatten().tolist()}
 
 
 def test_a_table_has_a_row_for_each_held_residue(files, native, tmp_path):
@@ -116,7 +116,7 @@ def test_a_motif_can_be_of_several_files(files, native, tmp_path):
     samples, _ = drawn(Protein(sample=sample, **TINY), tmp_path)
     for chain in samples:
         assert [label for label in chain.motif if label] == ["B111@1", "B112@1", "B113@1", "C11@2", "C12@2", "C13@2"]
-        first, second = chain.coords[chain.held][:, 1].split(3)
+        first, second = chain.coords[chain.fixed][:, 1].split(3)
         torch.testing.assert_close(second - first, SHIFT.expand(3, 3), atol=2e-3, rtol=0)
     wrong = {"5/C11-13@3/5": "which has 2", "5/C11-13/5": "no chain C, but B", "5/B111@x/5": "which has 2"}
     for contig, words in wrong.items():

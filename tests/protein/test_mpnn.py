@@ -56,8 +56,8 @@ def test_designs_are_likely_and_repeat_with_their_seed(native):
 
 
 def test_held_residues_keep_their_letters(native):
-    held = tuple(f"A{i}" if 5 <= i < 15 else "" for i in range(len(native)))
-    (design,) = mpnn.design(replace(native, motif=held), 1)
+    origins = tuple(f"A{i}" if 5 <= i < 15 else "" for i in range(len(native)))
+    (design,) = mpnn.design(replace(native, motif=origins), 1)
     assert design.sequence[5:15] == native.sequence[5:15]
     assert design.sequence != native.sequence
 

@@ -149,8 +149,8 @@ def test_the_wanted_structure_is_seen_and_hiding_it_is_leaving_it_out(network):
     out = network(x, TIMES, context)
     structure = context.cond["structure"]
     other = torch.where(structure >= 0, (structure + 1) % 3, -1)
-    asked = replace(context, cond={**context.cond, "structure": other})
-    change = (network(x, TIMES, asked)["translations"] - out["translations"]).abs().amax((1, 2))
+    changed = replace(context, cond={**context.cond, "structure": other})
+    change = (network(x, TIMES, changed)["translations"] - out["translations"]).abs().amax((1, 2))
     assert (change[:2] > 1e-6).all()
     assert change[2] == 0  # left open before and after
     without = replace(context, cond={k: v for k, v in context.cond.items() if k != "structure"})

@@ -42,8 +42,8 @@ def test_structures_are_those_of_real_chains_of_like_length(chains):
         near = (apart <= apart.sort().values[19]).nonzero()[:, 0].tolist()  # the tenth that is nearest
         kept = [i for i in near if elements(chains.structure(i)) == elements(row[:size])]
         assert kept
-        asked = [sheets.condition(row[:size], chains.folded(i)[1]) for i in kept]
-        assert any(torch.equal(sheet[:size, :size], found) for found in asked)
+        wanted = [sheets.condition(row[:size], chains.folded(i)[1]) for i in kept]
+        assert any(torch.equal(sheet[:size, :size], found) for found in wanted)
         assert (row[size:] == OPEN).all()
         assert (sheet[size:] == sheets.UNSTATED).all()
 
@@ -142,10 +142,10 @@ def test_sheets_of_half_of_the_chains_are_hidden_in_training():
     assert (drop_condition(context, "sheet").cond["sheet"] <= sheets.UNSTATED).all()
 
 
-@pytest.mark.parametrize("asked", [{"helix": 0.5}, {"strand": 0.2}, {"helix": 0.7, "strand": 0.6}])
-def test_half_an_answer_is_refused(asked):
+@pytest.mark.parametrize("wanted", [{"helix": 0.5}, {"strand": 0.2}, {"helix": 0.7, "strand": 0.6}])
+def test_half_an_answer_is_refused(wanted):
     with pytest.raises(OptionError, match="give both"):
-        build(sample=asked, **TINY)
+        build(sample=wanted, **TINY)
 
 
 def test_two_answers_are_refused():

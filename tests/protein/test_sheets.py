@@ -85,9 +85,9 @@ def test_every_strand_that_is_bridged_to_another_has_a_partner(natives):
     for chain in natives:
         kinds = secondary(chain.coords)
         found = pairs(chain.coords, kinds)
-        asked = condition(kinds, found)
-        assert torch.equal(asked, asked.T)
-        paired = (asked >= PARALLEL).any(1)
+        wanted = condition(kinds, found)
+        assert torch.equal(wanted, wanted.T)
+        paired = (wanted >= PARALLEL).any(1)
         bridged = (bridges(chain.coords)[kinds == STRAND][:, kinds == STRAND] > 0).any(1)
         assert not paired[kinds != STRAND].any()
         assert paired[kinds == STRAND][bridged].all()

@@ -68,8 +68,8 @@ def test_place_and_dihedral_undo_each_other(generator, degrees):
 def test_a_grown_chain_has_the_torsions_asked_for(generator):
     phi, psi, omega = (torch.rand(3, 2, 12, dtype=torch.float64, generator=generator) * 2 - 1) * math.pi
     p, q, o = s.torsions(s.grow(phi, psi, omega))
-    for found, asked in [(p[:, 1:], phi[:, 1:]), (q[:, :-1], psi[:, :-1]), (o[:, :-1], omega[:, :-1])]:
-        assert torch.sin((found - asked) / 2).abs().max() < 1e-9
+    for found, wanted in [(p[:, 1:], phi[:, 1:]), (q[:, :-1], psi[:, :-1]), (o[:, :-1], omega[:, :-1])]:
+        assert torch.sin((found - wanted) / 2).abs().max() < 1e-9
     assert p[:, 0].isnan().all()
     assert q[:, -1].isnan().all()
     assert o[:, -1].isnan().all()

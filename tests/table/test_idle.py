@@ -17,7 +17,7 @@ DATA = {"source": "moons", "train": 100, "test": 10}
 SMALL = {"width": 16, "layers": 2}
 
 
-def told(caplog: pytest.LogCaptureFixture, **groups: Any) -> set[str]:
+def warned(caplog: pytest.LogCaptureFixture, **groups: Any) -> set[str]:
     """The names of the options of which a line was told in making a flow."""
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -45,7 +45,7 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
 
 @pytest.mark.parametrize(("groups", "idle"), CASES, ids=lambda case: "")
 def test_what_does_nothing_is_told(groups: dict[str, Any], idle: set[str], caplog: pytest.LogCaptureFixture) -> None:
-    assert told(caplog, **groups) == idle
+    assert warned(caplog, **groups) == idle
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_does_nothing_is_told(groups: dict[str, Any], idle: set[str], caplo
     ids=lambda groups: "",
 )
 def test_nothing_is_told_of_options_that_count(groups: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    assert told(caplog, **groups) == set()
+    assert warned(caplog, **groups) == set()
 
 
 def test_a_loaded_run_tells_only_of_what_may_have_been_asked_now(caplog: pytest.LogCaptureFixture) -> None:

@@ -36,10 +36,10 @@ def test_an_untrained_network_is_the_flow_of_unit_gaussian_data_whatever_it_tell
     alpha, sigma = (v[:, None, None] for v in schedule(t))
     x = torch.randn(3, 2, 1)
     cond = {"observed": torch.ones(3, 2, dtype=torch.bool)}
-    for told in (Velocity(), Endpoint(), Noise(), Score()):
-        if not told.defined_at_zero_signal and schedule.ends[0] == 0:
+    for prediction in (Velocity(), Endpoint(), Noise(), Score()):
+        if not prediction.defined_at_zero_signal and schedule.ends[0] == 0:
             continue
-        flow = moons(path={"kind": kind, "predicts": type(told).__name__.lower()}).flow()
+        flow = moons(path={"kind": kind, "predicts": type(prediction).__name__.lower()}).flow()
         context = Context.full(3, 2, **cond)
         path = flow.path.bind(context, flow.prior)
         raw = flow.network({"numbers": x}, t, context)

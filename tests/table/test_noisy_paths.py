@@ -39,7 +39,7 @@ def test_an_untrained_network_tells_the_velocity_and_the_noise_of_unit_gaussian_
     (pull, _), (share, _) = unit_interpolant(Linear(), NOISY[kind](1.0), t)
     raw = {"velocity": pull[:, None, None] * x, "noise": share[:, None, None] * x}
     for name, other in (("velocity", {**raw, "velocity": 1.3 * raw["velocity"]}), ("noise", {**raw, "noise": 0 * x})):
-        right, wrong = (path.loss(told, x0, x1, x, t)[name] for told in (raw, other))
+        right, wrong = (path.loss(output, x0, x1, x, t)[name] for output in (raw, other))
         gain = ((raw[name] - other[name]) ** 2).mean()  # by how much the right slope is better, in the mean
         error = float((wrong - right).std()) / N**0.5
         assert float((wrong - right).mean()) == pytest.approx(float(gain), abs=5 * error)

@@ -202,8 +202,8 @@ def of_paths() -> Iterator[Case]:
         there = move(context())
         p, x0, x1, t = path.bind(there, prior), move(points(space, 4)), move(points(space, 5)), move(times())
         x = p.sample(x0, x1, t)
-        told = raw(x, x1)
-        return [x, p.loss(told, x0, x1, x, t), p.velocity(told, x, t)]
+        output = raw(x, x1)
+        return [x, p.loss(output, x0, x1, x, t), p.velocity(output, x, t)]
 
     for name, (space, prior) in SPACES.items():
         path = ProductPath(**{k: Geodesic(part) for k, part in space.parts.items()}) if space.parts else Geodesic(space)

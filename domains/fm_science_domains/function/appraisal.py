@@ -76,8 +76,8 @@ def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> tuple[dict[str, floa
     rows: dict[str, list[Sampled]] = {}
     if own is None or s.grid is None:
         return {}, {}
-    held = sets.held_out.functions[:MOST]
-    truth = s.values(held)
+    reference = sets.held_out.functions[:MOST]
+    truth = s.values(reference)
     exact = spectrum(truth, s.grid, s.frame.periodic)
     for factor in (1, 2, 4):
         rows[f"{factor}x"] = functions = drawn(sets, request, flow, n, f"{factor}x")
@@ -86,7 +86,7 @@ def sweep(sets: Sets, request: Make, flow: Flow, n: int) -> tuple[dict[str, floa
         spread = x.var(0).mean() / truth.var(0).mean()
         found[f"variance_ratio_{factor}x"] = float(spread)
         found[f"spectrum_error_{factor}x"] = float((ratio - 1).abs().mean())
-        found[f"frechet_{factor}x"] = frechet(s.flat(functions), s.flat(held)) ** 0.5
+        found[f"frechet_{factor}x"] = frechet(s.flat(functions), s.flat(reference)) ** 0.5
         grid = refined(own, s.frame.periodic, factor)
         fine = torch.stack([(f.values.double() - s.frame.shift) / s.frame.scale for f in functions])
         power = spectrum(fine, grid, s.frame.periodic)
@@ -126,9 +126,9 @@ def completed(
     """
     found, truths = [], []
     for k in range(min(functions, len(sets.held_out))):
-        chosen, told = telling(sets, k, observed, noise, torch.Generator().manual_seed(seed + k))
-        hidden = torch.ones(len(told), dtype=torch.bool).index_fill(0, chosen, False)
-        found.append(completions(sets, flow, k, chosen, told, solver, samples, seed + k)[:, hidden])
+        chosen, revealed = telling(sets, k, observed, noise, torch.Generator().manual_seed(seed + k))
+        hidden = torch.ones(len(revealed), dtype=torch.bool).index_fill(0, chosen, False)
+        found.append(completions(sets, flow, k, chosen, revealed, solver, samples, seed + k)[:, hidden])
         truths.append(sets.held_out[k][0][hidden])
     prior = float(torch.cat(truths).mean()), math.sqrt(float(torch.cat(truths).var()))
     return score_samples(torch.cat(found, 1), torch.cat(truths), prior)
@@ -136,12 +136,12 @@ def completed(
 
 def completion(sets: Sets, flow: Flow, k: int, observed: int, solver: Solver, samples: int = 100) -> Completion:
     """Held-out function ``k`` of one variable, completed from random observations, for a picture."""
-    chosen, told = telling(sets, k, observed, 0.0, torch.Generator().manual_seed(k))
-    x = completions(sets, flow, k, chosen, told, solver, samples, k)[..., 0].double()
+    chosen, revealed = telling(sets, k, observed, 0.0, torch.Generator().manual_seed(k))
+    x = completions(sets, flow, k, chosen, revealed, solver, samples, k)[..., 0].double()
     values, cond = sets.held_out[k]
     places = cond["coords"][:, 0]
     order = places.argsort()
-    seen = places[chosen], told[chosen, 0]
+    seen = places[chosen], revealed[chosen, 0]
     return Completion(places[order], x.mean(0)[order], x.std(0)[order], seen, (values[order, 0],))
 
 
@@ -153,12 +153,12 @@ def telling(sets: Sets, k: int, observed: int, noise: float, generator: torch.Ge
 
 
 def completions(
-    sets: Sets, flow: Flow, k: int, chosen: Tensor, told: Tensor, solver: Solver, samples: int, seed: int
+    sets: Sets, flow: Flow, k: int, chosen: Tensor, revealed: Tensor, solver: Solver, samples: int, seed: int
 ) -> Tensor:
     """``samples`` samples ``(samples, N, C)`` of held-out function ``k`` given ``told[chosen]``, inside units."""
     values, cond = sets.held_out[k]
     every = {name: v.expand(samples, *v.shape).clone() for name, v in cond.items()}
     context = Context(torch.ones(samples, len(values), dtype=torch.bool), every)
     seen = torch.zeros(len(values), dtype=torch.bool).index_fill(0, chosen, True)
-    context = show(context, seen.expand(samples, -1), told.expand(samples, *told.shape))
+    context = show(context, seen.expand(samples, -1), revealed.expand(samples, *revealed.shape))
     return flow.sample(context, solver, seed=seed)

@@ -58,7 +58,7 @@ def _load(o: Data) -> Sets:
         dropped += stored.dropped
         found = kept(StoredFunctions(stored), o, dropped)
     check(found, o.source)
-    train, held = split(found, o)
+    train, validation = split(found, o)
     low, size = box(train[i].coords for i in train.layouts.tolist())
     periodic = (o.periodic,) * len(low)
     if o.periodic and train[0].grid is not None:
@@ -66,7 +66,7 @@ def _load(o: Data) -> Sets:
         size = size * n / (n - 1)
     frame = framed(train, low, size, periodic, o.scale)
     digest = "" if stored is None else stored.digest
-    return Sets(Fields(train, frame), Fields(held, frame), frame, dropped=tuple(dropped), digest=digest)
+    return Sets(Fields(train, frame), Fields(validation, frame), frame, dropped=tuple(dropped), digest=digest)
 
 
 def check(found: Gathered, source: str) -> None:
@@ -105,6 +105,6 @@ def split(found: Gathered, o: Data) -> tuple[Gathered, Gathered]:
     if len(found) < 2:
         log.warning("%s holds one function: it is trained and held out", o.source)
         return found, found
-    held = min(len(found) - 1, max(1, round(o.share * len(found))))
+    validation = min(len(found) - 1, max(1, round(o.share * len(found))))
     order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
-    return found.take(order[held:]), found.take(order[:held])
+    return found.take(order[validation:]), found.take(order[:validation])

@@ -66,9 +66,9 @@ def read(
         UserError: for a path that does not exist, a file without functions, and an unknown extension.
     """
     layout, dropped = layout or Layout(), [] if dropped is None else dropped
-    asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     nowhere: list[Dropped] = []
-    found = read_each(listed(asked), lambda file: read_file(file, layout, nowhere), asked, dropped)
+    found = read_each(listed(given), lambda file: read_file(file, layout, nowhere), given, dropped)
     dropped += nowhere
     return found
 
@@ -195,9 +195,9 @@ def _axes(file: Path, arrays: Mapping[str, Any], layout: Layout, shape: Sequence
         given = [arrays.get(f"axis{k}") for k in range(len(shape))]
     axes = []
     for k, n in enumerate(shape):
-        told = given[k] if k < len(given) else None
+        own = given[k] if k < len(given) else None
         even = np.arange(n) / (n if layout.periodic else max(1, n - 1))
-        places = torch.as_tensor(np.asarray(even if told is None else told, dtype=np.float64))
+        places = torch.as_tensor(np.asarray(even if own is None else own, dtype=np.float64))
         if n < 2:
             raise ValueError(f"axis {k} has {n} sensors; a function is known at two or more")
         steps = places.diff() if places.shape == (n,) else torch.zeros(1)
@@ -223,8 +223,8 @@ def _netcdf(file: Path, layout: Layout) -> list[Sampled]:
         values = values[..., 0]
     if not 3 <= values.ndim <= 5:
         raise ValueError(f"{name!r} has shape {values.shape[:-1]}; expected (functions, n1[, n2[, n3]][, channels])")
-    told = {f"axis{k}": c for k, c in enumerate(coords) if c is not None}
-    axes = _axes(file, told, replace(layout, axis=None), values.shape[1:-1])
+    arrays = {f"axis{k}": c for k, c in enumerate(coords) if c is not None}
+    axes = _axes(file, arrays, replace(layout, axis=None), values.shape[1:-1])
     return _gridded(values, axes, layout.periodic, file.stem)
 
 

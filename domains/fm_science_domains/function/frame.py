@@ -83,16 +83,16 @@ def unchanged(functions: Iterable[Sampled]) -> tuple[Tensor, Tensor]:
 
 def pieces(functions: Iterable[Sampled]) -> Iterator[Tensor]:
     """The values of functions, one after the other, in pieces ``(n, C)`` of bounded size, in double precision."""
-    held: list[Tensor] = []
+    kept: list[Tensor] = []
     count = 0
     for f in functions:
-        held.append(f.values.double())
+        kept.append(f.values.double())
         count += f.values.numel()
         if count >= PIECE:
-            yield torch.cat(held)
-            held, count = [], 0
-    if held:
-        yield torch.cat(held)
+            yield torch.cat(kept)
+            kept, count = [], 0
+    if kept:
+        yield torch.cat(kept)
 
 
 def decode(frame: Frame, state: Tensor, context: Context) -> list[Sampled]:

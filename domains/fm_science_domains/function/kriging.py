@@ -46,11 +46,11 @@ class Regression:
         most = 0 if seen is None else int(seen[0].sum(1).max())
         if seen is None or not most:
             return x
-        mask, told = seen
+        mask, known_values = seen
         real, at = mask.float().topk(most, dim=1)
         real, channels = real > 0.5, x.shape[2]
         pick = at[..., None].expand(-1, -1, channels)
-        gap = told.to(x).gather(1, pick) - x.gather(1, pick)
+        gap = known_values.to(x).gather(1, pick) - x.gather(1, pick)
         gap = (gap + noise * torch.randn_like(gap)) * real[..., None]
         coords = context.cond["coords"].double()
         where = coords.gather(1, at[..., None].expand(-1, -1, coords.shape[2]))
@@ -90,7 +90,7 @@ class Conditioned(Prior):
         return self.regression.law.log_prob(space, x)
 
 
-class Told(nn.Module):
+class ConditionedNetwork(nn.Module):
     """A network that gets the posterior mean of the noise, as the condition ``guess``, if there are observations."""
 
     def __init__(self, network: nn.Module, regression: Regression) -> None:

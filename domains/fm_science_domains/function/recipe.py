@@ -30,7 +30,7 @@ from fm_science.symmetries import Permutations, Shifts, Symmetry
 
 from .conditional import GUESS, SEEN, SHOWN, Amortised, Corrected, LatentPosterior
 from .families import kernel
-from .kriging import Conditioned, Regression, Told
+from .kriging import Conditioned, ConditionedNetwork, Regression
 from .noise import unpacked
 from .norms import KernelNorm
 from .sets import Summary
@@ -177,7 +177,7 @@ def completing(law: Prior, net: nn.Module, noise: float) -> tuple[Prior, nn.Modu
     if not hasattr(law, "kernel"):
         return law, net
     known = Regression(law, noise)
-    return Conditioned(known), Told(net, known)
+    return Conditioned(known), ConditionedNetwork(net, known)
 
 
 def path(o: Path, sets: Summary) -> Geodesic:

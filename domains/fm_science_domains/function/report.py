@@ -69,11 +69,12 @@ def lines(rows: Rows) -> Any:
     canvas = figure(3.6 * len(rows), 2.9 * channels)
     axes = canvas.subplots(channels, len(rows), squeeze=False, sharex=True, sharey="row")
     common = all(len(f) == len(at) for f in list(rows.values())[min(1, len(rows) - 1)])
-    held = together({"held": list(rows.values())[min(1, len(rows) - 1)], "at": [at]})["held"] if common else None
+    second = list(rows.values())[min(1, len(rows) - 1)]
+    reference = together({"reference": second, "at": [at]})["reference"] if common else None
     for c in range(channels):
         for ax, (k, (name, fs)) in zip(axes[c], enumerate(rows.items()), strict=True):
-            if held is not None and len(held) > 4:
-                band(ax, at.coords[:, 0], held[..., c], QUIET)
+            if reference is not None and len(reference) > 4:
+                band(ax, at.coords[:, 0], reference[..., c], QUIET)
             for f in fs[:SHOWN]:
                 order = f.coords[:, 0].argsort()
                 style = {"marker": ".", "ms": 2.5} if f.grid is None else {}
@@ -100,8 +101,9 @@ def sheet(rows: Rows) -> Any:
     kinds = [(name, c) for name in rows for c in range(channels)]
     canvas = figure(1.5 * SHOWN, 1.65 * len(kinds))
     axes = canvas.subplots(len(kinds), SHOWN, squeeze=False)
-    held = list(rows.values())[min(1, len(rows) - 1)]
-    ends = torch.stack([f.values.amin(0) for f in held]).amin(0), torch.stack([f.values.amax(0) for f in held]).amax(0)
+    reference = list(rows.values())[min(1, len(rows) - 1)]
+    low = torch.stack([f.values.amin(0) for f in reference]).amin(0)
+    ends = low, torch.stack([f.values.amax(0) for f in reference]).amax(0)
     for line, (name, c) in zip(axes, kinds, strict=True):
         for ax in line:
             ax.set(xticks=[], yticks=[])
@@ -159,15 +161,16 @@ def spectra(rows: Rows) -> Any:
     values, at = together(rows), base(rows)
     assert at.grid is not None
     powers = {name: spectrum(x, at.grid, period(at)).sum(1)[1:] for name, x in values.items()}
-    held = list(powers.values())[min(1, len(powers) - 1)]
+    reference = list(powers.values())[min(1, len(powers) - 1)]
     canvas = figure(8.6, 3.4)
     left, right = canvas.subplots(1, 2)
     for k, (name, power) in enumerate(powers.items()):
         style = {"color": COLOURS[k % len(COLOURS)], "lw": 1.5 if k < 2 else 0.9, "label": name, "zorder": 9 - k}
         numbers = range(1, len(power) + 1)
         left.plot(numbers, power.clamp_min(1e-30).numpy(), **style)
-        right.plot(numbers, (power / held.clamp_min(1e-30)).numpy(), **style)
-    left.set(xscale="log", yscale="log", xlabel="wave number", ylim=(0.1 * float(held.clamp_min(1e-30).min()), None))
+        right.plot(numbers, (power / reference.clamp_min(1e-30)).numpy(), **style)
+    bottom = 0.1 * float(reference.clamp_min(1e-30).min())
+    left.set(xscale="log", yscale="log", xlabel="wave number", ylim=(bottom, None))
     right.axhspan(0.9, 1.1, color=QUIET, alpha=0.2, lw=0)
     right.set(xscale="log", xlabel="wave number", ylim=(0, 2.5))
     left.set_title("variance at each wave number")

@@ -140,9 +140,9 @@ class ImageDomain(Domain):
     def decode(self, state: Tensor, context: Context) -> list[Image]:
         """States ``(B, 1, C, H, W)`` to images rounded to grey levels; values that are not finite are unchanged."""
         labels = context.cond.get("label")
-        asked = [None] * len(state) if labels is None else [k if k >= 0 else None for k in labels.tolist()]
+        requested = [None] * len(state) if labels is None else [k if k >= 0 else None for k in labels.tolist()]
         pixels = rounded(state.detach().cpu().float()[:, 0], self.summary.top)
-        return [Image(x, k, f"sample_{i:06d}") for i, (x, k) in enumerate(zip(pixels, asked, strict=True))]
+        return [Image(x, k, f"sample_{i:06d}") for i, (x, k) in enumerate(zip(pixels, requested, strict=True))]
 
     def encode(self, samples: Sequence[Image]) -> tuple[Tensor, Context]:
         """Images as states, of the class ``sample.label``, else of their own, else of none. Raises UserError for images

@@ -25,11 +25,11 @@ class Embedding(nn.Module):
 
     def forward(self, t: Tensor, context: Context) -> Tensor:
         """``t`` ``(B,)`` to ``(B, out)``."""
-        told = self.time(t.to(self.time[1].weight))  # type: ignore[arg-type]
+        embedded = self.time(t.to(self.time[1].weight))  # type: ignore[arg-type]
         if self.label is not None:
             unknown = torch.full_like(t, -1, dtype=torch.long)
-            told = told + self.label(context.cond.get("label", unknown) + 1)
-        return nn.functional.silu(told)
+            embedded = embedded + self.label(context.cond.get("label", unknown) + 1)
+        return nn.functional.silu(embedded)
 
 
 class Steerable(nn.Module):

@@ -63,10 +63,10 @@ def load(
         UserError: if there is no image, shapes differ, a file that is named itself cannot be read, or a class is not
             in ``classes``.
     """
-    asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
     dropped: list[Dropped] = []
-    known = images_in(asked, without)
-    found = read_each(known, lambda file: [(file, one) for one in read_file(file, size, background, white)], asked,
+    known = images_in(given, without)
+    found = read_each(known, lambda file: [(file, one) for one in read_file(file, size, background, white)], given,
                       dropped)  # fmt: skip
     pages = [(f, page) for f, page in found if isinstance(page, Page)]
     stacks = [stack for _, stack in found if isinstance(stack, Stack)]

@@ -53,7 +53,7 @@ def bits(flow: Flow, stack: Stack, o: Metrics, rule: Divergence) -> tuple[float,
         torch.manual_seed(0)
         for index in torch.arange(min(o.likelihood, len(stack))).repeat(o.draws).split(BATCH):
             x = dither(stack.pixels(index)[:, None], 2 / stack.top).to(device)
-            logp = flow.log_prob(x, asked(stack, index).to(device), RK4(), o.steps, rule)
+            logp = flow.log_prob(x, conditioned(stack, index).to(device), RK4(), o.steps, rule)
             found.append(bits_per_dimension(logp, x[0].numel(), 2 / stack.top).cpu())
     mean = torch.cat(found).double().reshape(o.draws, -1).mean(0)
     return float(mean.mean()), float(mean.std() / len(mean) ** 0.5) if len(mean) > 1 else math.nan
@@ -64,7 +64,7 @@ def place(flow: Flow) -> torch.device:
     return next((p.device for p in flow.parameters()), torch.device("cpu"))
 
 
-def asked(stack: Stack, index: Tensor) -> Context:
+def conditioned(stack: Stack, index: Tensor) -> Context:
     """The context of the images ``index``: their classes, if they have any."""
     if stack.labels is None:
         return Context.full(len(index))
@@ -106,7 +106,7 @@ class Counted:
 def evaluations(flow: Flow, found: Sets, n: int) -> dict[str, float]:
     """How often the adaptive solver of order five evaluates the network for one batch of samples, by tolerance."""
     device = place(flow)
-    context = asked(found.train, torch.arange(min(n, len(found.train)))).to(device)
+    context = conditioned(found.train, torch.arange(min(n, len(found.train)))).to(device)
     numbers: dict[str, float] = {}
     for tolerance in (1e-3, 1e-5):
         counted = Counted(flow.network)

@@ -123,9 +123,9 @@ class Measures:
         p, q = self.features(usable)[1], self.features(reference)[1]
         if not len(p) or self.features.turns:
             return {}
-        asked = torch.tensor([-1 if image.label is None else image.label for image in usable])
-        known = asked >= 0
-        agreed = (p.argmax(1) == asked)[known].double().mean() if known.any() else torch.tensor(math.nan)
+        requested = torch.tensor([-1 if image.label is None else image.label for image in usable])
+        known = requested >= 0
+        agreed = (p.argmax(1) == requested)[known].double().mean() if known.any() else torch.tensor(math.nan)
         shares = [torch.bincount(v.argmax(1), minlength=p.shape[1]).double() / len(v) for v in (p, q)]
         return {
             "class_as_asked": float(agreed), "class_confidence": float(p.max(1).values.mean()),

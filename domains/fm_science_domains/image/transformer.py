@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fm_science.errors import OptionError
+from fm_science.networks import accept_older_weights
 from fm_science.state import Context
 
 from .embedding import Embedding
@@ -30,17 +31,18 @@ def places(rows: int, columns: int, width: int) -> Tensor:
 class Block(nn.Module):
     """Attention and a perceptron, each scaled, shifted and gated by the conditioning."""
 
-    def __init__(self, width: int, heads: int, told: int) -> None:
+    def __init__(self, width: int, heads: int, condition: int) -> None:
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False, eps=1e-6) for _ in range(2))
         self.look, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
-        self.told = zeroed(nn.Linear(told, 6 * width))
+        self.condition = zeroed(nn.Linear(condition, 6 * width))
+        accept_older_weights(self, condition="told")
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """``x`` ``(B, N, width)`` and ``told`` ``(B, told)`` to the shape of ``x``."""
-        shift, scale, gate, shift2, scale2, gate2 = self.told(told)[:, None].chunk(6, -1)
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``x`` ``(B, N, width)`` and ``condition`` ``(B, condition)`` to the shape of ``x``."""
+        shift, scale, gate, shift2, scale2, gate2 = self.condition(condition)[:, None].chunk(6, -1)
         x = x + gate * self._attended(self.norms[0](x) * (1 + scale) + shift)
         return x + gate2 * self.think(self.norms[1](x) * (1 + scale2) + shift2)
 
@@ -78,7 +80,8 @@ class Transformer(nn.Module):
         self.patch, self.rows = patch, height // patch
         self.register_buffer("place", places(height // patch, across // patch, width), persistent=False)
         self.first = nn.Conv2d(channels, width, patch, patch)
-        self.told = Embedding(width, width, classes)
+        self.condition = Embedding(width, width, classes)
+        accept_older_weights(self, condition="told")
         self.blocks = nn.ModuleList(Block(width, heads, width) for _ in range(layers))
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.final = zeroed(nn.Linear(width, 2 * width))
@@ -86,11 +89,11 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, 1, C, H, W)`` and ``t`` ``(B,)`` to raw output like ``x``."""
-        told = self.told(t, context)
+        condition = self.condition(t, context)
         h = self.first(x[:, 0]).flatten(2).transpose(1, 2) + self.place.to(x)
         for block in self.blocks:
-            h = block(h, told)
-        shift, scale = self.final(told)[:, None].chunk(2, -1)
+            h = block(h, condition)
+        shift, scale = self.final(condition)[:, None].chunk(2, -1)
         h = self.last(self.norm(h) * (1 + scale) + shift).transpose(1, 2)
         h = h.reshape(len(x), -1, self.rows, h.shape[-1] // self.rows)
         return F.pixel_shuffle(h, self.patch)[:, None]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fm_science.errors import OptionError
+from fm_science.networks import accept_older_weights
 from fm_science.state import Context
 
 from .embedding import Embedding
@@ -33,19 +34,20 @@ def normalised(channels: int) -> nn.GroupNorm:
 class Residual(nn.Module):
     """x + conv(SiLU(FiLM(norm(conv(SiLU(norm(x)))))), with x projected to the new number of channels."""
 
-    def __init__(self, channels: int, out: int, told: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, out: int, condition: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.before, self.after = normalised(channels), normalised(out)
         self.first = nn.Conv2d(channels, out, 3, padding=1)
-        self.told = nn.Linear(told, 2 * out)
+        self.condition = nn.Linear(condition, 2 * out)
+        accept_older_weights(self, condition="told")
         self.dropout = nn.Dropout(dropout)
         self.last = zeroed(nn.Conv2d(out, out, 3, padding=1))
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """``x`` ``(B, channels, H, W)`` and ``told`` ``(B, width)`` to ``(B, out, H, W)``."""
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``x`` ``(B, channels, H, W)`` and ``condition`` ``(B, width)`` to ``(B, out, H, W)``."""
         h = self.first(F.silu(self.before(x)))
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, 1)
+        scale, shift = self.condition(condition)[:, :, None, None].chunk(2, 1)
         h = self.last(self.dropout(F.silu(self.after(h) * (1 + scale) + shift)))
         return self.skip(x) + h
 
@@ -71,14 +73,14 @@ class Attention(nn.Module):
 class Level(nn.Module):
     """A residual block, with attention after it if requested."""
 
-    def __init__(self, channels: int, out: int, told: int, dropout: float, head: int | None) -> None:
+    def __init__(self, channels: int, out: int, condition: int, dropout: float, head: int | None) -> None:
         super().__init__()
-        self.block = Residual(channels, out, told, dropout)
+        self.block = Residual(channels, out, condition, dropout)
         self.attention = Attention(out, head) if head else nn.Identity()
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """``(B, channels, H, W)`` to ``(B, out, H, W)``."""
-        return self.attention(self.block(x, told))
+        return self.attention(self.block(x, condition))
 
 
 class UNet(nn.Module):
@@ -110,43 +112,44 @@ class UNet(nn.Module):
                 f"network.multipliers has {len(multipliers)} resolutions, and images of {height}x{shape[2]} pixels "
                 f"cannot be halved {len(multipliers) - 1} times: give fewer, or a data.size that {halvings} divides"
             )
-        told = 4 * width
-        self.told = Embedding(width, told, classes)
+        condition = 4 * width
+        self.condition = Embedding(width, condition, classes)
+        accept_older_weights(self, condition="told")
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         widths, now, skips = [m * width for m in multipliers], width, [width]
         sees = [head if height // 2**i in attention else None for i in range(len(widths))]
         self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
         for i, out in enumerate(widths):
             inner = [now, *[out] * (blocks - 1)]
-            self.down.append(nn.ModuleList(Level(n, out, told, dropout, sees[i]) for n in inner))
+            self.down.append(nn.ModuleList(Level(n, out, condition, dropout, sees[i]) for n in inner))
             self.shrink.append(nn.Conv2d(out, out, 3, stride=2, padding=1) if i < len(widths) - 1 else nn.Identity())
             skips += [out] * (blocks + (i < len(widths) - 1))
             now = out
-        self.middle = nn.ModuleList(Level(now, now, told, dropout, h) for h in (head, None))
+        self.middle = nn.ModuleList(Level(now, now, condition, dropout, h) for h in (head, None))
         for i, out in reversed(list(enumerate(widths))):
             inner = [(now if k == 0 else out) + skips.pop() for k in range(blocks + 1)]
-            self.up.append(nn.ModuleList(Level(n, out, told, dropout, sees[i]) for n in inner))
+            self.up.append(nn.ModuleList(Level(n, out, condition, dropout, sees[i]) for n in inner))
             self.grow.append(nn.Conv2d(out, out, 3, padding=1) if i else nn.Identity())
             now = out
         self.norm, self.last = normalised(now), zeroed(nn.Conv2d(now, channels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, context: Context) -> Tensor:
         """``x`` ``(B, 1, C, H, W)`` and ``t`` ``(B,)`` to raw output like ``x``."""
-        told = self.told(t, context)
+        condition = self.condition(t, context)
         h = self.first(x[:, 0])
         skips = [h]
         for k, (levels, shrink) in enumerate(zip(self.down, self.shrink, strict=True)):
             for level in levels.children():
-                h = level(h, told)
+                h = level(h, condition)
                 skips.append(h)
             if k < len(self.down) - 1:
                 h = shrink(h)
                 skips.append(h)
         for level in self.middle:
-            h = level(h, told)
+            h = level(h, condition)
         for k, (levels, grow) in enumerate(zip(self.up, self.grow, strict=True)):
             for level in levels.children():
-                h = level(torch.cat([h, skips.pop()], 1), told)
+                h = level(torch.cat([h, skips.pop()], 1), condition)
             if k < len(self.up) - 1:
                 h = grow(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.last(F.silu(self.norm(h)))[:, None]

@@ -167,9 +167,9 @@ class MoleculeDomain(Domain):
             made = vocabulary.decode(
                 places, numbers["atoms"][i][real], numbers["bonds"][i][real][:, real], charges, f"sample_{i:04d}"
             )
-            asked = {f"target_{name}": float(cond[name][i]) for name in self.conditions if name in cond}
-            asked = {name: value for name, value in asked.items() if value == value}
-            found.append(replace(made, properties={**made.properties, **asked}) if asked else made)
+            targets = {f"target_{name}": float(cond[name][i]) for name in self.conditions if name in cond}
+            targets = {name: value for name, value in targets.items() if value == value}
+            found.append(replace(made, properties={**made.properties, **targets}) if targets else made)
         return found
 
     def encode(self, samples: Sequence[Molecule]) -> tuple[dict[str, Tensor], Context]:

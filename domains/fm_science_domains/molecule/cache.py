@@ -72,16 +72,16 @@ def gather(found: Iterable[Parsed], part: Callable[[int, str], int], source: str
     """
     packs: list[Pack] = []
     dropped: list[Dropped] = []
-    held: list[tuple[Molecule, str, int]] = []
+    chunk: list[tuple[Molecule, str, int]] = []
     for number, one in enumerate(found):
         if isinstance(one, Dropped):
             dropped.append(one)
             continue
-        held.append((*one, part(number, one[1])))
-        if len(held) == CHUNK:
-            packs.append(Pack.of(*zip(*held, strict=True)))
-            held = []
-    packs += [Pack.of(*zip(*held, strict=True))] if held else []
+        chunk.append((*one, part(number, one[1])))
+        if len(chunk) == CHUNK:
+            packs.append(Pack.of(*zip(*chunk, strict=True)))
+            chunk = []
+    packs += [Pack.of(*zip(*chunk, strict=True))] if chunk else []
     if not packs:
         raise UserError(f"no usable molecule in {source}: {summary(dropped) or 'there are none'}")
     return Pack.join(packs), dropped

@@ -38,13 +38,13 @@ def molsets(count: int) -> list[tuple[str, str]]:
     Raises UserError if it is not installed.
     """
     try:
-        held = metadata.distribution("molsets")
+        package = metadata.distribution("molsets")
     except metadata.PackageNotFoundError as error:
         raise UserError(
             "data.source=drugs needs the package molsets (52 MB, for its list of SMILES): "
             "pip install --no-deps molsets. Or name your own file, data.source=my.smi"
         ) from error
-    file = Path(str(held.locate_file("moses/dataset/data/train.csv.gz")))
+    file = Path(str(package.locate_file("moses/dataset/data/train.csv.gz")))
     if not file.is_file():
         raise UserError(f"molsets lacks {file}: reinstall it, pip install --no-deps --force-reinstall molsets")
     with gzip.open(file, "rt", encoding="ascii") as stream:

@@ -93,15 +93,15 @@ def read(
         UserError: when a path does not exist, has no molecule in space, a file that is named itself cannot be read,
             or hydrogens are not as expected.
     """
-    asked = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    solid = [p for p in asked if p.is_dir() or sdf.suffix(p) in (*sdf.SUFFIXES, xyz.SUFFIX) or not p.exists()]
+    given = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    solid = [p for p in given if p.is_dir() or sdf.suffix(p) in (*sdf.SUFFIXES, xyz.SUFFIX) or not p.exists()]
     if not solid:
-        raise UserError(f"{', '.join(map(str, asked[:3]))}: no SDF file; expected {', '.join(sdf.SUFFIXES)} (or .gz)")
+        raise UserError(f"{', '.join(map(str, given[:3]))}: no SDF file; expected {', '.join(sdf.SUFFIXES)} (or .gz)")
     found: list[Molecule] = []
     strange: list[Dropped] = []
     said: set[str] = set()
     lengths = sdf.Lengths()
-    for record in _records(sdf.files(solid), asked, strange):
+    for record in _records(sdf.files(solid), given, strange):
         molecule = _read(record)
         if isinstance(molecule, str):
             strange.append(Dropped(record.file, record.name, molecule))
@@ -112,15 +112,15 @@ def read(
             said |= {word for word in ("explicit", "implied") if f"> <{HYDROGENS}>\n{word}\n" in record.text}
     if not found:
         first = f"; first: {strange[0].part or strange[0].file}: {strange[0].reason}" if strange else ""
-        raise UserError(f"no molecule in {', '.join(map(str, asked[:3]))} ({len(strange)} unreadable{first})")
+        raise UserError(f"no molecule in {', '.join(map(str, given[:3]))} ({len(strange)} unreadable{first})")
     if strange:
         log.warning("%d records are no molecules and are not counted; first: %s: %s",
                     len(strange), strange[0].part or strange[0].file, strange[0].reason)  # fmt: skip
     if dropped is not None:
         dropped += strange
-    lengths.warn(asked)
+    lengths.warn(given)
     explicit = said == {"explicit"} if said else any(bool((m.atoms == 1).any()) for m in found)
-    _expected(explicit, hydrogens, asked)
+    _expected(explicit, hydrogens, given)
     return [replace(m, hydrogens=explicit) for m in found]
 
 

@@ -62,8 +62,8 @@ def encode(pack: Pack, file: Path = FILE) -> Path:
 @cache
 def shipped(file: Path = FILE) -> Pack:
     """The shipped molecules; read only."""
-    with np.load(file, allow_pickle=False) as held:
-        arrays = {name: held[name] for name in held.files}
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
     steps = np.ascontiguousarray(arrays["steps"].transpose(1, 2, 0)).view("<i2")[..., 0].T.astype(np.int64)
     pack = Pack(
         positions=steps.astype(np.float32), atoms=arrays["atoms"], charges=arrays["charges"],

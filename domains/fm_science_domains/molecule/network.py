@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fm_science.domain import option
 from fm_science.errors import OptionError
-from fm_science.networks import TimeEmbedding
+from fm_science.networks import TimeEmbedding, accept_older_weights
 from fm_science.state import Context
 
 from .conditioning import Properties
@@ -68,11 +68,11 @@ class Kinds:
 
     @staticmethod
     def of(
-        counts: Mapping[str, int], scale: float, remembers: bool, told: Mapping[str, tuple[float, float]]
+        counts: Mapping[str, int], scale: float, remembers: bool, conditions: Mapping[str, tuple[float, float]]
     ) -> Kinds:  # fmt: skip
         """From the classes of each part; without charges if there is no such part."""
         charges = counts.get("charges", 0)
-        return Kinds(counts["atoms"], counts["bonds"], charges, scale, remembers, tuple(told.items()))
+        return Kinds(counts["atoms"], counts["bonds"], charges, scale, remembers, tuple(conditions.items()))
 
 
 def small(layer: nn.Linear, gain: float = 0.1) -> nn.Linear:
@@ -145,7 +145,8 @@ class Reader(nn.Module):
         if kinds.remembers:
             self.atom_before = nn.Linear(nodes, o.width)
             self.bond_before = nn.Linear(kinds.bonds + o.radial, o.edge)
-        self.asked = Properties(dict(kinds.conditions), o.width) if kinds.conditions else None
+        self.properties = Properties(dict(kinds.conditions), o.width) if kinds.conditions else None
+        accept_older_weights(self, properties="asked")
 
     def forward(self, state: dict[str, Tensor], t: Tensor, context: Context) -> Scene:
         x, n = state["positions"], context.mask.shape[1]
@@ -169,10 +170,10 @@ class Reader(nn.Module):
     def _atoms(self, state: dict[str, Tensor], t: Tensor, context: Context, real: Tensor) -> Tensor:
         x = state["positions"]
         count = real.sum(1, keepdim=True).clamp_min(1).log().expand_as(real)
-        held = torch.zeros_like(real) if context.free is None else (~context.free)[..., None].to(x)
+        fixed = torch.zeros_like(real) if context.free is None else (~context.free)[..., None].to(x)
         time = self.time(t)[:, None].expand(*x.shape[:2], -1)
-        h = self.atom(torch.cat([self._classes(state, x), time, count, held], -1))
-        return h if self.asked is None else h + self.asked(context, x)[:, None]
+        h = self.atom(torch.cat([self._classes(state, x), time, count, fixed], -1))
+        return h if self.properties is None else h + self.properties(context, x)[:, None]
 
     def _classes(self, state: Any, x: Tensor) -> Tensor:
         parts = [state["atoms"], *([state["charges"]] if self.kinds.charges else [])]

@@ -108,8 +108,8 @@ class Layer(nn.Module):
         v = v + gathered + torch.einsum("bijc,bijx->bixc", pull, way) / CROWD
         said = (scene.pairs[:, :, None] @ m).squeeze(2) / CROWD
         h = h + self.heard(torch.cat([heard, said], -1))
-        told, v, moved = self.vectors(self.norm_m(h), v)
-        return h + told, v, added(e, self.remember, m), moved
+        message, v, moved = self.vectors(self.norm_m(h), v)
+        return h + message, v, added(e, self.remember, m), moved
 
     def _listen(self, u: Tensor, v: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The output of the heads: scalars ``(B, N, width)`` and vectors ``(B, N, 3, vectors)``."""

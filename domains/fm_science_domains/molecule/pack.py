@@ -217,12 +217,13 @@ class Pack(Packed):
     @staticmethod
     def load(file: Path) -> Pack:
         """Read what :meth:`save` wrote. Raises ValueError if it has another format."""
-        with np.load(file, allow_pickle=False) as held:
-            if int(held["format"]) != FORMAT:
-                raise ValueError(f"{file} has format {int(held['format'])}, not {FORMAT}")
+        with np.load(file, allow_pickle=False) as archive:
+            if int(archive["format"]) != FORMAT:
+                raise ValueError(f"{file} has format {int(archive['format'])}, not {FORMAT}")
             known = [name for name in Pack.__dataclass_fields__ if name not in ("properties", "hydrogens")]
-            named = {k.removeprefix("property_"): held[k] for k in held.files if k.startswith("property_")}
-            return Pack(**{name: held[name] for name in known}, properties=named, hydrogens=bool(held["hydrogens"]))
+            named = {k.removeprefix("property_"): archive[k] for k in archive.files if k.startswith("property_")}
+            hydrogens = bool(archive["hydrogens"])
+            return Pack(**{name: archive[name] for name in known}, properties=named, hydrogens=hydrogens)
 
 
 def square(ends: np.ndarray, orders: np.ndarray, size: int) -> torch.Tensor:

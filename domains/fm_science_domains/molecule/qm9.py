@@ -44,13 +44,13 @@ Row = list[str]
 def files() -> list[Path]:
     """The three CSV files of the installed qm9pack. Raises UserError if it is not installed."""
     try:
-        held = metadata.distribution("qm9pack")
+        package = metadata.distribution("qm9pack")
     except metadata.PackageNotFoundError as error:
         raise UserError(
             "data.source=qm9 needs the package qm9pack (104 MB): pip install 'fm-science[qm9]'. "
             "Without it, data.source=fixture has 10,000 molecules of QM9."
         ) from error
-    found = [Path(str(held.locate_file(f"qm9pack/data/qm9_part{k}.csv"))) for k in (1, 2, 3)]
+    found = [Path(str(package.locate_file(f"qm9pack/data/qm9_part{k}.csv"))) for k in (1, 2, 3)]
     missing = [file for file in found if not file.is_file()]
     if missing:
         raise UserError(f"qm9pack lacks {missing[0]}: reinstall it, pip install --force-reinstall qm9pack==1.0.3")

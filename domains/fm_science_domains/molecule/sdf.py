@@ -137,14 +137,14 @@ def _blocks(stream: Iterable[str]) -> Iterator[tuple[str, bool]]:
 def read(paths: Sequence[Path], processes: int = 1, named: Iterable[Path] = ()) -> Iterator[Parsed]:
     """Every record of files, in order: a molecule with its canonical SMILES, or why it is left out. A file that cannot
     be read is left out, unless it is one of those that the user ``named``: then UserError is raised."""
-    asked = set(named)
+    given = set(named)
 
     def every() -> Iterator[Record | Dropped]:
         for file in paths:
             try:
                 yield from records(file)
             except UserError as error:
-                if file in asked:
+                if file in given:
                     raise
                 yield Dropped(str(file), "", str(error))
 

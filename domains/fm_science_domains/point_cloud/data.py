@@ -223,8 +223,8 @@ def stored(o: Data, known: tuple[str, ...] = ()) -> Sets:
     some = max(1, len(order) // 10)
     if len(order) == 1:
         log.warning("%s holds one cloud: it is trained and held out", o.source)
-    held, learned = order[:some], order[some:] if len(order) > 1 else order
-    held_out, train = (_part(found, part.tolist(), classes, o.upright) for part in (held, learned))
+    validation, learned = order[:some], order[some:] if len(order) > 1 else order
+    held_out, train = (_part(found, part.tolist(), classes, o.upright) for part in (validation, learned))
     dim = found.dims.pop()
     spread = found.spread(learned, int(train.sizes.sum()) * dim)
     energy = imported(o.energy) if o.energy else None

@@ -63,11 +63,11 @@ def read(paths: Iterable[str | Path], dropped: list[Dropped] | None = None) -> l
         UserError: for a path that does not exist, a file without clouds, an unknown extension, and a folder with clouds
             both in itself and in its subfolders.
     """
-    asked = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
-    classes = classified(asked)
-    found = read_each([*classes], lambda file: read_file(file, classes[file]), asked, dropped)
+    given = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    classes = classified(given)
+    found = read_each([*classes], lambda file: read_file(file, classes[file]), given, dropped)
     if not found:
-        raise _nothing(asked)
+        raise _nothing(given)
     return found
 
 

@@ -182,14 +182,14 @@ def _frame(rows: Sequence[list[str]], comment: str, first: int) -> np.ndarray:
 def _columns(rows: Sequence[list[str]], comment: str) -> slice:
     """The columns of the coordinates: as in ``Properties`` of extended XYZ, else the first ones if all rows have only
     two or three numbers, else after the column of species."""
-    told = re.search(r"Properties=\"?([^\s\"]+)", comment, re.IGNORECASE)
-    if told:
-        words, at = told[1].split(":"), 0
+    named = re.search(r"Properties=\"?([^\s\"]+)", comment, re.IGNORECASE)
+    if named:
+        words, at = named[1].split(":"), 0
         for name, _, count in zip(words[::3], words[1::3], words[2::3], strict=True):
             if name.lower() in ("pos", "positions"):
                 return slice(at, at + int(count))
             at += int(count)
-        raise ValueError(f"Properties={told[1]} has no pos")
+        raise ValueError(f"Properties={named[1]} has no pos")
     first = rows[0]
     if all(map(is_number, first)):
         if len(first) <= 3:

@@ -80,12 +80,13 @@ def likeness(
     n = min(len(a), len(b))
     numbers: dict[str, float] = {}
     for name, distance in DISTANCES.items():
-        told = _told([*a[:n], *b[:n]], n, distance) if n > 1 else dict.fromkeys(("1nna", "mmd", "cov"), math.nan)
-        numbers |= {f"{k}_{name}": v for k, v in told.items()}
+        unknown = dict.fromkeys(("1nna", "mmd", "cov"), math.nan)
+        values = _matching([*a[:n], *b[:n]], n, distance) if n > 1 else unknown
+        numbers |= {f"{k}_{name}": v for k, v in values.items()}
     return numbers
 
 
-def _told(clouds: list[Tensor], n: int, distance) -> dict[str, float]:
+def _matching(clouds: list[Tensor], n: int, distance) -> dict[str, float]:
     table = torch.zeros(2 * n, 2 * n, dtype=torch.float64)
     for i in range(2 * n):
         for j in range(i):

@@ -121,8 +121,8 @@ def parameter_metric(o: Metrics, samples: Sequence[Cloud], reference: Sequence[C
     names = list(FAMILIES)
     error = torch.stack([fits[k].error for k in names], 1).amin(1) if len(mine) else torch.zeros(0)
     wanted = [names.index(c.label) if c.label in names else -1 for c in samples[: 4 * o.shapes] if _sound(c)]
-    asked = torch.tensor(wanted) >= 0
-    right = (mine == torch.tensor(wanted))[asked].double() if bool(asked.any()) else torch.zeros(0)
+    labelled = torch.tensor(wanted) >= 0
+    right = (mine == torch.tensor(wanted))[labelled].double() if bool(labelled.any()) else torch.zeros(0)
     numbers = {"surface_error": error.median().item() if len(error) else math.nan, "class_right": _mean(right)}
     for k, name in enumerate(names):
         a, b = fits[name].parameters[mine == k], known[name].parameters[theirs == k]

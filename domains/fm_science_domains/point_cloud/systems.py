@@ -126,7 +126,7 @@ def imported(place: str) -> Energy:
     except ImportError as error:
         raise UserError(f"no energy at {place!r}: {error}. Name a function (B, N, D) -> (B,)") from error
     except Exception as error:  # from the user's own code
-        raise UserError(f"no energy at {place!r}: {_told(error)}") from error
+        raise UserError(f"no energy at {place!r}: {_reason(error)}") from error
     found = getattr(loaded, attribute, None)
     if found is None:
         raise UserError(f"no energy at {place!r}: {module} has no {attribute!r}. Name a function (B, N, D) -> (B,)")
@@ -135,7 +135,7 @@ def imported(place: str) -> Energy:
     return found
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """An error of a module that was imported, with its file and line."""
     frames = traceback.extract_tb(error.__traceback__)
     last = ([frame for frame in frames if frame.name == "<module>"] or frames)[-1]

@@ -59,8 +59,8 @@ def close_chain(
     wanted = phi_psi(x, rotations)
     velocity = x.new_zeros(*x.shape[:2], 6)
     for k in range(steps):
-        held = wanted if k < 0.8 * steps else None
-        velocity = momentum * velocity - rate * _gradient(x, rotations, bonded, ideal, held)
+        torsions = wanted if k < 0.8 * steps else None
+        velocity = momentum * velocity - rate * _gradient(x, rotations, bonded, ideal, torsions)
         shift, turn = (velocity * moves).chunk(2, -1)
         x, rotations = x + shift * ANGSTROM, _turned(rotations, turn)
     return {"translations": x, "rotations": rotations}
@@ -74,7 +74,7 @@ def _turned(rotations: Tensor, turn: Tensor) -> Tensor:
 
 @torch.enable_grad()
 def _gradient(
-    x: Tensor, rotations: Tensor, bonded: Tensor, ideal: Tensor, held: tuple[Tensor, Tensor] | None
+    x: Tensor, rotations: Tensor, bonded: Tensor, ideal: Tensor, torsions: tuple[Tensor, Tensor] | None
 ) -> Tensor:
     """The gradient (B, N, 6) with respect to shift and rotation, in angstrom, clipped at half an angstrom."""
     step = x.new_zeros(*x.shape[:2], 6).requires_grad_()
@@ -83,7 +83,7 @@ def _gradient(
     gaps = torch.stack([q - p for p, q in peptide_distances(moved, turned)], -2) / ANGSTROM
     deviation = gaps.square().sum(-1).add(1e-8).sqrt() - ideal / ANGSTROM
     energy = (deviation.square().sum(-1) * bonded).sum()
-    if held is not None:
-        off = [1 - torch.cos(a - b) for a, b in zip(phi_psi(moved, turned), held, strict=True)]
+    if torsions is not None:
+        off = [1 - torch.cos(a - b) for a, b in zip(phi_psi(moved, turned), torsions, strict=True)]
         energy = energy + (torch.stack(off).sum(0) * bonded).sum()
     return torch.autograd.grad(energy, step)[0].clamp(-0.5, 0.5)

@@ -2,7 +2,7 @@
 
 A sample is written as PDB and mmCIF. Next to them are, if there are any, its designed sequences
 (``sample_0000.fasta``; the structure files then name their residues after the first), its coordinates before bonds were
-closed (``raw/sample_0000.pdb``), and for all samples together ``asked.csv``: the requested secondary structure and
+closed (``raw/sample_0000.pdb``), and for all samples together ``requested.csv``: the requested secondary structure and
 sheets, and the origin of the residues of a motif, of which ``motif.csv`` has a row for each. Reading the folder
 restores all of it.
 """
@@ -19,13 +19,14 @@ from torch import Tensor
 
 from fm_science.state import Context, tree_map
 
-from . import asked, files, mpnn, writing
+from . import files, mpnn, requested, writing
 from .names import unpacked
 from .structure import NANOMETRE, Backbone, backbone, with_oxygen
 
 State = dict[str, Tensor]
 Closure = Callable[[State, Context], State]
-ASKED = "asked.csv"
+REQUESTED = "requested.csv"
+EARLIER = "asked.csv"  # the name of this table in earlier versions
 MOTIFS = "motif.csv"
 RAW = "raw"  # the folder of chains before their bonds were closed
 COLUMNS = ("sample", "structure", "sheet", "motif")
@@ -55,7 +56,7 @@ def decode(state: State, context: Context, close: Closure | None = None) -> list
             motif=() if labels is None else unpacked(labels[i][real]),
             sides=None if "sides" not in context.cond else context.cond["sides"][i][real],
         )
-        found.append(replace(chain, **asked.words(context, i)))
+        found.append(replace(chain, **requested.words(context, i)))
     return found
 
 
@@ -101,12 +102,12 @@ def _fasta(designs: Sequence[mpnn.Design], file: Path) -> Path:
 def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]:
     """Add the conditions of samples to the table of the folder; no table without conditions."""
     rows = {
-        f"sample_{number:04d}": {"structure": b.structure or "", "sheet": b.sheet, "motif": " ".join(_held(b))}
+        f"sample_{number:04d}": {"structure": b.structure or "", "sheet": b.sheet, "motif": " ".join(_fixed(b))}
         for number, b in enumerate(samples, first)
     }
     if not any(any(row.values()) for row in rows.values()):
         return []
-    file = folder / ASKED
+    file = folder / REQUESTED
     rows = {**_recorded(file), **rows}
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
@@ -115,7 +116,7 @@ def _record(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
     return [file]
 
 
-def _held(chain: Backbone) -> list[str]:
+def _fixed(chain: Backbone) -> list[str]:
     """Texts such as 11=A23: residue 11 of the new chain is residue 23 of chain A of the motif's file."""
     return [f"{number}={label}" for number, label in enumerate(chain.motif, 1) if label]
 
@@ -144,6 +145,7 @@ def _motifs(samples: Sequence[Backbone], folder: Path, first: int) -> list[Path]
 
 def _recorded(file: Path) -> dict[str, dict[str, str]]:
     """The rows of the table of a folder by the names of samples; none if there is no table."""
+    file = file if file.is_file() else file.with_name(EARLIER)
     if not file.is_file():
         return {}
     with file.open(newline="", encoding="utf-8") as stream:
@@ -156,8 +158,8 @@ def read(paths: Iterable[str | Path]) -> list[Backbone]:
 
     Raises UserError if a path is not a structure file, or there is no usable chain.
     """
-    asked_for = [paths] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
-    found = files.read([path for path in asked_for if Path(path).is_dir() or Path(path).suffix not in BESIDE])
+    given = [paths] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    found = files.read([path for path in given if Path(path).is_dir() or Path(path).suffix not in BESIDE])
     drawn = {(Path(b.source).parent, Path(b.source).stem) for b in found}
     tables: dict[Path, dict[str, dict[str, str]]] = {}
     whole = []
@@ -165,7 +167,7 @@ def read(paths: Iterable[str | Path]) -> list[Backbone]:
         folder, name = Path(chain.source).parent, Path(chain.source).stem
         if folder.name == RAW and (folder.parent, name) in drawn:
             continue  # the same chain before its bonds were closed
-        row = tables.setdefault(folder, _recorded(folder / ASKED)).get(name)
+        row = tables.setdefault(folder, _recorded(folder / REQUESTED)).get(name)
         whole.append(_joined(chain, row, folder / RAW / f"{name}.pdb"))
     return whole
 
@@ -173,9 +175,9 @@ def read(paths: Iterable[str | Path]) -> list[Backbone]:
 def _joined(chain: Backbone, row: dict[str, str] | None, raw: Path) -> Backbone:
     """A chain with its row of the table, if it fits, and its raw coordinates, if there are any."""
     if row is not None:
-        held = dict(word.split("=", 1) for word in row["motif"].split() if "=" in word)
-        motif = tuple(held.get(str(k), "") for k in range(1, len(chain) + 1)) if held else ()
-        chain = replace(chain, **asked.fitting(row["structure"], row["sheet"], len(chain)), motif=motif)
+        origins = dict(word.split("=", 1) for word in row["motif"].split() if "=" in word)
+        motif = tuple(origins.get(str(k), "") for k in range(1, len(chain) + 1)) if origins else ()
+        chain = replace(chain, **requested.fitting(row["structure"], row["sheet"], len(chain)), motif=motif)
     if raw.is_file():
         before = files.read([raw])[0].coords
         chain = replace(chain, raw=before) if before.shape == chain.coords.shape else chain

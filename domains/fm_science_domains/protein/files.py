@@ -63,8 +63,8 @@ def read_backbones(
     """
     kept: list[Backbone] = []
     dropped: list[Dropped] = []
-    asked = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    for file in structure_files([Path(path) for path in asked], dropped):
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    for file in structure_files([Path(path) for path in given], dropped):
         for found in read_file(file, min_length, max_length, max_bond, breaks):
             if isinstance(found, Backbone):
                 kept.append(found)
@@ -72,7 +72,7 @@ def read_backbones(
                 dropped.append(found)
     if not kept:
         first = f"; first: {dropped[0].file} {dropped[0].part}".rstrip() + f": {dropped[0].reason}" if dropped else ""
-        where = ", ".join(map(str, asked[:3])) + (", ..." if len(asked) > 3 else "")
+        where = ", ".join(map(str, given[:3])) + (", ..." if len(given) > 3 else "")
         raise UserError(f"no usable protein chain in {where} ({len(dropped)} dropped{first})")
     return kept, dropped
 

@@ -168,8 +168,8 @@ def measure(backbone: Backbone) -> dict[str, float]:
     if not finite or length < 3:
         return row | dict.fromkeys(_columns(), math.nan)
     found = secondary(coords)
-    asked = found if backbone.structure is None else kinds(backbone.structure)
-    row |= peptide(coords) | rama(backbone) | clashes(coords) | size(coords) | placement(coords, asked == STRAND)
+    requested = found if backbone.structure is None else kinds(backbone.structure)
+    row |= peptide(coords) | rama(backbone) | clashes(coords) | size(coords) | placement(coords, requested == STRAND)
     names = ((HELIX, "helix"), (STRAND, "strand"), (COIL, "coil"))
     return row | {name: (found == kind).double().mean().item() for kind, name in names}
 

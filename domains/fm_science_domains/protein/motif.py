@@ -56,10 +56,10 @@ class Motif:
     def draw(self, lengths: tuple[int, int] | None = None) -> Tensor:
         """(L,) a new chain: the number of the fixed residue at each site, -1 for a new residue. With ``lengths`` the
         chain has a number of residues in this range, which :meth:`fit` has checked to be possible."""
-        rows, held = [], 0
+        rows, fixed = [], 0
         for size, (_, _, kept) in zip(self._sizes(lengths or self.span), self.pieces, strict=True):
-            rows.append(torch.arange(held, held + size) if kept else torch.full((size,), -1))
-            held += size if kept else 0
+            rows.append(torch.arange(fixed, fixed + size) if kept else torch.full((size,), -1))
+            fixed += size if kept else 0
         return torch.cat(rows)
 
     def _sizes(self, lengths: tuple[int, int]) -> list[int]:
@@ -92,12 +92,12 @@ class Motif:
     def known(self, source: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The frames of chains whose sites are the fixed residues ``source`` (B, N), or new where that is -1; nm around
         the motif's centre. Also that centre (3,), angstrom."""
-        held = source >= 0
+        fixed = source >= 0
         rotations, places = frames(*self.residues.coords[:, :3].unbind(1))
         origin = places.mean(0)
         state = {
-            "translations": torch.where(held[..., None], ((places - origin) / NANOMETRE)[source], 0.0),
-            "rotations": torch.where(held[..., None, None], rotations[source], torch.eye(3)),
+            "translations": torch.where(fixed[..., None], ((places - origin) / NANOMETRE)[source], 0.0),
+            "rotations": torch.where(fixed[..., None, None], rotations[source], torch.eye(3)),
         }
         return state, origin
 
@@ -139,8 +139,8 @@ def read(files: str | Sequence[str], contig: str) -> Motif:
             pieces.append((low, high, False))
             continue
         number = _file(word, contig, len(files))
-        chain, held = _kept(word.partition("@")[0], contig, tables[number])
-        sites = {(number, chain.chain, k) for k in range(held.start, held.stop)}
+        chain, fixed = _kept(word.partition("@")[0], contig, tables[number])
+        sites = {(number, chain.chain, k) for k in range(fixed.start, fixed.stop)}
         if taken & sites:
             again = tables[number][chain.chain][1][min(taken & sites)[2]]
             raise OptionError(
@@ -148,10 +148,10 @@ def read(files: str | Sequence[str], contig: str) -> Motif:
             )
         taken |= sites
         pieces.append((len(sites), len(sites), True))
-        parts.append((chain, held, number))
+        parts.append((chain, fixed, number))
     if not parts or not any(high for _, high, kept in pieces if not kept):
         raise OptionError(f"contig={contig!r}: expected fixed residues and new ones, such as 10-20/A23-35/15")
-    kinds = torch.cat([secondary(chain.coords)[held] for chain, held, _ in parts])
+    kinds = torch.cat([secondary(chain.coords)[fixed] for chain, fixed, _ in parts])
     return Motif(_residues(parts, files), kinds, tuple(pieces))
 
 
@@ -160,16 +160,16 @@ def _residues(parts: Sequence[tuple[Backbone, slice, int]], files: Sequence[str]
     single = len({(number, chain.chain) for chain, _, number in parts}) == 1
     labels = [
         f"{chain.chain}{label}" + (f"@{number + 1}" if len(files) > 1 else "")
-        for chain, held, number in parts for label in chain.numbers[held]
+        for chain, fixed, number in parts for label in chain.numbers[fixed]
     ]  # fmt: skip
     return Backbone(
-        torch.cat([chain.coords[held] for chain, held, _ in parts]),
-        "".join((chain.sequence or "X" * len(chain))[held] for chain, held, _ in parts),
+        torch.cat([chain.coords[fixed] for chain, fixed, _ in parts]),
+        "".join((chain.sequence or "X" * len(chain))[fixed] for chain, fixed, _ in parts),
         source=", ".join(files),
         chain=parts[0][0].chain if single else "",
-        numbers=tuple(label for chain, held, _ in parts for label in chain.numbers[held]) if single else (),
+        numbers=tuple(label for chain, fixed, _ in parts for label in chain.numbers[fixed]) if single else (),
         motif=tuple(labels),
-        sides=torch.cat([chain.sides[held] for chain, held, _ in parts if chain.sides is not None]),
+        sides=torch.cat([chain.sides[fixed] for chain, fixed, _ in parts if chain.sides is not None]),
     )
 
 
@@ -203,8 +203,8 @@ def _kept(word: str, contig: str, chains: Table) -> tuple[Backbone, slice]:
     first, last = (numbers.index(number) for number in (found[3], found[4] or found[3]))
     if last < first:
         raise OptionError(f"contig={contig!r}: {word} ends before it begins")
-    held = chain.coords[first : last + 1]
-    gaps = torch.linalg.vector_norm(held[1:, 0] - held[:-1, 2], dim=-1) > BREAK
+    fixed = chain.coords[first : last + 1]
+    gaps = torch.linalg.vector_norm(fixed[1:, 0] - fixed[:-1, 2], dim=-1) > BREAK
     if gaps.any():
         k = first + int(gaps.nonzero()[0])
         raise OptionError(
@@ -235,23 +235,23 @@ def around(
     """
     rows = [motif.draw(lengths) for _ in range(n)]
     source = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-    held, index = source >= 0, torch.arange(source.shape[1])
+    fixed, index = source >= 0, torch.arange(source.shape[1])
     plan = free(source.shape[1]) if blueprint is None else blueprint
     known, origin = motif.known(source)
     codes = torch.tensor([ord(letter) for letter in motif.residues.sequence or ""])
     cond = {
         "residue": index.expand(n, -1).clone(),
-        "structure": torch.where(held, motif.kinds[source], plan.kinds),
+        "structure": torch.where(fixed, motif.kinds[source], plan.kinds),
         "sheet": plan.sheet().expand(n, -1, -1).clone(),
         "origin": origin.expand(n, 3).clone(),
-        "sequence": torch.where(held, codes[source], ord("G")),
-        "labels": torch.where(held[..., None], packed(motif.residues.motif)[source], 0),
+        "sequence": torch.where(fixed, codes[source], ord("G")),
+        "labels": torch.where(fixed[..., None], packed(motif.residues.motif)[source], 0),
     }
     if motif.residues.sides is not None:
-        cond["sides"] = torch.where(held[..., None, None], motif.residues.sides[source], torch.nan)
+        cond["sides"] = torch.where(fixed[..., None, None], motif.residues.sides[source], torch.nan)
     if keep:
         numbers = [packed(numbering.continued(row, motif.residues.numbers)) for row in rows]
         cond["numbers"] = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True)
         cond["chain"] = packed([motif.residues.chain]).expand(n, -1).clone()
     mask = index < torch.tensor([len(row) for row in rows])[:, None]
-    return Context(mask, cond, free=~held, known=known)
+    return Context(mask, cond, free=~fixed, known=known)

@@ -103,7 +103,7 @@ def design(backbone: Backbone, count: int, temperature: float = 0.1, seed: int =
     """
     length, inputs = len(backbone), _inputs(backbone, count)
     known = encoded(backbone.sequence or "X" * length).expand(count, -1)
-    free = (~backbone.held).float().expand(count, -1)
+    free = (~backbone.fixed).float().expand(count, -1)
     never = np.array([letter == "X" for letter in LETTERS], dtype=np.float32)
     with torch.no_grad(), seeded(seed):
         drawn = network().sample(  # type: ignore[operator]

@@ -32,19 +32,19 @@ def check(pieces: Sequence[tuple[int, int, bool]], chain: str, numbers: Sequence
     for before, after in pairwise(known):
         if after <= before:
             raise OptionError(f"numbering=kept: {chain}{after} comes after {chain}{before}; use numbering=new")
-    room, held = 0, 0  # most new residues since the last fixed one, and the number of fixed ones before
+    room, fixed = 0, 0  # most new residues since the last fixed one, and the number of fixed ones before
     for _, high, kept in [*pieces, (0, 0, True)]:
         if not kept:
             room += high
             continue
-        if (not held and known[0] - room < LOWEST) or (held == len(known) and known[-1] + room > HIGHEST):
+        if (not fixed and known[0] - room < LOWEST) or (fixed == len(known) and known[-1] + room > HIGHEST):
             raise OptionError("numbering=kept: numbers would leave -999 to 9999, which files hold; use numbering=new")
-        if 0 < held < len(known) and known[held] - known[held - 1] - 1 < room:
+        if 0 < fixed < len(known) and known[fixed] - known[fixed - 1] - 1 < room:
             raise OptionError(
-                f"numbering=kept: {room} new residues do not fit between {chain}{known[held - 1]} and "
-                f"{chain}{known[held]}; use fewer, or numbering=new"
+                f"numbering=kept: {room} new residues do not fit between {chain}{known[fixed - 1]} and "
+                f"{chain}{known[fixed]}; use fewer, or numbering=new"
             )
-        held, room = held + high, 0
+        fixed, room = fixed + high, 0
 
 
 def continued(source: Tensor, numbers: Sequence[str]) -> list[str]:

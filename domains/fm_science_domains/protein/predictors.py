@@ -113,12 +113,12 @@ def _command(words: str, sequences: Sequence[str]) -> list[Tensor]:
 def _boltz(sequences: Sequence[str]) -> list[Tensor]:
     """The structures that the command boltz predicts from single sequences, with installed weights."""
     with tempfile.TemporaryDirectory() as folder:
-        asked, out = Path(folder) / "designs", Path(folder) / "out"
-        asked.mkdir()
+        designs, out = Path(folder) / "designs", Path(folder) / "out"
+        designs.mkdir()
         for k, letters in enumerate(sequences):
             protein = f"sequences:\n  - protein:\n      id: A\n      sequence: {letters}\n      msa: empty\n"
-            (asked / f"design_{k}.yaml").write_text(f"version: 1\n{protein}")
-        _run(["boltz", "predict", str(asked), "--out_dir", str(out), "--output_format", "mmcif"])
+            (designs / f"design_{k}.yaml").write_text(f"version: 1\n{protein}")
+        _run(["boltz", "predict", str(designs), "--out_dir", str(out), "--output_format", "mmcif"])
         return [_written(out, f"design_{k}") for k in range(len(sequences))]
 
 

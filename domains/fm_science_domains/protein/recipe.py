@@ -220,18 +220,18 @@ def request(
     length (see :func:`~.blueprint.alike`), or left open. Keywords override ``options``. Raises what :func:`wishes`
     raises.
     """
-    asked: dict[str, Any] = {
+    given: dict[str, Any] = {
         "length": length, "structure": structure, "sheet": sheet, "helix": helix, "strand": strand, "motif": motif,
         "contig": contig,
     }  # fmt: skip
-    options = replace(options, **{name: value for name, value in asked.items() if value is not None})
-    wanted, blueprint, held = wishes(options)
-    if held is not None:
-        asked_for = length is not None or options.length != Sample.length
-        if asked_for:
-            held.fit(lengths(options.length))
-        span = lengths(options.length) if asked_for else None
-        return around(n, held, blueprint, span, options.numbering == "kept")
+    options = replace(options, **{name: value for name, value in given.items() if value is not None})
+    wanted, blueprint, fixed = wishes(options)
+    if fixed is not None:
+        length_given = length is not None or options.length != Sample.length
+        if length_given:
+            fixed.fit(lengths(options.length))
+        span = lengths(options.length) if length_given else None
+        return around(n, fixed, blueprint, span, options.numbering == "kept")
     if blueprint is not None:
         return Context(*conditions([blueprint] * n))
     low, high = lengths(options.length)

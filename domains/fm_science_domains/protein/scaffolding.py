@@ -37,14 +37,14 @@ class Scaffolding(Coupling):
     def pair(self, space: Space, x0: State, x1: State, context: Context) -> tuple[Any, Any, Context]:
         if float(torch.rand(())) >= self.share:
             return x0, x1, context
-        held = stretches(context.mask)
-        middle = (x1["translations"] * held[..., None]).sum(1, keepdim=True) / held.sum(1)[:, None, None]
+        fixed = stretches(context.mask)
+        middle = (x1["translations"] * fixed[..., None]).sum(1, keepdim=True) / fixed.sum(1)[:, None, None]
         x1 = {**x1, "translations": (x1["translations"] - middle) * context.mask[..., None]}
-        secret = ~held & (torch.rand(context.size, 1, device=held.device) < 0.5)
+        secret = ~fixed & (torch.rand(context.size, 1, device=fixed.device) < 0.5)
         structure = context.cond["structure"].masked_fill(secret, OPEN)
         sheet = context.cond["sheet"].masked_fill(secret.any(1)[:, None, None], UNSTATED)
         cond = {**context.cond, "structure": structure, "sheet": sheet}
-        context = replace(context, cond=cond, free=~held, known=x1)
+        context = replace(context, cond=cond, free=~fixed, known=x1)
         space = space.bind(context)
         return self.prior.sample(space, context), x1, context
 
@@ -52,10 +52,10 @@ class Scaffolding(Coupling):
 def stretches(mask: Tensor) -> Tensor:
     """(B, N) bool: one or two random segments of each chain of ``mask`` (B, N), at least one residue each."""
     sizes, sites = mask.sum(1, keepdim=True), torch.arange(mask.shape[1], device=mask.device)
-    held = torch.zeros_like(mask)
+    fixed = torch.zeros_like(mask)
     for chance in (1.0, 0.5):
         draw = torch.rand(3, len(mask), 1, device=mask.device)
         length = (LONGEST * draw[0] * sizes).long().clamp_min(1)
         start = (draw[1] * (sizes - length + 1)).long()
-        held |= (sites >= start) & (sites < start + length) & (draw[2] < chance)
-    return held & mask
+        fixed |= (sites >= start) & (sites < start + length) & (draw[2] < chance)
+    return fixed & mask

@@ -48,10 +48,10 @@ class ChainPreparation(Preparation[tuple[Path, str]]):
         found = read_file(file, o["min_length"], o["max_length"], breaks=o["breaks"])
         return [one if isinstance(one, Dropped) else _record(one, source) for one in found]
 
-    def fits(self, name: str, prepared: Any, asked: Any) -> bool:
+    def fits(self, name: str, prepared: Any, requested: Any) -> bool:
         if name == "min_length":
-            return bool(prepared <= asked)
-        return bool(prepared >= asked) if name == "max_length" else bool(prepared == asked)
+            return bool(prepared <= requested)
+        return bool(prepared >= requested) if name == "max_length" else bool(prepared == requested)
 
 
 def _record(chain: Backbone, source: str) -> Record:

@@ -66,7 +66,7 @@ class Backbone:
         return viewer.frame(viewer.Scene(self.name, "pdb", pdb(self)))
 
     @property
-    def held(self) -> Tensor:
+    def fixed(self) -> Tensor:
         """(L,) bool: the residues of a motif."""
         return torch.tensor([bool(label) for label in self.motif or [""] * len(self)], dtype=torch.bool)
 

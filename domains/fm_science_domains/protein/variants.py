@@ -49,7 +49,7 @@ def encode(
     for chain in chains:
         state, cond = item(chain)
         numbers = chain.numbers or tuple(map(str, range(1, len(chain) + 1)))
-        kinds, pairs = _told(chain, structure, sheet)
+        kinds, pairs = _conditions(chain, structure, sheet)
         cond = {
             **cond, "structure": kinds, "sheet": pairs, "origin": chain.ca.mean(0),
             "chain": packed([chain.chain])[0], "numbers": packed(numbers),
@@ -58,7 +58,7 @@ def encode(
     return collate(SPACE, items)
 
 
-def _told(chain: Backbone, structure: str, sheet: str) -> tuple[Tensor, Tensor]:
+def _conditions(chain: Backbone, structure: str, sheet: str) -> tuple[Tensor, Tensor]:
     """The kinds (N,) of the residues of one chain and the condition of their pairs (N, N)."""
     if structure not in ("data", "open"):
         plan = parse(structure, None if sheet in ("data", "open") else sheet)

@@ -30,7 +30,7 @@ def _rows(backbone: Backbone) -> Iterator[Row]:
     """Atoms as (serial, atom, residue name, residue number, insertion code, xyz, B-factor: 1 for a motif's, number of
     the residue from 1)."""
     sequence = backbone.sequence or "G" * len(backbone)
-    marks, serial = backbone.held.double().tolist(), 0
+    marks, serial = backbone.fixed.double().tolist(), 0
     for i, (letter, (number, code), mark) in enumerate(zip(sequence, _numbers(backbone), marks, strict=True)):
         atoms = list(zip(ATOMS, backbone.coords[i].tolist(), strict=True))
         if backbone.sides is not None:

@@ -143,11 +143,11 @@ def _filled(flow: Flow, encoding: Encoding, values: Numbers, cell: Numbers) -> N
     at = torch.from_numpy(np.repeat(cell, DRAWS))[:, None] == torch.tensor(encoding.order)
     known = {k: v.float() for k, v in state.items()}
     cond = {**context.cond, "observed": context.cond["observed"] | at}
-    asked = Context(context.mask, cond, encoding.by_part(at), known)
+    conditioned = Context(context.mask, cond, encoding.by_part(at), known)
     device = next(flow.parameters()).device
     found = []
     for rows in torch.arange(len(many)).split(4 * CHUNK):
-        x = flow.sample(asked.take(rows).to(device), seed=int(rows[0]))
+        x = flow.sample(conditioned.take(rows).to(device), seed=int(rows[0]))
         found.append(encoding.decode(x))
     whole = np.concatenate(found)
     return whole[np.arange(len(whole)), np.repeat(cell, DRAWS)].reshape(len(values), DRAWS)

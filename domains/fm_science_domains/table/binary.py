@@ -42,8 +42,8 @@ def of_frame(frame: DataFrame) -> Frame:
 def read_numpy(path: Path) -> Frame:
     """An array of rows; a structured array; or one array a column."""
     try:
-        held = np.load(path, allow_pickle=False)
-        arrays = {k: held[k] for k in held.files} if isinstance(held, np.lib.npyio.NpzFile) else {"x": held}
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {k: loaded[k] for k in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else {"x": loaded}
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     names = next(

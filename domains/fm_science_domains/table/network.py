@@ -62,10 +62,10 @@ class RowNetwork(nn.Module):
         self.register_buffer("frequency", frequency, persistent=False)
         self.classes = {k: len(encoding.columns[c].classes) for k, c in encoding.others.items()}
         numbers = len(encoding.linear)
-        self.told = 1 if gamma is None else 2
+        self.outputs_per_number = 1 if gamma is None else 2
         seen = numbers * (1 + 2 * waves) + 2 * len(encoding.order)
         seen += sum(count + 1 if count else 2 * HARMONICS for count in self.classes.values())
-        outputs = self.told * numbers + sum(count + 1 if count else 1 for count in self.classes.values())
+        outputs = self.outputs_per_number * numbers + sum(count + 1 if count else 1 for count in self.classes.values())
         self.time = TimeEmbedding(TIMES, highest=100.0, two_times=two_times)
         self.clock = nn.Sequential(nn.Linear(self.time.features, CLOCK), nn.SiLU(), nn.Linear(CLOCK, CLOCK))
         self.condition = _condition(encoding, CLOCK)
@@ -118,8 +118,8 @@ class RowNetwork(nn.Module):
         raw: dict[str, State] = {}
         start = len(self.encoding.linear)
         if start:
-            raw[NUMBERS] = self._numbers(out[:, : self.told * start], x[NUMBERS], t)
-            start *= self.told
+            raw[NUMBERS] = self._numbers(out[:, : self.outputs_per_number * start], x[NUMBERS], t)
+            start *= self.outputs_per_number
         for name, count in self.classes.items():
             wide = count + 1 if count else 1
             raw[name] = out[:, start : start + wide]
@@ -128,7 +128,7 @@ class RowNetwork(nn.Module):
 
     def _numbers(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor | Parts:
         """What is told of numbers ``z`` ``(B, R, 1)``, from the last layer ``(B, told * R)``."""
-        count = out.shape[1] // self.told
+        count = out.shape[1] // self.outputs_per_number
         learned = [nn.functional.pad(part[..., None], (0, 0, 0, z.shape[1] - count)) for part in out.split(count, 1)]
         if self.gamma is not None:
             laws = unit_interpolant(self.schedule, self.gamma, t)
@@ -149,11 +149,11 @@ class RowPotential(RowNetwork):
     def forward(self, x: Parts, t: Tensor, context: Context) -> Tensor:  # type: ignore[override]
         raw = super().forward(x, t, context)
         found = torch.zeros_like(t)
-        for name, told in raw.items():
+        for name, outputs_per_number in raw.items():
             if name == NUMBERS:
                 pull, _ = unit_gaussian(self.schedule, self.predicts, t)
-                told = x[name] * (told - 0.5 * pull[:, None, None] * x[name])
-            found = found + told.flatten(1).sum(1)
+                outputs_per_number = x[name] * (outputs_per_number - 0.5 * pull[:, None, None] * x[name])
+            found = found + outputs_per_number.flatten(1).sum(1)
         return found
 
 

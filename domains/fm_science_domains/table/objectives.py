@@ -33,7 +33,7 @@ TRACES = {"exact": ExactTrace(), "sampled": Hutchinson()}
 
 
 @dataclass(frozen=True)
-class Held(Loss):
+class PartlyFixed(Loss):
     """An objective that pairs no noise with data, on rows some of whose cells are held."""
 
     objective: JKO | MaximumLikelihood
@@ -94,7 +94,7 @@ def action(o: Objective, choose: HeldCells) -> ActionMatching:
     return ActionMatching(Inpainting(choose))
 
 
-def likelihood(o: Objective, choose: HeldCells) -> Held:
+def likelihood(o: Objective, choose: HeldCells) -> PartlyFixed:
     """Maximum likelihood with the penalties of RNODE and of OT-Flow."""
     _continuous(o, choose.encoding)
     if o.adjoint and choose.encoding.others:
@@ -102,14 +102,14 @@ def likelihood(o: Objective, choose: HeldCells) -> Held:
     exact = MaximumLikelihood(
         energy=o.kinetic, jacobian=o.jacobian, hjb=o.hjb, adjoint=o.adjoint, steps=o.walk, divergence=TRACES[o.trace]
     )
-    return Held(exact, choose)
+    return PartlyFixed(exact, choose)
 
 
-def descent(o: Objective, choose: HeldCells) -> Held:
+def descent(o: Objective, choose: HeldCells) -> PartlyFixed:
     """Steps down the relative entropy, a block each."""
     _continuous(o, choose.encoding)
     scheme = JKO(o.size, o.block_steps, steps=max(1, o.walk // o.blocks + 1), divergence=TRACES[o.trace])
-    return Held(scheme, choose)
+    return PartlyFixed(scheme, choose)
 
 
 def taught(o: Objective, choose: HeldCells, parts: dict[str, float]) -> FlowMatching:

@@ -74,8 +74,8 @@ def chosen(o: Path, trained: Objective) -> tuple[Schedule, Prediction]:
         if trained.kind != "flow_matching" or predicts != "velocity":
             raise OptionError(f"path.kind={kind} is for objective.kind=flow_matching and path.predicts=velocity")
         return Linear(), Velocity()
-    schedule, told = SCHEDULES[kind], PREDICTIONS[predicts]
-    if not told.defined_at_zero_signal and schedule.ends[0] == 0:
+    schedule, prediction = SCHEDULES[kind], PREDICTIONS[predicts]
+    if not prediction.defined_at_zero_signal and schedule.ends[0] == 0:
         raise OptionError(
             f"path.predicts={predicts} says nothing where there is no signal, as at the start of path.kind={kind}: "
             "choose vp, subvp, ve or betas"
@@ -89,7 +89,7 @@ def chosen(o: Path, trained: Objective) -> tuple[Schedule, Prediction]:
         raise OptionError(f"objective.kind={trained.kind} learns the velocity: leave path.predicts out")
     if trained.kind in STRAIGHT and (kind, predicts) != ("linear", "velocity"):
         raise OptionError(f"objective.kind={trained.kind} takes straight paths: leave path.kind and path.predicts out")
-    return schedule, told
+    return schedule, prediction
 
 
 def path(o: Path, trained: Objective, summary: Summary) -> ProductPath:

@@ -69,14 +69,14 @@ def kernel_density(train: Numbers, test: Numbers) -> Numbers:
 
     rows = np.random.default_rng(0).permutation(train)[:KERNELS]
     some = max(1, len(rows) // 10)
-    known, held = rows[some:], rows[:some]
+    known, validation = rows[some:], rows[:some]
     if len(known) <= rows.shape[1] + 1:
         return np.full(len(test), math.nan)
 
     def fitted(x: Numbers, factor: float) -> gaussian_kde:
         return gaussian_kde(x.T, lambda kde: factor * kde.scotts_factor())
 
-    best = max(FACTORS, key=lambda f: fitted(known, f).logpdf(held.T).mean())
+    best = max(FACTORS, key=lambda f: fitted(known, f).logpdf(validation.T).mean())
     return fitted(rows, best).logpdf(test.T)
 
 
@@ -93,16 +93,16 @@ def spline_flow(train: Numbers, test: Numbers, seconds: float, seed: int = 0) ->
         raise UserError("metrics.spline needs zuko: pip install 'fm-science[table]'") from error
     x = torch.from_numpy(np.random.default_rng(seed).permutation(train)).float()
     some = max(1, len(x) // 10)
-    held, known = x[:some], x[some:]
+    validation, known = x[:some], x[some:]
     with seeded(seed, torch.device("cpu")), torch.enable_grad():
         flow = zuko.flows.NSF(features=train.shape[1], transforms=3, bins=8, hidden_features=(64, 64))
-        best = _trained(flow, known, held, seconds)
+        best = _trained(flow, known, validation, seconds)
         flow.load_state_dict(best)
     with torch.no_grad():
         return flow().log_prob(torch.from_numpy(test).float()).double().numpy()
 
 
-def _trained(flow: torch.nn.Module, known: Tensor, held: Tensor, seconds: float) -> dict[str, Tensor]:
+def _trained(flow: torch.nn.Module, known: Tensor, validation: Tensor, seconds: float) -> dict[str, Tensor]:
     """The weights that predict held-back rows best within a time."""
     optimizer = torch.optim.Adam(flow.parameters(), 2e-3)
     start, step, least = time.process_time(), 0, math.inf
@@ -118,7 +118,7 @@ def _trained(flow: torch.nn.Module, known: Tensor, held: Tensor, seconds: float)
         step += 1
         if step % 50 == 0:
             with torch.no_grad():
-                now = -float(flow().log_prob(held[:2000]).mean())
+                now = -float(flow().log_prob(validation[:2000]).mean())
             if now < least:
                 least, best = now, {k: v.clone() for k, v in flow.state_dict().items()}
     return best

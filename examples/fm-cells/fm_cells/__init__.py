@@ -116,10 +116,10 @@ class Cells(fm.Domain):
         """The growth of the cells of each snapshot but the last."""
         return list(self.statistics["growth"].split(self.statistics["counts"][:-1]))
 
-    def time(self, asked: float | None) -> float:
+    def time(self, wanted: float | None) -> float:
         """When samples are drawn. Raises UserError for a time before the first snapshot or after the last."""
         times, left = self.statistics["times"], self.statistics["left_out"]
-        time = next((t for t in (asked, left) if t is not None), times[-1])
+        time = next((t for t in (wanted, left) if t is not None), times[-1])
         if not times[0] <= time <= times[-1]:
             raise UserError(f"time={time:g}: expected a time from {times[0]:g}, the first snapshot, to {times[-1]:g}, "
                             "the last; a flow does not know what follows")  # fmt: skip

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from fm_science import Snapshots, UserError, option
 
-from .files import Asked, Cell, Table, read_table
+from .files import Cell, Columns, Table, read_table
 
 FEWEST = 10  # cells of a time
 WIDEST = 100  # coordinates, at most
@@ -146,7 +146,7 @@ def load(o: Data, scale: Scale | None = None) -> Sets:
     if o.file is None:
         raise UserError("data.file names no cells: name a table with times and coordinates: data.file=cells.csv")
     columns = tuple(name.strip() for name in o.columns.split(",")) if o.columns is not None else None
-    table = read_table(o.file, Asked(o.time, o.group, columns, o.embedding), o.skip)
+    table = read_table(o.file, Columns(o.time, o.group, columns, o.embedding), o.skip)
     times = torch.from_numpy(table.times).unique().tolist()
     _check(o, table, times)
     x = torch.from_numpy(table.values)
@@ -163,9 +163,9 @@ def load(o: Data, scale: Scale | None = None) -> Sets:
 
 def _check(o: Data, table: Table, times: Sequence[float]) -> None:
     """Raises UserError for snapshots that a flow cannot go through."""
-    told = ", ".join(f"{time:g}" for time in times[:20])
+    listed = ", ".join(f"{time:g}" for time in times[:20])
     if len(times) < 2:
-        raise UserError(f"{o.file} has cells of one time ({told}) only: expected two times or more")
+        raise UserError(f"{o.file} has cells of one time ({listed}) only: expected two times or more")
     for time in times:
         count = int((table.times == time).sum())
         if count < FEWEST:

@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Columns:
     """What a user says of a file; ``None``: it is guessed.
 
     Attributes:
@@ -72,7 +72,7 @@ class Table:
     skipped: tuple[str, ...] = ()
 
 
-def read_table(file: str | Path, asked: Asked = Asked(), skip: bool = False) -> Table:
+def read_table(file: str | Path, wanted: Columns = Columns(), skip: bool = False) -> Table:
     """The cells in a file.
 
     Args:
@@ -89,7 +89,7 @@ def read_table(file: str | Path, asked: Asked = Asked(), skip: bool = False) -> 
         raise UserError(f"{path}: expected cells as {', '.join((*TEXT, ARCHIVE))}")
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: expected cells as {', '.join((*TEXT, ARCHIVE))}")
-    return _archive(path, asked, skip) if kind == ARCHIVE else _text(path, asked, skip)
+    return _archive(path, wanted, skip) if kind == ARCHIVE else _text(path, wanted, skip)
 
 
 def number(text: str) -> float:
@@ -98,16 +98,16 @@ def number(text: str) -> float:
     return float(found[1]) if found else math.nan
 
 
-def choose(path: Path, what: str, names: Sequence[str], asked: str | None, known: Sequence[str]) -> str | None:
+def choose(path: Path, what: str, names: Sequence[str], wanted: str | None, known: Sequence[str]) -> str | None:
     """The name of a column: the one that was asked for, or the first that looks like one of the ``known``; ``None``:
     none does. Raises UserError where the column that was asked for is not there."""
-    if asked is not None and asked not in names:
-        raise UserError(f"{path}: no column {asked!r}; say which by data.{what}=NAME, one of: {_listed(names)}")
+    if wanted is not None and wanted not in names:
+        raise UserError(f"{path}: no column {wanted!r}; say which by data.{what}=NAME, one of: {_listed(names)}")
     plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
-    return asked or next((plain[word] for word in known if word in plain), None)
+    return wanted or next((plain[word] for word in known if word in plain), None)
 
 
-def _text(path: Path, asked: Asked, skip: bool) -> Table:
+def _text(path: Path, wanted: Columns, skip: bool) -> Table:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -122,9 +122,9 @@ def _text(path: Path, asked: Asked, skip: bool) -> Table:
     if wide:
         found = f"{len(rows[wide[0]])} cells where the first line names {len(names)} columns"
         raise UserError(f"{path}: line {numbered[wide[0] + 1][0]} has {found}")
-    time = _needed_time(path, names, asked)
-    group = choose(path, "group", names, asked.group, GROUPS)
-    columns = _coordinates(path, names, rows, asked, {time, group or time})
+    time = _needed_time(path, names, wanted)
+    group = choose(path, "group", names, wanted.group, GROUPS)
+    columns = _coordinates(path, names, rows, wanted, {time, group or time})
     places = [names.index(name) for name in columns]
     times = np.array([number(row[names.index(time)]) for row in rows])
     values = np.array([[_float(row[k]) for k in places] for row in rows])
@@ -136,21 +136,21 @@ def _text(path: Path, asked: Asked, skip: bool) -> Table:
     return _checked(path, Table(times, values, groups, tuple(columns), about), where, skip)
 
 
-def _needed_time(path: Path, names: Sequence[str], asked: Asked) -> str:
-    time = choose(path, "time", names, asked.time, TIMES)
+def _needed_time(path: Path, names: Sequence[str], wanted: Columns) -> str:
+    time = choose(path, "time", names, wanted.time, TIMES)
     if time is None:
         raise UserError(f"{path}: no column looks like a time; say which by data.time=NAME, one of: {_listed(names)}")
     return time
 
 
 def _coordinates(
-    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], asked: Asked, taken: set[str]
+    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], wanted: Columns, taken: set[str]
 ) -> list[str]:  # fmt: skip
     """The columns of coordinates: those that were asked for, or all that hold a number in the first row."""
-    if asked.columns is not None:
-        for name in asked.columns:
+    if wanted.columns is not None:
+        for name in wanted.columns:
             choose(path, "columns", names, name, ())
-        return list(asked.columns)
+        return list(wanted.columns)
     found = [
         name for k, name in enumerate(names)
         if name not in taken and re.sub(r"[^a-z0-9]", "", name.lower()) not in NAMES
@@ -161,18 +161,18 @@ def _coordinates(
     return found
 
 
-def _archive(path: Path, asked: Asked, skip: bool) -> Table:
+def _archive(path: Path, wanted: Columns, skip: bool) -> Table:
     with h5ad.opened(path) as archive:
         names = archive.annotations
-        time = _needed_time(path, names, asked)
-        group = choose(path, "group", names, asked.group, GROUPS)
-        key = archive.embedding(asked.embedding)
+        time = _needed_time(path, names, wanted)
+        group = choose(path, "group", names, wanted.group, GROUPS)
+        key = archive.embedding(wanted.embedding)
         values, columns = archive.coordinates(key)
-        if asked.columns is not None:
-            for name in asked.columns:
+        if wanted.columns is not None:
+            for name in wanted.columns:
                 choose(path, "columns", columns, name, ())
-            values = values[:, [columns.index(name) for name in asked.columns]]
-            columns = asked.columns
+            values = values[:, [columns.index(name) for name in wanted.columns]]
+            columns = wanted.columns
         times = np.array([number(str(value)) for value in archive.annotation(time)])
         groups = tuple(map(str, archive.annotation(group))) if group else ()
     about = f"time: {time}; group: {group or 'none'}; coordinates: {len(columns)} of {key}"

@@ -69,10 +69,10 @@ class Archive:
             return _decoded(older[name], item[()])
         return _texts(item[()])
 
-    def embedding(self, asked: str | None) -> str:
+    def embedding(self, wanted: str | None) -> str:
         """The name of the array of coordinates. Raises UserError where it is not there, or none can be guessed."""
         known = [*self.file.get("obsm", {}), *(["X"] if "X" in self.file else [])]
-        key = asked or USUAL
+        key = wanted or USUAL
         if key not in known:
             raise UserError(f"{self.path}: no coordinates {key!r}; say which by data.embedding=NAME, one of: "
                             f"{', '.join(known)}")  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from fm_cells import Cell, Cells, growth, judge
 from fm_cells.data import Scale, Shot
 from fm_cells.fates import Fates, clustered, landing, table, votes
-from fm_cells.files import Asked, number, read_table
+from fm_cells.files import Columns, number, read_table
 from fm_cells.made import DAYS, UPPER, made, main
 from fm_cells.walk import Culture, Stretch, before, carried, request
 
@@ -56,17 +56,17 @@ def test_the_parts_fit_together(domain: Cells) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("time,a,b\n0,1,2\n1,3,4\n", (["a", "b"], ())),
         ("cell;Time Point;cell_type;a\nc1;day 0;x;1\nc2;day 1;y;3\n", (["a"], ("x", "y"))),
         ("# note\nbarcode\tage\ta\tleiden\nAA\tE0\t1\t7\nCC\tE1\t3\t8\n", (["a"], ("7", "8"))),
     ],
 )
-def test_columns_are_guessed(tmp_path: Path, text: str, told: tuple[list[str], tuple[str, ...]]) -> None:
+def test_columns_are_guessed(tmp_path: Path, text: str, expected: tuple[list[str], tuple[str, ...]]) -> None:
     (tmp_path / "some.csv").write_text(text)
     found = read_table(tmp_path / "some.csv")
-    assert (list(found.columns), found.groups) == told
+    assert (list(found.columns), found.groups) == expected
     assert found.times.tolist() == [0, 1]
     assert found.values[:, 0].tolist() == [1, 3]
 
@@ -79,7 +79,7 @@ def test_a_time_is_the_one_number_of_a_text(text: str, value: float | None) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("a,b\n0,1\n", "no column looks like a time; say which by data.time=NAME, one of: a, b"),
         ("time,a\n0,1\nlate,2\n", "1 of 2 rows give no cell; first line 3: its time is no number"),
@@ -89,11 +89,11 @@ def test_a_time_is_the_one_number_of_a_text(text: str, value: float | None) -> N
         ("time,a\n", "holds no cells"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "some.csv").write_text(text)
     with pytest.raises(UserError) as error:
         read_table(tmp_path / "some.csv")
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -122,10 +122,10 @@ def test_anndata_files_are_read(tmp_path: Path) -> None:
     assert found.groups == ("stem", "nerve", "unknown")
     assert found.columns == ("pca1", "pca2")
     assert found.values.tolist() == [[0, 1], [2, 3], [4, 5]]
-    genes = read_table(tmp_path / "some.h5ad", Asked(embedding="X", columns=("Myc",)))
+    genes = read_table(tmp_path / "some.h5ad", Columns(embedding="X", columns=("Myc",)))
     assert genes.values.tolist() == [[5], [0], [0]]
     with pytest.raises(UserError, match=r"no coordinates 'X_umap'; .* one of: X_pca, X"):
-        read_table(tmp_path / "some.h5ad", Asked(embedding="X_umap"))
+        read_table(tmp_path / "some.h5ad", Columns(embedding="X_umap"))
 
 
 def test_a_file_that_is_no_archive_is_one_line(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_archive_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({}, r"data\.file=cells\.csv"),
         ({"leave_out": 3.0}, "expected one of the inner times: 1, 2"),
@@ -147,8 +147,8 @@ def test_a_file_that_is_no_archive_is_one_line(tmp_path: Path) -> None:
         ({"time": "x1"}, "is data.time the right column"),
     ],
 )
-def test_options_that_do_not_fit_are_told(file: Path, options: dict, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_options_that_do_not_fit_are_told(file: Path, options: dict, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
         _ = Cells(data={"file": str(file), **options} if options else {}).data
 
 
@@ -283,8 +283,8 @@ def test_fates_are_the_groups_that_cells_end_among() -> None:
 
 
 def test_ends_that_miss_the_last_snapshot_are_seen() -> None:
-    last, held = torch.zeros(5, 2), torch.ones(3, 2)
-    near, floor = landing(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), held, last).values()
+    last, reference = torch.zeros(5, 2), torch.ones(3, 2)
+    near, floor = landing(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), reference, last).values()
     assert near == pytest.approx(2.5)
     assert floor == pytest.approx(math.sqrt(2))
 

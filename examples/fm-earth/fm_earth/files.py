@@ -113,12 +113,12 @@ def choose(path: Path, names: Sequence[str], lat: str | None, lon: str | None) -
     of a kind."""
     plain = [re.sub(r"\(.*?\)|\[.*?\]|[^a-z]", "", name.lower()) for name in names]
     found = []
-    for what, asked, known in (("latitude", lat, LATITUDES), ("longitude", lon, LONGITUDES)):
-        where = [k for k, name in enumerate(names) if name == asked] if asked else []
-        if not asked:
+    for what, wanted, known in (("latitude", lat, LATITUDES), ("longitude", lon, LONGITUDES)):
+        where = [k for k, name in enumerate(names) if name == wanted] if wanted else []
+        if not wanted:
             where = next(([k for k, name in enumerate(plain) if name == word] for word in known if word in plain), [])
         if len(where) != 1:
-            fault = f"no column {asked!r}" if asked else f"{'two' if where else 'no'} columns look like {what}"
+            fault = f"no column {wanted!r}" if wanted else f"{'two' if where else 'no'} columns look like {what}"
             raise UserError(f"{path}: {fault}; say which by data.{what[:3]}=NAME, one of: {', '.join(names)}")
         found.append(where[0])
     return found[0], found[1]

@@ -82,7 +82,7 @@ def test_numpy_files_are_read(tmp_path: Path, arrays: dict[str, list]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("lat,lon\n1,2\nabc,3\n", "1 of 2 rows give no place; first line 3: latitude 'abc' is no number"),
         ("lat,lon\n1,2\n\n1\n", "first line 4: longitude '' is no number"),
@@ -95,12 +95,12 @@ def test_numpy_files_are_read(tmp_path: Path, arrays: dict[str, list]) -> None:
         ("", "is empty"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "some.csv"
     file.write_text(text)
     with pytest.raises(UserError) as error:
         read_table(file)
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
 

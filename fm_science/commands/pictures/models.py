@@ -55,8 +55,8 @@ def layers() -> Shown:
     )
     shown[3].set(title="error of log density, nats", xlabel="layers")
     shown[3].legend(fontsize=7)
-    told = ", ".join(f"{c} layers {e:.2g}" for c, e in zip(counts, errors, strict=True) if c in (2, 8, 64, 128))
-    return Shown(made, (f"median error of the log density, nats: {told} (0 in the limit, the ordinary equation)",))
+    listed = ", ".join(f"{c} layers {e:.2g}" for c, e in zip(counts, errors, strict=True) if c in (2, 8, 64, 128))
+    return Shown(made, (f"median error of the log density, nats: {listed} (0 in the limit, the ordinary equation)",))
 
 
 def _layer(law: Mixture, x: Tensor, time: float, size: float) -> tuple[Tensor, Tensor]:

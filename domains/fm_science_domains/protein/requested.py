@@ -28,9 +28,9 @@ def words(context: Context, row: int) -> dict[str, Any]:
     structure, sheet = (context.cond.get(name) for name in ("structure", "sheet"))
     if structure is None or not (structure[row][real] != OPEN).any():
         return {}
-    asked = structure[row][real]
-    pairs = stated(sheet[row][real][:, real], asked) if sheet is not None else torch.zeros(0, 3, dtype=torch.long)
-    return {"structure": spelt(asked), "sheet": written(pairs)}
+    requested = structure[row][real]
+    pairs = stated(sheet[row][real][:, real], requested) if sheet is not None else torch.zeros(0, 3, dtype=torch.long)
+    return {"structure": spelt(requested), "sheet": written(pairs)}
 
 
 def fitting(structure: str, sheet: str, length: int) -> dict[str, Any]:
@@ -52,18 +52,18 @@ def kept(backbone: Backbone) -> dict[str, float]:
     row = {"structure_kept": math.nan, "sheet_kept": math.nan}
     if backbone.structure is None or not backbone.coords.isfinite().all():
         return row
-    asked = kinds(backbone.structure)
-    said = asked != OPEN
+    requested = kinds(backbone.structure)
+    said = requested != OPEN
     if said.any():
-        row["structure_kept"] = (secondary(backbone.coords) == asked)[said].double().mean().item()
+        row["structure_kept"] = (secondary(backbone.coords) == requested)[said].double().mean().item()
     if backbone.sheet:
-        row["sheet_kept"] = _paired(backbone.coords, asked, parse(backbone.sheet, asked))
+        row["sheet_kept"] = _paired(backbone.coords, requested, parse(backbone.sheet, requested))
     return row
 
 
-def _paired(coords: Tensor, asked: Tensor, pairs: Tensor) -> float:
+def _paired(coords: Tensor, requested: Tensor, pairs: Tensor) -> float:
     """The share of ``pairs`` (P, 3) of strands of a blueprint (L,) with a bridge of the right kind."""
-    found, number = bridges(coords), numbers(asked)
+    found, number = bridges(coords), numbers(requested)
     joined = [(found[number == i][:, number == j] == sort).any() for i, j, sort in pairs.tolist()]
     return torch.stack(joined).double().mean().item()
 
