@@ -133,7 +133,7 @@ objective.condition=colour; sample.atoms=20-10; sample.atoms=99999999; sample.ta
 """,
     "protein": """
 data.dir=nowhere; data.min_length=200; network.width=99999999; network.blocks=99999999; sample.length=99999999
-sample.length=100-50; sample.length=-4
+sample.length=100-50; sample.length=-4; sample.length=40-; sample.length=40--50; sample.length=4.5; sample.length=40:50
 """,
 }
 

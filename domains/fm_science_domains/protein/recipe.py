@@ -161,12 +161,13 @@ LONGEST = 10_000  #: residues of a chain that can be requested
 
 def lengths(length: int | str) -> tuple[int, int]:
     """The shortest and longest chain of ``80`` or ``60-100``. Raises OptionError for anything else."""
-    low, _, high = str(length).partition("-")
-    if not low.isdecimal() or (high and not high.isdecimal()) or int(low) < 4 or int(high or low) < int(low):
+    low, dash, high = str(length).partition("-")
+    high = high if dash else low
+    if not (low.isdecimal() and high.isdecimal() and 4 <= int(low) <= int(high)):
         raise OptionError(f"length={length!r}: expected a number of residues of at least 4, or a range such as 60-100")
-    if int(high or low) > LONGEST:
+    if int(high) > LONGEST:
         raise OptionError(f"length={length!r}: expected at most {LONGEST:,} residues")
-    return int(low), int(high or low)
+    return int(low), int(high)
 
 
 def shares(options: Sample) -> Tensor | None:

@@ -171,7 +171,7 @@ class Source:
             whole = joined(frame, read(o.held_out, o.header))
             return Source(whole, np.arange(len(frame)), np.arange(len(frame), len(whole)))
         if len(frame) < 2:
-            raise UserError(f"{frame.source} holds one row; a law is learned from many")
+            raise UserError(f"{frame.source} holds one row; a distribution is learned from many")
         order = np.random.default_rng(0).permutation(len(frame))
         some = max(1, round(o.share * len(frame)))
         return Source(frame, np.sort(order[some:]), np.sort(order[:some]))
@@ -207,9 +207,10 @@ class Source:
 
 
 def _read(o: Data) -> Frame:
-    """The file of the options. Raises UserError with the nearest law where there is none."""
+    """The file of the options. Raises UserError with the nearest name where there is none."""
     if "." not in o.source and "/" not in o.source:
-        raise UserError(f"data.source={o.source}: no such law, and no file with a suffix; {nearest(o.source, LAWS)}")
+        known = nearest(o.source, LAWS)
+        raise UserError(f"data.source={o.source}: no such distribution, and no file with a suffix; {known}")
     return read(o.source, o.header)
 
 
